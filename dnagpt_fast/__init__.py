@@ -1,0 +1,1 @@
+"""dnagpt_fast: train, fine-tune and use DNAGPT straight from packed 2-bit genomes."""

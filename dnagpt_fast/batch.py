@@ -1,0 +1,55 @@
+"""The doorway between the genome side and the model side: what a pre-training step consumes.
+
+Shape letters of this project: B batch, T tokens, D width, H heads, K head size, V vocabulary, R rows (B*T).
+Never N for a size: N is a base.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+
+IGNORE_INDEX = -100
+
+ROW_IGNORED = 0
+ROW_NEXT_TOKEN = 1
+ROW_ORDER = 2
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the B samples come from; int64 (B,) each. start_bp is 0-based; orientation bit 0 reversed, bit 1 complemented."""
+
+    genome: torch.Tensor
+    contig: torch.Tensor
+    start_bp: torch.Tensor
+    orientation: torch.Tensor
+
+
+@dataclass(frozen=True)
+class PretrainBatch:
+    """B samples of the template `<species> k-mers <=> <M> <=> <B>`, the order answer being the last target.
+
+    token_ids    int64 (B, T)
+    targets      int64 (B, T)   next token of each position, IGNORE_INDEX where nothing is predicted
+    row_kind     uint8 (B, T)   ROW_IGNORED, ROW_NEXT_TOKEN or ROW_ORDER (the position of `<B>`)
+    gc_position  int            place of `<M>`, the same in every row; the regression head reads it
+    gc_target    float32 (B,)   (G + C) / known bases of the window, 0..1
+    gc_mask      bool (B,)      False where the window has no known base
+    windows      where the samples come from, to name them in an error
+    """
+
+    token_ids: torch.Tensor
+    targets: torch.Tensor
+    row_kind: torch.Tensor
+    gc_position: int
+    gc_target: torch.Tensor
+    gc_mask: torch.Tensor
+    windows: Windows
+
+    def to(self, device: torch.device | str) -> "PretrainBatch":
+        """The same batch with its tensors on `device`; `windows` stays on the host."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in moved.items():
+            if isinstance(value, torch.Tensor):
+                moved[name] = value.to(device, non_blocking=True)
+        return PretrainBatch(**moved)

@@ -1,0 +1,83 @@
+"""The one place that says which implementation of an op runs on which device.
+
+The table holds names, not functions, so nothing here imports a kernel. A choice can be overridden with
+`DNAGPT_FAST_IMPL=attention=reference,gc_count=native` or `with dispatch.using(attention="reference"):`.
+A choice that cannot run raises and says how to mend it; nothing falls back by itself.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
+    "kmer_tokenize": ("native", "reference"),
+    "gc_count": ("native", "reference"),
+    "attention": ("sdpa", "triton", "reference"),
+    "combined_loss": ("chunked", "triton", "reference"),
+}
+
+DEFAULTS: dict[str, dict[str, str]] = {
+    "kmer_tokenize": {"cpu": "native", "cuda": "native"},
+    "gc_count": {"cpu": "native", "cuda": "native"},
+    "attention": {"cpu": "sdpa", "cuda": "triton"},
+    "combined_loss": {"cpu": "reference", "cuda": "reference"},
+}
+
+ENVIRONMENT = "DNAGPT_FAST_IMPL"
+
+_forced: ContextVar[dict[str, str] | None] = ContextVar("dnagpt_fast_forced_implementations", default=None)
+
+
+def choose(op: str, device_type: str) -> str:
+    """The name of the implementation of `op` that runs on `device_type` ("cpu", "cuda") now.
+
+    Raises ValueError for an unknown op or name, NotImplementedError where the table has no entry for the device.
+    """
+    if op not in DEFAULTS:
+        raise ValueError(f"unknown op {op!r}: the table has {', '.join(DEFAULTS)}")
+    forced = {**_from_environment(), **(_forced.get() or {})}
+    if op in forced:
+        return forced[op]
+    if device_type not in DEFAULTS[op]:
+        raise NotImplementedError(
+            f"{op} has no implementation for device {device_type!r} (it has {', '.join(DEFAULTS[op])}); "
+            f'force one with dispatch.using({op}="reference")'
+        )
+    return DEFAULTS[op][device_type]
+
+
+@contextmanager
+def using(**choices: str) -> Iterator[None]:
+    """Force implementations inside the block, on every device: `with using(attention="triton"): ...`."""
+    for op, name in choices.items():
+        _check(op, name, "dispatch.using")
+    token = _forced.set({**(_forced.get() or {}), **choices})
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def table() -> dict[str, dict[str, str]]:
+    """op -> device -> name as it would run now, overrides included."""
+    return {op: {device: choose(op, device) for device in devices} for op, devices in DEFAULTS.items()}
+
+
+def _from_environment() -> dict[str, str]:
+    text = os.environ.get(ENVIRONMENT, "")
+    choices: dict[str, str] = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        op, equals, name = entry.partition("=")
+        if not equals:
+            raise ValueError(f"{ENVIRONMENT}={text!r}: entry {entry!r} is not of the form op=implementation")
+        _check(op, name, ENVIRONMENT)
+        choices[op] = name
+    return choices
+
+
+def _check(op: str, name: str, where: str) -> None:
+    if op not in IMPLEMENTATIONS:
+        raise ValueError(f"{where}: unknown op {op!r}; the table has {', '.join(IMPLEMENTATIONS)}")
+    if name not in IMPLEMENTATIONS[op]:
+        raise ValueError(f"{where}: {op} has no implementation {name!r}; it has {', '.join(IMPLEMENTATIONS[op])}")

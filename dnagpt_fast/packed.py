@@ -1,0 +1,41 @@
+"""The packed genome as arrays: what the file readers hand to the kernels.
+
+Bases are packed as in UCSC .2bit (https://genome.ucsc.edu/FAQ/FAQformat.html#format7): T=00 C=01 A=10 G=11, four to
+a byte, first base in the two highest bits. The low bit of a code is set for G and C; complement is xor 0b10. What
+stands in the packed data under an N block means nothing: N is known from the blocks alone.
+Coordinates are 0-based and half-open.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+BASES_PER_BYTE = 4
+
+
+@dataclass(frozen=True)
+class PackedGenome:
+    """C contigs in one byte buffer, M N-blocks in all; every tensor on one device, contiguous.
+
+    packed              uint8 (bytes,)  may be a whole mapped .2bit file; contigs start at byte_offset
+    byte_offset         int64 (C,)      first byte of each contig in `packed`
+    length_bp           int64 (C,)
+    n_block_index       int64 (C + 1,)  contig c owns the blocks n_block_index[c] : n_block_index[c + 1]
+    n_block_start_bp    int64 (M,)      sorted within a contig, disjoint, never empty
+    n_block_end_bp      int64 (M,)
+    """
+
+    packed: torch.Tensor
+    byte_offset: torch.Tensor
+    length_bp: torch.Tensor
+    n_block_index: torch.Tensor
+    n_block_start_bp: torch.Tensor
+    n_block_end_bp: torch.Tensor
+
+    @property
+    def device(self) -> torch.device:
+        return self.packed.device
+
+    def to(self, device: torch.device | str) -> "PackedGenome":
+        """The same arrays on `device`; the arrays themselves where they are there already."""
+        return PackedGenome(*(getattr(self, field).to(device) for field in self.__dataclass_fields__))

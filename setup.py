@@ -1,0 +1,131 @@
+"""Builds dnagpt_fast._native from csrc/ with ninja: C++17 always, CUDA where nvcc is found. No torch is needed.
+
+Environment: DNAGPT_FAST_CUDA=auto|0|1 (auto: CUDA if nvcc is found; 1: fail without it),
+DNAGPT_FAST_CUDA_ARCHS="80 90 100 120", DNAGPT_FAST_SANITIZE=1 (ASan + UBSan), MAX_JOBS, CUDA_HOME, CXX.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import ninja
+import pybind11
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+CSRC = ROOT / "csrc"
+DEFAULT_CUDA_ARCHS = "80 90 100 120"
+
+RULES = """\
+ninja_required_version = 1.5
+rule cxx
+  command = $cxx -MMD -MF $out.d $cxxflags -c $in -o $out
+  depfile = $out.d
+  deps = gcc
+rule nvcc
+  command = $nvcc -MMD -MF $out.d $nvccflags -c $in -o $out
+  depfile = $out.d
+  deps = gcc
+rule link
+  command = $cxx $in $ldflags -o $out
+"""
+
+
+def find_nvcc() -> Path | None:
+    """nvcc from CUDA_HOME, then PATH, then PyPI's nvidia-cuda-nvcc; None where CUDA is switched off or absent."""
+    choice = os.environ.get("DNAGPT_FAST_CUDA", "auto")
+    if choice not in ("auto", "0", "1"):
+        raise SystemExit(f"DNAGPT_FAST_CUDA={choice!r}: wanted auto, 0 or 1")
+    if choice == "0" or not list(CSRC.glob("cuda/*.cu")):
+        return None
+    candidates = []
+    if os.environ.get("CUDA_HOME"):
+        candidates.append(Path(os.environ["CUDA_HOME"]) / "bin" / "nvcc")
+    if on_path := shutil.which("nvcc"):
+        candidates.append(Path(on_path))
+    for site in map(Path, {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}):
+        candidates += sorted(site.glob("nvidia/*/bin/nvcc"))
+    for nvcc in candidates:
+        if nvcc.is_file():
+            return nvcc
+    if choice == "1":
+        raise SystemExit(
+            "DNAGPT_FAST_CUDA=1 but no nvcc in CUDA_HOME, PATH or the nvidia-cuda-nvcc package: "
+            "install the CUDA toolkit or `pip install nvidia-cuda-nvcc nvidia-cuda-runtime`"
+        )
+    return None
+
+
+class NinjaBuild(build_ext):
+    """Compiles every csrc/**/*.cpp (and .cu) by one ninja file; setuptools only chooses the place."""
+
+    def build_extension(self, ext: Extension) -> None:
+        target = Path(self.get_ext_fullpath(ext.name)).resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(self.build_temp).resolve() / "native"
+        work.mkdir(parents=True, exist_ok=True)
+        (work / "build.ninja").write_text(self.ninja_file(target, work))
+        command = [str(Path(ninja.BIN_DIR) / "ninja"), "-C", str(work)]
+        if os.environ.get("MAX_JOBS"):
+            command += ["-j", os.environ["MAX_JOBS"]]
+        subprocess.run(command, check=True)
+
+    def ninja_file(self, target: Path, work: Path) -> str:
+        nvcc = find_nvcc()
+        cxx = os.environ.get("CXX", "c++")
+        include = [CSRC, pybind11.get_include(), sysconfig.get_path("include")]
+        flags = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread"]
+        flags += [f"-I{shlex.quote(str(path))}" for path in include]
+        link = ["-shared", "-pthread"]
+        if sys.platform == "darwin":
+            link = ["-bundle", "-undefined", "dynamic_lookup"]
+        if os.environ.get("DNAGPT_FAST_SANITIZE") == "1":
+            sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g"]
+            flags += [*sanitize, "-O1", "-fno-omit-frame-pointer"]
+            link += sanitize
+        if nvcc:
+            flags += ["-DDNAGPT_WITH_CUDA"]
+            link += self.cuda_link(nvcc)
+        lines = [RULES, f"cxx = {cxx}", f"cxxflags = {' '.join(flags)}", f"ldflags = {' '.join(link)}"]
+        if nvcc:
+            lines += [f"nvcc = {nvcc}", f"nvccflags = {' '.join(self.nvcc_flags())}"]
+        objects = []
+        sources = sorted(CSRC.rglob("*.cpp")) + (sorted(CSRC.rglob("*.cu")) if nvcc else [])
+        for source in sources:
+            output = (work / source.relative_to(CSRC)).with_suffix(source.suffix + ".o")
+            output.parent.mkdir(parents=True, exist_ok=True)
+            rule = "nvcc" if source.suffix == ".cu" else "cxx"
+            lines.append(f"build {escape(output)}: {rule} {escape(source)}")
+            objects.append(escape(output))
+        lines += [f"build {escape(target)}: link {' '.join(objects)}", f"default {escape(target)}", ""]
+        return "\n".join(lines)
+
+    def nvcc_flags(self) -> list[str]:
+        archs = os.environ.get("DNAGPT_FAST_CUDA_ARCHS", DEFAULT_CUDA_ARCHS).split()
+        codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
+        codes.append(f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}")
+        arch_list = ",".join(archs)
+        return [
+            "-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden", "-cudart=static",
+            f"-DDNAGPT_CUDA_ARCHS='\"{arch_list}\"'", f"-I{shlex.quote(str(CSRC))}", *codes,
+        ]  # fmt: skip
+
+    def cuda_link(self, nvcc: Path) -> list[str]:
+        home = nvcc.resolve().parent.parent
+        folders = [home / "lib64", home / "lib", home / "targets/x86_64-linux/lib", home.parent / "cuda_runtime/lib"]
+        found = [folder for folder in folders if (folder / "libcudart_static.a").is_file()]
+        if not found:
+            raise SystemExit(f"libcudart_static.a is in none of {', '.join(map(str, folders))}")
+        return [f"-L{found[0]}", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
+
+
+def escape(path: Path) -> str:
+    return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
+
+
+setup(ext_modules=[Extension("dnagpt_fast._native", sources=[])], cmdclass={"build_ext": NinjaBuild})
