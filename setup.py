@@ -117,7 +117,12 @@ class NinjaBuild(build_ext):
 
     def cuda_link(self, nvcc: Path) -> list[str]:
         home = nvcc.resolve().parent.parent
-        folders = [home / "lib64", home / "lib", home / "targets/x86_64-linux/lib", home.parent / "cuda_runtime/lib"]
+        folders = [
+            home / "lib64",
+            home / "lib",
+            home / "targets/x86_64-linux/lib",
+            home.parent / "cuda_runtime/lib",
+        ]
         found = [folder for folder in folders if (folder / "libcudart_static.a").is_file()]
         if not found:
             raise SystemExit(f"libcudart_static.a is in none of {', '.join(map(str, folders))}")

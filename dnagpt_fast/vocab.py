@@ -52,7 +52,9 @@ class Vocabulary:
     def first_id(self, length: int) -> int:
         """Id of the all-N k-mer of this length, the first of its kind."""
         if not (1 if self.dynamic else self.k) <= length <= self.k:
-            raise ValueError(f"no k-mers of length {length} in a {'dynamic' if self.dynamic else 'fixed'} k={self.k} vocabulary")
+            raise ValueError(
+                f"no k-mers of length {length} in a {'dynamic' if self.dynamic else 'fixed'} k={self.k} vocabulary"
+            )
         return N_RESERVED + (sum(5**i for i in range(1, length)) if self.dynamic else 0)
 
     def kmer_id(self, kmer: str) -> int:

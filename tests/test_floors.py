@@ -57,17 +57,27 @@ def test_imports_point_downward(path):
     for imported in imports_of(path):
         assert floor(imported) <= floor(module), f"{module} (floor {floor(module)}) imports {imported}"
         if module.startswith("training."):
-            assert not imported.startswith(("ops.", "genome.")), f"{module} knows a kernel or a genome: {imported}"
+            assert not imported.startswith(("ops.", "genome.")), (
+                f"{module} knows a kernel or a genome: {imported}"
+            )
         sides = {module.split(".")[0], imported.split(".")[0]}
-        assert not ("genome" in sides and sides & {"model", "tokenizer", "generation"}), f"{module} imports {imported}"
+        assert not ("genome" in sides and sides & {"model", "tokenizer", "generation"}), (
+            f"{module} imports {imported}"
+        )
 
 
 def test_no_module_is_a_catch_all():
-    found = [path for path in ROOT.rglob("*.py") if path.name in FORBIDDEN_NAMES and ".venv" not in path.parts]
+    found = [
+        path for path in ROOT.rglob("*.py") if path.name in FORBIDDEN_NAMES and ".venv" not in path.parts
+    ]
     assert not found
 
 
 def test_files_stay_under_500_lines():
     sources = [*PACKAGE.rglob("*.py"), *(ROOT / "csrc").rglob("*.*"), *(ROOT / "tests").rglob("*.py")]
-    long = {str(path.relative_to(ROOT)): n for path in sources if (n := len(path.read_text().splitlines())) > LONGEST_FILE}
+    long = {
+        str(path.relative_to(ROOT)): n
+        for path in sources
+        if (n := len(path.read_text().splitlines())) > LONGEST_FILE
+    }
     assert not long

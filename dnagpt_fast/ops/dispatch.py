@@ -80,4 +80,6 @@ def _check(op: str, name: str, where: str) -> None:
     if op not in IMPLEMENTATIONS:
         raise ValueError(f"{where}: unknown op {op!r}; the table has {', '.join(IMPLEMENTATIONS)}")
     if name not in IMPLEMENTATIONS[op]:
-        raise ValueError(f"{where}: {op} has no implementation {name!r}; it has {', '.join(IMPLEMENTATIONS[op])}")
+        raise ValueError(
+            f"{where}: {op} has no implementation {name!r}; it has {', '.join(IMPLEMENTATIONS[op])}"
+        )

@@ -1,0 +1,29 @@
+"""Settings every test runs under: the Triton interpreter where there is no GPU, poisoned memory, fixed seeds."""
+
+import os
+
+import pytest
+import torch
+from hypothesis import settings
+
+if not torch.cuda.is_available():
+    # read by triton when it is first imported, so it is set before any test module is
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+settings.register_profile("project", deadline=None, print_blob=True)
+settings.load_profile("project")
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def poisoned_memory():
+    """torch.empty returns NaN (floats) or the largest value (integers), so that an unwritten element is seen."""
+    was = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.use_deterministic_algorithms(was[0], warn_only=was[1])
