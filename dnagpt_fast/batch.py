@@ -17,7 +17,10 @@ ROW_ORDER = 2
 
 @dataclass(frozen=True)
 class Windows:
-    """Where the B samples come from; int64 (B,) each. start_bp is 0-based; orientation bit 0 reversed, bit 1 complemented."""
+    """Where the B samples come from; int64 (B,) each.
+
+    start_bp is 0-based on the forward strand; orientation bit 0 = reversed, bit 1 = complemented.
+    """
 
     genome: torch.Tensor
     contig: torch.Tensor

@@ -14,7 +14,7 @@ SLACK_ULPS = 4
 def assert_no_worse_than_naive(
     name: str, kernel: torch.Tensor | None, naive: torch.Tensor, truth: torch.Tensor, factor: float = 2.0
 ) -> None:
-    """kernel and naive in one dtype, truth in float64, all of one shape. Raises AssertionError naming the worst place."""
+    """kernel and naive in one dtype, truth in float64, all of one shape. Raises AssertionError saying what is off."""
     assert kernel is not None, f"{name}: missing"
     assert truth.dtype == torch.float64, f"{name}: truth is {truth.dtype}, wanted float64"
     assert kernel.shape == truth.shape, f"{name}: shape {tuple(kernel.shape)}, wanted {tuple(truth.shape)}"
