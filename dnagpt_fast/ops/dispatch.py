@@ -10,17 +10,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
+
 IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "kmer_tokenize": ("native", "reference"),
     "gc_count": ("native", "reference"),
     "attention": ("sdpa", "triton", "reference"),
+    "attention_decode": ("sdpa", "triton", "reference"),
     "combined_loss": ("chunked", "triton", "reference"),
 }
 
 DEFAULTS: dict[str, dict[str, str]] = {
     "kmer_tokenize": {"cpu": "native", "cuda": "native"},
     "gc_count": {"cpu": "native", "cuda": "native"},
-    "attention": {"cpu": "sdpa", "cuda": "triton"},
+    "attention": {"cpu": "sdpa", "cuda": "sdpa"},
+    "attention_decode": {"cpu": "sdpa", "cuda": "sdpa"},
     "combined_loss": {"cpu": "reference", "cuda": "reference"},
 }
 
@@ -29,10 +33,12 @@ ENVIRONMENT = "DNAGPT_FAST_IMPL"
 _forced: ContextVar[dict[str, str] | None] = ContextVar("dnagpt_fast_forced_implementations", default=None)
 
 
+@torch.compiler.assume_constant_result
 def choose(op: str, device_type: str) -> str:
     """The name of the implementation of `op` that runs on `device_type` ("cpu", "cuda") now.
 
-    Raises ValueError for an unknown op or name, NotImplementedError where the table has no entry for the device.
+    torch.compile asks once, while it traces: a compiled model keeps the implementations of that moment.
+    Raises ValueError for an unknown op or name, NotImplementedError for a device the table lacks.
     """
     if op not in DEFAULTS:
         raise ValueError(f"unknown op {op!r}: the table has {', '.join(DEFAULTS)}")
