@@ -1,0 +1,175 @@
+"""FASTA text, plain, gzip or BGZF -> packed contigs, one at a time.
+
+A record is a line `>name anything` and lines of sequence letters. Lines end with LF or CRLF; blank lines are skipped;
+the last line may lack its end. Lower case is a soft mask; U is T; IUPAC letters other than N, and X, become N and are
+counted in one warning. Anything else is an error that names the line and the offset: better none than wrong bases.
+"""
+
+import gzip
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from dnagpt_fast.genome.errors import GenomeFileError
+from dnagpt_fast.genome.packer import PackedRecord, RecordPacker
+
+CHUNK_BYTES = 4 << 20
+LONGEST_HEADER = 1 << 20
+GZIP_MAGIC = b"\x1f\x8b"
+BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+
+
+def read_fasta(path: str | Path) -> Iterator[PackedRecord]:
+    """Yields the contigs in file order, holding one at a time.
+
+    Raises GenomeFileError for bad text, a name that comes twice, a record without name or bases, a damaged gzip stream;
+    warns once, at the end, of letters that became N.
+    """
+    path = Path(path)
+    with open(path, "rb") as raw:
+        if raw.read(2) == GZIP_MAGIC:
+            _check_bgzf_end(path, raw)
+            raw.seek(0)
+            with gzip.GzipFile(fileobj=raw) as stream:
+                yield from _Reader(path, stream).records()
+        else:
+            raw.seek(0)
+            yield from _Reader(path, raw).records()
+
+
+class _Reader:
+    """The state of one pass over one file."""
+
+    def __init__(self, path: Path, stream: BinaryIO | gzip.GzipFile) -> None:
+        self.path = path
+        self.stream = stream
+        self.text = b""
+        self.text_offset = 0  # of self.text[0] in the (uncompressed) file
+        self.text_line = 1  # line on which self.text[0] stands
+        self.header_line: dict[str, int] = {}
+        self.record: RecordPacker | None = None
+        self.ambiguous = 0
+
+    def records(self) -> Iterator[PackedRecord]:
+        at_line_start = True
+        kept = b""
+        while True:
+            chunk = self._read()
+            final = not chunk
+            self.text = kept + chunk
+            place = 0
+            while place < len(self.text):
+                if at_line_start and self.text[place] == ord(">"):
+                    end = self.text.find(b"\n", place)
+                    if end < 0 and not final:
+                        break
+                    yield from self._finish()
+                    self._start(place, len(self.text) if end < 0 else end)
+                    place = len(self.text) if end < 0 else end + 1
+                    continue
+                end = self.text.find(b"\n>", place) + 1
+                if end == 0:  # no other header in sight; a CR at the edge waits for its LF
+                    end = len(self.text) - (self.text.endswith(b"\r") and not final)
+                    if end == place:
+                        break
+                self._feed(place, end, final)
+                at_line_start = self.text[end - 1] == ord("\n")
+                place = end
+            kept = self.text[place:]
+            if len(kept) > LONGEST_HEADER:
+                raise self._error(
+                    place, f"a header line of more than {LONGEST_HEADER:,} bytes: this is no FASTA file"
+                )
+            self.text_line += self.text.count(b"\n", 0, place)
+            self.text_offset += place
+            if final:
+                break
+        yield from self._finish()
+        if not self.header_line:
+            raise GenomeFileError(f"{self.path}: no record: a FASTA file has lines that begin with '>'")
+        if self.ambiguous:
+            warnings.warn(
+                f"{self.path}: {self.ambiguous:,} letters other than A C G T U N (IUPAC codes) became N",
+                stacklevel=3,
+            )
+
+    def _read(self) -> bytes:
+        try:
+            return self.stream.read(CHUNK_BYTES)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            at = self.text_offset + len(self.text)
+            raise GenomeFileError(
+                f"{self.path}: the gzip stream is damaged near uncompressed offset {at:,}: {error}"
+            ) from error
+
+    def _start(self, place: int, end: int) -> None:
+        line = self.text[place + 1 : end].removesuffix(b"\r")
+        try:
+            title = line.decode()
+        except UnicodeDecodeError:
+            raise self._error(place, f"a header that is no text: {line[:40]!r}") from None
+        if not title.replace("\t", " ").isprintable():
+            raise self._error(place, f"a header with control characters: {line[:40]!r}")
+        if not title or title[0].isspace():
+            raise self._error(place, "a header without a name: wanted '>name'")
+        name = title.split(maxsplit=1)[0]
+        number = self._line_of(place)
+        if name in self.header_line:
+            raise self._error(
+                place, f"contig {name!r} again; its first record is on line {self.header_line[name]:,}"
+            )
+        self.header_line[name] = number
+        self.record = RecordPacker(name)
+
+    def _feed(self, place: int, end: int, final: bool) -> None:
+        text = self.text[place:end]
+        if b"\r" in text and text.count(b"\r") != text.count(b"\r\n") + (final and text.endswith(b"\r")):
+            lone = next(i for i in range(len(text)) if text[i] == 13 and text[i + 1 : i + 2] != b"\n")
+            raise self._error(place + lone, "a carriage return inside a line: wanted LF or CRLF line ends")
+        if self.record is None:
+            if text.strip(b"\r\n"):
+                first = place + len(text) - len(text.lstrip(b"\r\n"))
+                raise self._error(
+                    first,
+                    f"{self.text[first : first + 20]!r} before the first '>' line: this is no FASTA file",
+                )
+            return
+        bad = self.record.feed(text)
+        if bad >= 0:
+            letter = text[bad : bad + 1]
+            raise self._error(place + bad, f"{letter!r} in contig {self.record.name!r} is no sequence letter")
+
+    def _finish(self) -> Iterator[PackedRecord]:
+        if self.record is None:
+            return
+        if self.record.length_bp == 0:
+            name = self.record.name
+            raise GenomeFileError(
+                f"{self.path}: line {self.header_line[name]:,}: contig {name!r} has no bases"
+            )
+        self.ambiguous += self.record.ambiguous
+        yield self.record.finish()
+        self.record = None
+
+    def _line_of(self, place: int) -> int:
+        return self.text_line + self.text.count(b"\n", 0, place)
+
+    def _error(self, place: int, what: str) -> GenomeFileError:
+        offset = self.text_offset + place
+        return GenomeFileError(f"{self.path}: line {self._line_of(place):,}, offset {offset:,}: {what}")
+
+
+def _check_bgzf_end(path: Path, raw: BinaryIO) -> None:
+    """A BGZF file cut between two blocks is a whole gzip file: only the empty last block tells (SAM spec, 4.1.2)."""
+    raw.seek(0)
+    header = raw.read(18)
+    if header[3:4] != b"\x04" or header[12:14] != b"BC":
+        return
+    size = raw.seek(0, 2)
+    raw.seek(max(0, size - len(BGZF_END)))
+    if raw.read() != BGZF_END:
+        raise GenomeFileError(
+            f"{path}: offset {size:,}: the BGZF end marker is missing: the file is truncated"
+        )

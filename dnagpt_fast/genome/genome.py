@@ -1,0 +1,171 @@
+"""`Genome`: named contigs over one packed byte buffer, opened from .2bit or FASTA."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dnagpt_fast.genome.errors import GenomeFileError
+from dnagpt_fast.genome.fasta import GZIP_MAGIC, read_fasta
+from dnagpt_fast.genome.packer import PackedRecord
+from dnagpt_fast.genome.twobit import is_twobit, read_twobit
+from dnagpt_fast.packed import BASES_PER_BYTE, PackedGenome
+
+LETTERS = np.frombuffer(b"TCAG", np.uint8)
+LETTERS_OF_BYTE = LETTERS[(np.arange(256)[:, None] >> np.array([6, 4, 2, 0])) & 3]
+
+
+class Genome:
+    """Contigs of one file. A .2bit stays in the mapped file; FASTA is packed into memory on opening.
+
+    names: list[str]; lengths: int64 (C,) bases. Use as a context manager or call `close`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        names: list[str],
+        host: PackedGenome,
+        mask_blocks,
+        arrays: PackedGenome | None = None,
+    ) -> None:
+        """host: the arrays on the CPU; mask_blocks: contig -> int64 (n, 2); arrays: the same on another device."""
+        self.path = path
+        self.names = names
+        self.lengths = host.length_bp.numpy()
+        self._contig = {name: contig for contig, name in enumerate(names)}
+        self._host: PackedGenome | None = host
+        self._arrays: PackedGenome | None = arrays or host
+        self._mask_blocks = mask_blocks
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Genome":
+        """Opens .2bit (mapped; the size does not matter) or FASTA, plain, gzip or BGZF; told apart by content.
+
+        Raises FileNotFoundError, or GenomeFileError (a ValueError) for a damaged or foreign file.
+        """
+        path = Path(path)
+        with open(path, "rb") as file:
+            start = file.read(4)
+        if is_twobit(start) or path.suffix.lower() == ".2bit":
+            return cls._from_twobit(path)
+        if not start:
+            raise GenomeFileError(f"{path}: the file is empty")
+        if start[:2] == GZIP_MAGIC or start.lstrip(b"\r\n")[:1] in (b">", b""):
+            return cls._from_records(path, list(read_fasta(path)))
+        raise GenomeFileError(
+            f"{path}: offset 0: {start!r}: neither a .2bit signature, nor gzip, nor the '>' of FASTA"
+        )
+
+    @classmethod
+    def _from_twobit(cls, path: Path) -> "Genome":
+        file = read_twobit(path)
+        blocks = file.n_blocks
+        host = _tensors(
+            file.data, file.byte_offset, file.length_bp, file.n_block_index, blocks[:, 0], blocks[:, 1]
+        )
+        return cls(path, file.names, host, file.mask_blocks)
+
+    @classmethod
+    def _from_records(cls, path: Path, records: list[PackedRecord]) -> "Genome":
+        offset = np.cumsum([0] + [len(record.packed) for record in records])
+        index = np.cumsum([0] + [len(record.n_blocks) for record in records])
+        blocks = np.concatenate([record.n_blocks for record in records])
+        packed = np.concatenate([record.packed for record in records])
+        length = np.array([record.length_bp for record in records], np.int64)
+        masks = [record.mask_blocks for record in records]
+        host = _tensors(packed, offset[:-1], length, index, blocks[:, 0], blocks[:, 1])
+        return cls(path, [record.name for record in records], host, masks.__getitem__)
+
+    @property
+    def arrays(self) -> PackedGenome:
+        """What the kernels take, on `device`. Raises ValueError once the genome is closed."""
+        if self._arrays is None:
+            raise ValueError(f"genome {self.path} is closed")
+        return self._arrays
+
+    @property
+    def device(self) -> torch.device:
+        return self.arrays.device
+
+    def to(self, device: torch.device | str) -> "Genome":
+        """The same genome with its packed bases and N blocks on `device`; this one stays as it is."""
+        return Genome(self.path, self.names, self._on_host(), self._mask_blocks, self.arrays.to(device))
+
+    def sequence(
+        self, name: str, start_bp: int = 0, end_bp: int | None = None, soft_mask: bool = False
+    ) -> str:
+        """Bases [start_bp, end_bp) of a contig as text over ACGTN; lower case for masked bases only with soft_mask.
+
+        Raises ValueError for an unknown contig or a range that leaves it.
+        """
+        contig, host = self._find(name), self._on_host()
+        length = int(self.lengths[contig])
+        end_bp = length if end_bp is None else end_bp
+        if not 0 <= start_bp <= end_bp <= length:
+            raise ValueError(
+                f"[{start_bp}, {end_bp}) of {name!r}: wanted 0 <= start_bp <= end_bp <= {length}"
+            )
+        base = int(host.byte_offset[contig])
+        first, last = start_bp // BASES_PER_BYTE, -(-end_bp // BASES_PER_BYTE)
+        letters = LETTERS_OF_BYTE[host.packed[base + first : base + last].numpy()].reshape(-1)
+        letters = letters[start_bp - first * BASES_PER_BYTE :][: end_bp - start_bp]
+        for block_start, block_end in _clipped(self.n_blocks(name), start_bp, end_bp):
+            letters[block_start:block_end] = ord("N")
+        if soft_mask:
+            for block_start, block_end in _clipped(self.mask_blocks(name), start_bp, end_bp):
+                letters[block_start:block_end] |= 0x20
+        return letters.tobytes().decode("ascii")
+
+    def n_blocks(self, name: str) -> np.ndarray:
+        """Runs of unknown bases, int64 (n, 2) [start_bp, end_bp), sorted and disjoint."""
+        contig, host = self._find(name), self._on_host()
+        begin, end = host.n_block_index[contig : contig + 2].tolist()
+        return np.stack(
+            [host.n_block_start_bp[begin:end].numpy(), host.n_block_end_bp[begin:end].numpy()], axis=1
+        )
+
+    def mask_blocks(self, name: str) -> np.ndarray:
+        """Soft-masked runs, int64 (n, 2) [start_bp, end_bp), sorted and disjoint; read from the file on each call."""
+        self._on_host()
+        return self._mask_blocks(self._find(name))
+
+    def close(self) -> None:
+        """Lets go of the packed bases; the mapping ends with the last tensor that still uses it."""
+        self._host = self._arrays = self._mask_blocks = None
+
+    def __enter__(self) -> "Genome":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = f"on {self.device}" if self._arrays else "closed"
+        return (
+            f"Genome({str(self.path)!r}, {len(self.names)} contigs, {int(self.lengths.sum()):,} bp, {state})"
+        )
+
+    def _on_host(self) -> PackedGenome:
+        if self._host is None:
+            raise ValueError(f"genome {self.path} is closed")
+        return self._host
+
+    def _find(self, name: str) -> int:
+        if name not in self._contig:
+            some = ", ".join(self.names[:5]) + (", ..." if len(self.names) > 5 else "")
+            raise ValueError(f"no contig {name!r} in {self.path}; it has {some}")
+        return self._contig[name]
+
+
+def _tensors(packed: np.ndarray, *rest: np.ndarray) -> PackedGenome:
+    return PackedGenome(
+        torch.from_numpy(packed), *(torch.from_numpy(np.ascontiguousarray(a, np.int64)) for a in rest)
+    )
+
+
+def _clipped(blocks: np.ndarray, start_bp: int, end_bp: int) -> list[list[int]]:
+    """The blocks that meet [start_bp, end_bp), cut to it and counted from start_bp."""
+    begin = np.searchsorted(blocks[:, 1], start_bp, side="right")
+    end = np.searchsorted(blocks[:, 0], end_bp, side="left")
+    return (np.clip(blocks[begin:end], start_bp, end_bp) - start_bp).tolist()
