@@ -3,5 +3,17 @@
 from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.attention import attention, attention_decode
 from dnagpt_fast.ops.combined_loss import CombinedLoss, combined_loss
+from dnagpt_fast.ops.gc_count import gc_count
+from dnagpt_fast.ops.kmer_tokenize import kmer_tokenize
+from dnagpt_fast.ops.report import report
 
-__all__ = ["CombinedLoss", "attention", "attention_decode", "combined_loss", "dispatch"]
+__all__ = [
+    "CombinedLoss",
+    "attention",
+    "attention_decode",
+    "combined_loss",
+    "dispatch",
+    "gc_count",
+    "kmer_tokenize",
+    "report",
+]

@@ -1,0 +1,40 @@
+// The seam between the kernels and Python: plain functions that know neither Python nor torch.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "kmer_id.h"
+#include "packed_sequence.h"
+
+namespace dnagpt {
+
+// B windows of a genome, on the host. A window begins at start_bp of its contig on the forward strand.
+struct Windows {
+  const int64_t* contig;
+  const int64_t* start_bp;
+  const int64_t* orientation;  // (B,), or nullptr: all windows have `same_orientation`
+  int64_t same_orientation;
+  int64_t count;
+};
+
+enum class TokenType { kUint16, kInt32, kInt64 };
+
+// Throws std::invalid_argument where the arrays of a genome contradict each other. Reads every element once.
+void check_genome(const GenomeView& genome);
+
+// Throws std::out_of_range for an unknown contig or a window that leaves its contig, std::invalid_argument for an
+// orientation out of 0..3 or a negative length. Lengths are `length_bp[i]`, or `same_length_bp` where it is nullptr.
+void check_windows(const GenomeView& genome, const Windows& windows, const int64_t* length_bp, int64_t same_length_bp);
+
+// tokens (B, n_tokens): the ids of the k-mers of each window, k in 1..6. Windows must have been checked.
+void kmer_tokenize(const GenomeView& genome, const Windows& windows, int64_t n_tokens, int k, bool dynamic,
+                   TokenType type, void* tokens);
+
+// gc (B,): G and C bases; known (B,): bases that are not N. Windows must have been checked.
+void gc_count(const GenomeView& genome, const Windows& windows, const int64_t* length_bp, int64_t* gc, int64_t* known);
+
+// Name of the instruction set the CPU kernels use.
+std::string cpu_isa();
+
+}  // namespace dnagpt

@@ -1,0 +1,68 @@
+"""gc_count against counts read off the text."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dnagpt_fast.ops import dispatch, gc_count
+from tests.ops.packed_genomes import packed_genome, random_text
+
+
+@pytest.fixture(params=dispatch.IMPLEMENTATIONS["gc_count"])
+def implementation(request):
+    with dispatch.using(gc_count=request.param):
+        yield request.param
+
+
+def counted(text: str) -> tuple[int, int]:
+    return text.count("G") + text.count("C"), len(text) - text.count("N")
+
+
+@pytest.mark.parametrize("n_every", [0, 7])
+def test_every_length_and_phase(implementation, n_every):
+    # 0..128 bases pass the 8-byte words of the popcount three times
+    text = random_text(140, seed=3, n_every=n_every)
+    genome = packed_genome("ACG", text)
+    start_bp = torch.arange(5).repeat(129)
+    length_bp = torch.arange(129).repeat_interleave(5)
+    gc, known = gc_count(genome, torch.ones_like(start_bp), start_bp, length_bp)
+    windows = [text[s : s + n] for s, n in zip(start_bp.tolist(), length_bp.tolist(), strict=True)]
+    assert list(zip(gc.tolist(), known.tolist(), strict=True)) == [counted(window) for window in windows]
+
+
+@given(data=st.data())
+def test_native_equals_reference_and_adds_up(data):
+    text = data.draw(st.text("ACGTN", max_size=400))
+    genome = packed_genome(text)
+    cut = data.draw(st.integers(0, len(text)))
+    arguments = (genome, [0, 0, 0], [0, 0, cut], [len(text), cut, len(text) - cut])
+    gc, known = gc_count(*arguments)
+    assert gc[0] == gc[1] + gc[2]
+    assert known[0] == known[1] + known[2]
+    assert (gc[0].item(), known[0].item()) == counted(text)
+    with dispatch.using(gc_count="reference"):
+        for ours, theirs in zip((gc, known), gc_count(*arguments), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (([1], [0], [1]), IndexError, "window 0: contig 1"),
+        (([0], [0], [11]), IndexError, "11 bp from 0 leave contig 0 of 10 bp"),
+        (([0], [11], [0]), IndexError, "from 11"),
+        (([0], [0], [-1]), ValueError, "length -1 bp"),
+        (([0, 0], [0, 0], [1]), ValueError, "length_bp 1"),
+        (([0], [0], [1.5]), ValueError, "length_bp is torch.float64"),
+    ],
+)
+def test_bad_arguments(implementation, arguments, error, words):
+    with pytest.raises(error, match=words):
+        gc_count(packed_genome("ACGTACGTAC"), *arguments)
+
+
+def test_one_length_for_all(implementation):
+    gc, known = gc_count(packed_genome("GGNA"), [0, 0], [0, 1], 3)
+    assert gc.tolist() == [2, 1]
+    assert known.tolist() == [2, 2]
