@@ -1,1 +1,31 @@
 """dnagpt_fast: train, fine-tune and use DNAGPT straight from packed 2-bit genomes."""
+
+import importlib
+from typing import Any
+
+# Public name -> where it lives. Looked up on first use, so that `import dnagpt_fast` does not import torch.
+_PUBLIC = {
+    "DNAGPT": "model",
+    "ModelConfig": "config",
+    "KmerTokenizer": "tokenizer",
+    "load_official": "official",
+    "CheckpointError": "official",
+    "Genome": "genome",
+}
+_MODULES = ("ops", "hub")
+
+__all__ = [*_PUBLIC, "ops"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC, *_MODULES])

@@ -1,0 +1,69 @@
+"""The shape of a DNAGPT, and the three published ones (arXiv 2307.05628; SPEC of the official repository)."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The constructor arguments of `DNAGPT`, as the official code names them.
+
+    vocab_size     entries of the token embedding and of the token head; 19,564 (dynamic, k=6) or 15,659 (fixed)
+    max_len        positions, in tokens
+    embedding_dim  width D; the head size is embedding_dim / num_heads
+    bias           biases in every Linear and LayerNorm; False in the three published models
+    """
+
+    vocab_size: int
+    max_len: int = 512
+    num_layers: int = 12
+    num_heads: int = 12
+    embedding_dim: int = 768
+    bias: bool = False
+
+    def __post_init__(self) -> None:
+        for field in ("vocab_size", "max_len", "num_layers", "num_heads", "embedding_dim"):
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{field} = {value!r}: wanted a positive int")
+        if self.embedding_dim % self.num_heads:
+            raise ValueError(
+                f"embedding_dim = {self.embedding_dim} is no multiple of num_heads = {self.num_heads}"
+            )
+
+    @property
+    def head_size(self) -> int:
+        return self.embedding_dim // self.num_heads
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
+        """Raises ValueError for an unknown key or a missing vocab_size, naming it."""
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ValueError(
+                f"unknown model setting(s) {', '.join(unknown)}: they are {', '.join(f.name for f in fields(cls))}"
+            )
+        if "vocab_size" not in values:
+            raise ValueError("the model settings lack vocab_size")
+        return cls(**values)
+
+
+_DYNAMIC_K6 = 19_564
+_FIXED_K6 = 15_659
+
+PRESETS: dict[str, ModelConfig] = {
+    "dna_gpt0.1b_h": ModelConfig(_FIXED_K6, max_len=4096, num_layers=12, num_heads=12, embedding_dim=768),
+    "dna_gpt0.1b_m": ModelConfig(_DYNAMIC_K6, max_len=512, num_layers=12, num_heads=12, embedding_dim=768),
+    "dna_gpt3b_m": ModelConfig(_DYNAMIC_K6, max_len=512, num_layers=60, num_heads=64, embedding_dim=2048),
+}
+
+
+def preset(name: str, vocab_size: int | None = None) -> ModelConfig:
+    """A published shape by name, with another vocabulary size where one is given. Raises ValueError for an unknown name."""
+    if name not in PRESETS:
+        raise ValueError(f"unknown model name {name!r}: wanted one of {', '.join(PRESETS)}")
+    config = PRESETS[name]
+    return config if vocab_size is None else replace(config, vocab_size=vocab_size)

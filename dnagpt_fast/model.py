@@ -1,0 +1,315 @@
+"""DNAGPT (arXiv 2307.05628): a pre-norm GPT-2 decoder with a number embedding beside the token embedding and a regression
+head beside the token head. Names, shapes and calls are those of the official repository, so its checkpoints load as they
+are; the code is our own.
+
+Shape letters: B batch, T tokens, D width, H heads, K head size, V vocabulary, R rows (B*T).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dnagpt_fast.batch import PretrainBatch
+from dnagpt_fast.config import ModelConfig, preset
+
+if TYPE_CHECKING:
+    from dnagpt_fast.ops.combined_loss import CombinedLoss
+
+NumberBlock = int | Sequence[int] | Sequence[Sequence[int]] | torch.Tensor
+
+
+class CausalSelfAttention(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.c_attn = nn.Linear(config.embedding_dim, 3 * config.embedding_dim, bias=config.bias)
+        self.c_proj = nn.Linear(config.embedding_dim, config.embedding_dim, bias=config.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) -> (B, T, D)"""
+        q, k, v = self.heads(x)
+        return self.c_proj(merge_heads(F.scaled_dot_product_attention(q, k, v, is_causal=True)))
+
+    def heads(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(B, T, D) -> q, k, v, each (B, H, T, K)"""
+        B, T, D = x.shape
+        qkv = self.c_attn(x).view(B, T, 3, self.num_heads, D // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+
+def merge_heads(x: torch.Tensor) -> torch.Tensor:
+    """(B, H, T, K) -> (B, T, D)"""
+    B, H, T, K = x.shape
+    return x.transpose(1, 2).reshape(B, T, H * K)
+
+
+class MLP(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(config.embedding_dim, 4 * config.embedding_dim, bias=config.bias)
+        self.c_proj = nn.Linear(4 * config.embedding_dim, config.embedding_dim, bias=config.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        # The order of construction is the official one, so that a seed gives the same initial values.
+        self.attn = CausalSelfAttention(config)
+        self.mlp = MLP(config)
+        self.ln_1 = nn.LayerNorm(config.embedding_dim, bias=config.bias)
+        self.ln_2 = nn.LayerNorm(config.embedding_dim, bias=config.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+
+class Transformer(nn.Module):
+    """Embeddings, blocks and last norm; `DNAGPT.embeddings` and `DNAGPT.hidden_states` walk through them."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.wte = nn.Embedding(config.vocab_size, config.embedding_dim)
+        self.wpe = nn.Embedding(config.max_len, config.embedding_dim)
+        self.h = nn.ModuleList([Block(config) for _ in range(config.num_layers)])
+        self.ln_f = nn.LayerNorm(config.embedding_dim, bias=config.bias)
+
+
+def _head(d_in: int, d: int, d_out: int, bias: bool) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(d_in, d, bias=bias), nn.SiLU(), nn.LayerNorm(d, bias=bias), nn.Linear(d, d_out, bias=bias)
+    )
+
+
+class DNAGPT(nn.Module):
+    """The published model. Constructor arguments are the official ones; `from_name` gives the published shapes.
+
+    Initial values: torch's defaults, and every `c_proj.weight` normal with std 0.02 / sqrt(2 * num_layers).
+    """
+
+    def __init__(
+        self,
+        vocab_size: int = 7,
+        max_len: int = 1024,
+        num_layers: int = 3,
+        num_heads: int = 3,
+        embedding_dim: int = 48,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        config = ModelConfig(vocab_size, max_len, num_layers, num_heads, embedding_dim, bias)
+        self.config = config
+        self.vocab_size = vocab_size
+        self.max_len = max_len
+        self.num_layers = num_layers
+        self.num_heads = num_heads
+        self.embedding_dim = embedding_dim
+        self.transformer = Transformer(config)
+        for name, parameter in self.named_parameters():
+            if name.endswith("c_proj.weight"):
+                nn.init.normal_(parameter, mean=0.0, std=0.02 / math.sqrt(2 * num_layers))
+        self.number_embedding = _head(1, embedding_dim, embedding_dim, bias)
+        self.mlm_head = _head(embedding_dim, embedding_dim, vocab_size, bias)
+        self.num_regression = _head(embedding_dim, embedding_dim, 1, bias)
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> "DNAGPT":
+        return cls(**config.to_dict())
+
+    @classmethod
+    def from_name(cls, name: str, vocab_size: int) -> "DNAGPT":
+        """One of the three published shapes. Raises ValueError for an unknown name."""
+        return cls.from_config(preset(name, vocab_size))
+
+    def forward(
+        self,
+        token_ids: torch.Tensor,
+        numbers: torch.Tensor | None = None,
+        number_loc: torch.Tensor | None = None,
+        number_block: NumberBlock | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Logits (B, T', V); with `number_loc` the pair (numbers_out (B, n, 1), logits).
+
+        token_ids     integer (B, T)
+        numbers       float (B, n), or (n,) for a batch of one; T' = T + n * (pieces - 1)
+        number_loc    int64 (B, n): positions in the grown sequence that the regression head reads
+        number_block  how each row's tokens are cut into pieces, as by `torch.split`: an int (pieces of that size) or a list
+                      of sizes, for every row; a tensor (B,) or (B, pieces), or a list of lists, gives each row its own.
+                      All the numbers stand after every piece but the last.
+
+        Raises ValueError for ids out of the vocabulary, more than max_len positions, or number arguments that do not fit.
+        """
+        hidden = self.hidden_states(token_ids, numbers, number_block)
+        logits = self.mlm_head(hidden)
+        if number_loc is None:
+            return logits
+        if number_loc.dim() != 2 or number_loc.shape[0] != hidden.shape[0]:
+            raise ValueError(
+                f"number_loc has shape {tuple(number_loc.shape)}: wanted (B, n) with B = {hidden.shape[0]}"
+            )
+        rows = torch.arange(hidden.shape[0], device=hidden.device)[:, None]
+        return self.num_regression(hidden[rows, number_loc]), logits
+
+    def hidden_states(
+        self,
+        token_ids: torch.Tensor,
+        numbers: torch.Tensor | None = None,
+        number_block: NumberBlock | None = None,
+        *,
+        layer: int = -1,
+    ) -> torch.Tensor:
+        """Hidden states (B, T', D): what the heads read (after ln_f), or another layer.
+
+        layer  0 the embeddings, i the output of block i, num_layers the last block after ln_f (as Hugging Face counts);
+               negative counts from the end. Raises ValueError out of range.
+        """
+        if not -self.num_layers - 1 <= layer <= self.num_layers:
+            raise ValueError(f"layer = {layer}: wanted 0..{self.num_layers}, or negative from the end")
+        layer %= self.num_layers + 1
+        x = self.embeddings(token_ids, numbers, number_block)
+        for block in self.transformer.h[:layer]:
+            x = block(x)
+        return self.transformer.ln_f(x) if layer == self.num_layers else x
+
+    def embeddings(
+        self,
+        token_ids: torch.Tensor,
+        numbers: torch.Tensor | None = None,
+        number_block: NumberBlock | None = None,
+    ) -> torch.Tensor:
+        """Token (and number) embeddings plus position embeddings, (B, T', D). Arguments and errors as in `forward`."""
+        self._check_ids(token_ids)
+        x = self.transformer.wte(
+            token_ids if token_ids.dtype in (torch.int32, torch.int64) else token_ids.long()
+        )
+        if (numbers is None) != (number_block is None):
+            raise ValueError("numbers and number_block go together: one was given without the other")
+        if numbers is not None and number_block is not None:
+            x = self._insert_numbers(x, numbers, number_block)
+        if x.shape[1] > self.max_len:
+            raise ValueError(
+                f"{x.shape[1]} positions (tokens and inserted numbers): this model has max_len = {self.max_len}; "
+                f"shorten the input or cut it into windows"
+            )
+        return x + self.transformer.wpe.weight[: x.shape[1]]
+
+    def pretraining_loss(
+        self, batch: PretrainBatch, *, order_weight: float = 1.0, gc_weight: float = 0.01
+    ) -> "CombinedLoss":
+        """The three pre-training losses of a batch and their weighted sum, one backward pass (see ops.combined_loss).
+
+        The GC fraction is read by `num_regression` from the hidden state at `batch.gc_position` (`<M>`).
+        """
+        from dnagpt_fast.ops.combined_loss import combined_loss
+
+        hidden = self.hidden_states(batch.token_ids)
+        last = self.mlm_head[3]
+        return combined_loss(
+            self.mlm_head[:3](hidden).flatten(0, 1),
+            last.weight,
+            batch.targets.flatten(),
+            bias=last.bias,
+            row_kind=batch.row_kind.flatten(),
+            gc_prediction=self.num_regression(hidden[:, batch.gc_position]).squeeze(-1),
+            gc_target=batch.gc_target,
+            gc_mask=batch.gc_mask,
+            order_weight=order_weight,
+            gc_weight=gc_weight,
+        )
+
+    @torch.no_grad()
+    def generate(
+        self,
+        idx: torch.Tensor,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        do_sample: bool = False,
+        top_k: int = 0,
+        top_p: float = 0.0,
+        stop_ids: Sequence[int] | None = None,
+    ) -> torch.Tensor:
+        """idx (B, T) continued by up to max_new_tokens; see `generation.generate` for rules, seeds and cost."""
+        from dnagpt_fast.generation import generate
+
+        return generate(self, idx, max_new_tokens, temperature, do_sample, top_k, top_p, stop_ids)
+
+    def _check_ids(self, token_ids: torch.Tensor) -> None:
+        if token_ids.dim() != 2 or token_ids.is_floating_point() or token_ids.dtype == torch.bool:
+            raise ValueError(
+                f"token_ids is {token_ids.dtype} {tuple(token_ids.shape)}: wanted an integer tensor (B, T)"
+            )
+        # Reading values would stop a CUDA stream, and means nothing while compiling or under a FakeTensor.
+        if (
+            token_ids.device.type != "cpu"
+            or torch.compiler.is_compiling()
+            or type(token_ids) is not torch.Tensor
+        ):
+            return
+        if token_ids.numel() == 0:
+            return
+        low, high = (int(value) for value in torch.aminmax(token_ids.long()))
+        if low < 0 or high >= self.vocab_size:
+            raise ValueError(
+                f"token ids {low}..{high}: this model's vocabulary has ids 0..{self.vocab_size - 1}"
+            )
+
+    def _insert_numbers(
+        self, x: torch.Tensor, numbers: torch.Tensor, number_block: NumberBlock
+    ) -> torch.Tensor:
+        B, T, _ = x.shape
+        if numbers.dim() == 1 and B == 1:
+            numbers = numbers[None]
+        if numbers.dim() != 2 or numbers.shape[0] != B:
+            raise ValueError(f"numbers has shape {tuple(numbers.shape)}: wanted (B, n) with B = {B}")
+        n = numbers.shape[1]
+        # Row by row, where each place of the grown sequence comes from: 0..T-1 the tokens, T..T+n-1 the numbers.
+        source = []
+        for sizes in _piece_sizes(number_block, B, T):
+            row: list[int] = []
+            start = 0
+            for size in sizes:
+                row += [*(range(T, T + n) if start else ()), *range(start, start + size)]
+                start += size
+            source.append(row)
+        if len({len(row) for row in source}) != 1:
+            raise ValueError(
+                "number_block cuts the rows into different numbers of pieces, so they would differ in length"
+            )
+        embedded = self.number_embedding(numbers.to(x.dtype).unsqueeze(-1))
+        both = torch.cat((x, embedded), dim=1)
+        index = torch.tensor(source, device=x.device)
+        return both.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[2]))
+
+
+def _piece_sizes(number_block: NumberBlock, B: int, T: int) -> list[list[int]]:
+    """Sizes of each row's pieces; the meaning of number_block is told in `DNAGPT.forward`."""
+    if isinstance(number_block, torch.Tensor):
+        per_row = number_block.tolist()
+        rows = [per_row] * B if isinstance(per_row, int) else per_row
+    elif isinstance(number_block, int):
+        rows = [number_block] * B
+    else:
+        listed = list(number_block)
+        rows = listed if any(not isinstance(item, int) for item in listed) else [listed] * B
+    if len(rows) != B:
+        raise ValueError(f"number_block speaks of {len(rows)} rows: the batch has {B}")
+    return [_sizes_of_row(row, T) for row in rows]
+
+
+def _sizes_of_row(block: int | Sequence[int], T: int) -> list[int]:
+    if isinstance(block, int):
+        if block < 1:
+            raise ValueError(f"number_block = {block}: wanted a positive piece size")
+        return [min(block, T - start) for start in range(0, T, block)]
+    sizes = [int(size) for size in block]
+    if sum(sizes) != T or min(sizes, default=-1) < 0:
+        raise ValueError(f"number_block sizes {sizes} do not add up to the {T} tokens of a row")
+    return sizes

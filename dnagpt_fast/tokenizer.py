@@ -1,0 +1,178 @@
+"""Text <-> token ids, with the behaviour of the official KmerTokenizer (arXiv 2307.05628, TencentAILabHealthcare/DNAGPT).
+
+Text is split at `<` and `>`; a piece that is a reserved name becomes that token (also where it stood without brackets:
+the quirk is part of the contract), an empty piece vanishes, anything else is cut from the left into chunks of k.
+A chunk that is not in the vocabulary (lower case, IUPAC letters, a short tail in the fixed vocabulary) becomes the
+unknown token, id 0. The official code does so silently; this one says so once per tokenizer, through `logging`.
+"""
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+import torch
+
+from dnagpt_fast.vocab import BASES, RESERVED, UNKNOWN_ID, Vocabulary
+
+_BRACKETS = re.compile("[<>]")
+_NO_DIGIT = 255
+_DIGIT_OF_BYTE = np.full(256, _NO_DIGIT, np.uint8)
+_DIGIT_OF_BYTE[np.frombuffer(BASES.encode(), np.uint8)] = np.arange(len(BASES), dtype=np.uint8)
+
+logger = logging.getLogger(__name__)
+
+
+class KmerTokenizer:
+    """k-mer tokenizer over N A G C T with reserved tokens before the k-mers.
+
+    k                1..6 in the published vocabularies; longest k-mer
+    reserved_tokens  names without brackets, in id order; None takes the 34 published ones. `P` (padding) must be there
+    dynamic_kmer     True: k-mers of all lengths 1..k, short ones first; False: length k only
+
+    Raises ValueError for duplicated reserved tokens, none called P, or a k out of range.
+    """
+
+    def __init__(
+        self, k: int = 6, reserved_tokens: Sequence[str] | None = None, dynamic_kmer: bool = True
+    ) -> None:
+        names = list(RESERVED if reserved_tokens is None else reserved_tokens)
+        if len(set(names)) != len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ValueError(f"reserved tokens given twice: {', '.join(twice)}")
+        if "P" not in names:
+            raise ValueError("the reserved tokens lack P, the padding token")
+        self.vocabulary = Vocabulary(k, dynamic_kmer)
+        self.k = k
+        self.dynamic_kmer = dynamic_kmer
+        self.bases = BASES
+        self.reserved_tokens = [f"<{name}>" for name in names]
+        self._reserved_ids = {name: i for i, name in enumerate(names)}
+        # The vocabulary's ids count the published reserved tokens; another set of them moves the k-mers.
+        self._shift = len(names) - len(RESERVED)
+        self.pad_id = self._reserved_ids["P"]
+        self.unk_id = UNKNOWN_ID
+        self._unknown_reported = False
+
+    @classmethod
+    def from_vocab_size(cls, vocab_size: int) -> "KmerTokenizer":
+        """The published tokenizer with this many entries (19,564: dynamic k=6; 15,659: fixed k=6). Raises ValueError."""
+        sizes = {len(Vocabulary(k, dynamic)): (k, dynamic) for dynamic in (False, True) for k in range(1, 7)}
+        if vocab_size not in sizes:
+            known = ", ".join(str(size) for size in sorted(sizes))
+            raise ValueError(f"no k-mer vocabulary has {vocab_size} entries; the known sizes are {known}")
+        k, dynamic = sizes[vocab_size]
+        return cls(k, dynamic_kmer=dynamic)
+
+    def __len__(self) -> int:
+        return len(self.vocabulary) + self._shift
+
+    @cached_property
+    def idx_to_token(self) -> list[str]:
+        """Every piece in id order."""
+        lengths = range(1 if self.dynamic_kmer else self.k, self.k + 1)
+        kmers = ["".join(letters) for length in lengths for letters in product(BASES, repeat=length)]
+        return self.reserved_tokens + kmers
+
+    @cached_property
+    def token_to_idx(self) -> dict[str, int]:
+        return {token: i for i, token in enumerate(self.idx_to_token)}
+
+    def piece_to_id(self, token: str) -> int:
+        """Id of a piece as `tokenize` gives it; the unknown id for any other text."""
+        return self.token_to_idx.get(token, self.unk_id)
+
+    def id_to_piece(self, token_id: int) -> str:
+        """Raises IndexError for an id out of 0..len-1."""
+        if not 0 <= token_id < len(self):
+            raise IndexError(f"token id {token_id}: the vocabulary has ids 0..{len(self) - 1}")
+        return self.idx_to_token[token_id]
+
+    def tokenize(self, text: str) -> list[str]:
+        """The pieces of the text: reserved tokens in brackets, and chunks of up to k letters, known or not."""
+        pieces: list[str] = []
+        for part in _BRACKETS.split(text):
+            if part in self._reserved_ids:
+                pieces.append(f"<{part}>")
+            else:
+                pieces += [part[i : i + self.k] for i in range(0, len(part), self.k)]
+        return pieces
+
+    def encode(
+        self,
+        text: str,
+        max_len: int = -1,
+        pad: bool = False,
+        device: torch.device | str | None = None,
+        to_tensor: bool = True,
+    ) -> torch.Tensor | list[int]:
+        """Token ids of the text: int64 (T,), or a list without `to_tensor`.
+
+        max_len  > 0: keep the first max_len tokens; with `pad`, fill up to max_len with `<P>`
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"text is {type(text).__name__}: wanted str")
+        ids = self._ids(text)
+        if max_len > 0:
+            ids = ids[:max_len]
+            if pad and len(ids) < max_len:
+                ids = np.concatenate([ids, np.full(max_len - len(ids), self.pad_id, np.int64)])
+        if not to_tensor:
+            return ids.tolist()
+        return torch.from_numpy(ids).to(device) if device is not None else torch.from_numpy(ids)
+
+    def decode(self, token_ids: torch.Tensor | np.ndarray | Iterable[int]) -> str:
+        """The text of the ids, reserved tokens in brackets. Raises IndexError for an id out of range."""
+        if isinstance(token_ids, (torch.Tensor, np.ndarray)):
+            token_ids = token_ids.tolist()
+        return "".join([self.id_to_piece(token_id) for token_id in token_ids])
+
+    def _ids(self, text: str) -> np.ndarray:
+        parts = []
+        for part in _BRACKETS.split(text):
+            if part in self._reserved_ids:
+                parts.append(np.array([self._reserved_ids[part]], np.int64))
+            elif part:
+                parts.append(self._kmer_ids(part))
+        if not parts:
+            return np.empty(0, np.int64)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _kmer_ids(self, letters: str) -> np.ndarray:
+        # "replace" keeps one byte a character, so that chunks stay chunks of characters.
+        digits = _DIGIT_OF_BYTE[np.frombuffer(letters.encode("ascii", "replace"), np.uint8)]
+        n_whole = len(digits) // self.k
+        ids = np.empty(-(-len(digits) // self.k), np.int64)
+        self._fill(ids[:n_whole], digits[: n_whole * self.k].reshape(n_whole, self.k))
+        if n_whole < len(ids):
+            self._fill(ids[n_whole:], digits[None, n_whole * self.k :])
+        return ids
+
+    def _fill(self, out: np.ndarray, digits: np.ndarray) -> None:
+        length = digits.shape[1]
+        if length < self.k and not self.dynamic_kmer:
+            known = np.zeros(len(digits), bool)
+        else:
+            values = np.zeros(len(digits), np.int64)
+            known = np.ones(len(digits), bool)
+            for column in digits.T:
+                values = values * len(BASES) + column
+                known &= column != _NO_DIGIT
+            out[:] = values + (self.vocabulary.first_id(length) + self._shift)
+        if not known.all():
+            out[~known] = self.unk_id
+            if not self._unknown_reported:
+                self._unknown_reported = True
+                logger.warning(
+                    "%d chunk(s) of a text are not in the vocabulary and became <%s> (id %d): it knows upper-case %s, "
+                    "and %s. Said once per tokenizer.",
+                    int((~known).sum()),
+                    self.reserved_tokens[self.unk_id].strip("<>"),
+                    self.unk_id,
+                    " ".join(BASES),
+                    f"tails of 1..{self.k - 1} letters"
+                    if self.dynamic_kmer
+                    else f"no tails shorter than {self.k}",
+                )
