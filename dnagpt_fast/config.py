@@ -62,7 +62,7 @@ PRESETS: dict[str, ModelConfig] = {
 
 
 def preset(name: str, vocab_size: int | None = None) -> ModelConfig:
-    """A published shape by name, with another vocabulary size where one is given. Raises ValueError for an unknown name."""
+    """A published shape by name, its vocabulary size replaced where one is given. Raises ValueError."""
     if name not in PRESETS:
         raise ValueError(f"unknown model name {name!r}: wanted one of {', '.join(PRESETS)}")
     config = PRESETS[name]

@@ -1,6 +1,6 @@
 """Sampling by the official rules: temperature, then top-k, then top-p, then a draw or the most likely token.
 
-The context is cropped to the last max_len tokens once the sequence grows past them, and positions restart with the crop.
+Once a sequence grows past max_len tokens its context is the last max_len of them, positions counted from 0 again.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ def filter_logits(logits: torch.Tensor, top_k: int = 0, top_p: float = 0.0) -> t
     """Logits (B, V) with -inf at the tokens that may not be drawn; a new tensor.
 
     top_k  > 0: keep the k largest, and what ties with the k-th
-    top_p  > 0: of what is left, keep the most likely tokens up to and with the one at which their probability passes top_p
+    top_p  > 0: of what is left, keep the most likely tokens, up to and with the one at which their probabilities
+           together pass top_p
     """
     if top_k > 0:
         kth = logits.topk(min(top_k, logits.shape[-1])).values[..., -1:]
@@ -45,7 +46,7 @@ def generate(
 ) -> torch.Tensor:
     """idx int64 (B, T) continued by up to max_new_tokens tokens; (B, T + made).
 
-    A row ends before a token of stop_ids, which is not appended; shorter rows are filled with the pad token at the right.
+    A row ends before a token of stop_ids, which is not appended; shorter rows are filled with the pad token.
     """
     stops = torch.tensor(sorted(set(stop_ids or ())), dtype=torch.long, device=idx.device)
     ended = torch.zeros(idx.shape[0], dtype=torch.bool, device=idx.device)

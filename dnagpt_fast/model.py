@@ -1,13 +1,13 @@
-"""DNAGPT (arXiv 2307.05628): a pre-norm GPT-2 decoder with a number embedding beside the token embedding and a regression
-head beside the token head. Names, shapes and calls are those of the official repository, so its checkpoints load as they
-are; the code is our own.
+"""DNAGPT (arXiv 2307.05628): a pre-norm GPT-2 decoder with a number embedding beside the token embedding and a
+regression head beside the token head. Names, shapes and calls are those of the official repository, so its checkpoints
+load as they are; the code is our own.
 
 Shape letters: B batch, T tokens, D width, H heads, K head size, V vocabulary, R rows (B*T).
 """
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +15,8 @@ from torch import nn
 
 from dnagpt_fast.batch import PretrainBatch
 from dnagpt_fast.config import ModelConfig, preset
-
-if TYPE_CHECKING:
-    from dnagpt_fast.ops.combined_loss import CombinedLoss
+from dnagpt_fast.ops.attention import attention
+from dnagpt_fast.ops.combined_loss import CombinedLoss, combined_loss
 
 NumberBlock = int | Sequence[int] | Sequence[Sequence[int]] | torch.Tensor
 
@@ -32,7 +31,7 @@ class CausalSelfAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, T, D) -> (B, T, D)"""
         q, k, v = self.heads(x)
-        return self.c_proj(merge_heads(F.scaled_dot_product_attention(q, k, v, is_causal=True)))
+        return self.c_proj(merge_heads(cast(torch.Tensor, attention(q, k, v))))
 
     def heads(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(B, T, D) -> q, k, v, each (B, H, T, K)"""
@@ -141,11 +140,11 @@ class DNAGPT(nn.Module):
         token_ids     integer (B, T)
         numbers       float (B, n), or (n,) for a batch of one; T' = T + n * (pieces - 1)
         number_loc    int64 (B, n): positions in the grown sequence that the regression head reads
-        number_block  how each row's tokens are cut into pieces, as by `torch.split`: an int (pieces of that size) or a list
-                      of sizes, for every row; a tensor (B,) or (B, pieces), or a list of lists, gives each row its own.
+        number_block  how each row's tokens are cut into pieces, as by `torch.split`: an int (pieces of that size) or a
+                      list of sizes, for every row; a tensor (B,) or (B, pieces), or a list of lists, each row its own.
                       All the numbers stand after every piece but the last.
 
-        Raises ValueError for ids out of the vocabulary, more than max_len positions, or number arguments that do not fit.
+        Raises ValueError for ids out of the vocabulary, more than max_len positions, number arguments that do not fit.
         """
         hidden = self.hidden_states(token_ids, numbers, number_block)
         logits = self.mlm_head(hidden)
@@ -168,8 +167,8 @@ class DNAGPT(nn.Module):
     ) -> torch.Tensor:
         """Hidden states (B, T', D): what the heads read (after ln_f), or another layer.
 
-        layer  0 the embeddings, i the output of block i, num_layers the last block after ln_f (as Hugging Face counts);
-               negative counts from the end. Raises ValueError out of range.
+        layer  0 the embeddings, i the output of block i, num_layers that of the last block after ln_f (as Hugging
+               Face counts); negative counts from the end. Raises ValueError out of range.
         """
         if not -self.num_layers - 1 <= layer <= self.num_layers:
             raise ValueError(f"layer = {layer}: wanted 0..{self.num_layers}, or negative from the end")
@@ -203,15 +202,13 @@ class DNAGPT(nn.Module):
 
     def pretraining_loss(
         self, batch: PretrainBatch, *, order_weight: float = 1.0, gc_weight: float = 0.01
-    ) -> "CombinedLoss":
+    ) -> CombinedLoss:
         """The three pre-training losses of a batch and their weighted sum, one backward pass (see ops.combined_loss).
 
         The GC fraction is read by `num_regression` from the hidden state at `batch.gc_position` (`<M>`).
         """
-        from dnagpt_fast.ops.combined_loss import combined_loss
-
         hidden = self.hidden_states(batch.token_ids)
-        last = self.mlm_head[3]
+        last = cast(nn.Linear, self.mlm_head[3])
         return combined_loss(
             self.mlm_head[:3](hidden).flatten(0, 1),
             last.weight,

@@ -1,8 +1,8 @@
 """Published checkpoints in and out: torch files whose tensors bear the official names.
 
-A published file is a state dict, or a dict that holds one under `model`; names may carry a `module.` prefix. Vocabulary,
-max_len, depth, width and bias are read from the shapes. Loading is strict: missing, unexpected or misshapen tensors are
-named and refused.
+A published file is a state dict, or a dict that holds one under `model`; names may carry a `module.` prefix.
+Vocabulary, max_len, depth, width and bias are read from the shapes. Loading is strict: missing, unexpected or
+misshapen tensors are named and refused.
 """
 
 import re
@@ -84,8 +84,8 @@ def config_of(state: StateDict, path: str | Path, num_heads: int | None = None) 
         }
         if len(heads) != 1:
             raise CheckpointError(
-                f"{path}: {num_layers} layers of width {width} is no published shape, and shapes do not tell the number "
-                f"of heads: give num_heads"
+                f"{path}: {num_layers} layers of width {width} is no published shape, and shapes do not tell how many "
+                f"heads: give num_heads"
             )
         num_heads = heads.pop()
     bias = "transformer.ln_f.bias" in state

@@ -1,4 +1,4 @@
-"""Text <-> token ids, with the behaviour of the official KmerTokenizer (arXiv 2307.05628, TencentAILabHealthcare/DNAGPT).
+"""Text <-> token ids, as the official KmerTokenizer does it (arXiv 2307.05628, TencentAILabHealthcare/DNAGPT).
 
 Text is split at `<` and `>`; a piece that is a reserved name becomes that token (also where it stood without brackets:
 the quirk is part of the contract), an empty piece vanishes, anything else is cut from the left into chunks of k.
@@ -58,7 +58,7 @@ class KmerTokenizer:
 
     @classmethod
     def from_vocab_size(cls, vocab_size: int) -> "KmerTokenizer":
-        """The published tokenizer with this many entries (19,564: dynamic k=6; 15,659: fixed k=6). Raises ValueError."""
+        """The published tokenizer with this many entries (19,564: dynamic k=6; 15,659: fixed k=6), or a ValueError."""
         sizes = {len(Vocabulary(k, dynamic)): (k, dynamic) for dynamic in (False, True) for k in range(1, 7)}
         if vocab_size not in sizes:
             known = ", ".join(str(size) for size in sorted(sizes))

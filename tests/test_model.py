@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dnagpt_fast import DNAGPT, ModelConfig
+from dnagpt_fast.batch import IGNORE_INDEX, ROW_IGNORED, ROW_NEXT_TOKEN, ROW_ORDER, PretrainBatch, Windows
 from dnagpt_fast.config import PRESETS
 from tests.tiny import NAMES, load_tiny
 
@@ -170,6 +171,41 @@ def test_wrong_ids_are_refused_in_words(tiny, ids, message):
 def test_numbers_that_do_not_fit_are_refused_in_words(tiny, numbers, loc, block, message):
     with pytest.raises(ValueError, match=message):
         tiny.model()(torch.ones(2, 5, dtype=torch.long), numbers, loc, block)
+
+
+def test_pretraining_loss_is_its_three_parts(tiny):
+    """Against the heads applied one by one: cross-entropy over next-token rows, over order rows, squared GC error."""
+    model = tiny.model()
+    generator = torch.Generator().manual_seed(3)
+    B, T, place = 3, 11, 8
+    ids = torch.randint(0, 189, (B, T), generator=generator)
+    targets = torch.randint(0, 189, (B, T), generator=generator)
+    kind = torch.full((B, T), ROW_NEXT_TOKEN, dtype=torch.uint8)
+    kind[:, -1] = ROW_ORDER
+    kind[:, 0] = ROW_IGNORED
+    targets[1, 4] = IGNORE_INDEX
+    gc_target, gc_mask = torch.tensor([0.4, 0.9, 0.1]), torch.tensor([True, False, True])
+    nowhere = torch.zeros(B, dtype=torch.int64)
+    windows = Windows(nowhere, nowhere, nowhere, nowhere)
+    batch = PretrainBatch(ids, targets, kind, place, gc_target, gc_mask, windows)
+    loss = model.pretraining_loss(batch, order_weight=0.7, gc_weight=0.3)
+
+    hidden = model.hidden_states(ids)
+    logits = model.mlm_head(hidden)
+    valid = (kind == ROW_NEXT_TOKEN) & (targets != IGNORE_INDEX)
+    next_token = torch.nn.functional.cross_entropy(logits[valid], targets[valid])
+    order = torch.nn.functional.cross_entropy(logits[:, -1], targets[:, -1])
+    gc = (model.num_regression(hidden[:, place])[:, 0] - gc_target)[gc_mask].square().mean()
+    torch.testing.assert_close(loss.next_token, next_token.detach(), **CLOSE)
+    torch.testing.assert_close(loss.order, order.detach(), **CLOSE)
+    torch.testing.assert_close(loss.gc, gc.detach(), **CLOSE)
+    total = next_token + 0.7 * order + 0.3 * gc
+    torch.testing.assert_close(loss.total, total, **CLOSE)
+    names = [name for name, _ in model.named_parameters() if not name.startswith("number_embedding")]
+    got = torch.autograd.grad(loss.total, [model.get_parameter(name) for name in names])
+    wanted = torch.autograd.grad(total, [model.get_parameter(name) for name in names])
+    for name, one, other in zip(names, got, wanted, strict=True):
+        torch.testing.assert_close(one, other, **CLOSE, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_smaller_integer_ids_give_the_same_logits(tiny):

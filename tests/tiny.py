@@ -1,4 +1,4 @@
-"""The two small models whose weights and answers were recorded with the official code (tests/data/tiny_*.safetensors)."""
+"""The two small models whose weights and answers the official code gave: tests/data/tiny_*.safetensors."""
 
 from dataclasses import dataclass
 from pathlib import Path
