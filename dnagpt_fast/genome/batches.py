@@ -1,0 +1,141 @@
+"""Windows of packed genomes -> the batches of docs/design.md's template, `<species> k-mers <=> <M> <=> <B>` and the answer.
+
+Only coordinates come in: token ids, GC and the order label are made from the packed bases by ops.kmer_tokenize and
+ops.gc_count, on the genomes' device.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from dnagpt_fast.batch import ROW_NEXT_TOKEN, ROW_ORDER, PretrainBatch, Windows
+from dnagpt_fast.ops.gc_count import gc_count
+from dnagpt_fast.ops.kmer_tokenize import kmer_tokenize
+from dnagpt_fast.packed import PackedGenome
+from dnagpt_fast.vocab import Vocabulary, reserved_id
+
+# A vocabulary without one-letter k-mers tells the order by two reserved tokens. `<+>` and `<->` read as directions and
+# stand for no species and no prompt; `<0>` would not do, being the unknown token.
+FIXED_ANSWERS = ("+", "-")
+DYNAMIC_ANSWERS = ("N", "A")
+
+
+@dataclass(frozen=True)
+class Template:
+    """The token ids around the k-mers.
+
+    gc_prompt, order_prompt  the regression head reads at the last token of the first, the order is told at the last of
+                             the second
+    as_it_stands, reversed   the two answers
+    """
+
+    gc_prompt: tuple[int, ...]
+    order_prompt: tuple[int, ...]
+    as_it_stands: int
+    reversed: int
+
+    @classmethod
+    def build(
+        cls,
+        vocabulary: Vocabulary,
+        gc_prompt: Sequence[str] = ("=", "M"),
+        order_prompt: Sequence[str] = ("=", "B"),
+        order_answers: Sequence[str] = (),
+    ) -> "Template":
+        """From token names. Answers may be reserved tokens or k-mers of the vocabulary. Raises ValueError, KeyError."""
+        if not gc_prompt or not order_prompt:
+            raise ValueError("the template needs at least one token of gc_prompt and of order_prompt")
+        answers = tuple(order_answers) or (DYNAMIC_ANSWERS if vocabulary.dynamic else FIXED_ANSWERS)
+        ids = [_answer_id(vocabulary, answer) for answer in answers]
+        if len(ids) != 2 or ids[0] == ids[1]:
+            raise ValueError(f"order_answers = {answers}: wanted two different tokens, as it stands and reversed")
+        return cls(tuple(map(reserved_id, gc_prompt)), tuple(map(reserved_id, order_prompt)), ids[0], ids[1])
+
+    @property
+    def n_extra(self) -> int:
+        """Input tokens beside the k-mers: the species and the two prompts."""
+        return 1 + len(self.gc_prompt) + len(self.order_prompt)
+
+
+def _answer_id(vocabulary: Vocabulary, name: str) -> int:
+    # `B` is a reserved token, `A` and `N` are k-mers: no name is both.
+    return vocabulary.kmer_id(name) if set(name) <= set("NAGCT") else reserved_id(name)
+
+
+class BatchMaker:
+    """Makes PretrainBatch from Windows of these genomes. `genomes` and `species` (token ids) go together."""
+
+    def __init__(
+        self,
+        genomes: Sequence[PackedGenome],
+        species: Sequence[int],
+        n_kmers: int,
+        vocabulary: Vocabulary,
+        template: Template,
+    ) -> None:
+        if n_kmers < 1:
+            raise ValueError(f"n_kmers = {n_kmers}: a window needs at least one k-mer")
+        if len(genomes) != len(species):
+            raise ValueError(f"{len(genomes)} genomes and {len(species)} species tokens: wanted one each")
+        self.genomes = list(genomes)
+        self.device = self.genomes[0].device
+        self.species = torch.tensor(species, dtype=torch.int64, device=self.device)
+        self.n_kmers = n_kmers
+        self.vocabulary = vocabulary
+        self.template = template
+        prompts = (*template.gc_prompt, *template.order_prompt)
+        self._prompts = torch.tensor(prompts, dtype=torch.int64, device=self.device)
+
+    @property
+    def length_bp(self) -> int:
+        """Bases of a window."""
+        return self.n_kmers * self.vocabulary.k
+
+    @property
+    def n_tokens(self) -> int:
+        """Input tokens of a sample."""
+        return self.n_kmers + self.template.n_extra
+
+    def __call__(self, windows: Windows) -> PretrainBatch:
+        """The batch of these windows, on the genomes' device. Raises IndexError where a window leaves its contig."""
+        B, T = len(windows.genome), self.n_tokens
+        token_ids = torch.empty((B, T), dtype=torch.int64, device=self.device)
+        gc_target = torch.empty(B, dtype=torch.float32, device=self.device)
+        gc_mask = torch.empty(B, dtype=torch.bool, device=self.device)
+        token_ids[:, 0] = self.species[windows.genome.to(self.device)]
+        token_ids[:, 1 + self.n_kmers :] = self._prompts
+        for g in torch.unique(windows.genome).tolist():
+            rows = torch.nonzero(windows.genome == g).squeeze(1)
+            contig, start_bp = windows.contig[rows], windows.start_bp[rows]
+            kmers = kmer_tokenize(
+                self.genomes[g],
+                contig,
+                start_bp,
+                self.n_kmers,
+                windows.orientation[rows],
+                k=self.vocabulary.k,
+                dynamic=self.vocabulary.dynamic,
+                dtype=torch.int64,
+            )
+            gc, known = gc_count(self.genomes[g], contig, start_bp, self.length_bp)
+            rows = rows.to(self.device)
+            token_ids[rows, 1 : 1 + self.n_kmers] = kmers
+            gc_target[rows] = gc / known.clamp(min=1)
+            gc_mask[rows] = known > 0
+        # Reversed against the strand it comes from: 1 (forward) and 2 (the reverse strand, read backwards).
+        turned = ((windows.orientation ^ (windows.orientation >> 1)) & 1).to(self.device, torch.bool)
+        targets = torch.empty_like(token_ids)
+        targets[:, :-1] = token_ids[:, 1:]
+        targets[:, -1] = torch.where(turned, self.template.reversed, self.template.as_it_stands)
+        row_kind = torch.full((B, T), ROW_NEXT_TOKEN, dtype=torch.uint8, device=self.device)
+        row_kind[:, -1] = ROW_ORDER
+        return PretrainBatch(
+            token_ids=token_ids,
+            targets=targets,
+            row_kind=row_kind,
+            gc_position=self.n_kmers + len(self.template.gc_prompt),
+            gc_target=gc_target,
+            gc_mask=gc_mask,
+            windows=windows,
+        )

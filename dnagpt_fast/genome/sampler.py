@@ -1,0 +1,299 @@
+"""Which window sample i is: a counter-based generator, so that sample i depends on (seed, i) alone.
+
+Resuming needs no data state but a counter, ranks take disjoint indices by arithmetic, and any device can draw the same
+windows: everything below is integer arithmetic on 32- and 64-bit words.
+
+Generator: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+
+    key word 0      low 32 bits of the seed
+    key word 1      high 32 bits of the seed
+    counter word 0  low 32 bits of the sample index i
+    counter word 1  high 32 bits of the sample index i
+    counter word 2  stream: STREAM_WINDOWS here; other users of the seed take other streams
+    counter word 3  0
+
+    output word 0   genome: the number of entries of `genome_threshold` that are <= word 0
+    output word 1   low half, and
+    output word 2   high half of the 64-bit word u; the start's rank among the genome's S allowed starts is
+                    (u * S) >> 64, whose probabilities differ by at most 2^-64
+    output word 3   orientation: ORIENTATIONS[the number of entries of `orientation_threshold` that are <= word 3]
+
+A start is allowed when its window lies in one contig, touches no held-out range and holds at most `max_n_bp` unknown
+bases. These starts form few intervals, found once from the lengths and the N blocks (`allowed_starts`), so nothing is
+ever rejected and drawn again: the rank is looked up by binary search in the intervals' cumulative sizes, which are in
+the order of genome, contig, start.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dnagpt_fast.batch import Windows
+from dnagpt_fast.packed import PackedGenome
+
+STREAM_WINDOWS = 0
+# As it stands on the forward strand, reversed on it, as it stands on the reverse strand, reversed on that.
+ORIENTATIONS = (0, 1, 3, 2)
+
+PHILOX_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+PHILOX_WEYL = (0x9E3779B9, 0xBB67AE85)
+PHILOX_ROUNDS = 10
+MASK_32 = np.uint64(0xFFFFFFFF)
+SHIFT_32 = np.uint64(32)
+
+
+def philox4x32(
+    counter: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], key: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Philox4x32-10: four counter words and two key words, each below 2^32 -> four random words, uint64 arrays (B,)."""
+    c0, c1, c2, c3 = (np.asarray(word, dtype=np.uint64) for word in counter)
+    k0, k1 = key
+    for _ in range(PHILOX_ROUNDS):
+        product_0 = c0 * np.uint64(PHILOX_MULTIPLIERS[0])
+        product_1 = c2 * np.uint64(PHILOX_MULTIPLIERS[1])
+        c0, c1, c2, c3 = (
+            (product_1 >> SHIFT_32) ^ c1 ^ np.uint64(k0),
+            product_1 & MASK_32,
+            (product_0 >> SHIFT_32) ^ c3 ^ np.uint64(k1),
+            product_0 & MASK_32,
+        )
+        k0, k1 = (k0 + PHILOX_WEYL[0]) & 0xFFFFFFFF, (k1 + PHILOX_WEYL[1]) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+def multiply_high(u_low: np.ndarray, u_high: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """(u * factor) >> 64 for u = u_high * 2^32 + u_low and a 64-bit factor; uint64 arrays."""
+    f_low, f_high = factor & MASK_32, factor >> SHIFT_32
+    middle = u_high * f_low + ((u_low * f_low) >> SHIFT_32)
+    carry = (u_low * f_high + (middle & MASK_32)) >> SHIFT_32
+    return u_high * f_high + (middle >> SHIFT_32) + carry
+
+
+class UnknownBases:
+    """Counts N in ranges of a genome: its contigs stand end to end on one axis, contig c from `offset[c]` on."""
+
+    def __init__(self, genome: PackedGenome) -> None:
+        lengths = genome.length_bp.cpu().numpy()
+        self.offset = np.concatenate([[0], np.cumsum(lengths)])
+        blocks_of = np.diff(genome.n_block_index.cpu().numpy())
+        shift = np.repeat(self.offset[:-1], blocks_of)
+        self.start = genome.n_block_start_bp.cpu().numpy() + shift
+        self.end = genome.n_block_end_bp.cpu().numpy() + shift
+        self._before = np.concatenate([[0], np.cumsum(self.end - self.start)])
+
+    def before(self, position: np.ndarray) -> np.ndarray:
+        """Unknown bases left of each position on the common axis."""
+        block = np.searchsorted(self.start, position, side="right")
+        inside = np.where(block > 0, np.maximum(self.end[block - 1] - position, 0), 0) if len(self.end) else 0
+        return self._before[block] - inside
+
+    def count(self, contig: np.ndarray, start_bp: np.ndarray, length_bp: int) -> np.ndarray:
+        """Unknown bases of the windows [start_bp, start_bp + length_bp); int64 (B,)."""
+        position = self.offset[contig] + start_bp
+        return self.before(position + length_bp) - self.before(position)
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Intervals [start_bp, end_bp) on contigs; int64 arrays of one length, in the order of contig and start."""
+
+    contig: np.ndarray
+    start_bp: np.ndarray
+    end_bp: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.contig)
+
+
+def outside(held_out: Intervals, length_bp: np.ndarray) -> Intervals:
+    """What the held-out ranges leave of contigs of these lengths. The ranges may overlap, in any order."""
+    order = np.lexsort((held_out.start_bp, held_out.contig))
+    edge = {c: 0 for c in range(len(length_bp))}
+    pieces = []
+    for i in order:
+        contig, start, end = int(held_out.contig[i]), int(held_out.start_bp[i]), int(held_out.end_bp[i])
+        pieces.append((contig, edge[contig], start))
+        edge[contig] = max(edge[contig], end)
+    pieces += [(contig, start, int(length_bp[contig])) for contig, start in edge.items()]
+    kept = sorted(piece for piece in pieces if piece[1] < piece[2])
+    columns = np.array(kept, dtype=np.int64).reshape(-1, 3)
+    return Intervals(columns[:, 0], columns[:, 1], columns[:, 2])
+
+
+def allowed_starts(genome: PackedGenome, within: Intervals, length_bp: int, max_n_bp: int) -> Intervals:
+    """Starts whose window lies inside one interval of `within` and holds at most `max_n_bp` unknown bases.
+
+    Between two neighbouring points of {N block edges} and {N block edges - length_bp} the number of unknown bases is a
+    straight line of slope -1, 0 or 1, so the allowed part of each such piece is one interval.
+    """
+    unknown = UnknownBases(genome)
+    offset = unknown.offset
+    first, stop = offset[within.contig] + within.start_bp, offset[within.contig] + within.end_bp - length_bp + 1
+    fits = stop > first
+    first, stop, contig = first[fits], stop[fits], within.contig[fits]
+    edges = np.concatenate([unknown.start, unknown.end])
+    points = np.unique(np.concatenate([edges, edges - length_bp, first, stop]))
+    low, high = points[:-1], points[1:]
+    owner = np.searchsorted(first, low, side="right") - 1
+    inside = (owner >= 0) & (low < stop[owner]) if len(first) else np.zeros(len(low), dtype=bool)
+    low, high, owner = low[inside], high[inside], owner[inside]
+    count_low = unknown.before(low + length_bp) - unknown.before(low)
+    count_last = unknown.before(high - 1 + length_bp) - unknown.before(high - 1)
+    low = np.where((count_low > max_n_bp) & (count_last < count_low), low + count_low - max_n_bp, low)
+    high = np.where((count_last > max_n_bp) & (count_last > count_low), high - (count_last - max_n_bp), high)
+    keep = (np.minimum(count_low, count_last) <= max_n_bp) & (low < high)
+    low, high, owner = low[keep], high[keep], owner[keep]
+    new = np.ones(len(low), dtype=bool)
+    new[1:] = (low[1:] != high[:-1]) | (owner[1:] != owner[:-1])
+    last = np.append(new[1:], True) if len(new) else new
+    shift = offset[contig[owner[new]]]
+    return Intervals(contig[owner[new]], low[new] - shift, high[last] - shift)
+
+
+@dataclass(frozen=True)
+class SamplerTables:
+    """All that a kernel needs to draw window i; G genomes, S intervals of allowed starts.
+
+    genome_threshold       uint64 (G - 1,)  ascending, up to 2^32
+    orientation_threshold  uint64 (3,)      ascending, up to 2^32
+    interval_index         int64 (G + 1,)   genome g owns the intervals interval_index[g] : interval_index[g + 1]
+    rank_before            int64 (S + 1,)   allowed starts in all intervals before this one
+    contig, start_bp       int64 (S,)       where the interval begins
+    """
+
+    genome_threshold: np.ndarray
+    orientation_threshold: np.ndarray
+    interval_index: np.ndarray
+    rank_before: np.ndarray
+    contig: np.ndarray
+    start_bp: np.ndarray
+
+
+def thresholds(weights: Sequence[float]) -> np.ndarray:
+    """Cumulative weights as uint32 comparisons, uint64 (len(weights) - 1,): a word w picks the number of entries <= w."""
+    cumulative = np.cumsum(np.asarray(weights, dtype=np.float64))
+    return np.floor(cumulative[:-1] / cumulative[-1] * 2.0**32 + 0.5).astype(np.uint64)
+
+
+class WindowSampler:
+    """Draws windows of `length_bp` from one or more genomes; `sample(i, count)` are the samples i .. i + count - 1.
+
+    Raises ValueError where shares, weights or the seed make no sense, or where a genome has no window to give: the
+    message names the genome and the reason, before anything is trained.
+    """
+
+    def __init__(
+        self,
+        genomes: Sequence[PackedGenome],
+        length_bp: int,
+        *,
+        seed: int,
+        weights: Sequence[float] | None = None,
+        held_out: Sequence[Intervals] | None = None,
+        labels: Sequence[str] | None = None,
+        reversed_share: float = 0.5,
+        reverse_complement_share: float = 0.5,
+        max_n_share: float = 0.05,
+    ) -> None:
+        if not genomes:
+            raise ValueError("no genome to sample from")
+        if length_bp < 1:
+            raise ValueError(f"window length {length_bp} bp: wanted at least 1")
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"seed {seed}: wanted 0 <= seed < 2^64")
+        for name, share in (
+            ("reversed_share", reversed_share),
+            ("reverse_complement_share", reverse_complement_share),
+            ("max_n_share", max_n_share),
+        ):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} = {share}: wanted 0..1")
+        empty = np.zeros(0, dtype=np.int64)
+        held_out = held_out or [Intervals(empty, empty, empty)] * len(genomes)
+        labels = labels or [f"genome {g}" for g in range(len(genomes))]
+        weights = weights or [1.0] * len(genomes)
+        if not len(genomes) == len(held_out) == len(labels) == len(weights):
+            raise ValueError(
+                f"{len(genomes)} genomes, {len(weights)} weights, {len(held_out)} held-out tables, {len(labels)} labels: "
+                "wanted one each"
+            )
+        for label, weight in zip(labels, weights, strict=True):
+            if not (weight > 0 and np.isfinite(weight) and weight / sum(weights) >= 2.0**-32):
+                raise ValueError(f"{label}: weight {weight} of {sum(weights)} in all: wanted a share of at least 2^-32")
+        self.length_bp = length_bp
+        self.seed = seed
+        self.max_n_bp = int(max_n_share * length_bp)
+        found = []
+        for genome, ranges, label in zip(genomes, held_out, labels, strict=True):
+            left = outside(ranges, genome.length_bp.cpu().numpy())
+            starts = allowed_starts(genome, left, length_bp, self.max_n_bp)
+            if not len(starts):
+                raise ValueError(_no_window(label, genome, left, length_bp, self.max_n_bp))
+            found.append(starts)
+        straight, backward = 1 - reversed_share, reversed_share
+        forward, other = 1 - reverse_complement_share, reverse_complement_share
+        sizes = np.concatenate([starts.end_bp - starts.start_bp for starts in found])
+        self.tables = SamplerTables(
+            genome_threshold=thresholds(weights),
+            orientation_threshold=thresholds(
+                [straight * forward, backward * forward, straight * other, backward * other]
+            ),
+            interval_index=np.concatenate([[0], np.cumsum([len(starts) for starts in found])]),
+            rank_before=np.concatenate([[0], np.cumsum(sizes)]),
+            contig=np.concatenate([starts.contig for starts in found]),
+            start_bp=np.concatenate([starts.start_bp for starts in found]),
+        )
+
+    @property
+    def n_starts(self) -> np.ndarray:
+        """How many starts each genome offers; int64 (G,)."""
+        return np.diff(self.tables.rank_before[self.tables.interval_index])
+
+    def sample(self, first_index: int, count: int) -> Windows:
+        """Samples first_index .. first_index + count - 1 as int64 tensors (count,). Raises ValueError beyond 2^64."""
+        if first_index < 0 or count < 0 or first_index + count > 2**64:
+            raise ValueError(f"samples {first_index} .. {first_index + count}: wanted indices 0 .. 2^64")
+        tables = self.tables
+        index = np.uint64(first_index) + np.arange(count, dtype=np.uint64)
+        constant = np.zeros(count, dtype=np.uint64)
+        words = philox4x32(
+            (index & MASK_32, index >> SHIFT_32, constant + np.uint64(STREAM_WINDOWS), constant),
+            (self.seed & 0xFFFFFFFF, self.seed >> 32),
+        )
+        genome = np.searchsorted(tables.genome_threshold, words[0], side="right")
+        before = tables.rank_before[tables.interval_index]
+        rank = multiply_high(words[1], words[2], self.n_starts[genome].astype(np.uint64)).astype(np.int64)
+        rank += before[genome]
+        interval = np.searchsorted(tables.rank_before, rank, side="right") - 1
+        start = tables.start_bp[interval] + rank - tables.rank_before[interval]
+        turn = np.searchsorted(tables.orientation_threshold, words[3], side="right")
+        return Windows(
+            genome=torch.from_numpy(genome.astype(np.int64)),
+            contig=torch.from_numpy(tables.contig[interval]),
+            start_bp=torch.from_numpy(start),
+            orientation=torch.from_numpy(np.array(ORIENTATIONS, dtype=np.int64)[turn]),
+        )
+
+
+def tile(genome: PackedGenome, ranges: Intervals, length_bp: int, max_n_bp: int) -> Intervals:
+    """Windows side by side from the start of each range, those with more than `max_n_bp` unknown bases left out."""
+    contig, start = [], []
+    for c, first, end in zip(ranges.contig, ranges.start_bp, ranges.end_bp, strict=True):
+        starts = np.arange(first, end - length_bp + 1, length_bp, dtype=np.int64)
+        start.append(starts)
+        contig.append(np.full(len(starts), c, dtype=np.int64))
+    contigs = np.concatenate([*contig, np.zeros(0, dtype=np.int64)])
+    starts = np.concatenate([*start, np.zeros(0, dtype=np.int64)])
+    keep = UnknownBases(genome).count(contigs, starts, length_bp) <= max_n_bp
+    return Intervals(contigs[keep], starts[keep], starts[keep] + length_bp)
+
+
+def _no_window(label: str, genome: PackedGenome, left: Intervals, length_bp: int, max_n_bp: int) -> str:
+    longest_contig = int(genome.length_bp.max()) if len(genome.length_bp) else 0
+    longest_left = int((left.end_bp - left.start_bp).max()) if len(left) else 0
+    return (
+        f"{label}: no window of {length_bp} bp fits: its longest contig has {longest_contig} bp, the longest piece "
+        f"outside the held-out ranges {longest_left} bp, and a window may hold at most {max_n_bp} unknown bases"
+    )

@@ -1,0 +1,257 @@
+"""What a pre-training run is: settings from a TOML file and `section.key=value` overrides, checked before anything runs.
+
+Every unknown key and every value of a wrong type is a ConfigError that names it and what was wanted.
+"""
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A setting that is unknown, misspelt, of a wrong type or out of range."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """name: a published shape; the other settings replace its values where they are given (0: as published)."""
+
+    name: str = "dna_gpt0.1b_m"
+    max_len: int = 0
+    num_layers: int = 0
+    num_heads: int = 0
+    embedding_dim: int = 0
+    bias: bool = False
+
+
+@dataclass(frozen=True)
+class VocabularySettings:
+    """The k-mers; the published models have k = 6, dynamic but for `dna_gpt0.1b_h`."""
+
+    k: int = 6
+    dynamic: bool = True
+
+
+@dataclass(frozen=True)
+class GenomeSettings:
+    """One genome of the mix.
+
+    path       .2bit or FASTA
+    species    a name of vocab.SPECIES or a reserved token without brackets
+    weight     share of the samples, relative to the other genomes'
+    held_out   ranges never touched by a training window: `contig` or `contig:start_bp-end_bp` (0-based, half-open)
+    """
+
+    path: str = ""
+    species: str = "human"
+    weight: float = 1.0
+    held_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """The windows.
+
+    genomes                   the mix
+    genome_table              a tab-separated file with more of them: path, species, weight, held_out (comma-separated)
+    n_kmers                   k-mers of a window; 0: as many as the model's max_len holds
+    held_out_tail             genomes that name no held-out range keep back this share of the end of each contig
+    reversed_share            windows read backwards, the order task's second class
+    reverse_complement_share  windows taken from the reverse strand. 0.5, because a DNA molecule has two strands and the
+                              file stores one of them by convention: both are equally real, and genes lie on both
+    max_n_share               unknown bases a window may hold
+    seed                      of the windows; sample i depends on (seed, i) alone
+    """
+
+    genomes: tuple[GenomeSettings, ...] = ()
+    genome_table: str = ""
+    n_kmers: int = 0
+    held_out_tail: float = 0.05
+    reversed_share: float = 0.5
+    reverse_complement_share: float = 0.5
+    max_n_share: float = 0.05
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TemplateSettings:
+    """`<species>` k-mers gc_prompt order_prompt, the answer being the last target. Prompts are reserved tokens.
+
+    The last token of gc_prompt is where GC is regressed, the last of order_prompt where the order is told.
+    order_answers: `as it stands` and `reversed`; empty: `N` and `A`, or `<+>` and `<->` where the vocabulary has no
+    one-letter k-mers.
+    """
+
+    gc_prompt: tuple[str, ...] = ("=", "M")
+    order_prompt: tuple[str, ...] = ("=", "B")
+    order_answers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    order_weight: float = 1.0
+    gc_weight: float = 0.01
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW; weight_decay reaches the weights of Linear layers only. clip_norm 0: no clipping."""
+
+    lr: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.98
+    eps: float = 1e-8
+    weight_decay: float = 1e-2
+    clip_norm: float = 1.0
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """Linear warm-up over warmup_steps, then a cosine down to min_lr_share of the rate at the last step."""
+
+    warmup_steps: int = 10_000
+    min_lr_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """steps: optimizer steps. batch_size: samples of one step, over all processes. micro_batch_size: samples of one
+    forward pass of one process; 0: all that this process has in a step. precision: fp32, or bf16 by autocast.
+    device: auto, cpu or cuda. seed: of the initial weights."""
+
+    steps: int = 100_000
+    batch_size: int = 40
+    micro_batch_size: int = 0
+    precision: str = "fp32"
+    device: str = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """every_steps 0: at the end only. keep: the newest so many stay."""
+
+    every_steps: int = 1000
+    keep: int = 3
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """every_steps 0: at the end only. max_windows: held-out windows evaluated, evenly thinned out of all."""
+
+    every_steps: int = 0
+    max_windows: int = 1000
+    batch_size: int = 32
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    model: ModelSettings = field(default_factory=ModelSettings)
+    vocabulary: VocabularySettings = field(default_factory=VocabularySettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    template: TemplateSettings = field(default_factory=TemplateSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+    checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
+
+    def __post_init__(self) -> None:
+        for name, value, low in (
+            ("run.steps", self.run.steps, 1),
+            ("run.batch_size", self.run.batch_size, 1),
+            ("run.micro_batch_size", self.run.micro_batch_size, 0),
+            ("data.n_kmers", self.data.n_kmers, 0),
+            ("schedule.warmup_steps", self.schedule.warmup_steps, 0),
+            ("checkpoint.every_steps", self.checkpoint.every_steps, 0),
+            ("checkpoint.keep", self.checkpoint.keep, 1),
+            ("validation.every_steps", self.validation.every_steps, 0),
+            ("validation.max_windows", self.validation.max_windows, 1),
+            ("validation.batch_size", self.validation.batch_size, 1),
+            ("optimizer.lr", self.optimizer.lr, 0),
+            ("optimizer.weight_decay", self.optimizer.weight_decay, 0),
+            ("optimizer.clip_norm", self.optimizer.clip_norm, 0),
+        ):
+            if not value >= low:
+                raise ConfigError(f"{name} = {value}: wanted at least {low}")
+        if not 0 <= self.data.held_out_tail < 1:
+            raise ConfigError(f"data.held_out_tail = {self.data.held_out_tail}: wanted 0 <= share < 1")
+        if self.run.precision not in ("fp32", "bf16"):
+            raise ConfigError(f"run.precision = {self.run.precision!r}: wanted fp32 or bf16")
+        if not (self.template.gc_prompt and self.template.order_prompt):
+            raise ConfigError("template.gc_prompt and template.order_prompt need at least one token each")
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> PretrainConfig:
+    """The settings of a TOML file (None: the defaults) with `section.key=value` overrides on top, values as in TOML.
+
+    Raises ConfigError, FileNotFoundError.
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            tree = tomllib.loads(Path(path).read_text())
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path} is no TOML: {error}") from error
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {override}: wanted section.key=value")
+        *parents, last = key.strip().split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"--set {override}: {parent} is no section")
+        node[last] = _value(text.strip())
+    return from_tree(PretrainConfig, tree, str(path) if path is not None else "")
+
+
+def from_tree(cls: type, tree: dict[str, Any], where: str = "", prefix: str = "") -> Any:
+    """A settings dataclass from nested dicts, as TOML and config.json hold them. Raises ConfigError."""
+    place = f"{where}: " if where else ""
+    known = {item.name: item for item in fields(cls)}
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in tree.items():
+        if key not in known:
+            raise ConfigError(f"{place}unknown key {prefix + key!r}: the known ones are {', '.join(known)}")
+        values[key] = _convert(hints[key], value, place, prefix + key)
+    try:
+        return cls(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{place}{error}") from error
+
+
+def _convert(kind: Any, value: Any, place: str, key: str) -> Any:
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{place}{key} = {value!r}: wanted a section of settings")
+        return from_tree(kind, value, place.removesuffix(": "), key + ".")
+    if isinstance(kind, types.GenericAlias):
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{place}{key} = {value!r}: wanted a list")
+        element = typing.get_args(kind)[0]
+        return tuple(_convert(element, item, place, f"{key}[{i}]") for i, item in enumerate(value))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{place}{key} = {value!r}: wanted {kind.__name__}, came {type(value).__name__}")
+    return value
+
+
+def _value(text: str) -> Any:
+    """A TOML value; a bare word, which is none, is taken as a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
