@@ -1,4 +1,4 @@
-"""What a pre-training run is: settings from a TOML file and `section.key=value` overrides, checked before anything runs.
+"""What a pre-training run is: settings from a TOML file and `section.key=value` overrides, checked up front.
 
 Every unknown key and every value of a wrong type is a ConfigError that names it and what was wanted.
 """

@@ -1,4 +1,4 @@
-"""Windows of packed genomes -> the batches of docs/design.md's template, `<species> k-mers <=> <M> <=> <B>` and the answer.
+"""Windows of packed genomes -> batches of the template `<species> k-mers <=> <M> <=> <B>` and the answer.
 
 Only coordinates come in: token ids, GC and the order label are made from the packed bases by ops.kmer_tokenize and
 ops.gc_count, on the genomes' device.
@@ -49,7 +49,9 @@ class Template:
         answers = tuple(order_answers) or (DYNAMIC_ANSWERS if vocabulary.dynamic else FIXED_ANSWERS)
         ids = [_answer_id(vocabulary, answer) for answer in answers]
         if len(ids) != 2 or ids[0] == ids[1]:
-            raise ValueError(f"order_answers = {answers}: wanted two different tokens, as it stands and reversed")
+            raise ValueError(
+                f"order_answers = {answers}: wanted two different tokens, as it stands and reversed"
+            )
         return cls(tuple(map(reserved_id, gc_prompt)), tuple(map(reserved_id, order_prompt)), ids[0], ids[1])
 
     @property

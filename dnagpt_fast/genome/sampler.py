@@ -130,7 +130,10 @@ def allowed_starts(genome: PackedGenome, within: Intervals, length_bp: int, max_
     """
     unknown = UnknownBases(genome)
     offset = unknown.offset
-    first, stop = offset[within.contig] + within.start_bp, offset[within.contig] + within.end_bp - length_bp + 1
+    first, stop = (
+        offset[within.contig] + within.start_bp,
+        offset[within.contig] + within.end_bp - length_bp + 1,
+    )
     fits = stop > first
     first, stop, contig = first[fits], stop[fits], within.contig[fits]
     edges = np.concatenate([unknown.start, unknown.end])
@@ -172,7 +175,7 @@ class SamplerTables:
 
 
 def thresholds(weights: Sequence[float]) -> np.ndarray:
-    """Cumulative weights as uint32 comparisons, uint64 (len(weights) - 1,): a word w picks the number of entries <= w."""
+    """Cumulative weights as uint32 comparisons, uint64 (len(weights) - 1,): word w picks the number of entries <= w."""
     cumulative = np.cumsum(np.asarray(weights, dtype=np.float64))
     return np.floor(cumulative[:-1] / cumulative[-1] * 2.0**32 + 0.5).astype(np.uint64)
 
@@ -216,12 +219,14 @@ class WindowSampler:
         weights = weights or [1.0] * len(genomes)
         if not len(genomes) == len(held_out) == len(labels) == len(weights):
             raise ValueError(
-                f"{len(genomes)} genomes, {len(weights)} weights, {len(held_out)} held-out tables, {len(labels)} labels: "
-                "wanted one each"
+                f"{len(genomes)} genomes, {len(weights)} weights, {len(held_out)} held-out tables, "
+                f"{len(labels)} labels: wanted one each"
             )
         for label, weight in zip(labels, weights, strict=True):
             if not (weight > 0 and np.isfinite(weight) and weight / sum(weights) >= 2.0**-32):
-                raise ValueError(f"{label}: weight {weight} of {sum(weights)} in all: wanted a share of at least 2^-32")
+                raise ValueError(
+                    f"{label}: weight {weight} of {sum(weights)} in all: wanted a share of at least 2^-32"
+                )
         self.length_bp = length_bp
         self.seed = seed
         self.max_n_bp = int(max_n_share * length_bp)

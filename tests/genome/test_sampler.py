@@ -55,7 +55,9 @@ def test_multiply_high_is_the_upper_half_of_the_128_bit_product(low, high, facto
     assert int(multiply_high(*one)[0]) == ((high * 2**32 + low) * factor) >> 64
 
 
-def brute_force_starts(letters: list[str], held_out: Intervals, length_bp: int, max_n_bp: int) -> set[tuple[int, int]]:
+def brute_force_starts(
+    letters: list[str], held_out: Intervals, length_bp: int, max_n_bp: int
+) -> set[tuple[int, int]]:
     allowed = set()
     for contig, text in enumerate(letters):
         mine = held_out.contig == contig
@@ -144,8 +146,13 @@ def scalar_sample(sampler: WindowSampler, index: int) -> tuple[int, int, int, in
 
 def test_the_samples_are_what_they_were():
     """The definition of a run's data: a change here breaks every resumed run and every other device's sampler."""
-    genomes = [packed_genome(["ACGT" * 1000, "GGGT" * 500]), packed_genome(["TTTT" * 250 + "N" * 50 + "ACGT" * 250])]
-    sampler = WindowSampler(genomes, 60, seed=0x1234_5678_9ABC_DEF0, weights=[3, 1], reverse_complement_share=0.25)
+    genomes = [
+        packed_genome(["ACGT" * 1000, "GGGT" * 500]),
+        packed_genome(["TTTT" * 250 + "N" * 50 + "ACGT" * 250]),
+    ]
+    sampler = WindowSampler(
+        genomes, 60, seed=0x1234_5678_9ABC_DEF0, weights=[3, 1], reverse_complement_share=0.25
+    )
     first = 2**32 - 4  # on both sides of the counter's carry
     windows = sampler.sample(first, 8)
     columns = (windows.genome, windows.contig, windows.start_bp, windows.orientation)
@@ -216,7 +223,10 @@ def test_tiles_lie_side_by_side_and_leave_n_out():
     ("change", "message"),
     [
         ({"length_bp": 41}, "chrSmall: no window of 41 bp fits: its longest contig has 40 bp"),
-        ({"held_out": [intervals((0, 0, 35))], "length_bp": 6}, "longest piece outside the held-out ranges 5 bp"),
+        (
+            {"held_out": [intervals((0, 0, 35))], "length_bp": 6},
+            "longest piece outside the held-out ranges 5 bp",
+        ),
         ({"seed": -1}, "seed -1: wanted 0 <= seed < 2"),
         ({"weights": [0.0]}, "weight 0.0"),
         ({"weights": [1.0, 2.0]}, "2 weights"),
