@@ -6,10 +6,38 @@ import torch
 
 from dnagpt_fast.batch import IGNORE_INDEX
 from dnagpt_fast.ops import dispatch
+from dnagpt_fast.ops.combined_loss_chunked import combined_loss_chunked
 from dnagpt_fast.ops.combined_loss_reference import combined_loss_reference
 
 REDUCTIONS = ("mean", "sum", "none")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+_library = torch.library.Library("dnagpt_fast", "FRAGMENT")
+_library.define("combined_loss_class_targets(Tensor targets, Tensor classes, int vocab, int ignore_index) -> Tensor")
+
+
+@torch.library.impl(_library, "combined_loss_class_targets", "CompositeExplicitAutograd")
+def _class_targets(targets: torch.Tensor, classes: torch.Tensor, vocab: int, ignore_index: int) -> torch.Tensor:
+    """Each target's place in `classes`. For a target that is none of them IndexError on CPU; elsewhere, where looking
+    would cost a sync, the place C, which makes the loss NaN."""
+    n_classes = len(classes)
+    place = torch.full((vocab,), n_classes, dtype=torch.int64, device=targets.device)
+    place = place.index_put((classes,), torch.arange(n_classes, device=targets.device))
+    inside = (targets >= 0) & (targets < vocab)
+    places = torch.where(inside, place[torch.where(inside, targets, 0)], n_classes)
+    if targets.device.type == "cpu" and (outside := (places == n_classes) & (targets != ignore_index)).any():
+        row = int(outside.nonzero()[0])
+        raise IndexError(
+            f"combined_loss: row {row} has target {int(targets[row])}, which is none of the {n_classes} classes"
+        )
+    return torch.where(targets == ignore_index, ignore_index, places)
+
+
+@torch.library.register_fake("dnagpt_fast::combined_loss_class_targets", lib=_library)
+def _class_targets_fake(
+    targets: torch.Tensor, classes: torch.Tensor, vocab: int, ignore_index: int
+) -> torch.Tensor:
+    return torch.empty_like(targets)
 
 
 class CombinedLoss(NamedTuple):
@@ -48,6 +76,7 @@ def combined_loss(
     soft_cap: float | None = None,
     return_log_probs: bool = False,
     classes: torch.Tensor | None = None,
+    skip_below: float | None = None,
 ) -> CombinedLoss:
     """Next-token, order and GC loss of R rows without ever holding the (R, V) logits (but in the reference).
 
@@ -61,15 +90,19 @@ def combined_loss(
     classes        int64 (C,), distinct token ids: the softmax (and the label smoothing) runs over these tokens alone,
                    p(v) = exp(z_v) / sum of exp(z_c) over c in classes; every target must be one of them. This is
                    classification by answer tokens; the other rows of `weight` get no gradient.
+    skip_below     None, or a probability, 2^-24 say: where no entry of a tile of 128 rows x 128 vocabulary entries
+                   reaches it (and none is a target) the tile's gradient may be left out. None: see docs/combined_loss.md
 
     The equations are in combined_loss_reference.py. Gradients: `total` for hidden, weight, bias and gc_prediction.
     A target outside 0..V-1 (or outside `classes`) raises IndexError on CPU; on CUDA, where looking would cost a sync,
     the loss and its gradients are NaN. Raises ValueError for shapes, dtypes, devices or settings that do not fit.
     """
     _check(hidden, weight, targets, bias, row_kind, gc_prediction, gc_target, gc_mask, classes)
-    _check_settings(reduction, label_smoothing, z_loss, soft_cap, weight.shape[0])
+    _check_settings(reduction, label_smoothing, z_loss, soft_cap, skip_below)
     if classes is not None:
-        targets = _class_targets(targets, classes, weight.shape[0], ignore_index)
+        targets = torch.ops.dnagpt_fast.combined_loss_class_targets(
+            targets, classes, weight.shape[0], ignore_index
+        )
         weight = weight.index_select(0, classes)
         bias = None if bias is None else bias.index_select(0, classes)
     settings: dict[str, Any] = {
@@ -78,23 +111,15 @@ def combined_loss(
         "ignore_index": ignore_index, "reduction": reduction, "label_smoothing": float(label_smoothing),
         "z_loss": float(z_loss), "soft_cap": None if soft_cap is None else float(soft_cap),
     }  # fmt: skip
-    dispatch.choose("combined_loss", hidden.device.type)
-    *parts, log_probs = combined_loss_reference(hidden, weight, targets, **settings)
+    if dispatch.choose("combined_loss", hidden.device.type) == "chunked":
+        results = combined_loss_chunked(hidden, weight, targets, skip_below=skip_below, **settings)
+    else:
+        results = combined_loss_reference(hidden, weight, targets, **settings)
+    *parts, log_probs = results
     total, next_token, order, gc = parts
     return CombinedLoss(
         total, next_token.detach(), order.detach(), gc.detach(), log_probs if return_log_probs else None
     )
-
-
-def _class_targets(
-    targets: torch.Tensor, classes: torch.Tensor, vocab: int, ignore_index: int
-) -> torch.Tensor:
-    """Each target's place in `classes`; C, which no implementation accepts, for a target that is none of them."""
-    place = torch.full((vocab,), len(classes), dtype=torch.int64, device=targets.device)
-    place = place.index_put((classes,), torch.arange(len(classes), device=targets.device))
-    inside = (targets >= 0) & (targets < vocab)
-    place = torch.where(inside, place[torch.where(inside, targets, 0)], len(classes))
-    return torch.where(targets == ignore_index, ignore_index, place)
 
 
 def _check(
@@ -155,7 +180,7 @@ def _check(
 
 
 def _check_settings(
-    reduction: str, label_smoothing: float, z_loss: float, soft_cap: float | None, vocab: int
+    reduction: str, label_smoothing: float, z_loss: float, soft_cap: float | None, skip_below: float | None
 ) -> None:
     if reduction not in REDUCTIONS:
         raise ValueError(f"combined_loss: reduction {reduction!r}: wanted one of {', '.join(REDUCTIONS)}")
@@ -165,5 +190,5 @@ def _check_settings(
         raise ValueError(f"combined_loss: z_loss {z_loss}: wanted 0 or more")
     if soft_cap is not None and not soft_cap > 0.0:
         raise ValueError(f"combined_loss: soft_cap {soft_cap}: wanted a positive number or None")
-    if vocab == 0:
-        raise ValueError("combined_loss: weight has no rows")
+    if skip_below is not None and not 0.0 < skip_below <= 2**-12:
+        raise ValueError(f"combined_loss: skip_below {skip_below}: wanted None or a probability in (0, 2^-12]")

@@ -42,22 +42,32 @@ def combined_loss_reference(
     rows = -(1 - label_smoothing) * target_log_p - label_smoothing * log_p.mean(-1)
     rows = rows + z_loss * logits.logsumexp(-1).square()
 
-    def part(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        values = torch.where(mask, values, 0)
-        if reduction == "none":
-            return values
-        return values.sum() / (mask.sum().clamp(min=1) if reduction == "mean" else 1)
-
     kind = torch.full_like(targets, ROW_NEXT_TOKEN) if row_kind is None else row_kind
-    counted = valid & ((kind == ROW_NEXT_TOKEN) | (kind == ROW_ORDER))
-    next_token = part(rows, valid & (kind == ROW_NEXT_TOKEN))
-    order = part(rows, valid & (kind == ROW_ORDER))
+    is_next, is_order = valid & (kind == ROW_NEXT_TOKEN), valid & (kind == ROW_ORDER)
+    next_token, order = reduce(rows, is_next, reduction), reduce(rows, is_order, reduction)
     total = next_token + order_weight * order
-    gc = total.new_zeros(()) if reduction != "none" else total.new_zeros(0)
-    if gc_prediction is not None:
-        assert gc_target is not None
-        error = (gc_prediction.to(dtype) - gc_target.to(dtype)).square()
-        gc = part(error, torch.ones_like(error, dtype=torch.bool) if gc_mask is None else gc_mask)
-        if reduction != "none":
-            total = total + gc_weight * gc
-    return total, next_token, order, gc, torch.where(counted, target_log_p, 0).detach()
+    gc = gc_loss(gc_prediction, gc_target, gc_mask, reduction, total)
+    if reduction != "none":
+        total = total + gc_weight * gc
+    return total, next_token, order, gc, torch.where(is_next | is_order, target_log_p, 0).detach()
+
+
+def reduce(values: torch.Tensor, mask: torch.Tensor, reduction: str) -> torch.Tensor:
+    values = torch.where(mask, values, 0)
+    if reduction == "none":
+        return values
+    return values.sum() / (mask.sum().clamp(min=1) if reduction == "mean" else 1)
+
+
+def gc_loss(
+    prediction: torch.Tensor | None,
+    target: torch.Tensor | None,
+    mask: torch.Tensor | None,
+    reduction: str,
+    like: torch.Tensor,
+) -> torch.Tensor:
+    """Squared error of the GC prediction in the dtype of `like`; 0, or empty with "none", where none is predicted."""
+    if prediction is None or target is None:
+        return like.new_zeros(0 if reduction == "none" else ())
+    error = (prediction.to(like.dtype) - target.to(like.dtype)).square()
+    return reduce(error, torch.ones_like(error, dtype=torch.bool) if mask is None else mask, reduction)
