@@ -13,11 +13,15 @@ REDUCTIONS = ("mean", "sum", "none")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 _library = torch.library.Library("dnagpt_fast", "FRAGMENT")
-_library.define("combined_loss_class_targets(Tensor targets, Tensor classes, int vocab, int ignore_index) -> Tensor")
+_library.define(
+    "combined_loss_class_targets(Tensor targets, Tensor classes, int vocab, int ignore_index) -> Tensor"
+)
 
 
 @torch.library.impl(_library, "combined_loss_class_targets", "CompositeExplicitAutograd")
-def _class_targets(targets: torch.Tensor, classes: torch.Tensor, vocab: int, ignore_index: int) -> torch.Tensor:
+def _class_targets(
+    targets: torch.Tensor, classes: torch.Tensor, vocab: int, ignore_index: int
+) -> torch.Tensor:
     """Each target's place in `classes`. For a target that is none of them IndexError on CPU; elsewhere, where looking
     would cost a sync, the place C, which makes the loss NaN."""
     n_classes = len(classes)
@@ -91,7 +95,7 @@ def combined_loss(
                    p(v) = exp(z_v) / sum of exp(z_c) over c in classes; every target must be one of them. This is
                    classification by answer tokens; the other rows of `weight` get no gradient.
     skip_below     None, or a probability, 2^-24 say: where no entry of a tile of 128 rows x 128 vocabulary entries
-                   reaches it (and none is a target) the tile's gradient may be left out. None: see docs/combined_loss.md
+                   reaches it (and none is a target) the tile's gradient may be left out
 
     The equations are in combined_loss_reference.py. Gradients: `total` for hidden, weight, bias and gc_prediction.
     A target outside 0..V-1 (or outside `classes`) raises IndexError on CPU; on CUDA, where looking would cost a sync,
@@ -191,4 +195,6 @@ def _check_settings(
     if soft_cap is not None and not soft_cap > 0.0:
         raise ValueError(f"combined_loss: soft_cap {soft_cap}: wanted a positive number or None")
     if skip_below is not None and not 0.0 < skip_below <= 2**-12:
-        raise ValueError(f"combined_loss: skip_below {skip_below}: wanted None or a probability in (0, 2^-12]")
+        raise ValueError(
+            f"combined_loss: skip_below {skip_below}: wanted None or a probability in (0, 2^-12]"
+        )

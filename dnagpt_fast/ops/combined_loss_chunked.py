@@ -15,7 +15,9 @@ from dnagpt_fast.batch import ROW_NEXT_TOKEN, ROW_ORDER
 from dnagpt_fast.ops.combined_loss_reference import gc_loss
 from dnagpt_fast.ops.combined_loss_tiles import TILE_ROWS, TILE_VOCAB, tile_order
 
-CHUNK_BYTES = 20 * 2**20  # 256 rows at V = 19,564: fits a last-level cache, and the products still run at full speed
+CHUNK_BYTES = (
+    20 * 2**20
+)  # 256 rows at V = 19,564: fits a last-level cache, and the products still run at full speed
 
 _library = torch.library.Library("dnagpt_fast", "FRAGMENT")
 _library.define(
@@ -81,7 +83,9 @@ def _rows(
             z.sub_(peak).exp_()
             total = z.sum(1, keepdim=True)
             lse = total.log() + peak
-            row_loss = lse - (1 - label_smoothing) * target_z - label_smoothing * mean_z + z_loss * lse.square()
+            row_loss = (
+                lse - (1 - label_smoothing) * target_z - label_smoothing * mean_z + z_loss * lse.square()
+            )
             loss[here] = row_loss[:, 0]
             log_probs[here] = (target_z - lse)[:, 0]
             if row_scale is None:
@@ -102,7 +106,13 @@ def _rows(
                 d_weight.addmm_(z.t(), x)
             if want_bias:
                 d_bias.add_(z.sum(0))
-    return loss, log_probs, d_hidden, d_weight.to(weight.dtype), d_bias.to(weight.dtype if bias is None else bias.dtype)
+    return (
+        loss,
+        log_probs,
+        d_hidden,
+        d_weight.to(weight.dtype),
+        d_bias.to(weight.dtype if bias is None else bias.dtype),
+    )
 
 
 def _kept_tiles(p: torch.Tensor, target: torch.Tensor, below: float, order: torch.Tensor) -> torch.Tensor:
@@ -133,6 +143,14 @@ def _rows_fake(
     )
 
 
+def refuse_double_backward() -> None:
+    """once_differentiable, in a form that torch.compile can trace."""
+    if not torch.compiler.is_compiling() and torch.is_grad_enabled():
+        raise RuntimeError(
+            'combined_loss has no second derivative (create_graph=True); use dispatch.using(combined_loss="reference")'
+        )
+
+
 class _ScaledSum(torch.autograd.Function):
     """sum_r row_scale_r row_r, with its gradient made in the forward pass; beside it the rows, without gradient."""
 
@@ -149,15 +167,21 @@ class _ScaledSum(torch.autograd.Function):
         return (rows * row_scale).sum(), rows, log_probs
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad, *_):
         if grad is None:
             return (None,) * 7
+        refuse_double_backward()
         if torch.compiler.is_compiling():
             scaled = [saved * grad.to(saved.dtype) for saved in ctx.saved_tensors]
         else:  # in place: no second (V, D) gradient; a second backward then fails, by autograd's own version check
             scaled = [saved.mul_(grad) for saved in ctx.saved_tensors]
-        return (*(g if want else None for g, want in zip(scaled, ctx.want, strict=True)), None, None, None, None)
+        return (
+            *(g if want else None for g, want in zip(scaled, ctx.want, strict=True)),
+            None,
+            None,
+            None,
+            None,
+        )
 
 
 class _PerRow(torch.autograd.Function):
@@ -174,10 +198,12 @@ class _PerRow(torch.autograd.Function):
         return rows, log_probs
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad, _):
+        refuse_double_backward()
         want = ctx.needs_input_grad[:3]
-        _, _, *grads = torch.ops.dnagpt_fast.combined_loss_rows(*ctx.saved_tensors, grad, *ctx.settings, *want)
+        _, _, *grads = torch.ops.dnagpt_fast.combined_loss_rows(
+            *ctx.saved_tensors, grad, *ctx.settings, *want
+        )
         return (*(g if w else None for g, w in zip(grads, want, strict=True)), None, None)
 
 
@@ -221,7 +247,13 @@ def combined_loss_chunked(
         next_loss, order_loss = rows * next_scale, rows * order_scale
     else:
         total, rows, log_probs = _ScaledSum.apply(
-            hidden, weight, bias, targets, next_scale + order_weight * order_scale, torch.is_grad_enabled(), settings
+            hidden,
+            weight,
+            bias,
+            targets,
+            next_scale + order_weight * order_scale,
+            torch.is_grad_enabled(),
+            settings,
         )
         next_loss, order_loss = (rows * next_scale).sum(), (rows * order_scale).sum()
     gc = gc_loss(gc_prediction, gc_target, gc_mask, reduction, total)

@@ -24,12 +24,19 @@ class Case:
         return replace(self, settings={**self.settings, **settings})
 
     def to(self, dtype: torch.dtype) -> "Case":
-        cast = {k: t.to(dtype) if t is not None and t.is_floating_point() else t for k, t in self.tensors.items()}
+        cast = {
+            k: t.to(dtype) if t is not None and t.is_floating_point() else t for k, t in self.tensors.items()
+        }
         return replace(self, tensors=cast)
 
 
 def make_case(
-    rows: int, vocab: int, width: int, dtype: torch.dtype = torch.float32, spread: float = 1.0, **settings: Any
+    rows: int,
+    vocab: int,
+    width: int,
+    dtype: torch.dtype = torch.float32,
+    spread: float = 1.0,
+    **settings: Any,
 ) -> Case:
     """Rows of all three kinds, some ignored by their target, a masked GC row, a bias; logits of size `spread`."""
     kind = torch.full((rows,), ROW_NEXT_TOKEN, dtype=torch.uint8)
