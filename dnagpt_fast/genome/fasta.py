@@ -90,8 +90,9 @@ class _Reader:
         if not self.header_line:
             raise GenomeFileError(f"{self.path}: no record: a FASTA file has lines that begin with '>'")
         if self.ambiguous:
+            letters = "letter" if self.ambiguous == 1 else "letters"
             warnings.warn(
-                f"{self.path}: {self.ambiguous:,} letters other than A C G T U N (IUPAC codes) became N",
+                f"{self.path}: {self.ambiguous:,} {letters} other than A C G T U N became N (IUPAC codes)",
                 stacklevel=3,
             )
 

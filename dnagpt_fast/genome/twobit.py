@@ -236,11 +236,11 @@ def write_twobit(path: str | Path, records: Iterable[PackedRecord], *, version: 
     """Writes the contigs in UCSC's own layout, little-endian; version 1 where an offset passes 2^32, or as asked.
 
     Memory: one contig and at most SPOOL_BYTES of packed data. The file appears under its name whole or not at all.
-    Raises ValueError for no contigs, a name or a contig too long for the format, and what `records` raises.
+    Raises ValueError for no contigs, a name twice, a name or contig too long for the format, and what `records` raises.
     """
     path = Path(path)
     with tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=str(path.parent)) as body:
-        names: list[bytes] = []
+        names: dict[bytes, None] = {}
         sizes: list[int] = []
         bases = 0
         for record in records:
@@ -261,12 +261,14 @@ def write_twobit(path: str | Path, records: Iterable[PackedRecord], *, version: 
                 body.write((blocks[:, 1] - blocks[:, 0]).astype("<u4").tobytes())
             body.write(struct.pack("<I", 0))
             body.write(record.packed.tobytes())
-            names.append(name)
+            if name in names:
+                raise ValueError(f"contig {record.name!r} comes from two files: .2bit names are unique")
+            names[name] = None
             sizes.append(body.tell() - before)
             bases += record.length_bp
         if not names:
             raise ValueError(f"{path}: no contigs to write")
-        version, index = _index(names, sizes, version)
+        version, index = _index(list(names), sizes, version)
         body.seek(0)
         with whole_file(path) as file:
             file.write(struct.pack("<IIII", SIGNATURE, version, len(names), 0))

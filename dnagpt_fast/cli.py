@@ -1,0 +1,107 @@
+"""The command line `dnagpt-fast`. Each command is a thin function: it reads options, calls one module, prints.
+
+Exit codes: 0 done, 1 the input or the work failed (one line on stderr), 2 the command line was wrong, 130 interrupted.
+DNAGPT_FAST_TRACEBACK=1 shows where an error came from.
+"""
+
+import json
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="dnagpt-fast",
+    help="Train, fine-tune and use DNAGPT straight from packed 2-bit genomes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def every_command() -> None:
+    """Train, fine-tune and use DNAGPT straight from packed 2-bit genomes."""
+
+
+@app.command()
+def pack(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FASTA... TWOBIT", help="FASTA in (plain, gzip, BGZF); .2bit out")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="the .2bit; then every FILE is a FASTA")
+    ] = None,
+) -> None:
+    """Pack FASTA files into one UCSC .2bit file."""
+    from dnagpt_fast.genome.pack import pack_fasta
+
+    if output is None:
+        if len(files) < 2:
+            raise typer.BadParameter(
+                "wanted one FASTA file or more, then the .2bit file to write", param_hint="FILES"
+            )
+        *files, output = files
+    began = time.monotonic()
+    written = pack_fasta(files, output)
+    typer.echo(
+        f"{output}: {written.contigs:,} contigs, {written.bases:,} bp in {written.file_bytes:,} bytes, "
+        f"{time.monotonic() - began:.1f} s"
+    )
+
+
+@app.command()
+def info(
+    genome: Annotated[Path, typer.Argument(help=".2bit or FASTA (plain, gzip, BGZF)")],
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a contig, one a line")] = False,
+) -> None:
+    """List the contigs of a genome: length, N, soft mask, GC."""
+    from dnagpt_fast.genome import Genome
+    from dnagpt_fast.genome.inventory import contig_rows, total_row
+
+    with Genome.open(genome) as opened:
+        rows = list(contig_rows(opened))
+    if as_json:
+        for row in rows:
+            typer.echo(json.dumps(row.as_dict()))
+        return
+    if len(rows) > 1:
+        rows.append(total_row(rows))
+    width = max(len("contig"), *(len(row.name) for row in rows))
+    typer.echo(
+        f"{'contig':{width}} {'length_bp':>15} {'N_bp':>13} {'N_blocks':>9} {'masked_bp':>15} {'GC':>7}"
+    )
+    for row in rows:
+        gc = "-" if row.gc is None else f"{row.gc:.4f}"
+        typer.echo(
+            f"{row.name:{width}} {row.length_bp:>15,} {row.n_bp:>13,} {row.n_blocks:>9,} {row.masked_bp:>15,} {gc:>7}"
+        )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs one command and exits; bad input is one line on stderr, not a traceback."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _warn
+        try:
+            app(args=arguments, prog_name="dnagpt-fast")
+        except (ValueError, IndexError, OSError, RuntimeError) as error:
+            if os.environ.get("DNAGPT_FAST_TRACEBACK") == "1":
+                raise
+            typer.echo(f"dnagpt-fast: error: {_one_line(error)}", err=True)
+            sys.exit(1)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _warn(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+    typer.echo(f"dnagpt-fast: warning: {message}", err=True)
+
+
+if __name__ == "__main__":
+    main()

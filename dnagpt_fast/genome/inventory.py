@@ -1,0 +1,53 @@
+"""What a genome holds, contig by contig: the rows of `dnagpt-fast info`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from dnagpt_fast.genome.genome import Genome
+from dnagpt_fast.ops.gc_count import gc_count
+
+
+@dataclass(frozen=True)
+class ContigRow:
+    """One contig, or the total: bases in all, unknown, soft-masked, and G + C among the known ones."""
+
+    name: str
+    length_bp: int
+    n_bp: int
+    n_blocks: int
+    masked_bp: int
+    gc_bp: int
+
+    @property
+    def gc(self) -> float | None:
+        """(G + C) / known bases, None where no base is known."""
+        known = self.length_bp - self.n_bp
+        return self.gc_bp / known if known else None
+
+    def as_dict(self) -> dict[str, object]:
+        return {**asdict(self), "gc": self.gc}
+
+
+def contig_rows(genome: Genome) -> Iterator[ContigRow]:
+    """One row a contig, in file order."""
+    contigs = np.arange(len(genome.names))
+    gc, known = gc_count(genome, contigs, np.zeros_like(contigs), genome.lengths)
+    for contig, name in enumerate(genome.names):
+        masks = genome.mask_blocks(name)
+        length = int(genome.lengths[contig])
+        yield ContigRow(
+            name=name,
+            length_bp=length,
+            n_bp=length - int(known[contig]),
+            n_blocks=len(genome.n_blocks(name)),
+            masked_bp=int((masks[:, 1] - masks[:, 0]).sum()),
+            gc_bp=int(gc[contig]),
+        )
+
+
+def total_row(rows: Sequence[ContigRow]) -> ContigRow:
+    """The sums."""
+    fields = ("length_bp", "n_bp", "n_blocks", "masked_bp", "gc_bp")
+    return ContigRow("total", **{field: sum(getattr(row, field) for row in rows) for field in fields})
