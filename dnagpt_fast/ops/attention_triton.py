@@ -1,0 +1,209 @@
+"""Attention on the GPU: the Triton kernels as torch ops with a backward.
+
+Saved for the backward: q, k, v, o and one float a row (lse). Every launch depends on shapes alone, so the ops go into a CUDA graph.
+"""
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from dnagpt_fast.ops.attention_backward_triton import attention_dkdv_kernel, attention_dq_kernel
+from dnagpt_fast.ops.attention_forward_triton import attention_forward_kernel
+from dnagpt_fast.ops.attention_tiles_triton import tile_for
+
+HEAD_SIZES = (32, 64, 128)
+LOG2_E = math.log2(math.e)
+
+
+def attention_triton(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    scale: float,
+    causal: bool = True,
+    key_mask: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """As attention_reference, differentiable in q, k and v through o and lse. Raises ValueError for other head sizes."""
+    if q.shape[-1] not in HEAD_SIZES:
+        raise ValueError(
+            f"attention: the Triton kernels take head sizes {HEAD_SIZES}, not {q.shape[-1]}; "
+            'use dispatch.using(attention="sdpa")'
+        )
+    start = end = None
+    if cu_seqlens is not None:
+        start, end = sequence_bounds(cu_seqlens, q.shape[2])
+    o, lse = torch.ops.dnagpt_fast.attention_forward(q, k, v, scale, causal, key_mask, start, end)
+    return o, lse
+
+
+def sequence_bounds(cu_seqlens: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+    """First and one-past-last token of each token's sequence, int32 (T,); (T, 0) outside every sequence. No sync."""
+    t = torch.arange(tokens, device=cu_seqlens.device, dtype=torch.int32)
+    sequence = torch.searchsorted(cu_seqlens, t, right=True)  # 1-based
+    inside = (sequence > 0) & (sequence < cu_seqlens.shape[0])
+    sequence = sequence.clamp(1, max(cu_seqlens.shape[0] - 1, 1))
+    padded = torch.cat([cu_seqlens, cu_seqlens[-1:]])  # a lone boundary still has a next one
+    return padded[sequence - 1].where(inside, tokens), padded[sequence].where(inside, 0)
+
+
+torch.library.define(
+    "dnagpt_fast::attention_forward",
+    "(Tensor q, Tensor k, Tensor v, float scale, bool causal, Tensor? key_mask, Tensor? start, Tensor? end)"
+    " -> (Tensor o, Tensor lse)",
+)
+torch.library.define(
+    "dnagpt_fast::attention_backward",
+    "(Tensor do, Tensor? dlse, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, float scale, bool causal,"
+    " Tensor? key_mask, Tensor? start, Tensor? end) -> (Tensor dq, Tensor dk, Tensor dv)",
+)
+
+
+def token_major(like: Tensor) -> Tensor:
+    """Empty (B, H, T, K) laid out as (B, T, H, K): what the projections before and after attention read and write."""
+    batch, heads, tokens, size = like.shape
+    return like.new_empty(batch, tokens, heads, size).transpose(1, 2)
+
+
+@torch.library.register_fake("dnagpt_fast::attention_forward")
+def _forward_fake(q, k, v, scale, causal, key_mask, start, end):  # type: ignore[no-untyped-def]
+    return token_major(q), q.new_empty(q.shape[:3], dtype=accumulator(q))
+
+
+@torch.library.register_fake("dnagpt_fast::attention_backward")
+def _backward_fake(do, dlse, q, k, v, o, lse, scale, causal, key_mask, start, end):  # type: ignore[no-untyped-def]
+    return token_major(q), token_major(k), token_major(v)
+
+
+@torch.library.impl("dnagpt_fast::attention_forward", "CompositeExplicitAutograd")
+def _forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: float,
+    causal: bool,
+    key_mask: Tensor | None,
+    start: Tensor | None,
+    end: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    batch, heads, tokens, size = q.shape
+    o = token_major(q)
+    lse = q.new_empty(q.shape[:3], dtype=accumulator(q))
+    tile = tile_for("forward", q, tokens)
+    grid = (triton.cdiv(tokens, tile.BT) * batch * heads,)
+    if grid[0]:
+        with torch.cuda.device_of(q):
+            attention_forward_kernel[grid](
+                q, k, v, o, lse, *_bytes(key_mask, start, end), scale * LOG2_E,
+                *q.stride(), *k.stride(), *v.stride(), *o.stride()[:3], heads, tokens,
+                **_constants(q, causal, key_mask, start), **tile.launch,
+            )  # fmt: skip
+    return o, lse
+
+
+@torch.library.impl("dnagpt_fast::attention_backward", "CompositeExplicitAutograd")
+def _backward(
+    do: Tensor,
+    dlse: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    o: Tensor,
+    lse: Tensor,
+    scale: float,
+    causal: bool,
+    key_mask: Tensor | None,
+    start: Tensor | None,
+    end: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    dq, dk, dv = token_major(q), token_major(k), token_major(v)
+    backward_into(dq, dk, dv, do, dlse, q, k, v, o, lse, scale, causal, key_mask, start, end)
+    return dq, dk, dv
+
+
+def backward_into(
+    dq: Tensor,
+    dk: Tensor,
+    dv: Tensor,
+    do: Tensor,
+    dlse: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    o: Tensor,
+    lse: Tensor,
+    scale: float,
+    causal: bool,
+    key_mask: Tensor | None,
+    start: Tensor | None,
+    end: Tensor | None,
+) -> None:
+    """Fill dq, dk, dv (any strides but the last, which is 1)."""
+    batch, heads, tokens, size = q.shape
+    delta = torch.empty_like(lse)
+    constants = _constants(q, causal, key_mask, start)
+    optional = _bytes(key_mask, start, end)
+    dlse = None if dlse is None else dlse.contiguous()
+    if not lse.numel():
+        return
+    with torch.cuda.device_of(q):
+        tile = tile_for("dq", q, tokens)
+        grid = (triton.cdiv(tokens, tile.BT) * batch * heads,)
+        attention_dq_kernel[grid](
+            q, k, v, o, do, dlse, lse, dq, delta, *optional, scale, scale * LOG2_E,
+            *q.stride(), *k.stride(), *v.stride(), *o.stride(), *do.stride(), *dq.stride()[:3], heads, tokens,
+            HAS_DLSE=dlse is not None, **constants, **tile.launch,
+        )  # fmt: skip
+        tile = tile_for("dkdv", q, tokens)
+        grid = (triton.cdiv(tokens, tile.BS) * batch * heads,)
+        attention_dkdv_kernel[grid](
+            q, k, v, do, lse, delta, dk, dv, *optional, scale, scale * LOG2_E,
+            *q.stride(), *k.stride(), *v.stride(), *do.stride(), *dk.stride()[:3], *dv.stride()[:3], heads, tokens,
+            **constants, **tile.launch,
+        )  # fmt: skip
+
+
+def accumulator(q: Tensor) -> torch.dtype:
+    return torch.float64 if q.dtype == torch.float64 else torch.float32
+
+
+def _constants(q: Tensor, causal: bool, key_mask: Tensor | None, start: Tensor | None) -> dict[str, object]:
+    """The compile-time arguments that do not come from the tile. fp32 is exact unless torch was told that TF32 will do."""
+    exact = q.dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest"
+    return {
+        "K": q.shape[3],
+        "CAUSAL": causal,
+        "HAS_KEY_MASK": key_mask is not None,
+        "HAS_SEQUENCES": start is not None,
+        "PRECISION": "ieee" if exact else "tf32",
+        "ACC": tl.float64 if q.dtype == torch.float64 else tl.float32,
+    }
+
+
+def _bytes(key_mask: Tensor | None, start: Tensor | None, end: Tensor | None) -> tuple[Tensor | None, ...]:
+    return (None if key_mask is None else key_mask.contiguous().view(torch.uint8), start, end)
+
+
+def _save(ctx, inputs, output):  # type: ignore[no-untyped-def]
+    q, k, v, scale, causal, key_mask, start, end = inputs
+    o, lse = output
+    ctx.save_for_backward(q, k, v, o, lse, key_mask, start, end)
+    ctx.scale, ctx.causal = scale, causal
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(ctx, do, dlse):  # type: ignore[no-untyped-def]
+    q, k, v, o, lse, key_mask, start, end = ctx.saved_tensors
+    if do is None:
+        do = torch.zeros_like(o)
+    dq, dk, dv = torch.ops.dnagpt_fast.attention_backward(
+        do, dlse, q, k, v, o, lse, ctx.scale, ctx.causal, key_mask, start, end
+    )
+    return dq, dk, dv, None, None, None, None, None
+
+
+torch.library.register_autograd("dnagpt_fast::attention_forward", _gradients, setup_context=_save)
