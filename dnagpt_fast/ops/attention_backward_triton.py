@@ -1,13 +1,14 @@
 """Attention backward in two passes without atomics, so that the same input gives the same bits.
 
-With p_ij = exp(scale s_ij - lse_i) formed anew, delta_i = o_i . do_i and dlse the gradient of lse (FlashAttention-2, Dao 2023):
+With p_ij = exp(scale q_i . k_j - lse_i) formed anew, delta_i = o_i . do_i and dlse the gradient of lse
+(FlashAttention-2, Dao 2023):
 
     dv_j = sum_i p_ij do_i               ds_ij = p_ij (do_i . v_j - delta_i + dlse_i)
     dq_i = scale sum_j ds_ij k_j         dk_j  = scale sum_i ds_ij q_i
 
-The dQ pass holds a tile of queries and streams the keys; it comes first because it forms delta - dlse on its way, one float a row.
-The dK/dV pass holds a tile of keys and streams the queries. Each forms its scores anew: 7 products in place of 5, against no
-fp32 dQ buffer and no adding in the order the hardware pleases.
+The dQ pass holds a tile of queries and streams the keys; it comes first because it forms delta - dlse on its way, one
+float a row. The dK/dV pass holds a tile of keys and streams the queries. Each forms its scores anew: 7 products in
+place of 5, against no fp32 dQ buffer and no adding in the order the hardware pleases.
 """
 
 import triton

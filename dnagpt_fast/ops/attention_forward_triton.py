@@ -112,7 +112,7 @@ def attention_forward_kernel(
     K: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, CAUSAL: tl.constexpr, HAS_KEY_MASK: tl.constexpr,
     HAS_SEQUENCES: tl.constexpr, PRECISION: tl.constexpr, SPECIALIZE: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """One tile of BT queries of one head. Grid: (tiles * B * H,), the tiles of a head beside one another, longest first."""
+    """BT queries of one head. Grid: (tiles * B * H,), the tiles of a head side by side, longest first."""
     tiles = tl.cdiv(T, BT)
     i_head = tl.program_id(0) // tiles
     i_t = (tiles - 1 - tl.program_id(0) % tiles) * BT
@@ -152,10 +152,10 @@ def attention_forward_kernel(
         K, BS, True, CAUSAL, HAS_KEY_MASK, HAS_SEQUENCES, PRECISION, SPECIALIZE, ACC,
     )  # fmt: skip
 
-    b_lse = (b_m + tl.log2(b_l)) * 0.6931471805599453
     if HAS_KEY_MASK or HAS_SEQUENCES:
-        b_lse = tl.where(b_l == 0.0, float("-inf"), b_lse)
+        # no key seen: o = 0 / 1, lse = -inf + log 1
         b_l = tl.where(b_l == 0.0, 1.0, b_l)
+    b_lse = (b_m + tl.log2(b_l)) * 0.6931471805599453
     tl.store(p_lse + i_head.to(tl.int64) * T + o_t, b_lse, mask=m_t)
     p_o += i_b * stride_ob + i_h * stride_oh + i_t.to(tl.int64) * stride_ot
     # [BT, K]

@@ -1,8 +1,8 @@
 """Tile tables of the attention kernels: fixed, so that a run starts at once and repeats bit for bit.
 
-One row per (architecture, pass, head size), by T: the first tile whose `up_to` is not below T is taken. The table is what
-`python -m benchmarks.compile_audit` holds free of spills; `python -m benchmarks.gpu_attention --tune` times the candidates on a card
-and prints rows to paste here.
+One row per (architecture, pass, head size), by T: the first tile whose `up_to` is not below T is taken.
+`python -m benchmarks.compile_audit` holds all of them free of spills; `python -m benchmarks.gpu_attention --tune` times
+the candidates on a card and prints rows to put here.
 """
 
 import functools
@@ -15,7 +15,7 @@ LONGEST = 1 << 62
 
 @dataclass(frozen=True)
 class Tile:
-    """BT queries by BS keys. `specialize`: warp specialisation, which Triton does on Blackwell only and ignores on Hopper."""
+    """BT queries by BS keys. `specialize`: warp specialisation, which Triton does on Blackwell and ignores on Hopper."""
 
     BT: int
     BS: int

@@ -1,6 +1,7 @@
 """Attention on the GPU: the Triton kernels as torch ops with a backward.
 
-Saved for the backward: q, k, v, o and one float a row (lse). Every launch depends on shapes alone, so the ops go into a CUDA graph.
+Saved for the backward: q, k, v, o and one float a row (lse). Every launch depends on shapes alone, so the ops can be
+captured in a CUDA graph.
 """
 
 import math
@@ -28,7 +29,7 @@ def attention_triton(
     key_mask: Tensor | None = None,
     cu_seqlens: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """As attention_reference, differentiable in q, k and v through o and lse. Raises ValueError for other head sizes."""
+    """As attention_reference, differentiable through o and lse. Raises ValueError for head sizes not in HEAD_SIZES."""
     if q.shape[-1] not in HEAD_SIZES:
         raise ValueError(
             f"attention: the Triton kernels take head sizes {HEAD_SIZES}, not {q.shape[-1]}; "
@@ -90,7 +91,7 @@ def _forward(
     start: Tensor | None,
     end: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    batch, heads, tokens, size = q.shape
+    batch, heads, tokens, _ = q.shape
     o = token_major(q)
     lse = q.new_empty(q.shape[:3], dtype=accumulator(q))
     tile = tile_for("forward", q, tokens)
@@ -143,7 +144,7 @@ def backward_into(
     end: Tensor | None,
 ) -> None:
     """Fill dq, dk, dv (any strides but the last, which is 1)."""
-    batch, heads, tokens, size = q.shape
+    batch, heads, tokens, _ = q.shape
     delta = torch.empty_like(lse)
     constants = _constants(q, causal, key_mask, start)
     optional = _bytes(key_mask, start, end)
@@ -172,7 +173,7 @@ def accumulator(q: Tensor) -> torch.dtype:
 
 
 def _constants(q: Tensor, causal: bool, key_mask: Tensor | None, start: Tensor | None) -> dict[str, object]:
-    """The compile-time arguments that do not come from the tile. fp32 is exact unless torch was told that TF32 will do."""
+    """The compile-time arguments that no tile gives. fp32 is exact unless torch was told that TF32 will do."""
     exact = q.dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest"
     return {
         "K": q.shape[3],

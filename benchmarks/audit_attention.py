@@ -1,0 +1,40 @@
+"""The attention kernels that benchmarks.compile_audit compiles: each pass, head size and kind of mask."""
+
+from collections.abc import Callable, Iterator
+from unittest import mock
+
+import torch
+
+from dnagpt_fast.ops import attention_tiles_triton, attention_triton
+
+TOKENS = {"short": 512, "long": 4096}
+
+
+def cases(architecture: str) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Every head size in bf16 causal at both lengths, and the other kinds of input once each."""
+    for size in (32, 64, 128):
+        for length in TOKENS:
+            yield _case(architecture, size, torch.bfloat16, length, "causal")
+        for kind in ("full", "sequences", "padded"):
+            yield _case(architecture, size, torch.bfloat16, "short", kind)
+        yield _case(architecture, size, torch.float16, "short", "causal")
+        yield _case(architecture, size, torch.float32, "short", "causal")
+
+
+def _case(
+    architecture: str, size: int, dtype: torch.dtype, length: str, kind: str
+) -> tuple[str, Callable[[], object]]:
+    def call() -> None:
+        tokens = TOKENS[length]
+        q, k, v = torch.empty(1, tokens, 3, 2, size, dtype=dtype).transpose(1, 3).unbind(2)
+        key_mask = torch.empty(1, tokens, dtype=torch.bool) if kind == "padded" else None
+        bound = torch.empty(tokens, dtype=torch.int32) if kind == "sequences" else None
+        rest = (size**-0.5, kind != "full", key_mask, bound, bound)
+        with mock.patch.object(attention_tiles_triton, "architecture", return_value=architecture):
+            o, lse = torch.ops.dnagpt_fast.attention_forward(q, k, v, *rest)
+            torch.ops.dnagpt_fast.attention_backward(torch.empty_like(o), None, q, k, v, o, lse, *rest)
+
+    return f"K{size} {str(dtype).removeprefix('torch.')} {kind} {length}", call
+
+
+assert attention_triton  # registers the ops

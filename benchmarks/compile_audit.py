@@ -1,0 +1,301 @@
+"""Compile every Triton kernel ahead of time for every card and read the machine code. Needs no GPU.
+
+    python -m benchmarks.compile_audit                        all kernels, all cards; compares with compile_audit.json
+    python -m benchmarks.compile_audit --op attention --arch sm_90 --case 'K64.*causal'
+    python -m benchmarks.compile_audit --update               make the table anew (after a Triton bump, a new tile)
+
+An op takes part through a module benchmarks/audit_<op>.py, named in PROVIDERS below, with one function
+
+    def cases(architecture: str) -> Iterator[tuple[str, Callable[[], object]]]
+
+that yields (case name, call). The call runs the op's own host function on small CPU tensors, with the op's choice of
+tiles made as on `architecture` ("sm_80" .. "gfx942"); Triton's launch is replaced meanwhile, so nothing is computed,
+and what is compiled is what a card would be given. A row is one kernel of one case on one card.
+
+Laws, whatever the table says: no spill, no stack, no atomic, fits the card; tensor-core instructions in every
+half-precision kernel whose source has a dot. Held against the table within TOLERANCE: registers, shared memory,
+occupancy, instruction counts. Prints what differs and ends with status 1 on a broken law, a worse row, or a row that
+only one side has.
+"""
+
+import argparse
+import ast
+import importlib
+import inspect
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ["TRITON_INTERPRET"] = "0"  # read when triton is first imported, below
+
+import triton
+
+from benchmarks.triton_launches import ARCHITECTURES, Launch, launches_go_to, target_of
+
+PROVIDERS = {"attention": "benchmarks.audit_attention"}
+TABLE = Path(__file__).with_suffix(".json")
+Row = dict[str, Any]
+
+# largest step for the worse, relative; occupancy may only rise. 0: must not get worse at all
+TOLERANCE = {"registers": 0.05, "shared_bytes": 0.0, "occupancy": 0.0, "instructions": 0.1, "exp2": 0.02}
+# largest change either way, relative
+SAME = {"tensor_core": 0.0, "fused_multiply_add": 0.1, "tma": 0.0}
+
+# CUDA C++ Programming Guide, technical specifications per compute capability; MI300 ISA guide for gfx942.
+# shared memory of an SM and of a block (bytes), warps and blocks an SM holds
+LIMITS = {
+    "sm_80": (164 << 10, 163 << 10, 64, 32),
+    "sm_86": (100 << 10, 99 << 10, 48, 16),
+    "sm_89": (100 << 10, 99 << 10, 48, 24),
+    "sm_90": (228 << 10, 227 << 10, 64, 32),
+    "sm_100": (228 << 10, 227 << 10, 64, 32),
+    "sm_120": (100 << 10, 99 << 10, 48, 24),
+    "gfx942": (64 << 10, 64 << 10, 32, 16),
+}
+COUNTED = {
+    "tensor_core": r"(HMMA|HGMMA|UTC\w*MMA|DMMA|v_s?mfma)",
+    # REDUX is no atomic; ATOMS.OR and .AND are how a Blackwell block takes and gives back its tensor memory
+    "atomics": r"((ATOMG?|REDG?|UTMAREDG)(\.|$)|ATOMS\.(?!OR$|AND$)|(global|flat|buffer|ds)_(atomic|add|cmpst))",
+    "exp2": r"(MUFU\.EX2|v_exp_f32)",
+    "fused_multiply_add": r"(FFMA|v_(pk_)?fma|v_fmac)",
+    "tma": r"(UTMALDG|UTMASTG|UBLKCP)",
+}
+
+
+def tool(name: str) -> str:
+    """A CUDA binary tool of Triton's own wheel."""
+    path = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: this Triton brings no {name}")
+    return str(path)
+
+
+def counts(mnemonics: Iterator[str]) -> Row:
+    """How often each kind of COUNTED occurs, and all instructions."""
+    seen = Counter(mnemonics)
+    row: Row = {kind: 0 for kind in COUNTED}
+    for mnemonic, times in seen.items():
+        for kind, pattern in COUNTED.items():
+            if re.match(pattern, mnemonic):
+                row[kind] += times
+    return row | {"instructions": sum(seen.values())}
+
+
+def read_cubin(cubin: bytes) -> Row:
+    """Registers, spills and counts of the one kernel in an NVIDIA binary."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "kernel.cubin")
+        path.write_bytes(cubin)
+        usage = subprocess.run(
+            [tool("cuobjdump"), "--dump-resource-usage", path], check=True, capture_output=True, text=True
+        ).stdout
+        sass = subprocess.run(
+            [tool("nvdisasm"), "-c", path], check=True, capture_output=True, text=True
+        ).stdout
+    found = re.search(r"Function \w+:\s+REG:(\d+) STACK:(\d+)", usage)
+    if not found:
+        raise ValueError(f"cuobjdump gave no resource usage: {usage!r}")
+    mnemonics = re.findall(
+        r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)", sass, re.MULTILINE
+    )
+    if not mnemonics:
+        raise ValueError("nvdisasm gave no instruction")
+    spills = sum(mnemonic.startswith(("LDL", "STL")) for mnemonic in mnemonics)
+    return {
+        "registers": int(found[1]),
+        "spills": spills,
+        "stack_bytes": int(found[2]),
+        **counts(iter(mnemonics)),
+    }
+
+
+def read_amdgcn(text: str) -> Row:
+    """The same from AMD assembly, whose metadata names registers and spills."""
+
+    def meta(name: str) -> int:
+        found = re.search(rf"\.{name}:\s+(\d+)", text)
+        if not found:
+            raise ValueError(f"the AMD assembly has no .{name}")
+        return int(found[1])
+
+    mnemonics = re.findall(r"^\s+([a-z]+_[a-z0-9_]+)\s", text, re.MULTILINE)
+    return {
+        "registers": meta("vgpr_count"),
+        "spills": meta("vgpr_spill_count") + meta("sgpr_spill_count"),
+        "stack_bytes": meta("private_segment_fixed_size"),
+        **counts(iter(mnemonics)),
+    }
+
+
+def occupancy(architecture: str, registers: int, shared_bytes: int, threads: int, tensor_columns: int) -> int:
+    """Warps (AMD: waves) that live on one SM (CU) at a time; 0 where a block does not fit at all."""
+    shared_sm, shared_block, most_warps, most_blocks = LIMITS[architecture]
+    if shared_bytes > shared_block:
+        return 0
+    if architecture.startswith("gfx"):
+        warps = threads // 64
+        # four SIMDs, each with 512 registers a lane in steps of 8 and at most 8 waves
+        by_registers = 4 * min(8, 512 // max(8, math.ceil(registers / 8) * 8)) // warps
+        by_shared = shared_sm // shared_bytes if shared_bytes else most_blocks
+    else:
+        warps = threads // 32
+        # registers go to a warp in steps of 256; 1 KiB of shared memory a block is the system's
+        by_registers = 65536 // (math.ceil(registers / 8) * 8 * 32) // warps
+        by_shared = shared_sm // (shared_bytes + 1024)
+    blocks = min(by_registers, by_shared, most_warps // warps, most_blocks)
+    if tensor_columns:
+        blocks = min(blocks, 512 // tensor_columns)
+    return blocks * warps
+
+
+def has_dot(launch: Launch) -> bool:
+    """Does the kernel, or a jitted function that it calls, hold a tl.dot?"""
+    todo, seen = [launch.kernel], set()
+    while todo:
+        function = todo.pop()
+        seen.add(function)
+        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function.fn)))):
+            if isinstance(node, ast.Attribute) and node.attr == "dot":
+                return True
+            called = function.fn.__globals__.get(node.id) if isinstance(node, ast.Name) else None
+            if isinstance(called, triton.runtime.JITFunction) and called not in seen:
+                todo.append(called)
+    return False
+
+
+def audit(launch: Launch, architecture: str) -> Row:
+    """Compile one launch and read it."""
+    compiled = launch.compile()
+    if architecture.startswith("gfx"):
+        row = read_amdgcn(compiled.asm["amdgcn"])
+        threads = compiled.metadata.num_warps * 64
+        tensor_columns = 0
+    else:
+        row = read_cubin(compiled.asm["cubin"])
+        # with warp specialisation there are more warps than num_warps says
+        threads = int(re.findall(r"\.reqntid (\d+)", compiled.asm["ptx"])[0])
+        tensor_columns = compiled.metadata.tmem_size
+    shared = compiled.metadata.shared
+    row |= {"threads": threads, "shared_bytes": shared}
+    row["occupancy"] = occupancy(architecture, row["registers"], shared, threads, tensor_columns)
+    return row
+
+
+def broken_laws(row: Row, needs_tensor_cores: bool) -> list[str]:
+    """What no row may do."""
+    laws = [f"{row[kind]} {kind}" for kind in ("spills", "stack_bytes", "atomics") if row[kind]]
+    if not row["occupancy"]:
+        laws.append(f"does not fit the card ({row['shared_bytes']} bytes of shared memory)")
+    if needs_tensor_cores and not row["tensor_core"]:
+        laws.append("no tensor-core instruction")
+    return laws
+
+
+def worse(row: Row, kept: Row) -> list[str]:
+    """Where `row` is worse than the table's, beyond the tolerance."""
+    found = []
+    for kind, tolerance in TOLERANCE.items():
+        sign = -1 if kind == "occupancy" else 1
+        if sign * (row[kind] - kept[kind]) > tolerance * kept[kind]:
+            found.append(f"{kind} {kept[kind]} -> {row[kind]}")
+    for kind, tolerance in SAME.items():
+        if abs(row[kind] - kept[kind]) > tolerance * kept[kind]:
+            found.append(f"{kind} {kept[kind]} -> {row[kind]}")
+    return found
+
+
+def rows(ops: list[str], architectures: list[str], wanted: str) -> Iterator[tuple[str, Row, list[str]]]:
+    """(key, row, broken laws) of every kernel whose key matches the pattern."""
+    for op in ops:
+        provider = importlib.import_module(PROVIDERS[op])
+        for architecture in architectures:
+            target = target_of(architecture)
+            for case, call in provider.cases(architecture):
+                launches: list[Launch] = []
+                with launches_go_to(target, launches.append):
+                    call()
+                if not launches:
+                    raise ValueError(f"{op}, case {case!r} on {architecture}: nothing was launched")
+                for launch in launches:
+                    key = f"{launch.kernel.__name__} | {case} | {architecture}"
+                    if not re.search(wanted, key):
+                        continue
+                    row = audit(launch, architecture)
+                    half = any(kind in launch.source.signature.values() for kind in ("*fp16", "*bf16"))
+                    yield key, row, broken_laws(row, half and has_dot(launch))
+
+
+def read_table(path: Path) -> tuple[str, dict[str, Row]]:
+    """(Triton's version, key -> row); empty where there is no table yet."""
+    if not path.is_file():
+        return "", {}
+    table = json.loads(path.read_text())
+    return table["triton"], table["rows"]
+
+
+def write_table(path: Path, table: dict[str, Row]) -> None:
+    """One row a line, sorted, so that a change reads as one."""
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(table[key])}" for key in sorted(table))
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(f'{{"triton": {json.dumps(triton.__version__)}, "rows": {{\n{lines}\n}}}}\n')
+    temporary.replace(path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--op", action="append", choices=PROVIDERS, help="only this op; may be repeated")
+    parser.add_argument(
+        "--arch", action="append", choices=ARCHITECTURES, help="only this card; may be repeated"
+    )
+    parser.add_argument(
+        "--case", default="", help="only keys 'kernel | case | card' that this pattern is found in"
+    )
+    parser.add_argument("--update", action="store_true", help="write the rows into the table")
+    parser.add_argument("--table", type=Path, default=TABLE)
+    options = parser.parse_args(arguments)
+    ops, architectures = options.op or list(PROVIDERS), options.arch or list(ARCHITECTURES)
+
+    version, kept = read_table(options.table)
+    complaints: list[str] = []
+    fresh: dict[str, Row] = {}
+    for key, row, laws in rows(ops, architectures, options.case):
+        print(f"{key}: {json.dumps(row)}", flush=True)
+        complaints += [f"{key}: {law}" for law in laws]
+        fresh[key] = row
+        if options.update:
+            continue
+        if key not in kept:
+            complaints.append(f"{key}: not in the table")
+        elif version == triton.__version__:
+            complaints += [f"{key}: {change}" for change in worse(row, kept[key])]
+    if not fresh:
+        complaints.append(f"no kernel matches {options.case!r}")
+    whole = not options.case
+    gone = [key for key in kept if key not in fresh and whole and key.rsplit(" | ")[-1] in architectures]
+    gone = [key for key in gone if any(key.startswith(op) for op in ops)]
+    if options.update:
+        write_table(options.table, {key: row for key, row in kept.items() if key not in gone} | fresh)
+    else:
+        complaints += [f"{key}: in the table, but no longer compiled" for key in gone]
+        if version != triton.__version__:
+            print(
+                f"the table is of Triton {version or '(none)'}, this is {triton.__version__}: "
+                "only the laws were held; make it anew with --update"
+            )
+    print(f"{len(fresh)} kernels, {len(complaints)} complaints", *complaints, sep="\n  ")
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
