@@ -16,7 +16,12 @@ def floor(module: str) -> int:
     """Floor of a module given as a dotted path below dnagpt_fast, as in docs/design.md."""
     room, _, name = module.rpartition(".")
     if room == "ops":
-        low = name in ("dispatch", "native") or name.rpartition("_")[2] in ("reference", "triton", "chunked", "tiles")
+        low = name in ("dispatch", "native") or name.rpartition("_")[2] in (
+            "reference",
+            "triton",
+            "chunked",
+            "tiles",
+        )
         return 1 if low else 2
     if room == "training":
         return 2

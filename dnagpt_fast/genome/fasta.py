@@ -1,8 +1,9 @@
 """FASTA text, plain, gzip or BGZF -> packed contigs, one at a time.
 
-A record is a line `>name anything` and lines of sequence letters. Lines end with LF or CRLF; blank lines are skipped;
-the last line may lack its end. Lower case is a soft mask; U is T; IUPAC letters other than N, and X, become N and are
-counted in one warning. Anything else is an error that names the line and the offset: better none than wrong bases.
+A record is a line `>name anything` and lines of sequence letters. Lines end with LF or CRLF, the last one may lack its
+end; blank lines, and blanks inside a sequence line, are skipped. Lower case is a soft mask; U is T; IUPAC letters other
+than N, and X, become N and are counted in one warning. Anything else is an error that names the line and the offset:
+better none than wrong bases.
 """
 
 import gzip
@@ -130,8 +131,8 @@ class _Reader:
             lone = next(i for i in range(len(text)) if text[i] == 13 and text[i + 1 : i + 2] != b"\n")
             raise self._error(place + lone, "a carriage return inside a line: wanted LF or CRLF line ends")
         if self.record is None:
-            if text.strip(b"\r\n"):
-                first = place + len(text) - len(text.lstrip(b"\r\n"))
+            if text.strip(b"\r\n\t "):
+                first = place + len(text) - len(text.lstrip(b"\r\n\t "))
                 raise self._error(
                     first,
                     f"{self.text[first : first + 20]!r} before the first '>' line: this is no FASTA file",

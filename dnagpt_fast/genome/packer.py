@@ -15,7 +15,7 @@ CODE_BITS = 0b11
 IS_N = 4
 IS_MASKED = 8
 IS_AMBIGUOUS = 16  # a IUPAC letter other than N, or X
-IS_LINE_END = 32
+IS_BLANK = 32
 IS_BAD = 64
 
 AMBIGUOUS_LETTERS = b"RYKMSWBDHVX"
@@ -34,8 +34,8 @@ def _letter_table() -> np.ndarray:
         for letter in letters:
             table[letter] = value
             table[letter + 32] = value | IS_MASKED
-    for letter in b"\r\n":
-        table[letter] = IS_LINE_END
+    for letter in b"\r\n\t ":
+        table[letter] = IS_BLANK
     return table
 
 
@@ -98,8 +98,8 @@ class RecordPacker:
         seen = np.bitwise_or.reduce(values, initial=0)
         if seen & IS_BAD:
             return int(np.argmax(values & IS_BAD))
-        if seen & IS_LINE_END:
-            values = values[(values & IS_LINE_END) == 0]
+        if seen & IS_BLANK:
+            values = values[(values & IS_BLANK) == 0]
         if len(values) == 0:
             return -1
         self._n_runs.feed((values & IS_N) != 0, self.length_bp)

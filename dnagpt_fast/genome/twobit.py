@@ -167,7 +167,7 @@ def _read_records(
     length = _words(data, record, word)
     n_count = _words(data, record + 4, word)
     mask_at = record + 8 + 8 * n_count
-    inside(mask_at + 8, f"the {int(n_count.max(initial=0)):,} or fewer N blocks", record + 4)
+    inside(mask_at + 8, "the N blocks", record + 4)
     mask_count = _words(data, mask_at, word)
     reserved_at = mask_at + 4 + 8 * mask_count
     inside(reserved_at + 4, "the mask blocks", mask_at)

@@ -1,0 +1,194 @@
+"""FASTA text: what is a sequence, what is not, and that the size of the pieces it comes in does not matter."""
+
+import gzip
+import zlib
+from itertools import pairwise
+
+import numpy as np
+import pysam
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dnagpt_fast.genome import Genome, GenomeFileError, fasta
+from dnagpt_fast.genome.packer import RecordPacker, RunCollector
+
+
+def sequences(path) -> dict[str, str]:
+    with Genome.open(path) as genome:
+        return {name: genome.sequence(name, soft_mask=True) for name in genome.names}
+
+
+def written(tmp_path, data: bytes, name: str = "x.fa"):
+    path = tmp_path / name
+    path.write_bytes(data)
+    return path
+
+
+@pytest.fixture(params=[1, 2, 3, 7, 4 << 20], ids=lambda size: f"chunk{size}")
+def chunk_bytes(request, monkeypatch):
+    """Small pieces put every edge (header, CR and LF, four bases) between two reads."""
+    monkeypatch.setattr(fasta, "CHUNK_BYTES", request.param)
+
+
+GOOD = {
+    "no final newline": (b">a\nACGT\n>b\nGG", {"a": "ACGT", "b": "GG"}),
+    "crlf": (b">a x\r\nACGT\r\nAC\r\n>b\r\nGG\r\n", {"a": "ACGTAC", "b": "GG"}),
+    "crlf, cut after cr": (b">a\r\nACGT\r", {"a": "ACGT"}),
+    "blank lines": (b"\n\r\n>a\n\nAC\n\n\nGT\n\n>b\nT\n\n", {"a": "ACGT", "b": "T"}),
+    "blanks in lines": (b">a\nACG TTT\t\nA\n", {"a": "ACGTTTA"}),
+    "soft mask": (b">a\nACgtnNac\n", {"a": "ACgtnNac"}),
+    "rna": (b">a\nACGUu\n", {"a": "ACGTt"}),
+    "description": (b">a|b.1\tlong text > more\nAC\n", {"a|b.1": "AC"}),
+    "utf-8": (">é ü\nAC\n".encode(), {"é": "AC"}),
+    "one base": (b">a\nA", {"a": "A"}),
+    "all n": (b">a\n" + b"N" * 9, {"a": "N" * 9}),
+}
+
+
+@pytest.mark.parametrize("kind", GOOD)
+@pytest.mark.usefixtures("chunk_bytes")
+def test_text_that_is_fasta(tmp_path, kind):
+    data, wanted = GOOD[kind]
+    assert sequences(written(tmp_path, data)) == wanted
+    assert sequences(written(tmp_path, gzip.compress(data), "x.fa.gz")) == wanted
+
+
+BAD = {
+    "digit": (b">a\nACGT\nAC1T\n", r"line 3, offset 10: b'1' in contig 'a' is no sequence letter"),
+    "gap": (b">a\nAC-GT\n", r"line 2, offset 5: b'-'"),
+    "protein": (b">a\nMKLVE\n", r"line 2, offset 5: b'L'"),
+    "greater in line": (b">a\nAC>GT\n", r"line 2, offset 5: b'>'"),
+    "no record": (b"\n\n", r"no record: a FASTA file has lines that begin with '>'"),
+    "text first": (b"\nACGT\n>a\nAC\n", r"line 2, offset 1: b'A.*before the first '>' line"),
+    "no name": (b">a\nAC\n>\nAC\n", r"line 3, offset 6: a header without a name"),
+    "blank name": (b"> a\nAC\n", r"line 1, offset 0: a header without a name"),
+    "twice": (
+        b">a\nAC\n>b\nA\n>a x\nGT\n",
+        r"line 5, offset 11: contig 'a' again; its first record is on line 1",
+    ),
+    "no bases": (b">a\n>b\nAC\n", r"line 1: contig 'a' has no bases"),
+    "no bases at the end": (b">a\nAC\n>b\n\n", r"line 3: contig 'b' has no bases"),
+    "header alone": (b">a", r"line 1: contig 'a' has no bases"),
+    "cr alone": (b">a\nAC\rGT\n", r"line 2, offset 5: a carriage return inside a line"),
+    "cr in header": (b">a\rACGT\r", r"line 1, offset 0: a header with control characters"),
+    "binary header": (b">\xff\xfe\nAC\n", r"line 1, offset 0: a header that is no text"),
+    "zero byte": (b">a\nAC\0GT\n", r"line 2, offset 5: b'\\x00'"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.usefixtures("chunk_bytes")
+def test_text_that_is_not(tmp_path, kind):
+    data, words = BAD[kind]
+    path = written(tmp_path, data)
+    with pytest.raises(GenomeFileError, match=words) as caught:
+        list(fasta.read_fasta(path))
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "the file is empty"),
+        (b"ACGT\n", "offset 0: b'ACGT': neither a .2bit signature, nor gzip"),
+        (b"@read\nACGT\n+\nIIII\n", "neither"),
+        (b"PK\3\4", "neither"),
+    ],
+)
+def test_a_foreign_file(tmp_path, data, words):
+    with pytest.raises(GenomeFileError, match=words):
+        Genome.open(written(tmp_path, data))
+
+
+def test_a_header_without_end_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(fasta, "CHUNK_BYTES", 1 << 16)
+    with pytest.raises(GenomeFileError, match="header line of more than 1,048,576 bytes"):
+        list(fasta.read_fasta(written(tmp_path, b">" + b"x" * (3 << 20))))
+
+
+def test_ambiguity_letters_become_n_under_one_counted_warning(tmp_path):
+    path = written(tmp_path, b">a\nACRYKMSWBDHVXNacryn\n>b\nACGT\nR\n")
+    with pytest.warns(UserWarning, match="14 letters other than A C G T U N became N") as caught:
+        assert sequences(path) == {"a": "ACNNNNNNNNNNNNacnnn", "b": "ACGTN"}
+    assert len(caught) == 1
+
+
+@pytest.fixture
+def bgzf(tmp_path):
+    """Several BGZF blocks (64 KiB each) of text that does not repeat."""
+    letters = np.frombuffer(b"ACGT", np.uint8)[np.random.default_rng(0).integers(0, 4, 200_000)].tobytes()
+    path = tmp_path / "x.fa.gz"
+    with pysam.BGZFile(str(path), "wb") as file:
+        file.write(b">a\n" + letters + b"\n")
+    return path, letters.decode()
+
+
+def test_bgzf(bgzf):
+    path, letters = bgzf
+    assert sequences(path) == {"a": letters}
+
+
+def test_a_truncated_bgzf_is_an_error_even_between_two_blocks(bgzf):
+    path, _ = bgzf
+    data = path.read_bytes()
+    first_block = int.from_bytes(data[16:18], "little") + 1
+    for size in (first_block, len(data) - 28, len(data) - 1, first_block + 100):
+        path.write_bytes(data[:size])
+        with pytest.raises(GenomeFileError, match="the BGZF end marker is missing"):
+            Genome.open(path)
+
+
+def test_a_damaged_gzip_is_an_error(tmp_path):
+    data = gzip.compress(b">a\n" + b"ACGTTGCA" * 999 + b"\n")
+    for size in range(10, len(data), 7):
+        with pytest.raises(GenomeFileError, match="the gzip stream is damaged near uncompressed offset"):
+            Genome.open(written(tmp_path, data[:size]))
+    wrong_sum = data[:-8] + (zlib.crc32(b"") + 1).to_bytes(4, "little") + data[-4:]
+    with pytest.raises(GenomeFileError, match="damaged"):
+        Genome.open(written(tmp_path, wrong_sum))
+    with pytest.raises(GenomeFileError, match="damaged"):
+        Genome.open(written(tmp_path, data + b"garbage"))
+
+
+def test_a_gzipped_twobit_is_no_fasta(tmp_path):
+    with pytest.raises(GenomeFileError, match="before the first '>' line"):
+        Genome.open(written(tmp_path, gzip.compress(b"\x43\x27\x41\x1a" + bytes(60))))
+
+
+@given(
+    letters=st.text("ACGTNacgtnU", max_size=60),
+    cuts=st.lists(st.integers(0, 60), max_size=6),
+)
+@settings(deadline=None)
+def test_the_packer_does_not_see_the_pieces(letters, cuts):
+    whole, pieces = RecordPacker("x"), RecordPacker("x")
+    assert whole.feed(letters.encode()) == -1
+    edges = [0, *sorted(min(cut, len(letters)) for cut in cuts), len(letters)]
+    for begin, end in pairwise(edges):
+        assert pieces.feed(letters[begin:end].encode()) == -1
+    one, many = whole.finish(), pieces.finish()
+    assert one.length_bp == many.length_bp == len(letters)
+    assert one.packed.tolist() == many.packed.tolist()
+    codes = [{"T": 0, "U": 0, "C": 1, "A": 2, "G": 3, "N": 0}[letter.upper()] for letter in letters]
+    codes += [0] * (-len(codes) % 4)
+    assert one.packed.tolist() == [
+        codes[i] << 6 | codes[i + 1] << 4 | codes[i + 2] << 2 | codes[i + 3] for i in range(0, len(codes), 4)
+    ]
+    for kind, is_in in (("n_blocks", lambda c: c in "Nn"), ("mask_blocks", str.islower)):
+        wanted = np.array([is_in(letter) for letter in letters], bool)
+        assert getattr(one, kind).tolist() == getattr(many, kind).tolist()
+        covered = np.zeros(len(letters), bool)
+        for begin, end in getattr(one, kind):
+            assert begin < end
+            covered[begin:end] = True
+        assert (covered == wanted).all()
+        assert (getattr(one, kind)[1:, 0] > getattr(one, kind)[:-1, 1]).all()  # runs are maximal
+
+
+def test_a_run_that_ends_at_a_piece_edge():
+    runs = RunCollector()
+    runs.feed(np.array([False, True]), 0)
+    runs.feed(np.array([False, True, True]), 2)
+    runs.feed(np.array([True]), 5)
+    assert runs.finish(6).tolist() == [[1, 2], [3, 6]]
