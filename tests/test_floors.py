@@ -27,7 +27,7 @@ def floor(module: str) -> int:
         return 2
     if room == "genome" or name in ("tokenizer", "model", "generation"):
         return 3
-    if name in ("official", "hub"):
+    if room == "finetuning" or name in ("official", "hub"):
         return 4
     if name in TOP:
         return 5

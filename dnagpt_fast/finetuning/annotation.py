@@ -158,7 +158,7 @@ def _read_gtf(path: Path) -> list[Transcript]:
         if fields[2] not in ("exon", "CDS"):
             continue
         attributes = dict(_GTF_FIELD.findall(fields[8]))
-        name = attributes.get("transcript_id")
+        name = str(attributes.get("transcript_id", ""))
         if not name:
             raise LabelError(f"{where}: a {fields[2]} line without transcript_id")
         part = parts.setdefault(name, _Parts(where))

@@ -1,4 +1,4 @@
-"""Plain methods to stand beside the model on the same split: what a fine-tuned DNAGPT must beat to be worth its time."""
+"""Plain methods beside the model on the same split: what a fine-tuned DNAGPT must beat to be worth its time."""
 
 from collections.abc import Sequence
 from itertools import product

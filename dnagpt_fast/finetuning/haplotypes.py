@@ -102,7 +102,7 @@ def read_haplotypes(
     skipped: Counter[str] = Counter()
     kept: list[tuple[int, int, int, np.ndarray]] = []
     last_bp, seen_contig = -1, contig
-    for where, (row_contig, position_bp, reference, alternatives, alleles) in rows:  # type: ignore[misc]
+    for where, (row_contig, position_bp, reference, alternatives, alleles) in rows:
         if contig and row_contig != contig:
             continue
         if seen_contig and row_contig != seen_contig:
@@ -146,7 +146,7 @@ def read_haplotypes(
         position_bp=np.array([k[0] for k in kept], np.int64),
         reference=np.array([k[1] for k in kept], np.uint8),
         alternative=np.array([k[2] for k in kept], np.uint8),
-        names=names,  # type: ignore[arg-type]
+        names=names,
         skipped=dict(skipped),
     )
 
@@ -178,6 +178,10 @@ def _variant_rows(path: Path) -> Iterator[tuple]:
     """First ("", names), then (where, (contig, position_bp, REF, ALTs, function that gives the alleles))."""
     try:
         file = pysam.VariantFile(str(path))
+    except NotImplementedError:
+        raise LabelError(
+            f"{path} is compressed by gzip: VCF wants BGZF; `gunzip` it, then `bgzip` it"
+        ) from None
     except (OSError, ValueError) as error:
         raise LabelError(f"{path} cannot be read as VCF or BCF: {error}") from error
     with file:

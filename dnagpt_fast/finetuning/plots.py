@@ -4,9 +4,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg", force=False)
 import numpy as np
 from matplotlib.figure import Figure
 
