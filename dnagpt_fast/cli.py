@@ -82,6 +82,38 @@ def info(
         )
 
 
+@app.command(name="make-task")
+def make_task_command(
+    kind: Annotated[str, typer.Argument(help="tis, pas, splice, splice-donor or splice-acceptor")],
+    genome: Annotated[Path, typer.Option(help=".2bit or FASTA")],
+    annotation: Annotated[Path, typer.Option(help="refGene table, GTF or GFF3, plain or .gz")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="the .tsv or .csv to write")],
+    window_bp: Annotated[int, typer.Option(help="bases around the motif, half on each side")] = 600,
+    keep_motif: Annotated[bool, typer.Option(help="leave the motif in the sequence")] = False,
+    negatives: Annotated[float, typer.Option(help="hard negatives for each positive")] = 1.0,
+    within_genes: Annotated[bool, typer.Option(help="negatives from inside transcripts only")] = False,
+    block_bp: Annotated[int, typer.Option(help="block of the split by chromosome block")] = 1_000_000,
+    shares: Annotated[tuple[float, float, float], typer.Option(help="of training, validation and test")] = (
+        0.7,
+        0.1,
+        0.2,
+    ),
+    max_n_share: Annotated[float, typer.Option(help="windows with more N are left out")] = 0.05,
+    seed: Annotated[int, typer.Option(help="of the negatives and the split")] = 0,
+) -> None:
+    """Cut labelled windows for fine-tuning out of a genome and its annotation."""
+    from dnagpt_fast.finetuning.annotation import read_annotation
+    from dnagpt_fast.finetuning.sites import TaskSettings, make_task
+    from dnagpt_fast.genome import Genome
+
+    settings = TaskSettings(
+        kind, window_bp, keep_motif, negatives, within_genes, max_n_share, shares, block_bp, seed
+    )
+    with Genome.open(genome) as opened:
+        summary = make_task(opened, read_annotation(annotation), settings, output)
+    typer.echo(json.dumps(summary, indent=2))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command and exits; bad input is one line on stderr, not a traceback."""
     with warnings.catch_warnings():
