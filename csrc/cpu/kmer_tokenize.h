@@ -1,0 +1,27 @@
+// Spans of packed bases -> ids, per instruction set; kmer_tokenize.cpp cuts windows into spans and patches N.
+#pragma once
+
+#include "cpu/isa.h"
+#include "kmer_id.h"
+
+namespace dnagpt {
+
+// Tokenizes n_tokens k-mers from start_bp of the contig that begins at `bases`, all bases taken as known. Reads no
+// byte behind the last base of the span. `streaming`: write around the caches where the instruction set can.
+template <typename Token>
+using TokenizeSpan = void (*)(const uint8_t* bases, int64_t start_bp, int64_t n_tokens, int orientation, int first_id,
+                              bool streaming, Token* tokens);
+
+// For every k in 1..6.
+template <typename Token>
+TokenizeSpan<Token> tokenize_span_scalar(int k);
+
+// For k = 6.
+template <typename Token>
+TokenizeSpan<Token> tokenize_span_avx2();
+template <typename Token>
+TokenizeSpan<Token> tokenize_span_avx512();
+template <typename Token>
+TokenizeSpan<Token> tokenize_span_neon();
+
+}  // namespace dnagpt

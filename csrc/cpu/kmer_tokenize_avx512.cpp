@@ -1,0 +1,171 @@
+// 32 six-mers at a time with AVX-512 VBMI, as base64 is encoded (Mula & Lemire, "Base64 encoding and decoding at almost
+// the speed of a memory copy", 2019): 3 bases are 6 bits, and a 64-entry table turns them into a base-5 number < 125.
+#include "cpu/kmer_tokenize.h"
+
+#if DNAGPT_X86
+#include <immintrin.h>
+
+namespace dnagpt {
+
+namespace {
+
+constexpr int kBlock = 32;             // tokens
+constexpr int64_t kBlockBases = 192;   // 48 bytes
+constexpr int kK = 6;
+
+// What differs between orientations and phases of the first base within its byte; 0 <= phase <= 3.
+struct Control {
+  alignas(64) uint8_t order[64];     // byte order: eight 8-byte words, 6 bytes apart, first byte highest
+  alignas(64) uint8_t shift[4][64];  // per phase: bit at which each 3-mer begins in its word
+  alignas(64) uint8_t number[64];    // base-5 number of each 3-mer
+};
+
+struct Controls {
+  Control of[4];
+
+  Controls() {
+    for (int orientation = 0; orientation < 4; ++orientation) {
+      Control& control = of[orientation];
+      const bool reversed = orientation & kReversed;
+      for (int i = 0; i < 64; ++i) {
+        const int word = reversed ? 7 - i / 8 : i / 8, byte = i % 8;
+        control.order[i] = static_cast<uint8_t>(6 * word + 7 - byte);
+        const int threemer = reversed ? 7 - byte : byte;
+        for (int phase = 0; phase < 4; ++phase) {
+          control.shift[phase][i] = static_cast<uint8_t>(58 - 2 * phase - 6 * threemer);
+        }
+        control.number[i] = static_cast<uint8_t>(kmer_number(static_cast<uint32_t>(i), 3, orientation));
+      }
+    }
+  }
+};
+
+const Control& control_of(int orientation) {
+  static const Controls controls;
+  return controls.of[orientation];
+}
+
+struct Constants {
+  __m512i order, shift, number, weights, first_id;
+};
+
+DNAGPT_AVX512 inline __m512i tokens_of(__m512i bytes, const Constants& c) {
+  const __m512i words = _mm512_permutexvar_epi8(c.order, bytes);
+  const __m512i threemers = _mm512_multishift_epi64_epi8(c.shift, words);
+  const __m512i numbers = _mm512_permutexvar_epi8(threemers, c.number);
+  return _mm512_add_epi16(_mm512_maddubs_epi16(numbers, c.weights), c.first_id);
+}
+
+template <bool streaming>
+DNAGPT_AVX512 inline void store(void* to, __m512i value) {
+  if (streaming) {
+    _mm512_stream_si512(static_cast<__m512i*>(to), value);
+  } else {
+    _mm512_storeu_si512(to, value);
+  }
+}
+
+template <bool streaming>
+DNAGPT_AVX512 inline void store_tokens(uint16_t* to, __m512i ids) {
+  store<streaming>(to, ids);
+}
+
+template <bool streaming>
+DNAGPT_AVX512 inline void store_tokens(int32_t* to, __m512i ids) {
+  store<streaming>(to, _mm512_cvtepu16_epi32(_mm512_castsi512_si256(ids)));
+  store<streaming>(to + 16, _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(ids, 1)));
+}
+
+template <bool streaming>
+DNAGPT_AVX512 inline void store_tokens(int64_t* to, __m512i ids) {
+  store<streaming>(to, _mm512_cvtepu16_epi64(_mm512_castsi512_si128(ids)));
+  store<streaming>(to + 8, _mm512_cvtepu16_epi64(_mm512_extracti32x4_epi32(ids, 1)));
+  store<streaming>(to + 16, _mm512_cvtepu16_epi64(_mm512_extracti32x4_epi32(ids, 2)));
+  store<streaming>(to + 24, _mm512_cvtepu16_epi64(_mm512_extracti32x4_epi32(ids, 3)));
+}
+
+// Fewer than a block of tokens from position_bp, through masks, so that no byte outside the span is touched.
+template <typename Token>
+DNAGPT_AVX512 inline void tokenize_few(const uint8_t* bases, int64_t position_bp, int n_tokens, bool reversed,
+                                       const Constants& c, Token* tokens) {
+  const int64_t first_byte = position_bp / 4;
+  const int64_t n_bytes = packed_bytes_for(position_bp + n_tokens * kK) - first_byte;
+  const __m512i bytes = _mm512_maskz_loadu_epi8(~uint64_t{0} >> (64 - n_bytes), bases + first_byte);
+  alignas(64) uint16_t ids[kBlock];
+  _mm512_store_si512(ids, tokens_of(bytes, c));
+  // reversed, the block's first genome token stands last
+  const uint16_t* from = reversed ? ids + kBlock - n_tokens : ids;
+  for (int i = 0; i < n_tokens; ++i) tokens[i] = from[i];
+}
+
+template <typename Token, bool reversed, bool streaming>
+DNAGPT_AVX512 void tokenize(const uint8_t* bases, int64_t start_bp, int64_t n_tokens, int orientation, int first_id,
+                            Token* tokens) {
+  const Control& control = control_of(orientation);
+  Constants c;
+  c.order = _mm512_load_si512(control.order);
+  c.number = _mm512_load_si512(control.number);
+  c.weights = _mm512_set1_epi16(1 << 8 | 125);
+  c.first_id = _mm512_set1_epi16(static_cast<int16_t>(first_id));
+
+  // Written upwards; a reversed window is read downwards.
+  const int64_t end_bp = start_bp + n_tokens * kK;
+  const uint8_t* end = bases + packed_bytes_for(end_bp);
+  int64_t done = 0;
+  if (streaming) {
+    const int64_t head = static_cast<int64_t>((0 - reinterpret_cast<uintptr_t>(tokens)) % 64 / sizeof(Token));
+    done = head < n_tokens ? head : n_tokens;
+    if (done) {
+      const int64_t position_bp = reversed ? end_bp - done * kK : start_bp;
+      c.shift = _mm512_load_si512(control.shift[position_bp & 3]);
+      tokenize_few(bases, position_bp, static_cast<int>(done), reversed, c, tokens);
+    }
+  }
+  int64_t position_bp = reversed ? end_bp - (done + kBlock) * kK : start_bp + done * kK;
+  // a block is a whole number of bytes: the phase stays
+  c.shift = _mm512_load_si512(control.shift[position_bp & 3]);
+  for (; done + kBlock <= n_tokens; done += kBlock, position_bp += reversed ? -kBlockBases : kBlockBases) {
+    const uint8_t* from = bases + (position_bp >> 2);
+    const __m512i bytes = end - from >= 64 ? _mm512_loadu_si512(from)
+                                           : _mm512_maskz_loadu_epi8(~uint64_t{0} >> (64 - (end - from)), from);
+    store_tokens<streaming>(tokens + done, tokens_of(bytes, c));
+  }
+  if (done == n_tokens) return;
+  const int64_t rest = n_tokens - done;
+  if (!streaming && n_tokens >= kBlock) {
+    // a last whole block that overlaps the one before is cheaper than a short one
+    position_bp = reversed ? start_bp : end_bp - kBlockBases;
+    c.shift = _mm512_load_si512(control.shift[position_bp & 3]);
+    const uint8_t* from = bases + (position_bp >> 2);
+    const __m512i bytes = end - from >= 64 ? _mm512_loadu_si512(from)
+                                           : _mm512_maskz_loadu_epi8(~uint64_t{0} >> (64 - (end - from)), from);
+    store_tokens<false>(tokens + n_tokens - kBlock, tokens_of(bytes, c));
+  } else {
+    position_bp = reversed ? start_bp : end_bp - rest * kK;
+    c.shift = _mm512_load_si512(control.shift[position_bp & 3]);
+    tokenize_few(bases, position_bp, static_cast<int>(rest), reversed, c, tokens + done);
+  }
+}
+
+template <typename Token>
+void tokenize_span(const uint8_t* bases, int64_t start_bp, int64_t n_tokens, int orientation, int first_id,
+                   bool streaming, Token* tokens) {
+  const bool reversed = orientation & kReversed;
+  const auto kernel = streaming ? (reversed ? tokenize<Token, true, true> : tokenize<Token, false, true>)
+                                : (reversed ? tokenize<Token, true, false> : tokenize<Token, false, false>);
+  kernel(bases, start_bp, n_tokens, orientation, first_id, tokens);
+}
+
+}  // namespace
+
+template <typename Token>
+TokenizeSpan<Token> tokenize_span_avx512() {
+  return tokenize_span<Token>;
+}
+
+template TokenizeSpan<uint16_t> tokenize_span_avx512<uint16_t>();
+template TokenizeSpan<int32_t> tokenize_span_avx512<int32_t>();
+template TokenizeSpan<int64_t> tokenize_span_avx512<int64_t>();
+
+}  // namespace dnagpt
+#endif
