@@ -16,6 +16,10 @@ const int64_t* int64s(Address address) {
   return reinterpret_cast<const int64_t*>(address);
 }
 
+int64_t* mutable_int64s(Address address) {
+  return reinterpret_cast<int64_t*>(address);
+}
+
 TokenType token_type(int bytes) {
   switch (bytes) {
     case 2:
@@ -64,25 +68,33 @@ PYBIND11_MODULE(_native, m) {
       },
       py::call_guard<py::gil_scoped_release>());
 
-  m.def(
-      "kmer_tokenize",
-      [](const GenomeView& genome, Address contig, Address start_bp, Address orientation, int64_t same_orientation,
-         int64_t count, int64_t n_tokens, int k, bool dynamic, int token_bytes, Address tokens) {
-        const Windows windows = make_windows(contig, start_bp, orientation, same_orientation, count);
-        kmer_tokenize(genome, windows, n_tokens, k, dynamic, token_type(token_bytes), reinterpret_cast<void*>(tokens));
-      },
-      py::call_guard<py::gil_scoped_release>());
+  m.def("kmer_tokenize",
+        [](const GenomeView& genome, Address contig, Address start_bp, Address orientation, int64_t same_orientation,
+           int64_t count, int64_t n_tokens, int k, bool dynamic, int token_bytes, Address tokens, int threads) {
+          const CpuOptions options{chosen_isa(), threads};
+          const TokenType type = token_type(token_bytes);
+          const py::gil_scoped_release release;
+          kmer_tokenize(genome, make_windows(contig, start_bp, orientation, same_orientation, count), n_tokens, k,
+                        dynamic, type, reinterpret_cast<void*>(tokens), options);
+        });
 
-  m.def(
-      "gc_count",
-      [](const GenomeView& genome, Address contig, Address start_bp, Address length_bp, int64_t count, Address gc,
-         Address known) {
-        const Windows windows = make_windows(contig, start_bp, 0, 0, count);
-        gc_count(genome, windows, int64s(length_bp), reinterpret_cast<int64_t*>(gc), reinterpret_cast<int64_t*>(known));
-      },
-      py::call_guard<py::gil_scoped_release>());
+  m.def("gc_count", [](const GenomeView& genome, Address contig, Address start_bp, Address length_bp, int64_t count,
+                       Address gc, Address known, int threads) {
+    const CpuOptions options{chosen_isa(), threads};
+    const py::gil_scoped_release release;
+    gc_count(genome, make_windows(contig, start_bp, 0, 0, count), int64s(length_bp), mutable_int64s(gc),
+             mutable_int64s(known), options);
+  });
+
+  m.def("gc_track", [](const GenomeView& genome, int64_t contig, int64_t window_bp, int64_t step_bp, int64_t n_windows,
+                       Address gc, Address known, int threads) {
+    const CpuOptions options{chosen_isa(), threads};
+    const py::gil_scoped_release release;
+    gc_track(genome, contig, window_bp, step_bp, n_windows, mutable_int64s(gc), mutable_int64s(known), options);
+  });
 
   m.def("cpu_isa", &cpu_isa);
+  m.def("machine_isas", &machine_isas);
 #ifdef DNAGPT_CUDA_ARCHS
   m.attr("cuda_archs") = DNAGPT_CUDA_ARCHS;
 #else

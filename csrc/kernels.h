@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
+#include "cpu/isa.h"
 #include "kmer_id.h"
 #include "packed_sequence.h"
 
@@ -20,6 +22,18 @@ struct Windows {
 
 enum class TokenType { kUint16, kInt32, kInt64 };
 
+// How the CPU kernels run: instruction set, and the most threads a call may use.
+struct CpuOptions {
+  Isa isa;
+  int threads;
+};
+
+// Name of the instruction set that chosen_isa() picks.
+std::string cpu_isa();
+
+// Names of all instruction sets this machine can run, the plainest first.
+std::vector<std::string> machine_isas();
+
 // Throws std::invalid_argument where the arrays of a genome contradict each other. Reads every element once.
 void check_genome(const GenomeView& genome);
 
@@ -29,12 +43,14 @@ void check_windows(const GenomeView& genome, const Windows& windows, const int64
 
 // tokens (B, n_tokens): the ids of the k-mers of each window, k in 1..6. Windows must have been checked.
 void kmer_tokenize(const GenomeView& genome, const Windows& windows, int64_t n_tokens, int k, bool dynamic,
-                   TokenType type, void* tokens);
+                   TokenType type, void* tokens, CpuOptions options);
 
 // gc (B,): G and C bases; known (B,): bases that are not N. Windows must have been checked.
-void gc_count(const GenomeView& genome, const Windows& windows, const int64_t* length_bp, int64_t* gc, int64_t* known);
+void gc_count(const GenomeView& genome, const Windows& windows, const int64_t* length_bp, int64_t* gc, int64_t* known,
+              CpuOptions options);
 
-// Name of the instruction set the CPU kernels use.
-std::string cpu_isa();
+// The same for the windows [i * step_bp, i * step_bp + window_bp), cut at the contig's end, i < n_windows.
+void gc_track(const GenomeView& genome, int64_t contig, int64_t window_bp, int64_t step_bp, int64_t n_windows,
+              int64_t* gc, int64_t* known, CpuOptions options);
 
 }  // namespace dnagpt

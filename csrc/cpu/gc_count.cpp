@@ -1,46 +1,107 @@
-// G + C bases and known bases of windows: the low bit of a code is set for G and C, so the count is a popcount.
+// G + C bases and known bases of windows and of tracks over whole contigs.
+#include "cpu/gc_count.h"
+
+#include <algorithm>
+
+#include "cpu/parallel.h"
 #include "kernels.h"
 
 namespace dnagpt {
 
 namespace {
 
-constexpr uint64_t kLowBits = 0x5555555555555555;
+constexpr int64_t kBasesPerThread = 32 << 20;
 
-// G + C codes among [start_bp, end_bp), whatever lies under N blocks counted as it is packed
-int64_t gc_codes(const uint8_t* bases, int64_t start_bp, int64_t end_bp) {
-  if (start_bp >= end_bp) return 0;
-  int64_t byte = start_bp / 4;
-  const int64_t last_byte = (end_bp - 1) / 4;
-  const int head = 0xff >> (2 * (start_bp & 3)), tail = 0xff << (6 - 2 * ((end_bp - 1) & 3)) & 0xff;
-  if (byte == last_byte) return __builtin_popcount(bases[byte] & head & tail & 0x55);
-  int64_t count = __builtin_popcount(bases[byte] & head & 0x55) + __builtin_popcount(bases[last_byte] & tail & 0x55);
-  for (++byte; byte + 8 <= last_byte; byte += 8) {
-    uint64_t word;
-    __builtin_memcpy(&word, bases + byte, 8);
-    count += __builtin_popcountll(word & kLowBits);
+struct Count {
+  int64_t gc, known;
+};
+
+struct Counter {
+  const GenomeView& genome;
+  const GcOfBytes gc_of_bytes;
+
+  // G + C codes in [start_bp, end_bp), whatever lies under N blocks counted as it is packed
+  int64_t gc_codes(const uint8_t* bases, int64_t start_bp, int64_t end_bp) const {
+    if (start_bp >= end_bp) return 0;
+    const int64_t first = start_bp / kBasesPerByte, last = (end_bp - 1) / kBasesPerByte;
+    const int head = 0x55 >> (2 * (start_bp & 3)), tail = 0x55 << (6 - 2 * ((end_bp - 1) & 3)) & 0x55;
+    if (first == last) return __builtin_popcount(bases[first] & head & tail);
+    return __builtin_popcount(bases[first] & head) + __builtin_popcount(bases[last] & tail) +
+           gc_of_bytes(bases + first + 1, last - first - 1);
   }
-  for (; byte < last_byte; ++byte) count += __builtin_popcount(bases[byte] & 0x55);
-  return count;
-}
+
+  Count operator()(int64_t contig, int64_t start_bp, int64_t end_bp) const {
+    const uint8_t* bases = genome.packed + genome.byte_offset[contig];
+    Count count{gc_codes(bases, start_bp, end_bp), end_bp - start_bp};
+    const int64_t last_block = genome.n_block_index[contig + 1];
+    for (int64_t block = first_n_block_behind(genome, contig, start_bp);
+         block < last_block && genome.n_block_start_bp[block] < end_bp; ++block) {
+      const int64_t from = std::max(genome.n_block_start_bp[block], start_bp);
+      const int64_t to = std::min(genome.n_block_end_bp[block], end_bp);
+      count.gc -= gc_codes(bases, from, to);
+      count.known -= to - from;
+    }
+    return count;
+  }
+};
 
 }  // namespace
 
-void gc_count(const GenomeView& genome, const Windows& windows, const int64_t* length_bp, int64_t* gc, int64_t* known) {
-  for (int64_t w = 0; w < windows.count; ++w) {
-    const int64_t contig = windows.contig[w], start_bp = windows.start_bp[w], end_bp = start_bp + length_bp[w];
-    const uint8_t* bases = genome.packed + genome.byte_offset[contig];
-    gc[w] = gc_codes(bases, start_bp, end_bp);
-    known[w] = length_bp[w];
-    const int64_t last_block = genome.n_block_index[contig + 1];
-    for (int64_t block = first_n_block_behind(genome, contig, start_bp); block < last_block; ++block) {
-      if (genome.n_block_start_bp[block] >= end_bp) break;
-      const int64_t from = genome.n_block_start_bp[block] > start_bp ? genome.n_block_start_bp[block] : start_bp;
-      const int64_t to = genome.n_block_end_bp[block] < end_bp ? genome.n_block_end_bp[block] : end_bp;
-      gc[w] -= gc_codes(bases, from, to);
-      known[w] -= to - from;
-    }
+void gc_count(const GenomeView& genome, const Windows& windows, const int64_t* length_bp, int64_t* gc, int64_t* known,
+              CpuOptions options) {
+  const Counter counter{genome, gc_of_bytes_for(options.isa)};
+  // A single window is cut into spans, many windows are shared out.
+  if (windows.count == 1) {
+    const int threads = useful_threads(length_bp[0], kBasesPerThread, options.threads);
+    std::vector<Count> parts(threads);
+    parallel_ranges(threads, threads, [&](int64_t part, int64_t) {
+      const int64_t from = length_bp[0] / threads * part;
+      const int64_t to = part + 1 == threads ? length_bp[0] : length_bp[0] / threads * (part + 1);
+      parts[part] = counter(windows.contig[0], windows.start_bp[0] + from, windows.start_bp[0] + to);
+    });
+    gc[0] = known[0] = 0;
+    for (const Count& part : parts) gc[0] += part.gc, known[0] += part.known;
+    return;
   }
+  int64_t bases = 0;
+  for (int64_t w = 0; w < windows.count; ++w) bases += length_bp[w];
+  parallel_ranges(windows.count, useful_threads(bases, kBasesPerThread, options.threads),
+                  [&](int64_t first, int64_t last) {
+                    for (int64_t w = first; w < last; ++w) {
+                      const int64_t start_bp = windows.start_bp[w];
+                      const Count count = counter(windows.contig[w], start_bp, start_bp + length_bp[w]);
+                      gc[w] = count.gc;
+                      known[w] = count.known;
+                    }
+                  });
+}
+
+void gc_track(const GenomeView& genome, int64_t contig, int64_t window_bp, int64_t step_bp, int64_t n_windows,
+              int64_t* gc, int64_t* known, CpuOptions options) {
+  const Counter counter{genome, gc_of_bytes_for(options.isa)};
+  const int64_t length_bp = genome.length_bp[contig];
+  const auto end_of = [&](int64_t start_bp) {
+    return length_bp - start_bp < window_bp ? length_bp : start_bp + window_bp;
+  };
+  const int threads = useful_threads(length_bp, kBasesPerThread, options.threads);
+  parallel_ranges(n_windows, threads, [&](int64_t first, int64_t last) {
+    if (first == last) return;
+    Count count = counter(contig, first * step_bp, end_of(first * step_bp));
+    for (int64_t w = first;; ++w) {
+      gc[w] = count.gc;
+      known[w] = count.known;
+      if (w + 1 == last) return;
+      const int64_t start_bp = w * step_bp, next_bp = start_bp + step_bp;
+      if (2 * step_bp >= window_bp) {
+        count = counter(contig, next_bp, end_of(next_bp));
+        continue;
+      }
+      // a window that overlaps the one before by more than half: only what leaves and what enters is counted
+      const Count leaving = counter(contig, start_bp, next_bp);
+      const Count entering = counter(contig, end_of(start_bp), end_of(next_bp));
+      count = {count.gc - leaving.gc + entering.gc, count.known - leaving.known + entering.known};
+    }
+  });
 }
 
 }  // namespace dnagpt

@@ -56,12 +56,22 @@ Isa chosen_isa() {
   for (const auto& entry : kNames) {
     if (std::string(forced) != entry.name) continue;
     if (machine_has(entry.isa)) return entry.isa;
-    throw std::runtime_error(std::string(kEnvironment) + "=" + forced + ": this machine or build lacks it; its best is " +
-                             name_of(best_isa()));
+    throw std::runtime_error(std::string(kEnvironment) + "=" + forced +
+                             ": this machine or build lacks it; its best is " + name_of(best_isa()));
   }
   throw std::invalid_argument(std::string(kEnvironment) + "=" + forced + ": wanted scalar, avx2, avx512 or neon");
 }
 
-std::string cpu_isa() { return name_of(chosen_isa()); }
+std::string cpu_isa() {
+  return name_of(chosen_isa());
+}
+
+std::vector<std::string> machine_isas() {
+  std::vector<std::string> names;
+  for (const auto& entry : kNames) {
+    if (machine_has(entry.isa)) names.emplace_back(entry.name);
+  }
+  return names;
+}
 
 }  // namespace dnagpt

@@ -1,123 +1,148 @@
-// Packed bases -> token ids. Windows are read once, upwards in genome coordinates; orientation changes the table that
-// turns 2k bits into an id, and the place the id is written to.
-#include <array>
-#include <vector>
+// Windows of packed bases -> token ids: windows are cut into chunks, tokenized as if every base were known, and what
+// the bases under N blocks added is taken off again while a chunk is in the cache.
+#include "cpu/kmer_tokenize.h"
 
+#include <algorithm>
+
+#include "cpu/parallel.h"
 #include "kernels.h"
 
 namespace dnagpt {
 
 namespace {
 
-using Table = std::vector<uint16_t>;
+// 16 kB of uint16: stays in the first-level cache between a chunk's two passes
+constexpr int64_t kChunkTokens = 8192;
+// Ids of more bytes than this do not stay in the caches anyway: write them past them.
+constexpr int64_t kStreamingBytes = 16 << 20;
+constexpr int64_t kBytesPerThread = 2 << 20;
+constexpr int kCacheLine = 64;
 
-// id of every oriented k-mer by its 2k bits as they stand in the genome, without the first id
-std::array<std::array<Table, 4>, kMaxK + 1> make_tables() {
-  std::array<std::array<Table, 4>, kMaxK + 1> tables;
-  for (int k = 1; k <= kMaxK; ++k) {
-    for (int orientation = 0; orientation < 4; ++orientation) {
-      Table& table = tables[k][orientation];
-      table.resize(size_t{1} << (2 * k));
-      for (uint32_t codes = 0; codes < table.size(); ++codes) {
-        table[codes] = static_cast<uint16_t>(kmer_number(codes, k, orientation));
+template <typename Token>
+struct Tokenizer {
+  const GenomeView& genome;
+  const Windows& windows;
+  const int64_t n_tokens;
+  const int k, first_id;
+  const bool streaming;
+  const TokenizeSpan<Token> span;
+  Token* const tokens;  // (B, n_tokens)
+
+  // Tokens [first, last) of all windows, counted through.
+  void operator()(int64_t first, int64_t last) const {
+    for (int64_t w = first / n_tokens; first < last; ++w) {
+      const int64_t from = first - w * n_tokens, to = std::min(last - w * n_tokens, n_tokens);
+      window(w, from, to);
+      first += to - from;
+    }
+  }
+
+  // Tokens [from, to) of window w, chunk by chunk, upwards in the output; chunks end on cache lines.
+  void window(int64_t w, int64_t from, int64_t to) const {
+    const int64_t contig = windows.contig[w], window_start_bp = windows.start_bp[w];
+    const int64_t window_end_bp = window_start_bp + n_tokens * k;
+    const int orientation = static_cast<int>(windows.orientation ? windows.orientation[w] : windows.same_orientation);
+    const bool reversed = orientation & kReversed;
+    const uint8_t* bases = genome.packed + genome.byte_offset[contig];
+    Token* const out = tokens + w * n_tokens;
+    const int64_t no_block = genome.n_block_index[contig], last_block = genome.n_block_index[contig + 1];
+    int64_t block = first_n_block_behind(genome, contig, reversed ? window_end_bp - from * k : window_start_bp);
+    while (from < to) {
+      const int64_t past_line =
+          static_cast<int64_t>(reinterpret_cast<uintptr_t>(out + from) % kCacheLine / sizeof(Token));
+      const int64_t count = std::min(to - from, kChunkTokens - past_line);
+      const int64_t start_bp = reversed ? window_end_bp - (from + count) * k : window_start_bp + from * k;
+      const int64_t end_bp = start_bp + count * k;
+      // the first N block that ends behind start_bp is near that of the chunk before
+      while (block > no_block && genome.n_block_end_bp[block - 1] > start_bp) --block;
+      while (block < last_block && genome.n_block_end_bp[block] <= start_bp) ++block;
+      const bool has_n = block < last_block && genome.n_block_start_bp[block] < end_bp;
+      span(bases, start_bp, count, orientation, first_id, streaming && !has_n, out + from);
+      if (has_n) patch_n(bases, start_bp, end_bp, block, last_block, orientation, count, out + from);
+      from += count;
+    }
+  }
+
+  // Takes from the tokens of the span [start_bp, end_bp) what its bases under N blocks, from `block` on, have added.
+  void patch_n(const uint8_t* bases, int64_t start_bp, int64_t end_bp, int64_t block, int64_t last_block,
+               int orientation, int64_t count, Token* out) const {
+    const bool reversed = orientation & kReversed;
+    const int complement = orientation & kComplemented ? kComplementBit : 0;
+    // what a base adds, by its place in the k-mer as it stands in the genome and its code
+    int added[kMaxK][4];
+    for (int j = 0; j < k; ++j) {
+      const int power = power_of_5(reversed ? j : k - 1 - j);
+      for (int code = 0; code < 4; ++code) added[j][code] = power * digit_of_code(code ^ complement);
+    }
+    Token* const first_token = reversed ? out + count - 1 : out;
+    const int64_t step = reversed ? -1 : 1;
+    // p / k for 0 <= p < 2^37 without a division
+    const uint64_t reciprocal = (uint64_t{1} << 40) / static_cast<uint64_t>(k) + 1;
+    for (; block < last_block && genome.n_block_start_bp[block] < end_bp; ++block) {
+      int64_t p = std::max(genome.n_block_start_bp[block], start_bp) - start_bp;
+      const int64_t to = std::min(genome.n_block_end_bp[block], end_bp) - start_bp;
+      int64_t i = static_cast<int64_t>(static_cast<uint64_t>(p) * reciprocal >> 40);
+      int64_t j = p - i * k;
+      const auto drop = [&] {
+        first_token[step * i] = static_cast<Token>(first_token[step * i] - added[j][base_code(bases, start_bp + p)]);
+      };
+      drop();
+      for (++p; p < to; ++p) {
+        if (++j == k) j = 0, ++i;
+        if (j == 0 && to - p >= k) {
+          // whole k-mers of N
+          const int64_t whole = (to - p) / k;
+          for (const int64_t last = i + whole; i < last; ++i) first_token[step * i] = static_cast<Token>(first_id);
+          p += whole * k;
+          if (p == to) break;
+        }
+        drop();
       }
     }
   }
-  return tables;
-}
-
-const uint16_t* kmer_table(int k, int orientation) {
-  static const auto tables = make_tables();
-  return tables[k][orientation].data();
-}
-
-// The 8 bytes from `from`, first byte highest; bytes at and behind `end` read as 0.
-inline uint64_t load_big_endian(const uint8_t* from, const uint8_t* end) {
-  uint64_t word = 0;
-  if (end - from >= 8) {
-    __builtin_memcpy(&word, from, 8);
-    return __builtin_bswap64(word);
-  }
-  for (int i = 0; i < 8; ++i) word = word << 8 | (from + i < end ? from[i] : 0);
-  return word;
-}
+};
 
 template <typename Token>
-void tokenize_span(const uint8_t* bases, int64_t start_bp, int64_t n_tokens, int k, int orientation, int first_id,
-                   Token* tokens) {
-  const uint16_t* table = kmer_table(k, orientation);
-  const int bits = 2 * k;
-  // 58 bits of a word are left whatever the phase of its first base
-  const int per_word = 58 / bits;
-  const uint8_t* end = bases + packed_bytes_for(start_bp + n_tokens * k);
-  const int64_t step = orientation & kReversed ? -1 : 1;
-  Token* token = orientation & kReversed ? tokens + n_tokens - 1 : tokens;
-  for (int64_t done = 0; done < n_tokens; done += per_word) {
-    const int64_t position_bp = start_bp + done * k;
-    uint64_t word = load_big_endian(bases + position_bp / 4, end) << (2 * (position_bp & 3));
-    const int n = n_tokens - done < per_word ? static_cast<int>(n_tokens - done) : per_word;
-    for (int i = 0; i < n; ++i, token += step, word <<= bits) {
-      *token = static_cast<Token>(table[word >> (64 - bits)] + first_id);
-    }
+TokenizeSpan<Token> span_for(int k, Isa isa) {
+  if (k == 6) {
+#if DNAGPT_X86
+    if (isa == Isa::kAvx512) return tokenize_span_avx512<Token>();
+    if (isa == Isa::kAvx2) return tokenize_span_avx2<Token>();
+#elif DNAGPT_NEON
+    if (isa == Isa::kNeon) return tokenize_span_neon<Token>();
+#endif
   }
-}
-
-// Takes from the tokens what the bases under N blocks have added.
-template <typename Token>
-void patch_n(const GenomeView& genome, int64_t contig, int64_t start_bp, int64_t n_tokens, int k, int orientation,
-             int first_id, Token* tokens) {
-  const uint8_t* bases = genome.packed + genome.byte_offset[contig];
-  const int64_t end_bp = start_bp + n_tokens * k, last_block = genome.n_block_index[contig + 1];
-  int powers[kMaxK];
-  for (int j = 0; j < k; ++j) powers[j] = power_of_5(orientation & kReversed ? j : k - 1 - j);
-  const int complement = orientation & kComplemented ? kComplementBit : 0;
-  const auto at = [&](int64_t i) { return orientation & kReversed ? n_tokens - 1 - i : i; };
-  for (int64_t block = first_n_block_behind(genome, contig, start_bp); block < last_block; ++block) {
-    if (genome.n_block_start_bp[block] >= end_bp) break;
-    const int64_t from = genome.n_block_start_bp[block] > start_bp ? genome.n_block_start_bp[block] - start_bp : 0;
-    const int64_t to = (genome.n_block_end_bp[block] < end_bp ? genome.n_block_end_bp[block] : end_bp) - start_bp;
-    for (int64_t p = from; p < to;) {
-      const int64_t i = p / k;
-      if (p == i * k && p + k <= to) {
-        tokens[at(i)] = static_cast<Token>(first_id);
-        p += k;
-        continue;
-      }
-      const int digit = digit_of_code(base_code(bases, start_bp + p) ^ complement);
-      tokens[at(i)] = static_cast<Token>(tokens[at(i)] - digit * powers[p - i * k]);
-      ++p;
-    }
-  }
+  return tokenize_span_scalar<Token>(k);
 }
 
 template <typename Token>
 void tokenize_windows(const GenomeView& genome, const Windows& windows, int64_t n_tokens, int k, bool dynamic,
-                      Token* tokens) {
-  const int first_id = first_kmer_id(k, dynamic);
-  for (int64_t w = 0; w < windows.count; ++w, tokens += n_tokens) {
-    const int64_t contig = windows.contig[w], start_bp = windows.start_bp[w];
-    const int orientation = static_cast<int>(windows.orientation ? windows.orientation[w] : windows.same_orientation);
-    tokenize_span(genome.packed + genome.byte_offset[contig], start_bp, n_tokens, k, orientation, first_id, tokens);
-    patch_n(genome, contig, start_bp, n_tokens, k, orientation, first_id, tokens);
-  }
+                      CpuOptions options, Token* tokens) {
+  const int64_t total = windows.count * n_tokens, bytes = total * static_cast<int64_t>(sizeof(Token));
+  if (total == 0) return;
+  const Tokenizer<Token> tokenizer{genome,
+                                   windows,
+                                   n_tokens,
+                                   k,
+                                   first_kmer_id(k, dynamic),
+                                   bytes >= kStreamingBytes,
+                                   span_for<Token>(k, options.isa),
+                                   tokens};
+  parallel_ranges(total, useful_threads(bytes, kBytesPerThread, options.threads), tokenizer);
 }
 
 }  // namespace
 
 void kmer_tokenize(const GenomeView& genome, const Windows& windows, int64_t n_tokens, int k, bool dynamic,
-                   TokenType type, void* tokens) {
+                   TokenType type, void* tokens, CpuOptions options) {
   switch (type) {
     case TokenType::kUint16:
-      return tokenize_windows(genome, windows, n_tokens, k, dynamic, static_cast<uint16_t*>(tokens));
+      return tokenize_windows(genome, windows, n_tokens, k, dynamic, options, static_cast<uint16_t*>(tokens));
     case TokenType::kInt32:
-      return tokenize_windows(genome, windows, n_tokens, k, dynamic, static_cast<int32_t*>(tokens));
+      return tokenize_windows(genome, windows, n_tokens, k, dynamic, options, static_cast<int32_t*>(tokens));
     case TokenType::kInt64:
-      return tokenize_windows(genome, windows, n_tokens, k, dynamic, static_cast<int64_t*>(tokens));
+      return tokenize_windows(genome, windows, n_tokens, k, dynamic, options, static_cast<int64_t*>(tokens));
   }
-}
-
-std::string cpu_isa() {
-  return "scalar";
 }
 
 }  // namespace dnagpt

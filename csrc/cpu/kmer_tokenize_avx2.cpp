@@ -2,7 +2,7 @@
 #include "cpu/kmer_tokenize.h"
 
 #if DNAGPT_X86
-#include <immintrin.h>
+#include "cpu/x86.h"
 
 namespace dnagpt {
 
@@ -56,8 +56,7 @@ DNAGPT_AVX2 inline __m256i tokens_of(const uint8_t* from, const Constants& c) {
   const __m256i middle =
       _mm256_shuffle_epi8(c.number, _mm256_and_si256(_mm256_srli_epi16(codes, 4), _mm256_set1_epi16(0x000f)));
   const __m256i first_part = _mm256_mullo_epi16(_mm256_srli_epi16(outer, 8), c.first_weight);
-  const __m256i last_part =
-      _mm256_mullo_epi16(_mm256_and_si256(outer, _mm256_set1_epi16(0x00ff)), c.last_weight);
+  const __m256i last_part = _mm256_mullo_epi16(_mm256_and_si256(outer, _mm256_set1_epi16(0x00ff)), c.last_weight);
   // the upper byte of `middle` holds the number of nibble 0: weight 0
   const __m256i middle_part = _mm256_maddubs_epi16(middle, _mm256_set1_epi16(25));
   return _mm256_add_epi16(_mm256_add_epi16(first_part, last_part), _mm256_add_epi16(middle_part, c.first_id));
@@ -108,7 +107,8 @@ DNAGPT_AVX2 void tokenize(const uint8_t* bases, int64_t start_bp, int64_t n_toke
   }
   if (reversed) {
     // the first block read is the one that might pass the end
-    while (done + kBlock <= n_tokens && bases + ((end_bp - (done + kBlock) * kK) >> 2) + kReadBytes > end) done += kBlock;
+    while (done + kBlock <= n_tokens && bases + ((end_bp - (done + kBlock) * kK) >> 2) + kReadBytes > end)
+      done += kBlock;
   }
   if (done > n_tokens) done = n_tokens;
   few(bases, reversed ? end_bp - done * kK : start_bp, done, orientation, first_id, false, tokens);

@@ -3,14 +3,14 @@
 #include "cpu/kmer_tokenize.h"
 
 #if DNAGPT_X86
-#include <immintrin.h>
+#include "cpu/x86.h"
 
 namespace dnagpt {
 
 namespace {
 
-constexpr int kBlock = 32;             // tokens
-constexpr int64_t kBlockBases = 192;   // 48 bytes
+constexpr int kBlock = 32;            // tokens
+constexpr int64_t kBlockBases = 192;  // 48 bytes
 constexpr int kK = 6;
 
 // What differs between orientations and phases of the first base within its byte; 0 <= phase <= 3.

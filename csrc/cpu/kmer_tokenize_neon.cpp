@@ -9,14 +9,15 @@ namespace dnagpt {
 namespace {
 
 constexpr int kK = 6;
-constexpr int kBlock = 8;             // tokens
-constexpr int64_t kBlockBytes = 12;   // 48 bases
+constexpr int kBlock = 8;            // tokens
+constexpr int64_t kBlockBytes = 12;  // 48 bases
 constexpr int kReadBytes = 16;
 
 // What differs between orientations and phases of the first base within its byte.
 struct Control {
-  uint8_t first_order[16], second_order[16];  // the two bytes around each token's first and second 3-mer, low byte first
-  int16_t first_shift[8], second_shift[8];    // right shifts, as the negative left shifts NEON knows
+  uint8_t first_order[16],
+      second_order[16];                     // the two bytes around each token's first and second 3-mer, low byte first
+  int16_t first_shift[8], second_shift[8];  // right shifts, as the negative left shifts NEON knows
 };
 
 Control control_for(int orientation, int phase) {
@@ -36,7 +37,9 @@ Control control_for(int orientation, int phase) {
   return control;
 }
 
-inline void store_tokens(uint16_t* to, uint16x8_t ids) { vst1q_u16(to, ids); }
+inline void store_tokens(uint16_t* to, uint16x8_t ids) {
+  vst1q_u16(to, ids);
+}
 
 inline void store_tokens(int32_t* to, uint16x8_t ids) {
   vst1q_s32(to, vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(ids))));
@@ -72,7 +75,8 @@ void tokenize_span(const uint8_t* bases, int64_t start_bp, int64_t n_tokens, int
   int64_t done = 0;  // tokens, upwards in the genome
   for (; done + kBlock <= n_tokens && end - from >= kReadBytes; done += kBlock, from += kBlockBytes) {
     const uint8x16_t bytes = vld1q_u8(from);
-    const uint16x8_t a = vandq_u16(vshlq_u16(vreinterpretq_u16_u8(vqtbl1q_u8(bytes, first_order)), first_shift), six_bits);
+    const uint16x8_t a =
+        vandq_u16(vshlq_u16(vreinterpretq_u16_u8(vqtbl1q_u8(bytes, first_order)), first_shift), six_bits);
     const uint16x8_t b =
         vandq_u16(vshlq_u16(vreinterpretq_u16_u8(vqtbl1q_u8(bytes, second_order)), second_shift), six_bits);
     const uint16x8_t numbers =

@@ -1,5 +1,6 @@
 // One table lookup a token: 2k bits of the genome -> number of the oriented k-mer.
 #include <array>
+#include <cstddef>
 #include <vector>
 
 #include "cpu/kmer_tokenize.h"
@@ -15,7 +16,7 @@ std::array<std::array<Table, 4>, kMaxK + 1> make_tables() {
   for (int k = 1; k <= kMaxK; ++k) {
     for (int orientation = 0; orientation < 4; ++orientation) {
       Table& table = tables[k][orientation];
-      table.resize(size_t{1} << (2 * k));
+      table.resize(std::size_t{1} << (2 * k));
       for (uint32_t codes = 0; codes < table.size(); ++codes) {
         table[codes] = static_cast<uint16_t>(kmer_number(codes, k, orientation));
       }

@@ -4,6 +4,7 @@ from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.attention import attention, attention_decode
 from dnagpt_fast.ops.combined_loss import CombinedLoss, combined_loss
 from dnagpt_fast.ops.gc_count import gc_count
+from dnagpt_fast.ops.gc_track import gc_track
 from dnagpt_fast.ops.kmer_tokenize import kmer_tokenize
 from dnagpt_fast.ops.report import report
 
@@ -14,6 +15,7 @@ __all__ = [
     "combined_loss",
     "dispatch",
     "gc_count",
+    "gc_track",
     "kmer_tokenize",
     "report",
 ]

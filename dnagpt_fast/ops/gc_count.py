@@ -46,6 +46,7 @@ def gc_count(genome: Any, contig: Any, start_bp: Any, length_bp: Any) -> tuple[t
             count,
             gc.data_ptr(),
             known.data_ptr(),
+            torch.get_num_threads(),
         )
         return gc, known
     return reference(arrays, contig, start_bp, length_bp)

@@ -64,7 +64,9 @@ def kmer_tokenize(
     native._native.check_windows(*windows, 0, n_tokens * k)
     if dispatch.choose("kmer_tokenize", device.type) == "native":
         tokens = torch.empty((count, n_tokens), dtype=dtype, device=device)
-        native._native.kmer_tokenize(*windows, n_tokens, k, dynamic, TOKEN_BYTES[dtype], tokens.data_ptr())
+        native._native.kmer_tokenize(
+            *windows, n_tokens, k, dynamic, TOKEN_BYTES[dtype], tokens.data_ptr(), torch.get_num_threads()
+        )
         return tokens
     if each is None:
         each = torch.full_like(contig, same)

@@ -95,8 +95,17 @@ def int64_row(name: str, values: Any, device: torch.device) -> torch.Tensor:
 
 
 def cpu_isa() -> str:
-    """Instruction set the CPU kernels use now: "scalar", "avx2", "avx512" or "neon"."""
+    """Instruction set the CPU kernels use now: "scalar", "avx2", "avx512" or "neon".
+
+    The best the machine has, or what DNAGPT_FAST_CPU_ISA forces: ValueError for an unknown name, RuntimeError for an
+    instruction set that the machine lacks.
+    """
     return _native.cpu_isa()
+
+
+def machine_isas() -> list[str]:
+    """All instruction sets this machine can run, the plainest first."""
+    return _native.machine_isas()
 
 
 def cuda_archs() -> list[str]:

@@ -3,7 +3,11 @@
 import numpy as np
 import torch
 
+from dnagpt_fast.ops.native import machine_isas
 from dnagpt_fast.packed import PackedGenome
+
+# of the machine under the tests
+INSTRUCTION_SETS = machine_isas()
 
 CODE = {"T": 0, "C": 1, "A": 2, "G": 3}
 

@@ -5,13 +5,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnagpt_fast.ops import dispatch, gc_count
-from tests.ops.packed_genomes import packed_genome, random_text
+from dnagpt_fast.ops import dispatch, gc_count, gc_track
+from tests.ops.packed_genomes import INSTRUCTION_SETS, packed_genome, random_text
 
 
-@pytest.fixture(params=dispatch.IMPLEMENTATIONS["gc_count"])
-def implementation(request):
-    with dispatch.using(gc_count=request.param):
+@pytest.fixture(params=["reference", *INSTRUCTION_SETS])
+def implementation(request, monkeypatch):
+    """The reference, and the native kernels of each instruction set this machine has."""
+    if request.param in INSTRUCTION_SETS:
+        monkeypatch.setenv("DNAGPT_FAST_CPU_ISA", request.param)
+    with dispatch.using(gc_count="reference" if request.param == "reference" else "native"):
         yield request.param
 
 
@@ -66,3 +69,46 @@ def test_one_length_for_all(implementation):
     gc, known = gc_count(packed_genome("GGNA"), [0, 0], [0, 1], 3)
     assert gc.tolist() == [2, 1]
     assert known.tolist() == [2, 2]
+
+
+def test_long_counts_do_not_overflow_a_field(implementation):
+    # 3,000 bytes of G pass the 480 and 1,920 bytes after which the scalar and AVX2 sums of bytes are emptied
+    text = "G" * 12000
+    gc, known = gc_count(packed_genome(text), [0, 0], [0, 1], [12000, 11998])
+    assert gc.tolist() == known.tolist() == [12000, 11998]
+
+
+@pytest.mark.parametrize("step_bp", [1, 3, 10, 19, 20, 25, 400])
+def test_track(implementation, step_bp):
+    # windows of 20 bases: sliding by less than half, by more, tiled, and with gaps
+    text = random_text(150, seed=4, n_every=15)
+    gc, known = gc_track(packed_genome("ACGT", text), 1, 20, step_bp)
+    assert list(zip(gc.tolist(), known.tolist(), strict=True)) == [
+        counted(text[start : start + 20]) for start in range(0, 150, step_bp)
+    ]
+
+
+def test_track_by_name_tiles_by_default():
+    class Opened:
+        arrays = packed_genome("GGNA", "GCGCA")
+        names = ("one", "two")
+
+    gc, known = gc_track(Opened(), "two", 2)
+    assert gc.tolist() == [2, 2, 0]
+    assert known.tolist() == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ((2, 5, 5), IndexError, "contig 2: the genome has contigs 0..1"),
+        ((-1, 5, 5), IndexError, "contig -1"),
+        (("one", 5, 5), ValueError, "contig 'one'"),
+        ((0, 0, 5), ValueError, "window_bp = 0"),
+        ((0, 5, 0), ValueError, "step_bp = 0"),
+        ((0, 5, 1.5), ValueError, "step_bp = 1.5"),
+    ],
+)
+def test_bad_tracks(arguments, error, words):
+    with pytest.raises(error, match=words):
+        gc_track(packed_genome("ACGT", "AC"), *arguments)

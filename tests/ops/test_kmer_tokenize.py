@@ -6,16 +6,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnagpt_fast.ops import dispatch, kmer_tokenize
+from dnagpt_fast.ops import dispatch, kmer_tokenize, report
 from dnagpt_fast.vocab import Vocabulary
-from tests.ops.packed_genomes import oriented, packed_genome, random_text
-
-IMPLEMENTATIONS = dispatch.IMPLEMENTATIONS["kmer_tokenize"]
+from tests.ops.packed_genomes import INSTRUCTION_SETS, oriented, packed_genome, random_text
 
 
-@pytest.fixture(params=IMPLEMENTATIONS)
-def implementation(request):
-    with dispatch.using(kmer_tokenize=request.param):
+@pytest.fixture(params=["reference", *INSTRUCTION_SETS])
+def implementation(request, monkeypatch):
+    """The reference, and the native kernels of each instruction set this machine has."""
+    if request.param in INSTRUCTION_SETS:
+        monkeypatch.setenv("DNAGPT_FAST_CPU_ISA", request.param)
+        assert report()["cpu_isa"] == request.param
+    with dispatch.using(kmer_tokenize="reference" if request.param == "reference" else "native"):
         yield request.param
 
 
@@ -28,10 +30,12 @@ def ids_of(text: str, k: int, dynamic: bool) -> list[int]:
 @pytest.mark.parametrize("k", range(1, 7))
 @pytest.mark.parametrize("n_every", [0, 12])
 def test_every_length_phase_and_orientation(implementation, k, dynamic, n_every):
-    # 0..24 tokens pass two 64-bit words for every k; starts 0..4 are all four phases of a byte and the next byte
-    text = random_text(160, seed=k, n_every=n_every)
+    # 0..12 tokens pass two 64-bit words for every k, 15..18, 31..34 and 63..66 the blocks of the vector kernels for
+    # k = 6; starts 0..4 are all four phases of a byte and the next byte
+    text = random_text(420, seed=k, n_every=n_every)
     genome = packed_genome("ACG", text)
-    for n_tokens in range(25):
+    lengths = [*range(13), 15, 16, 17, 18, 31, 32, 33, 34, 63, 64, 65, 66] if k == 6 else [*range(13), 25, 64]
+    for n_tokens in lengths:
         start_bp = torch.arange(5).repeat(4)
         orientation = torch.arange(4).repeat_interleave(5)
         tokens = kmer_tokenize(
@@ -54,9 +58,10 @@ def test_an_n_at_every_place(implementation):
         assert tokens.tolist() == [ids_of(oriented(text, orientation), 6, True) for text in texts]
 
 
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 @given(data=st.data())
-def test_native_equals_reference(data):
-    texts = data.draw(st.lists(st.text("ACGTN", max_size=300), min_size=1, max_size=4))
+def test_native_equals_reference(instruction_set, data):
+    texts = data.draw(st.lists(st.text("ACGTN", max_size=700), min_size=1, max_size=4))
     genome = packed_genome(*texts)
     k = data.draw(st.integers(1, 6))
     n_tokens = data.draw(st.integers(0, max(map(len, texts)) // k))
@@ -70,7 +75,9 @@ def test_native_equals_reference(data):
         "dtype": data.draw(st.sampled_from([torch.uint16, torch.int32, torch.int64])),
     }
     arguments = (genome, np.array(contig, dtype=np.int32), start, n_tokens, orientation)
-    native = kmer_tokenize(*arguments, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DNAGPT_FAST_CPU_ISA", instruction_set)
+        native = kmer_tokenize(*arguments, **options)
     with dispatch.using(kmer_tokenize="reference"):
         reference = kmer_tokenize(*arguments, **options)
     assert native.dtype == reference.dtype == options["dtype"]

@@ -1,0 +1,112 @@
+// The low bit of a 2-bit code is set for G and C: the count is a popcount of the bytes under 0b01010101.
+#include <algorithm>
+
+#include "cpu/gc_count.h"
+
+#if DNAGPT_X86
+#include "cpu/x86.h"
+#elif DNAGPT_NEON
+#include <arm_neon.h>
+#endif
+
+namespace dnagpt {
+
+namespace {
+
+constexpr uint64_t kLowBits = 0x5555555555555555;
+
+uint64_t load(const uint8_t* from) {
+  uint64_t word;
+  __builtin_memcpy(&word, from, 8);
+  return word;
+}
+
+// No popcount instruction at the baseline: three words are added in 2-bit fields, four such sums in 4-bit fields of
+// 12 at most, and twenty of those in bytes of 240 at most, before they are summed up.
+int64_t gc_scalar(const uint8_t* bytes, int64_t n_bytes) {
+  int64_t count = 0;
+  while (n_bytes >= 24) {
+    uint64_t sums = 0;
+    for (int round = 0; round < 20 && n_bytes >= 24; ++round, bytes += 24, n_bytes -= 24) {
+      // fields of 2 bits, 3 at most
+      const uint64_t three = (load(bytes) & kLowBits) + (load(bytes + 8) & kLowBits) + (load(bytes + 16) & kLowBits);
+      const uint64_t nibbles = (three & 0x3333333333333333) + (three >> 2 & 0x3333333333333333);
+      sums += (nibbles & 0x0f0f0f0f0f0f0f0f) + (nibbles >> 4 & 0x0f0f0f0f0f0f0f0f);
+    }
+    const uint64_t pairs = (sums & 0x00ff00ff00ff00ff) + (sums >> 8 & 0x00ff00ff00ff00ff);
+    count += static_cast<int64_t>(pairs * 0x0001000100010001 >> 48);
+  }
+  for (; n_bytes > 0; ++bytes, --n_bytes) count += __builtin_popcount(*bytes & 0x55);
+  return count;
+}
+
+#if DNAGPT_X86
+
+DNAGPT_AVX2 int64_t gc_avx2(const uint8_t* bytes, int64_t n_bytes) {
+  const __m256i low_bits = _mm256_set1_epi8(0x55), twos = _mm256_set1_epi8(0x33), nibble = _mm256_set1_epi8(0x0f);
+  __m256i total = _mm256_setzero_si256();
+  while (n_bytes >= 96) {
+    __m256i sums = _mm256_setzero_si256();
+    // as in gc_scalar: 12 a round in each byte, 240 at most
+    for (int round = 0; round < 20 && n_bytes >= 96; ++round, bytes += 96, n_bytes -= 96) {
+      const __m256i* from = reinterpret_cast<const __m256i*>(bytes);
+      const __m256i three = _mm256_add_epi8(_mm256_and_si256(_mm256_loadu_si256(from), low_bits),
+                                            _mm256_add_epi8(_mm256_and_si256(_mm256_loadu_si256(from + 1), low_bits),
+                                                            _mm256_and_si256(_mm256_loadu_si256(from + 2), low_bits)));
+      const __m256i nibbles =
+          _mm256_add_epi8(_mm256_and_si256(three, twos), _mm256_and_si256(_mm256_srli_epi16(three, 2), twos));
+      sums = _mm256_add_epi8(sums, _mm256_add_epi8(_mm256_and_si256(nibbles, nibble),
+                                                   _mm256_and_si256(_mm256_srli_epi16(nibbles, 4), nibble)));
+    }
+    total = _mm256_add_epi64(total, _mm256_sad_epu8(sums, _mm256_setzero_si256()));
+  }
+  alignas(32) int64_t lanes[4];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), total);
+  return lanes[0] + lanes[1] + lanes[2] + lanes[3] + gc_scalar(bytes, n_bytes);
+}
+
+DNAGPT_AVX512 int64_t gc_avx512(const uint8_t* bytes, int64_t n_bytes) {
+  const __m512i low_bits = _mm512_set1_epi8(0x55);
+  __m512i even = _mm512_setzero_si512(), odd = _mm512_setzero_si512();
+  for (; n_bytes >= 128; bytes += 128, n_bytes -= 128) {
+    even = _mm512_add_epi64(even, _mm512_popcnt_epi64(_mm512_and_si512(_mm512_loadu_si512(bytes), low_bits)));
+    odd = _mm512_add_epi64(odd, _mm512_popcnt_epi64(_mm512_and_si512(_mm512_loadu_si512(bytes + 64), low_bits)));
+  }
+  for (; n_bytes > 0; bytes += 64, n_bytes -= 64) {
+    const __mmask64 mask = n_bytes >= 64 ? ~uint64_t{0} : ~uint64_t{0} >> (64 - n_bytes);
+    even =
+        _mm512_add_epi64(even, _mm512_popcnt_epi64(_mm512_and_si512(_mm512_maskz_loadu_epi8(mask, bytes), low_bits)));
+  }
+  return _mm512_reduce_add_epi64(_mm512_add_epi64(even, odd));
+}
+
+#elif DNAGPT_NEON
+
+int64_t gc_neon(const uint8_t* bytes, int64_t n_bytes) {
+  uint64x2_t total = vdupq_n_u64(0);
+  while (n_bytes >= 16) {
+    uint8x16_t sums = vdupq_n_u8(0);
+    // 4 a round in each byte, 248 at most
+    for (int round = 0; round < 62 && n_bytes >= 16; ++round, bytes += 16, n_bytes -= 16) {
+      sums = vaddq_u8(sums, vcntq_u8(vandq_u8(vld1q_u8(bytes), vdupq_n_u8(0x55))));
+    }
+    total = vpadalq_u32(total, vpaddlq_u16(vpaddlq_u8(sums)));
+  }
+  return static_cast<int64_t>(vgetq_lane_u64(total, 0) + vgetq_lane_u64(total, 1)) + gc_scalar(bytes, n_bytes);
+}
+
+#endif
+
+}  // namespace
+
+GcOfBytes gc_of_bytes_for(Isa isa) {
+#if DNAGPT_X86
+  if (isa == Isa::kAvx512) return gc_avx512;
+  if (isa == Isa::kAvx2) return gc_avx2;
+#elif DNAGPT_NEON
+  if (isa == Isa::kNeon) return gc_neon;
+#endif
+  return gc_scalar;
+}
+
+}  // namespace dnagpt
