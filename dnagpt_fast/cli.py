@@ -6,6 +6,7 @@ DNAGPT_FAST_TRACEBACK=1 shows where an error came from.
 
 import json
 import os
+import signal
 import sys
 import time
 import warnings
@@ -112,6 +113,59 @@ def make_task_command(
     with Genome.open(genome) as opened:
         summary = make_task(opened, read_annotation(annotation), settings, output)
     typer.echo(json.dumps(summary, indent=2))
+
+
+@app.command()
+def pretrain(
+    out: Annotated[Path | None, typer.Option("--out", help="the run's folder; new, unless --resume")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="settings, a TOML file")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="one setting: section.key=value, e.g. optimizer.lr=3e-4")
+    ] = None,
+    genomes: Annotated[
+        list[str] | None,
+        typer.Option("--genome", help="SPECIES=FILE (.2bit or FASTA), added to data.genomes"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="continue in --out where its newest checkpoint ends")
+    ] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="a small model on the packaged megabase of human chr22")
+    ] = False,
+) -> None:
+    """Pre-train a DNAGPT from packed genomes: next token, GC content, sequence order."""
+    from dnagpt_fast.demo import DEMO_CONFIG, free_folder, show_sample
+    from dnagpt_fast.pretrain import pretrain as run
+    from dnagpt_fast.training_config import load_config, settings_of_run
+
+    if demo and config is not None:
+        raise typer.BadParameter("--demo brings its own settings: leave --config out", param_hint="--demo")
+    if out is None:
+        if not demo or resume:
+            raise typer.BadParameter("wanted the folder of the run", param_hint="--out")
+        out = free_folder(Path("dnagpt_demo"))
+    source = DEMO_CONFIG if demo else config
+    if resume and source is None and not genomes:
+        source = settings_of_run(out)
+    outcome = run(load_config(source, settings or [], genomes or []), out, resume=resume)
+    if outcome.stopped_by is not None:
+        raise typer.Exit(128 + signal.Signals[outcome.stopped_by])
+    if demo:
+        show_sample(out)
+    typer.echo(f"the run is in {out}")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, what is built, which implementation each op takes here, and how to mend what is amiss."""
+    from dnagpt_fast.doctor import examine
+
+    findings = examine()
+    width = max(len(finding.what) for finding in findings)
+    for finding in findings:
+        typer.echo(f"{'ok  ' if finding.well else 'FAIL'} {finding.what:{width}}  {finding.told}")
+    if not all(finding.well for finding in findings):
+        raise typer.Exit(1)
 
 
 def main(arguments: list[str] | None = None) -> None:

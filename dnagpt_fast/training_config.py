@@ -4,6 +4,7 @@ Every unknown key and every value of a wrong type is a ConfigError that names it
 """
 
 import dataclasses
+import json
 import tomllib
 import types
 import typing
@@ -191,17 +192,24 @@ class PretrainConfig:
         return dataclasses.asdict(self)
 
 
-def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> PretrainConfig:
+def load_config(
+    path: str | Path | None, overrides: Sequence[str] = (), genomes: Sequence[str] = ()
+) -> PretrainConfig:
     """The settings of a TOML file (None: the defaults) with `section.key=value` overrides on top, values as in TOML.
 
+    path may also be the config.json of a run. genomes: `SPECIES=FILE` texts, added to data.genomes.
+
+    Relative paths count from the file's folder, in overrides from the current one; they come back absolute.
     Raises ConfigError, FileNotFoundError.
     """
     tree: dict[str, Any] = {}
     if path is not None:
         try:
-            tree = tomllib.loads(Path(path).read_text())
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"{path} is no TOML: {error}") from error
+            text = Path(path).read_text()
+            tree = json.loads(text)["settings"] if Path(path).suffix == ".json" else tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path} holds no settings: {error}") from error
+        _absolute_paths(tree, Path(path).parent)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -213,7 +221,22 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Pretr
             if not isinstance(node, dict):
                 raise ConfigError(f"--set {override}: {parent} is no section")
         node[last] = _value(text.strip())
+    for text in genomes:
+        species, equals, file = text.partition("=")
+        if not (species and equals and file):
+            raise ConfigError(f"--genome {text}: wanted SPECIES=FILE")
+        listed = tree.setdefault("data", {}).setdefault("genomes", [])
+        listed.append({"path": file, "species": species})
+    _absolute_paths(tree, Path.cwd())
     return from_tree(PretrainConfig, tree, str(path) if path is not None else "")
+
+
+def settings_of_run(run: Path) -> Path:
+    """The config.json of a run folder. Raises ConfigError where it holds none."""
+    path = run / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"{run} holds no run to resume: it has no config.json")
+    return path
 
 
 def from_tree(cls: type, tree: dict[str, Any], where: str = "", prefix: str = "") -> Any:
@@ -247,6 +270,18 @@ def _convert(kind: Any, value: Any, place: str, key: str) -> Any:
     if type(value) is not kind:
         raise ConfigError(f"{place}{key} = {value!r}: wanted {kind.__name__}, came {type(value).__name__}")
     return value
+
+
+def _absolute_paths(tree: dict[str, Any], folder: Path) -> None:
+    """Joins the relative paths of genomes and of their table to `folder`. What is no path is left to the type check."""
+    data = tree.get("data")
+    if not isinstance(data, dict):
+        return
+    genomes = data.get("genomes")
+    for entry in [data, *(genomes if isinstance(genomes, list) else [])]:
+        for key in ("path", "genome_table"):
+            if isinstance(entry, dict) and isinstance(entry.get(key), str) and entry[key]:
+                entry[key] = str((folder / entry[key]).resolve())
 
 
 def _value(text: str) -> Any:

@@ -34,7 +34,7 @@ def floor(module: str) -> int:
     return 1
 
 
-TOP = ("pretrain", "finetune", "cli")
+TOP = ("pretrain", "finetune", "validation", "demo", "doctor", "cli")
 
 
 def imports_of(path: Path) -> set[str]:

@@ -1,0 +1,371 @@
+"""Pre-training from packed genomes: settings in, a run folder out.
+
+RUN/config.json      settings, model, held-out ranges, implementations and versions
+    metrics.jsonl    one object a step
+    checkpoints/     see training/checkpoint.py
+    validation.json  the last validation report
+    loss.png         the curve beside the baselines
+"""
+
+import dataclasses
+import json
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from dnagpt_fast import ops
+from dnagpt_fast.batch import PretrainBatch
+from dnagpt_fast.config import ModelConfig, preset
+from dnagpt_fast.genome.batches import BatchMaker, Template
+from dnagpt_fast.genome.mix import GenomeMix
+from dnagpt_fast.genome.sampler import WindowSampler
+from dnagpt_fast.model import DNAGPT
+from dnagpt_fast.training import checkpoint
+from dnagpt_fast.training.loop import Loop, StepReport, StopRequest
+from dnagpt_fast.training.metrics import MetricsLog, draw_losses
+from dnagpt_fast.training.optimizer import build_optimizer, warmup_cosine
+from dnagpt_fast.training.processes import Processes
+from dnagpt_fast.training.progress import TrainingProgress
+from dnagpt_fast.training_config import ConfigError, PretrainConfig, from_tree
+from dnagpt_fast.validation import UNIFORM, ValidationReport, Validator, fit_markov, held_out_windows
+from dnagpt_fast.vocab import Vocabulary
+
+FORMAT = 1
+# What a resumed run may change: how it runs, not what it computes.
+FREE_ON_RESUME = ("run.device", "run.micro_batch_size", "checkpoint.", "validation.", "data.genome")
+# Genomes are compared by these: their files may have moved.
+GENOME_KEYS = ("species", "weight", "held_out", "fingerprint")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """steps: optimizer steps done in all. stopped_by: the signal that ended the run early, or None."""
+
+    steps: int
+    stopped_by: str | None
+    report: ValidationReport | None
+
+
+class PretrainingLosses(nn.Module):
+    """batch -> the losses by name, as training/loop.py wants them."""
+
+    def __init__(self, model: DNAGPT, order_weight: float, gc_weight: float, length_bp: int) -> None:
+        super().__init__()
+        self.model = model
+        self.order_weight = order_weight
+        self.gc_weight = gc_weight
+        self.length_bp = length_bp
+
+    def forward(self, batch: PretrainBatch) -> dict[str, torch.Tensor]:
+        parts = self.model.pretraining_loss(batch, order_weight=self.order_weight, gc_weight=self.gc_weight)
+        # All that a sample's next tokens cost, spread over the base pairs of its window.
+        rows = batch.token_ids.shape[1] - 1
+        nats_per_bp = parts.next_token * (rows / self.length_bp)
+        return {
+            "loss": parts.total,
+            "next_token": parts.next_token,
+            "order": parts.order,
+            "gc": parts.gc,
+            "nats_per_bp": nats_per_bp,
+        }
+
+
+def model_config(config: PretrainConfig) -> ModelConfig:
+    """The model's shape: a published one with the settings' own values in place of its. Raises ConfigError."""
+    settings = config.model
+    vocab_size = len(Vocabulary(config.vocabulary.k, config.vocabulary.dynamic))
+    names = ("max_len", "num_layers", "num_heads", "embedding_dim")
+    given = {name: getattr(settings, name) for name in names if getattr(settings, name)}
+    try:
+        return dataclasses.replace(preset(settings.name, vocab_size), bias=settings.bias, **given)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
+
+
+class PretrainingRun:
+    """Everything of a run, built and checked before the first step. Raises ConfigError, ValueError, OSError."""
+
+    def __init__(self, config: PretrainConfig, processes: Processes) -> None:
+        self.config = config
+        self.processes = processes
+        self.device = pick_device(config.run.device)
+        shape = model_config(config)
+        vocabulary = Vocabulary(config.vocabulary.k, config.vocabulary.dynamic)
+        names = config.template
+        template = Template.build(vocabulary, names.gc_prompt, names.order_prompt, names.order_answers)
+        n_kmers = config.data.n_kmers or shape.max_len - template.n_extra
+        if n_kmers + template.n_extra > shape.max_len:
+            raise ConfigError(
+                f"data.n_kmers = {n_kmers} and {template.n_extra} tokens of the template: "
+                f"model.max_len is {shape.max_len}"
+            )
+        self.mix = GenomeMix.open(config.data)
+        genomes = [genome.arrays for genome in self.mix.genomes]
+        self.maker = BatchMaker(genomes, self.mix.species, n_kmers, vocabulary, template)
+        self.sampler = WindowSampler(
+            genomes,
+            self.maker.length_bp,
+            seed=config.data.seed,
+            weights=self.mix.weights,
+            held_out=self.mix.held_out,
+            labels=self.mix.labels,
+            reversed_share=config.data.reversed_share,
+            reverse_complement_share=config.data.reverse_complement_share,
+            max_n_share=config.data.max_n_share,
+        )
+        mine = processes.share(config.run.batch_size, "run.batch_size")
+        self.part_size = config.run.micro_batch_size or len(mine)
+        if len(mine) % self.part_size:
+            raise ConfigError(
+                f"run.micro_batch_size = {self.part_size} does not divide the {len(mine)} samples of a process and step"
+            )
+        self.first_sample, self.parts = mine.start, len(mine) // self.part_size
+        self.validator = self._validator()
+        torch.manual_seed(config.run.seed)
+        self.model = DNAGPT.from_config(shape).to(self.device)
+        # Numbers enter no pre-training sample, so their embedding would only be carried along by the optimizer.
+        self.model.number_embedding.requires_grad_(False)
+        settings = config.optimizer
+        self.optimizer = build_optimizer(
+            self.model,
+            lr=settings.lr,
+            betas=(settings.beta1, settings.beta2),
+            eps=settings.eps,
+            weight_decay=settings.weight_decay,
+        )
+        self.loop = Loop(
+            losses_of=PretrainingLosses(
+                self.model, config.loss.order_weight, config.loss.gc_weight, self.maker.length_bp
+            ),
+            optimizer=self.optimizer,
+            batch_at=self.batch_at,
+            lr_at=warmup_cosine(
+                settings.lr, config.schedule.warmup_steps, config.run.steps, config.schedule.min_lr_share
+            ),
+            describe=lambda batch: self.mix.describe(batch.windows, self.maker.length_bp),
+            parts=self.parts,
+            clip_norm=settings.clip_norm,
+            bf16=config.run.precision == "bf16",
+            device=self.device,
+            processes=processes,
+        )
+
+    def batch_at(self, step: int, part: int) -> PretrainBatch:
+        """The micro-batch `part` of this process in `step`: samples by arithmetic on their indices, nothing else."""
+        first = step * self.config.run.batch_size + self.first_sample + part * self.part_size
+        return self.maker(self.sampler.sample(first, self.part_size)).to(self.device)
+
+    def record(self) -> dict[str, Any]:
+        """What config.json holds, here and in every checkpoint."""
+        return {
+            "format": FORMAT,
+            "kind": "pretrain",
+            "model": self.model.config.to_dict(),
+            "vocabulary": dataclasses.asdict(self.config.vocabulary),
+            "n_kmers": self.maker.n_kmers,
+            "settings": self.config.to_dict(),
+            "genomes": [
+                {**dataclasses.asdict(settings), "fingerprint": fingerprint}
+                for settings, fingerprint in zip(self.mix.settings, self.mix.fingerprints(), strict=True)
+            ],
+            "report": ops.report(),
+            "versions": versions(),
+        }
+
+    def _validator(self) -> Validator | None:
+        if not any(len(ranges) for ranges in self.mix.held_out):
+            return None
+        genomes, settings = self.maker.genomes, self.config.validation
+        windows = held_out_windows(
+            genomes, self.mix.held_out, self.maker.length_bp, self.sampler.max_n_bp, settings.max_windows
+        )
+        return Validator(self.maker, windows, fit_markov(genomes, self.mix.held_out), settings.batch_size)
+
+
+def pretrain(
+    config: PretrainConfig, run: Path, *, resume: bool = False, console: Console | None = None
+) -> Outcome:
+    """Trains into the folder `run`. With `resume` from its newest checkpoint, or from step 0 if it has none.
+
+    Raises ConfigError (settings that do not fit, or a folder that holds another run), NonFiniteLoss, OSError.
+    """
+    console = console or Console(stderr=True)
+    processes = Processes.from_environment()
+    start = checkpoint.newest(run)
+    if not resume and (start is not None or (run / "config.json").exists()):
+        raise ConfigError(f"{run} holds a run already: continue it with --resume, or choose another folder")
+    job = PretrainingRun(config, processes)
+    first_step = 0
+    if resume:
+        first_step = _resume(job, run, start, console)
+    run.mkdir(parents=True, exist_ok=True)
+    write_json(run / "config.json", job.record())
+    with StopRequest().listening() as stop:
+        done = _train(job, run, first_step, stop, console)
+    outcome_report = None
+    if stop.signal_name is None or done == config.run.steps:
+        outcome_report = _validate(job, run, done, console)
+        _draw(job, run)
+    else:
+        console.print(
+            f"stopped by {stop.signal_name} after step {done} of {config.run.steps}; the checkpoint is in "
+            f"{run / checkpoint.FOLDER}; continue with --resume"
+        )
+    return Outcome(done, stop.signal_name if done < config.run.steps else None, outcome_report)
+
+
+def _train(job: PretrainingRun, run: Path, first_step: int, stop: StopRequest, console: Console) -> int:
+    config, done = job.config, first_step
+    metrics = MetricsLog(run, first_step)
+    record = job.record()
+
+    def save() -> None:
+        checkpoint.save(run, done, job.model, job.optimizer, record, config.checkpoint.keep)
+
+    try:
+        with TrainingProgress(console, first_step, config.run.steps) as progress:
+            for report in job.loop.run(first_step, config.run.steps, stop):
+                done = report.step + 1
+                line = _line(job, report)
+                metrics.write(line)
+                progress.update(done, _figures(line))
+                last = done == config.run.steps or report.stop
+                if last or (config.checkpoint.every_steps and done % config.checkpoint.every_steps == 0):
+                    save()
+                if not last and config.validation.every_steps and done % config.validation.every_steps == 0:
+                    _validate(job, run, done, console)
+    finally:
+        metrics.close()
+    return done
+
+
+def _line(job: PretrainingRun, report: StepReport) -> dict[str, Any]:
+    samples = job.config.run.batch_size
+    return {
+        "step": report.step,
+        **report.losses,
+        "lr": report.lr,
+        "grad_norm": report.grad_norm,
+        "seconds": report.seconds,
+        "tokens_per_s": samples * job.maker.n_tokens / report.seconds,
+        "bp_per_s": samples * job.maker.length_bp / report.seconds,
+    }
+
+
+def _figures(line: dict[str, Any]) -> str:
+    return (
+        f"loss {line['loss']:.4f}  {line['nats_per_bp']:.4f} nats/bp  "
+        f"{line['tokens_per_s']:,.0f} tokens/s  {line['bp_per_s']:,.0f} bp/s"
+    )
+
+
+def _resume(job: PretrainingRun, run: Path, start: checkpoint.Checkpoint | None, console: Console) -> int:
+    for line in checkpoint.damaged(run):
+        console.print(f"left out: {line}", style="yellow")
+    if start is None:
+        console.print(f"{run} holds no checkpoint yet: starting from step 0")
+        return 0
+    before = start.config()
+    then = from_tree(PretrainConfig, before["settings"], str(start.path / checkpoint.CONFIG))
+    changed = differences(then.to_dict(), job.config.to_dict())
+    refused = {key: pair for key, pair in changed.items() if not key.startswith(FREE_ON_RESUME)}
+    genomes = [
+        [{key: genome[key] for key in GENOME_KEYS} for genome in record["genomes"]]
+        for record in (before, json.loads(json.dumps(job.record())))
+    ]
+    if genomes[0] != genomes[1]:
+        refused["data.genomes"] = (genomes[0], genomes[1])
+    if refused:
+        told = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in refused.items())
+        raise ConfigError(f"{run} cannot be resumed with other settings: {told}")
+    start.load(job.model, job.optimizer)
+    console.print(f"resuming from {start.path}, step {start.step} of {job.config.run.steps}")
+    return start.step
+
+
+def _validate(job: PretrainingRun, run: Path, steps: int, console: Console) -> ValidationReport | None:
+    if job.validator is None:
+        console.print("no held-out ranges (data.held_out_tail = 0): no validation")
+        return None
+    report = job.validator(job.model, bf16=job.config.run.precision == "bf16")
+    write_json(run / "validation.json", {"step": steps, **report.to_dict()})
+    table = Table(title=f"validation after {steps} steps", show_header=False)
+    for label, value in report.rows():
+        table.add_row(label, value)
+    console.print(table)
+    return report
+
+
+def _draw(job: PretrainingRun, run: Path) -> None:
+    levels = {"uniform": UNIFORM}
+    if job.validator is not None:
+        levels["order-5 Markov chain, held out"] = job.validator.markov_nats_per_bp
+    draw_losses(run, "nats_per_bp", "training loss, nats per base pair", levels)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one. Raises ConfigError for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise ConfigError(f"run.device = {name!r}: wanted auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("run.device = 'cuda': torch finds no CUDA device here")
+    return torch.device(name)
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of what decides the numbers. A clone that is run without being installed has no version."""
+    found = {"python": platform.python_version()}
+    for name in ("dnagpt-fast", "torch", "numpy", "safetensors"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Dotted keys whose values differ in two nested dicts of the same keys."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in old:
+        if isinstance(old[key], dict):
+            found |= differences(old[key], new[key], f"{prefix}{key}.")
+        elif old[key] != new[key]:
+            found[prefix + key] = (old[key], new[key])
+    return found
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Under a temporary name first, so that a reader never sees half a file."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def load_run(run: Path) -> tuple[DNAGPT, Vocabulary, dict[str, Any]]:
+    """The model (eval mode, CPU), vocabulary and record of a run's newest checkpoint, or of a checkpoint folder.
+
+    Raises CheckpointError where there is none.
+    """
+    if (run / checkpoint.STATE).is_file():
+        reason = checkpoint.damage(run)
+        if reason is not None:
+            raise checkpoint.CheckpointError(f"{run} is damaged: {reason}")
+        found: checkpoint.Checkpoint | None = checkpoint.Checkpoint(run, 0)
+    else:
+        found = checkpoint.newest(run)
+    if found is None:
+        raise checkpoint.CheckpointError(f"{run} holds no checkpoint")
+    record = found.config()
+    model = DNAGPT.from_config(ModelConfig.from_dict(record["model"]))
+    found.load(model)
+    return model.eval(), Vocabulary(**record["vocabulary"]), record

@@ -1,0 +1,155 @@
+"""The training loop. It is handed a module that gives losses, an optimizer and a function from (step, part) to a batch;
+what a batch is and how a loss is made it does not know."""
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from dnagpt_fast.training.processes import Processes
+
+# A step's batch is remade from its indices to name what is in it, so nothing needs to be kept while all goes well.
+MAX_NAMED = 100
+
+
+class NonFiniteLoss(RuntimeError):
+    """A loss or gradient that is NaN or infinite; the message names the step, the process and the samples."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one optimizer step did. losses: means over the micro-batches of all processes, by name."""
+
+    step: int
+    losses: dict[str, float]
+    lr: float
+    grad_norm: float
+    seconds: float
+    stop: bool
+
+
+@dataclass
+class StopRequest:
+    """Set by SIGTERM or SIGINT: the step in hand is finished, then the loop ends."""
+
+    signal_name: str | None = None
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator["StopRequest"]:
+        """Catches the first SIGTERM or SIGINT; a second one acts as if nobody listened."""
+        previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+        def note(number: int, _: FrameType | None) -> None:
+            self.signal_name = signal.Signals(number).name
+            for caught, handler in previous.items():
+                signal.signal(caught, handler)
+
+        for number in previous:
+            signal.signal(number, note)
+        try:
+            yield self
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+@dataclass
+class Loop:
+    """
+    losses_of   module: batch -> dict of scalar tensors; `loss` is what is minimised, the others are reported
+    batch_at    (step, part) -> batch of this process; pure, so a step can be repeated
+    lr_at       step -> learning rate
+    parts       micro-batches of this process in one step; the step's gradient is the mean over them and all processes
+    describe    batch -> one line a sample, for the error that names a batch
+    """
+
+    losses_of: nn.Module
+    optimizer: torch.optim.Optimizer
+    batch_at: Callable[[int, int], Any]
+    lr_at: Callable[[int], float]
+    describe: Callable[[Any], list[str]]
+    parts: int = 1
+    clip_norm: float = 1.0
+    bf16: bool = False
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    processes: Processes = field(default_factory=Processes)
+
+    def run(self, first_step: int, steps: int, stop: StopRequest) -> Iterator[StepReport]:
+        """Steps first_step .. steps - 1, a report after each; ends early after a step in which a stop was asked for.
+
+        Raises NonFiniteLoss before the optimizer has used such a gradient.
+        """
+        for step in range(first_step, steps):
+            report = self.one_step(step, stop)
+            yield report
+            if report.stop:
+                return
+
+    def one_step(self, step: int, stop: StopRequest) -> StepReport:
+        began = time.perf_counter()
+        lr = self.lr_at(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, torch.Tensor] = {}
+        part_losses = []
+        for part in range(self.parts):
+            losses = self._backward(step, part)
+            part_losses.append(losses["loss"])
+            for name, value in losses.items():
+                sums[name] = sums[name] + value if name in sums else value
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(trained, self.clip_norm or float("inf"))
+        means, finite, stop_asked = self._agree(sums, norm, stop)
+        if not finite:
+            self._refuse(step, part_losses, norm)
+        self.optimizer.step()
+        return StepReport(step, means, lr, float(norm), time.perf_counter() - began, stop_asked)
+
+    def _backward(self, step: int, part: int) -> dict[str, torch.Tensor]:
+        batch = self.batch_at(step, part)
+        last = part == self.parts - 1
+        no_sync = (
+            contextlib.nullcontext() if last else getattr(self.losses_of, "no_sync", contextlib.nullcontext)()
+        )
+        with no_sync:
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+                losses = self.losses_of(batch)
+            (losses["loss"] / self.parts).backward()
+        return {name: value.detach() for name, value in losses.items()}
+
+    def _agree(
+        self, sums: dict[str, torch.Tensor], norm: torch.Tensor, stop: StopRequest
+    ) -> tuple[dict[str, float], bool, bool]:
+        """Means over parts and processes, whether all is finite everywhere, whether anybody wants to stop: one exchange
+        of a few numbers, and the step's only wait for the device."""
+        values = torch.stack([*(value.double() for value in sums.values()), norm.double().to(self.device)])
+        # A NaN would spoil the sums of the others: it is told apart first, then counted.
+        bad = (~torch.isfinite(values)).any().double()
+        asked = torch.tensor(float(stop.signal_name is not None), dtype=torch.float64, device=self.device)
+        shared = self.processes.sum(torch.stack([*values[:-1], bad, asked])).tolist()
+        scale = self.parts * self.processes.world_size
+        means = {name: value / scale for name, value in zip(sums, shared, strict=False)}
+        return means, shared[-2] == 0, shared[-1] > 0
+
+    def _refuse(self, step: int, part_losses: list[torch.Tensor], norm: torch.Tensor) -> None:
+        values = [float(loss) for loss in part_losses]
+        guilty = [part for part, value in enumerate(values) if not torch.isfinite(torch.tensor(value))]
+        where = f"step {step}, process {self.processes.rank} of {self.processes.world_size}"
+        if not guilty and torch.isfinite(norm):
+            raise NonFiniteLoss(f"{where}: stopped because the loss of another process is not finite")
+        what = f"the loss is {values[guilty[0]]}" if guilty else f"the norm of the gradient is {float(norm)}"
+        lines = [
+            line for part in guilty or range(self.parts) for line in self.describe(self.batch_at(step, part))
+        ]
+        more = [f"and {len(lines) - MAX_NAMED} more"] if len(lines) > MAX_NAMED else []
+        named = "\n".join(f"  {line}" for line in [*lines[:MAX_NAMED], *more])
+        raise NonFiniteLoss(
+            f"{where}: {what}; the weights are as they were before this step. Samples:\n{named}"
+        )

@@ -1,0 +1,72 @@
+"""metrics.jsonl: one JSON object a step, and the curve drawn from it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+FILE = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Appends one line a step. Opened at step s it drops what an interrupted run wrote from s on: no doubles."""
+
+    def __init__(self, run: Path, first_step: int) -> None:
+        self.path = run / FILE
+        kept = [line for line in _whole_lines(self.path) if json.loads(line)["step"] < first_step]
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("".join(kept))
+        os.replace(temporary, self.path)
+        self._file = open(self.path, "a", buffering=1)  # noqa: SIM115 (closed by close())
+
+    def write(self, record: dict[str, Any]) -> None:
+        """`record` must hold `step`. Reaches the operating system line by line, so a killed run loses none."""
+        self._file.write(json.dumps(record) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The records of a run, in the order of its steps."""
+    return [json.loads(line) for line in _whole_lines(run / FILE)]
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines that end with a newline: a killed run may leave a torn last one."""
+    if not path.exists():
+        return []
+    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def draw_losses(run: Path, name: str, label: str, lines: dict[str, float]) -> Path | None:
+    """RUN/loss.png: the record `name` over the steps, thin, and its running mean; `lines` are drawn level, by label.
+
+    None where there are no records yet.
+    """
+    from matplotlib.figure import Figure
+
+    records = read_metrics(run)
+    if not records:
+        return None
+    steps = [record["step"] + 1 for record in records]
+    values = [record[name] for record in records]
+    means, mean = [], values[0]
+    for value in values:
+        mean += (value - mean) * 0.05
+        means.append(mean)
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(steps, values, color="tab:blue", alpha=0.25, linewidth=0.8)
+    axes.plot(steps, means, color="tab:blue", label=label)
+    for i, (text, level) in enumerate(lines.items()):
+        axes.axhline(level, color=f"C{i + 1}", linestyle="--", linewidth=1, label=f"{text} {level:.4f}")
+    axes.set_xlabel("step")
+    axes.set_ylabel(label)
+    axes.legend()
+    axes.grid(alpha=0.3)
+    path = run / "loss.png"
+    temporary = path.with_name("loss.tmp.png")
+    figure.savefig(temporary, dpi=120)
+    os.replace(temporary, path)
+    return path
