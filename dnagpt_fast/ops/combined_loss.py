@@ -115,8 +115,13 @@ def combined_loss(
         "ignore_index": ignore_index, "reduction": reduction, "label_smoothing": float(label_smoothing),
         "z_loss": float(z_loss), "soft_cap": None if soft_cap is None else float(soft_cap),
     }  # fmt: skip
-    if dispatch.choose("combined_loss", hidden.device.type) == "chunked":
+    name = dispatch.choose("combined_loss", hidden.device.type)
+    if name == "chunked":
         results = combined_loss_chunked(hidden, weight, targets, skip_below=skip_below, **settings)
+    elif name == "triton":
+        from dnagpt_fast.ops.combined_loss_triton import combined_loss_triton
+
+        results = combined_loss_triton(hidden, weight, targets, skip_below=skip_below, **settings)
     else:
         results = combined_loss_reference(hidden, weight, targets, **settings)
     *parts, log_probs = results

@@ -25,7 +25,7 @@ DEFAULTS: dict[str, dict[str, str]] = {
     "gc_count": {"cpu": "native", "cuda": "native"},
     "attention": {"cpu": "sdpa", "cuda": "sdpa"},
     "attention_decode": {"cpu": "sdpa", "cuda": "sdpa"},
-    "combined_loss": {"cpu": "chunked", "cuda": "reference"},
+    "combined_loss": {"cpu": "chunked", "cuda": "triton"},
 }
 
 ENVIRONMENT = "DNAGPT_FAST_IMPL"

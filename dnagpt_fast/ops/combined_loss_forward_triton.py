@@ -1,0 +1,307 @@
+"""Forward kernels of the combined loss: tiles of logits that live in registers, partials per split, a combine, a finish.
+
+combined_loss_forward_kernel   rows x splits of the vocabulary: per row and split (max, sum of exp) of its logits
+combined_loss_combine_kernel   per row: logsumexp, loss, log-probability; per block of rows: sums and counts
+combined_loss_finish_kernel    one program: the four scalars, the scale of each kind of row, the GC gradient
+No atomics and no host sync: every sum has one owner and a fixed order, so a run repeats bit for bit.
+The vocabulary is walked in the order of combined_loss_tiles.py (p_order: place -> token id).
+"""
+
+import triton
+import triton.language as tl
+
+ROW_NEXT_TOKEN = tl.constexpr(1)  # batch.py's values; a kernel reads only constexpr globals
+ROW_ORDER = tl.constexpr(2)
+
+
+@triton.jit
+def row_facts(p_targets, p_kind, i_row, m_row, vocab, ignore_index, HAS_KIND: tl.constexpr):
+    """(target, counted, is an order row, target in 0..vocab-1) of a block of rows."""
+    b_target = tl.load(p_targets + i_row, mask=m_row, other=ignore_index)
+    m_counted = m_row & (b_target != ignore_index)
+    m_order = m_row & (i_row < 0)
+    if HAS_KIND:
+        b_kind = tl.load(p_kind + i_row, mask=m_row, other=0)
+        m_order = m_counted & (b_kind == ROW_ORDER)
+        m_counted = m_order | (m_counted & (b_kind == ROW_NEXT_TOKEN))
+    # ignore_index may be a token's id: what does not count must match no token
+    b_target = tl.where(m_counted, b_target, -1)
+    return b_target, m_counted, m_order, (b_target >= 0) & (b_target < vocab)
+
+
+@triton.jit
+def tanh(u):
+    """tanh without libdevice, right to some ulps: a polynomial near 0, where (1 - e) / (1 + e) would cancel."""
+    e = tl.exp(-2.0 * tl.abs(u))
+    far = (1.0 - e) / (1.0 + e)
+    s = u * u
+    near = u * (
+        1.0 + s * (-1.0 / 3 + s * (2.0 / 15 + s * (-17.0 / 315 + s * (62.0 / 2835 - s * (1382.0 / 155925)))))
+    )
+    return tl.where(tl.abs(u) < 0.25, near, tl.where(u < 0, -far, far))
+
+
+@triton.jit
+def logits_tile(
+    p_x,
+    p_w,
+    p_b,
+    i_row,
+    b_token,
+    soft_cap,
+    D,
+    HAS_BIAS: tl.constexpr,
+    SOFT_CAP: tl.constexpr,
+    PRECISION: tl.constexpr,
+    ACC: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    BT: tl.constexpr,
+    BV: tl.constexpr,
+    BD: tl.constexpr,
+):
+    """(logits [BT, BV] in ACC, before the cap divided by it): rows and token ids must be readable, masked by the caller."""
+    p_rows = p_x + i_row.to(tl.int64)[:, None] * D
+    p_tokens = p_w + b_token[:, None] * D
+    b_z = tl.zeros((BT, BV), dtype=ACC)
+    for o_d in range(0, D, BD):
+        i_d = o_d + tl.arange(0, BD)
+        if EVEN_D:
+            b_x = tl.load(p_rows + i_d[None, :])
+            b_w = tl.load(p_tokens + i_d[None, :])
+        else:
+            b_x = tl.load(p_rows + i_d[None, :], mask=i_d[None, :] < D, other=0.0)
+            b_w = tl.load(p_tokens + i_d[None, :], mask=i_d[None, :] < D, other=0.0)
+        # [BT, BD] x [BD, BV]
+        b_z = tl.dot(b_x, tl.trans(b_w), b_z, input_precision=PRECISION, out_dtype=ACC)
+    if HAS_BIAS:
+        b_z += tl.load(p_b + b_token).to(ACC)[None, :]
+    b_u = b_z
+    if SOFT_CAP:
+        b_u = tanh(b_z / soft_cap)
+        b_z = b_u * soft_cap
+    return b_z, b_u
+
+
+@triton.jit
+def combined_loss_forward_kernel(
+    p_x,
+    p_w,
+    p_b,
+    p_targets,
+    p_kind,
+    p_order,
+    p_max,
+    p_sum,
+    p_logit_sum,
+    p_target_logit,
+    p_tile_max,
+    R,
+    V,
+    D,
+    ignore_index,
+    soft_cap,
+    tiles,
+    tiles_a_split,
+    HAS_BIAS: tl.constexpr,
+    HAS_KIND: tl.constexpr,
+    SOFT_CAP: tl.constexpr,
+    SMOOTH: tl.constexpr,
+    SKIP: tl.constexpr,
+    PRECISION: tl.constexpr,
+    ACC: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    BT: tl.constexpr,
+    BV: tl.constexpr,
+    BD: tl.constexpr,
+):
+    i_split = tl.program_id(1)
+    i_row = tl.program_id(0) * BT + tl.arange(0, BT)
+    m_row = i_row < R
+    b_target, m_counted, _, _ = row_facts(p_targets, p_kind, i_row, m_row, V, ignore_index, HAS_KIND)
+    if tl.max(m_counted.to(tl.int32)) == 0:
+        return
+    i_read = tl.where(m_row, i_row, 0)
+    b_max = tl.full((BT,), float("-inf"), dtype=ACC)
+    b_sum = tl.zeros((BT,), dtype=ACC)
+    b_logit_sum = tl.zeros((BT,), dtype=ACC)
+    b_target_logit = tl.zeros((BT,), dtype=ACC)
+    m_mine = m_row & (i_row < 0)
+    for i_tile in range(i_split * tiles_a_split, tl.minimum(tiles, (i_split + 1) * tiles_a_split)):
+        i_v = i_tile * BV + tl.arange(0, BV)
+        m_v = i_v < V
+        b_token = tl.load(p_order + i_v, mask=m_v, other=0)
+        b_z, _ = logits_tile(
+            p_x, p_w, p_b, i_read, b_token, soft_cap, D, HAS_BIAS, SOFT_CAP, PRECISION, ACC, EVEN_D, BT, BV, BD
+        )  # fmt: skip
+        m_target = m_v[None, :] & (b_token[None, :] == b_target[:, None])
+        b_target_logit += tl.sum(tl.where(m_target, b_z, 0.0), 1)
+        m_hit = tl.max(m_target.to(tl.int32), 1) > 0
+        m_mine = m_mine | m_hit
+        if SMOOTH:
+            b_logit_sum += tl.sum(tl.where(m_v[None, :], b_z, 0.0), 1)
+        b_z = tl.where(m_v[None, :], b_z, float("-inf"))
+        b_tile_max = tl.max(b_z, 1)
+        if SKIP:  # a tile with a row's target always counts for that row
+            b_seen = tl.where(m_hit, float("inf"), b_tile_max)
+            tl.store(p_tile_max + i_tile * R + i_row, b_seen.to(tl.float32), mask=m_row)
+        b_new = tl.maximum(b_max, b_tile_max)
+        b_sum = b_sum * tl.exp(b_max - b_new) + tl.sum(tl.exp(b_z - b_new[:, None]), 1)
+        b_max = b_new
+    o_split = i_split * R
+    tl.store(p_max + o_split + i_row, b_max, mask=m_row)
+    tl.store(p_sum + o_split + i_row, b_sum, mask=m_row)
+    if SMOOTH:
+        tl.store(p_logit_sum + o_split + i_row, b_logit_sum, mask=m_row)
+    tl.store(p_target_logit + i_row, b_target_logit, mask=m_mine)
+
+
+@triton.jit
+def combined_loss_combine_kernel(
+    p_targets,
+    p_kind,
+    p_max,
+    p_sum,
+    p_logit_sum,
+    p_target_logit,
+    p_tile_max,
+    p_lse,
+    p_rows,
+    p_log_probs,
+    p_block_sums,
+    p_keep,
+    R,
+    V,
+    ignore_index,
+    splits,
+    tiles,
+    label_smoothing,
+    z_loss,
+    log_skip_below,
+    HAS_KIND: tl.constexpr,
+    SMOOTH: tl.constexpr,
+    SKIP: tl.constexpr,
+    ACC: tl.constexpr,
+    BT: tl.constexpr,
+):
+    i_block = tl.program_id(0)
+    i_row = i_block * BT + tl.arange(0, BT)
+    m_row = i_row < R
+    b_target, m_counted, m_order, m_inside = row_facts(
+        p_targets, p_kind, i_row, m_row, V, ignore_index, HAS_KIND
+    )
+    b_max = tl.full((BT,), float("-inf"), dtype=ACC)
+    b_sum = tl.zeros((BT,), dtype=ACC)
+    b_mean = tl.zeros((BT,), dtype=ACC)
+    for i_split in range(splits):
+        o_split = i_split * R
+        b_part = tl.load(p_max + o_split + i_row, mask=m_counted, other=0.0)
+        b_new = tl.maximum(b_max, b_part)
+        b_part_sum = tl.load(p_sum + o_split + i_row, mask=m_counted, other=1.0)
+        b_sum = b_sum * tl.exp(b_max - b_new) + b_part_sum * tl.exp(b_part - b_new)
+        b_max = b_new
+        if SMOOTH:
+            b_mean += tl.load(p_logit_sum + o_split + i_row, mask=m_counted, other=0.0) / V
+    b_lse = b_max + tl.log(b_sum)
+    b_logit = tl.load(p_target_logit + i_row, mask=m_counted & m_inside, other=float("nan"))
+    b_log_prob = b_logit - b_lse
+    b_loss = -(1.0 - label_smoothing) * b_log_prob + z_loss * b_lse * b_lse
+    if SMOOTH:
+        b_loss += label_smoothing * (b_lse - b_mean)
+    b_loss = tl.where(m_counted, b_loss, 0.0)
+    tl.store(p_lse + i_row, b_lse, mask=m_row)
+    tl.store(p_rows + i_row, b_loss, mask=m_row)
+    tl.store(p_log_probs + i_row, tl.where(m_counted, b_log_prob, 0.0), mask=m_row)
+    m_next = m_counted & (m_order == 0)
+    p_mine = p_block_sums + i_block * 4
+    tl.store(p_mine, tl.sum(tl.where(m_next, b_loss, 0.0), 0))
+    tl.store(p_mine + 1, tl.sum(tl.where(m_order, b_loss, 0.0), 0))
+    tl.store(p_mine + 2, tl.sum(m_next.to(ACC), 0))
+    tl.store(p_mine + 3, tl.sum(m_order.to(ACC), 0))
+    if SKIP:
+        for i_tile in range(tiles):
+            b_tile_max = tl.load(p_tile_max + i_tile * R + i_row, mask=m_counted, other=0.0)
+            # written so that a NaN keeps its tile
+            m_kept = m_counted & ((b_tile_max - b_lse < log_skip_below) == 0)
+            tl.store(p_keep + i_block * tiles + i_tile, tl.max(m_kept.to(tl.int32), 0))
+
+
+@triton.jit
+def combined_loss_finish_kernel(
+    p_block_sums,
+    p_gc_prediction,
+    p_gc_target,
+    p_gc_mask,
+    p_total,
+    p_next,
+    p_order_loss,
+    p_gc,
+    p_scales,
+    p_d_gc,
+    blocks,
+    B,
+    order_weight,
+    gc_weight,
+    MEAN: tl.constexpr,
+    HAS_GC: tl.constexpr,
+    HAS_GC_MASK: tl.constexpr,
+    GC_GRADIENT: tl.constexpr,
+    ACC: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    b_sums = tl.zeros((BLOCK, 4), dtype=ACC)
+    i_part = tl.arange(0, 4)
+    for o_block in range(0, blocks, BLOCK):
+        i_block = o_block + tl.arange(0, BLOCK)
+        b_sums += tl.load(
+            p_block_sums + i_block[:, None] * 4 + i_part[None, :], mask=i_block[:, None] < blocks, other=0.0
+        )
+    b_parts = tl.sum(b_sums, 0)
+    next_sum = tl.sum(tl.where(i_part == 0, b_parts, 0.0), 0)
+    order_sum = tl.sum(tl.where(i_part == 1, b_parts, 0.0), 0)
+    next_scale = tl.sum(tl.where(i_part == 2, b_parts, 0.0), 0)
+    order_scale = tl.sum(tl.where(i_part == 3, b_parts, 0.0), 0)
+    has_next = next_scale > 0
+    if MEAN:
+        next_scale = 1.0 / tl.maximum(next_scale, 1.0)
+        order_scale = 1.0 / tl.maximum(order_scale, 1.0)
+    else:
+        next_scale = next_scale * 0.0 + 1.0
+        order_scale = order_scale * 0.0 + 1.0
+    next_token = next_sum * next_scale
+    order = order_sum * order_scale
+    gc = next_sum * 0.0
+    if HAS_GC:
+        b_error2 = tl.zeros((BLOCK,), dtype=ACC)
+        b_count = tl.zeros((BLOCK,), dtype=ACC)
+        for o_sample in range(0, B, BLOCK):
+            i_sample = o_sample + tl.arange(0, BLOCK)
+            m_sample = i_sample < B
+            if HAS_GC_MASK:
+                m_sample = m_sample & (tl.load(p_gc_mask + i_sample, mask=m_sample, other=0) != 0)
+            b_error = tl.load(p_gc_prediction + i_sample, mask=m_sample, other=0.0).to(ACC)
+            b_error -= tl.load(p_gc_target + i_sample, mask=m_sample, other=0.0).to(ACC)
+            b_error2 += b_error * b_error
+            b_count += m_sample.to(ACC)
+        gc_scale = gc + 1.0
+        if MEAN:
+            gc_scale = 1.0 / tl.maximum(tl.sum(b_count, 0), 1.0)
+        gc = tl.sum(b_error2, 0) * gc_scale
+        if GC_GRADIENT:
+            for o_sample in range(0, B, BLOCK):
+                i_sample = o_sample + tl.arange(0, BLOCK)
+                m_sample = i_sample < B
+                m_used = m_sample
+                if HAS_GC_MASK:
+                    m_used = m_sample & (tl.load(p_gc_mask + i_sample, mask=m_sample, other=0) != 0)
+                b_error = tl.load(p_gc_prediction + i_sample, mask=m_used, other=0.0).to(ACC)
+                b_error -= tl.load(p_gc_target + i_sample, mask=m_used, other=0.0).to(ACC)
+                tl.store(p_d_gc + i_sample, 2.0 * gc_weight * gc_scale * b_error, mask=m_sample)
+    tl.store(p_total, next_token + order_weight * order + gc_weight * gc)
+    tl.store(p_next, next_token)
+    tl.store(p_order_loss, order)
+    tl.store(p_gc, gc)
+    # the backward keeps dz relative to scales[0], so that fp16 holds it: next-token rows at 1, order rows at scales[1]
+    order_scale = order_scale * order_weight
+    base = tl.where(has_next, next_scale, 1.0)
+    tl.store(p_scales, base)
+    tl.store(p_scales + 1, order_scale / base)
