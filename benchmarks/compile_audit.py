@@ -41,7 +41,7 @@ import triton
 
 from benchmarks.triton_launches import ARCHITECTURES, Launch, launches_go_to, target_of
 
-PROVIDERS = {"attention": "benchmarks.audit_attention"}
+PROVIDERS = {"attention": "benchmarks.audit_attention", "combined_loss": "benchmarks.audit_combined_loss"}
 TABLE = Path(__file__).with_suffix(".json")
 Row = dict[str, Any]
 

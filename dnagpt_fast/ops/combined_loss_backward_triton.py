@@ -2,7 +2,7 @@
 
 combined_loss_dz_kernel   recomputes a tile of logits from lse and writes its gradient into the chunk's workspace
 combined_loss_dx_kernel   dX = dz W of a row tile and a slice of D, over the vocabulary
-combined_loss_dw_kernel   dW += dz^T x of a vocabulary tile and a slice of D, over the chunk's rows; db from the same tiles
+combined_loss_dw_kernel   dW += dz^T x of a vocabulary tile and a slice of D, over the chunk's rows; db from the same
 Every output has one owner and a fixed order of summation: no atomics, no locks, the same bits each time. The (R, V)
 logits never exist: docs/combined_loss.md counts why the tiles are recomputed once a chunk and not once a pass.
 """
@@ -21,6 +21,7 @@ def combined_loss_dz_kernel(
     p_targets,
     p_kind,
     p_order,
+    p_place,
     p_lse,
     p_scales,
     p_row_grad,
@@ -56,8 +57,8 @@ def combined_loss_dz_kernel(
     i_v = i_tile * BV + tl.arange(0, BV)
     m_v = i_v < V
     p_out = p_dz + i_here.to(tl.int64)[:, None] * (tiles * BV) + i_v[None, :]
-    b_target, m_counted, m_order, m_inside = row_facts(
-        p_targets, p_kind, i_row, m_row, V, ignore_index, HAS_KIND
+    b_place, m_counted, m_order = row_facts(
+        p_targets, p_kind, p_place, i_row, m_row, V, ignore_index, HAS_KIND
     )
     if tl.max(m_counted.to(tl.int32)) == 0:
         tl.store(p_out, tl.zeros((BT, BV), dtype=p_dz.dtype.element_ty))
@@ -72,14 +73,14 @@ def combined_loss_dz_kernel(
     b_g = tl.exp(b_z - b_shift[:, None]) * (1.0 + 2.0 * z_loss * b_lse)[:, None]
     b_g -= label_smoothing / V
     # p - 1 in ACC, from the logit itself: the true class keeps its digits where p is near 1
-    b_g -= tl.where(b_token[None, :] == b_target[:, None], 1.0 - label_smoothing, 0.0)
+    b_g -= tl.where(i_v[None, :] == b_place[:, None], 1.0 - label_smoothing, 0.0)
     if SOFT_CAP:
         b_g *= 1.0 - b_u * b_u
     if PER_ROW:
         b_scale = tl.load(p_row_grad + i_row, mask=m_row, other=0.0).to(ACC)
     else:
         b_scale = tl.where(m_order, tl.load(p_scales + 1), 1.0)
-    b_scale = tl.where(m_inside, b_scale, float("nan"))
+    b_scale = tl.where(b_place >= 0, b_scale, float("nan"))
     b_g = tl.where(m_counted[:, None] & m_v[None, :], b_g * b_scale[:, None], 0.0)
     tl.store(p_out, b_g.to(p_dz.dtype.element_ty))
 
@@ -123,7 +124,7 @@ def combined_loss_dx_kernel(
             kept = tl.load(p_kept + i_step // (BV // BS)) != 0
         if kept:
             i_v = i_step * BS + tl.arange(0, BS)
-            b_token = tl.load(p_order + i_v, mask=i_v < V, other=0)
+            b_token = tl.load(p_order + i_v, mask=i_v < V, other=0).to(tl.int64)
             b_dz = tl.load(p_rows + i_v[None, :])
             if EVEN_D:
                 b_w = tl.load(p_w + b_token[:, None] * D + i_d[None, :])
@@ -174,7 +175,7 @@ def combined_loss_dw_kernel(
     m_v = i_v < V
     i_d = tl.program_id(1) * BD + tl.arange(0, BD)
     m_d = i_d < D
-    b_token = tl.load(p_order + i_v, mask=m_v, other=0)
+    b_token = tl.load(p_order + i_v, mask=m_v, other=0).to(tl.int64)
     scale = 1.0
     if LAST and not PER_ROW:
         scale = tl.load(p_scales) * tl.load(p_grad).to(ACC)

@@ -60,7 +60,7 @@ def _rows(
     d_bias = weight.new_zeros(vocab if want_bias else 0, dtype=dtype)
     chunk = max(16, min(n_rows, CHUNK_BYTES // (vocab * dtype.itemsize)))
     buffer = hidden.new_empty((chunk, vocab), dtype=dtype)
-    skip = None if skip_below is None or label_smoothing else (skip_below, tile_order(vocab))
+    skip = None if skip_below is None or label_smoothing else (skip_below, tile_order(vocab)[0].long())
     with torch.autocast("cpu", enabled=False):
         weight_wide, bias_wide = weight.to(dtype), None if bias is None else bias.to(dtype)
         for start in range(0, n_rows, chunk):

@@ -1,4 +1,4 @@
-"""Forward kernels of the combined loss: tiles of logits that live in registers, partials per split, a combine, a finish.
+"""Forward kernels of the combined loss: logits tiles that live in registers, partials per split, a combine, a finish.
 
 combined_loss_forward_kernel   rows x splits of the vocabulary: per row and split (max, sum of exp) of its logits
 combined_loss_combine_kernel   per row: logsumexp, loss, log-probability; per block of rows: sums and counts
@@ -15,8 +15,8 @@ ROW_ORDER = tl.constexpr(2)
 
 
 @triton.jit
-def row_facts(p_targets, p_kind, i_row, m_row, vocab, ignore_index, HAS_KIND: tl.constexpr):
-    """(target, counted, is an order row, target in 0..vocab-1) of a block of rows."""
+def row_facts(p_targets, p_kind, p_place, i_row, m_row, vocab, ignore_index, HAS_KIND: tl.constexpr):
+    """(place of the target, counted, is an order row) of a block of rows; place -1: not counted, or no token at all."""
     b_target = tl.load(p_targets + i_row, mask=m_row, other=ignore_index)
     m_counted = m_row & (b_target != ignore_index)
     m_order = m_row & (i_row < 0)
@@ -25,8 +25,8 @@ def row_facts(p_targets, p_kind, i_row, m_row, vocab, ignore_index, HAS_KIND: tl
         m_order = m_counted & (b_kind == ROW_ORDER)
         m_counted = m_order | (m_counted & (b_kind == ROW_NEXT_TOKEN))
     # ignore_index may be a token's id: what does not count must match no token
-    b_target = tl.where(m_counted, b_target, -1)
-    return b_target, m_counted, m_order, (b_target >= 0) & (b_target < vocab)
+    m_inside = m_counted & (b_target >= 0) & (b_target < vocab)
+    return tl.load(p_place + b_target, mask=m_inside, other=-1), m_counted, m_order
 
 
 @triton.jit
@@ -59,9 +59,9 @@ def logits_tile(
     BV: tl.constexpr,
     BD: tl.constexpr,
 ):
-    """(logits [BT, BV] in ACC, before the cap divided by it): rows and token ids must be readable, masked by the caller."""
+    """(logits [BT, BV] in ACC, logits / soft_cap): rows and token ids must be readable, the caller masks."""
     p_rows = p_x + i_row.to(tl.int64)[:, None] * D
-    p_tokens = p_w + b_token[:, None] * D
+    p_tokens = p_w + b_token.to(tl.int64)[:, None] * D
     b_z = tl.zeros((BT, BV), dtype=ACC)
     for o_d in range(0, D, BD):
         i_d = o_d + tl.arange(0, BD)
@@ -90,6 +90,7 @@ def combined_loss_forward_kernel(
     p_targets,
     p_kind,
     p_order,
+    p_place,
     p_max,
     p_sum,
     p_logit_sum,
@@ -117,7 +118,9 @@ def combined_loss_forward_kernel(
     i_split = tl.program_id(1)
     i_row = tl.program_id(0) * BT + tl.arange(0, BT)
     m_row = i_row < R
-    b_target, m_counted, _, _ = row_facts(p_targets, p_kind, i_row, m_row, V, ignore_index, HAS_KIND)
+    b_place, m_counted, _m_order = row_facts(
+        p_targets, p_kind, p_place, i_row, m_row, V, ignore_index, HAS_KIND
+    )
     if tl.max(m_counted.to(tl.int32)) == 0:
         return
     i_read = tl.where(m_row, i_row, 0)
@@ -130,12 +133,11 @@ def combined_loss_forward_kernel(
         i_v = i_tile * BV + tl.arange(0, BV)
         m_v = i_v < V
         b_token = tl.load(p_order + i_v, mask=m_v, other=0)
-        b_z, _ = logits_tile(
+        b_z, _b_u = logits_tile(
             p_x, p_w, p_b, i_read, b_token, soft_cap, D, HAS_BIAS, SOFT_CAP, PRECISION, ACC, EVEN_D, BT, BV, BD
         )  # fmt: skip
-        m_target = m_v[None, :] & (b_token[None, :] == b_target[:, None])
-        b_target_logit += tl.sum(tl.where(m_target, b_z, 0.0), 1)
-        m_hit = tl.max(m_target.to(tl.int32), 1) > 0
+        b_target_logit += tl.sum(tl.where(i_v[None, :] == b_place[:, None], b_z, 0.0), 1)
+        m_hit = (b_place >= i_tile * BV) & (b_place < (i_tile + 1) * BV)
         m_mine = m_mine | m_hit
         if SMOOTH:
             b_logit_sum += tl.sum(tl.where(m_v[None, :], b_z, 0.0), 1)
@@ -159,6 +161,7 @@ def combined_loss_forward_kernel(
 def combined_loss_combine_kernel(
     p_targets,
     p_kind,
+    p_place,
     p_max,
     p_sum,
     p_logit_sum,
@@ -186,8 +189,8 @@ def combined_loss_combine_kernel(
     i_block = tl.program_id(0)
     i_row = i_block * BT + tl.arange(0, BT)
     m_row = i_row < R
-    b_target, m_counted, m_order, m_inside = row_facts(
-        p_targets, p_kind, i_row, m_row, V, ignore_index, HAS_KIND
+    b_place, m_counted, m_order = row_facts(
+        p_targets, p_kind, p_place, i_row, m_row, V, ignore_index, HAS_KIND
     )
     b_max = tl.full((BT,), float("-inf"), dtype=ACC)
     b_sum = tl.zeros((BT,), dtype=ACC)
@@ -202,7 +205,7 @@ def combined_loss_combine_kernel(
         if SMOOTH:
             b_mean += tl.load(p_logit_sum + o_split + i_row, mask=m_counted, other=0.0) / V
     b_lse = b_max + tl.log(b_sum)
-    b_logit = tl.load(p_target_logit + i_row, mask=m_counted & m_inside, other=float("nan"))
+    b_logit = tl.load(p_target_logit + i_row, mask=b_place >= 0, other=float("nan"))
     b_log_prob = b_logit - b_lse
     b_loss = -(1.0 - label_smoothing) * b_log_prob + z_loss * b_lse * b_lse
     if SMOOTH:

@@ -25,6 +25,10 @@ def _order(vocab: int) -> tuple[int, ...]:
 
 
 @cache
-def tile_order(vocab: int, device: torch.device | str = "cpu") -> torch.Tensor:
-    """int64 (V,): the token id at each place of the kernels' order; 0..V-1 where V is no k = 6 vocabulary of DNAGPT."""
-    return torch.tensor(_order(vocab), dtype=torch.int64, device=device)
+def tile_order(vocab: int, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+    """int32 (V,) twice: the token id at each place of the kernels' order, and the place of each token id.
+
+    0..V-1 where V is no k = 6 vocabulary of DNAGPT.
+    """
+    order = torch.tensor(_order(vocab), dtype=torch.int32)
+    return order.to(device), torch.argsort(order).to(device, torch.int32)

@@ -1,8 +1,8 @@
 """The combined loss on the GPU: the Triton kernels as two torch ops, forward and backward, and their autograd.
 
-Saved for the backward: the inputs, logsumexp (R,), two scales, and with the tile skip one flag a tile. Every launch depends on
-shapes alone and nothing is read back, so the ops go into a CUDA graph. Memory beyond the gradients: WORKSPACE_BYTES, the
-(V, D) sum in fp32 where the weight is narrower, and a few floats a row.
+Saved for the backward: the inputs, logsumexp (R,), two scales, and with the tile skip one flag a tile. Every launch
+depends on shapes alone and nothing is read back, so the ops go into a CUDA graph. Memory beyond the gradients:
+WORKSPACE_BYTES, the (V, D) sum in fp32 where the weight is narrower, and a few floats a row.
 """
 
 import math
@@ -14,6 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from dnagpt_fast.batch import ROW_NEXT_TOKEN, ROW_ORDER
+from dnagpt_fast.ops.attention_tiles_triton import architecture
 from dnagpt_fast.ops.combined_loss_backward_triton import (
     combined_loss_dw_kernel,
     combined_loss_dx_kernel,
@@ -64,9 +65,10 @@ def _constants(x: Tensor, step: int) -> dict[str, Any]:
 
 
 def _launch(x: Tensor) -> dict[str, Any]:
-    """Warps and stages by the bytes of a step's two tiles; fused multiply-add pinned, Triton 3.10 turns it off."""
-    stages = 2 if x.element_size() > 2 or torch.version.hip else 3
-    return {"num_warps": 8, "num_stages": stages, "enable_fp_fusion": True}
+    """Three stages of two 16 KiB tiles fit every NVIDIA card, two fit AMD's 64 KiB; fp32's products without tensor cores
+    spill with fewer warps. Fused multiply-add is pinned, since Triton 3.10 turns it off by default."""
+    stages = 2 if architecture(x.device).startswith("gfx") else 3
+    return {"num_warps": 8 if x.element_size() == 2 else 16, "num_stages": stages, "enable_fp_fusion": True}
 
 
 def _step(x: Tensor) -> int:
@@ -103,7 +105,7 @@ def _forward(
     gc_gradient: bool,
 ) -> tuple[Tensor, ...]:
     _check_device(hidden)
-    (rows_total, width), vocab, dtype = hidden.shape, weight.shape[0], accumulator(hidden)
+    (rows_total, width), vocab = hidden.shape, weight.shape[0]
     row_tiles, tiles = triton.cdiv(rows_total, TILE_ROWS), triton.cdiv(vocab, TILE_VOCAB)
     splits = max(1, min(MOST_SPLITS, tiles, PROGRAMS // max(row_tiles, 1)))
     tiles_a_split = triton.cdiv(tiles, splits)
@@ -116,29 +118,30 @@ def _forward(
     target_logit = torch.empty_like(rows)
     tile_max = rows.new_empty(tiles if skip else 0, rows_total, dtype=torch.float32)
     block_sums = rows.new_empty(row_tiles, 4)
+    order, place = tile_order(vocab, hidden.device)
     mask = None if gc_mask is None else gc_mask.contiguous().view(torch.uint8)
     kinds: dict[str, Any] = {"HAS_KIND": row_kind is not None, "SMOOTH": label_smoothing != 0.0, "SKIP": skip}
     with torch.cuda.device_of(hidden):
         if rows_total:
             combined_loss_forward_kernel[(row_tiles, splits)](
-                hidden, weight, bias, targets, row_kind, tile_order(vocab, hidden.device),
+                hidden, weight, bias, targets, row_kind, order, place,
                 part_max, part_sum, logit_sum, target_logit, tile_max,
                 rows_total, vocab, width, ignore_index, soft_cap or 1.0, tiles, tiles_a_split,
                 HAS_BIAS=bias is not None, SOFT_CAP=soft_cap is not None, **kinds,
                 **_constants(hidden, _step(hidden)), BD=_step(hidden), **_launch(hidden),
             )  # fmt: skip
             combined_loss_combine_kernel[(row_tiles,)](
-                targets, row_kind, part_max, part_sum, logit_sum, target_logit, tile_max,
+                targets, row_kind, place, part_max, part_sum, logit_sum, target_logit, tile_max,
                 lse, rows, log_probs, block_sums, keep,
                 rows_total, vocab, ignore_index, splits, tiles, label_smoothing, z_loss,
                 math.log(skip_below or 1.0),
-                **kinds, ACC=_constants(hidden, 1)["ACC"], BT=TILE_ROWS, num_warps=4,
+                **kinds, ACC=_constants(hidden, 1)["ACC"], BT=TILE_ROWS, num_warps=4, enable_fp_fusion=True,
             )  # fmt: skip
         combined_loss_finish_kernel[(1,)](
             block_sums, gc_prediction, gc_target, mask, total, next_token, order_loss, gc, scales, d_gc,
             row_tiles, 0 if gc_prediction is None else len(gc_prediction), order_weight, gc_weight,
             MEAN=mean, HAS_GC=gc_prediction is not None, HAS_GC_MASK=mask is not None,
-            GC_GRADIENT=gc_gradient, ACC=_constants(hidden, 1)["ACC"], BLOCK=256, num_warps=4,
+            GC_GRADIENT=gc_gradient, ACC=_constants(hidden, 1)["ACC"], BLOCK=256, num_warps=4, enable_fp_fusion=True,
         )  # fmt: skip
     return outputs
 
@@ -212,7 +215,7 @@ def _backward(
         d_weight if d_weight.dtype == dtype else weight.new_empty(weight.shape if several else 0, dtype=dtype)
     )
     bias_sum = d_bias if d_bias.dtype == dtype else weight.new_empty(vocab if several else 0, dtype=dtype)
-    order = tile_order(vocab, hidden.device)
+    order, place = tile_order(vocab, hidden.device)
     step, width_tiles = _step(hidden), triton.cdiv(width, 128)
     kinds: dict[str, Any] = {"PER_ROW": grad.dim() == 1, "SKIP": keep.numel() > 0}
     grad = grad.contiguous()
@@ -220,7 +223,7 @@ def _backward(
         for first in range(0, row_tiles, chunk):
             here = min(chunk, row_tiles - first)
             combined_loss_dz_kernel[(here, tiles)](
-                hidden, weight, bias, targets, row_kind, order, lse, scales, grad, keep, workspace,
+                hidden, weight, bias, targets, row_kind, order, place, lse, scales, grad, keep, workspace,
                 rows_total, vocab, width, ignore_index, label_smoothing, z_loss, soft_cap or 1.0,
                 first * TILE_ROWS, tiles,
                 HAS_BIAS=bias is not None, HAS_KIND=row_kind is not None, SOFT_CAP=soft_cap is not None,
@@ -320,7 +323,7 @@ def combined_loss_triton(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Arguments as in `ops.combined_loss`; (total, next_token, order, gc, log_probs), in fp32 or wider.
 
-    Under autocast the products run in autocast's dtype, as Linear's would; the gradients come in the inputs' own dtypes.
+    Under autocast the products run in autocast's dtype, as Linear's would; gradients come in the inputs' own dtypes.
     """
     device = hidden.device.type
     compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
