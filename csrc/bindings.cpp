@@ -93,6 +93,31 @@ PYBIND11_MODULE(_native, m) {
     gc_track(genome, contig, window_bp, step_bp, n_windows, mutable_int64s(gc), mutable_int64s(known), options);
   });
 
+  py::class_<SamplerTables>(m, "SamplerTables")
+      .def(py::init([](Address genome_threshold, Address orientation_threshold, Address interval_index,
+                       Address rank_before, Address contig, Address start_bp, int64_t n_genomes) {
+        return SamplerTables{reinterpret_cast<const uint64_t*>(genome_threshold),
+                             reinterpret_cast<const uint64_t*>(orientation_threshold),
+                             int64s(interval_index),
+                             int64s(rank_before),
+                             int64s(contig),
+                             int64s(start_bp),
+                             n_genomes};
+      }));
+
+  m.def("sample_batch", [](const std::vector<const GenomeView*>& genomes, const SamplerTables& tables, uint64_t seed,
+                           uint64_t first_index, int64_t count, int64_t n_tokens, int k, bool dynamic, int token_bytes,
+                           const std::vector<Address>& out, int threads) {
+    const CpuOptions options{chosen_isa(), threads};
+    const TokenType type = token_type(token_bytes);
+    const SampledBatch batch{mutable_int64s(out.at(0)),          mutable_int64s(out.at(1)),
+                             mutable_int64s(out.at(2)),          mutable_int64s(out.at(3)),
+                             reinterpret_cast<void*>(out.at(4)), reinterpret_cast<float*>(out.at(5)),
+                             reinterpret_cast<bool*>(out.at(6)), reinterpret_cast<bool*>(out.at(7))};
+    const py::gil_scoped_release release;
+    sample_batch(genomes.data(), tables, seed, first_index, count, n_tokens, k, dynamic, type, batch, options);
+  });
+
   m.def("cpu_isa", &cpu_isa);
   m.def("machine_isas", &machine_isas);
 #ifdef DNAGPT_CUDA_ARCHS

@@ -8,6 +8,7 @@
 #include "cpu/isa.h"
 #include "kmer_id.h"
 #include "packed_sequence.h"
+#include "window_sampler.h"
 
 namespace dnagpt {
 
@@ -52,5 +53,20 @@ void gc_count(const GenomeView& genome, const Windows& windows, const int64_t* l
 // The same for the windows [i * step_bp, i * step_bp + window_bp), cut at the contig's end, i < n_windows.
 void gc_track(const GenomeView& genome, int64_t contig, int64_t window_bp, int64_t step_bp, int64_t n_windows,
               int64_t* gc, int64_t* known, CpuOptions options);
+
+// What sample_batch writes, each row of B samples.
+struct SampledBatch {
+  int64_t *genome, *contig, *start_bp, *orientation;  // (B,)
+  void* tokens;                                       // (B, n_tokens)
+  float* gc_fraction;                                 // (B,) G + C of the known bases, 0 where none is known
+  bool* gc_known;                                     // (B,)
+  bool* reversed;                                     // (B,) the order label
+};
+
+// Samples first_index .. first_index + count - 1 of windows of n_tokens k-mers. Throws std::out_of_range where the
+// tables name a window that its genome does not have.
+void sample_batch(const GenomeView* const* genomes, const SamplerTables& tables, uint64_t seed, uint64_t first_index,
+                  int64_t count, int64_t n_tokens, int k, bool dynamic, TokenType type, const SampledBatch& batch,
+                  CpuOptions options);
 
 }  // namespace dnagpt

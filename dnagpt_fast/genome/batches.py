@@ -1,7 +1,7 @@
 """Windows of packed genomes -> batches of the template `<species> k-mers <=> <M> <=> <B>` and the answer.
 
 Only coordinates come in: token ids, GC and the order label are made from the packed bases by ops.kmer_tokenize and
-ops.gc_count, on the genomes' device.
+ops.gc_count, or by ops.sample_batch in one call, on the genomes' device.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,11 @@ from dataclasses import dataclass
 import torch
 
 from dnagpt_fast.batch import ROW_NEXT_TOKEN, ROW_ORDER, PretrainBatch, Windows
+from dnagpt_fast.genome.sampler import WindowSampler
+from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.gc_count import gc_count
 from dnagpt_fast.ops.kmer_tokenize import kmer_tokenize
+from dnagpt_fast.ops.sample_batch import BatchSampler
 from dnagpt_fast.packed import PackedGenome
 from dnagpt_fast.vocab import Vocabulary, reserved_id
 
@@ -87,6 +90,7 @@ class BatchMaker:
         self.vocabulary = vocabulary
         self.template = template
         prompts = (*template.gc_prompt, *template.order_prompt)
+        self._batch_sampler: tuple[WindowSampler, BatchSampler] | None = None
         self._prompts = torch.tensor(prompts, dtype=torch.int64, device=self.device)
 
     @property
@@ -101,16 +105,14 @@ class BatchMaker:
 
     def __call__(self, windows: Windows) -> PretrainBatch:
         """The batch of these windows, on the genomes' device. Raises IndexError where a window leaves its contig."""
-        B, T = len(windows.genome), self.n_tokens
-        token_ids = torch.empty((B, T), dtype=torch.int64, device=self.device)
+        B = len(windows.genome)
+        kmers = torch.empty((B, self.n_kmers), dtype=torch.int64, device=self.device)
         gc_target = torch.empty(B, dtype=torch.float32, device=self.device)
         gc_mask = torch.empty(B, dtype=torch.bool, device=self.device)
-        token_ids[:, 0] = self.species[windows.genome.to(self.device)]
-        token_ids[:, 1 + self.n_kmers :] = self._prompts
         for g in torch.unique(windows.genome).tolist():
             rows = torch.nonzero(windows.genome == g).squeeze(1)
             contig, start_bp = windows.contig[rows], windows.start_bp[rows]
-            kmers = kmer_tokenize(
+            of_genome = kmer_tokenize(
                 self.genomes[g],
                 contig,
                 start_bp,
@@ -122,11 +124,50 @@ class BatchMaker:
             )
             gc, known = gc_count(self.genomes[g], contig, start_bp, self.length_bp)
             rows = rows.to(self.device)
-            token_ids[rows, 1 : 1 + self.n_kmers] = kmers
+            kmers[rows] = of_genome
             gc_target[rows] = gc / known.clamp(min=1)
             gc_mask[rows] = known > 0
         # Reversed against the strand it comes from: 1 (forward) and 2 (the reverse strand, read backwards).
         turned = ((windows.orientation ^ (windows.orientation >> 1)) & 1).to(self.device, torch.bool)
+        return self._around(windows, kmers, gc_target, gc_mask, turned)
+
+    def sampled(self, sampler: WindowSampler, first_index: int, count: int) -> PretrainBatch:
+        """The batch of sampler.sample(first_index, count), drawn and tokenized in one native call where there is one.
+
+        The sampler must draw from these genomes and windows of `length_bp`; ValueError for another length.
+        """
+        if sampler.length_bp != self.length_bp:
+            raise ValueError(
+                f"the sampler draws windows of {sampler.length_bp} bp, a batch takes {self.length_bp}"
+            )
+        if dispatch.choose("sample_batch", self.device.type) == "reference":
+            return self(sampler.sample(first_index, count))
+        if self._batch_sampler is None or self._batch_sampler[0] is not sampler:
+            draw = BatchSampler(
+                self.genomes,
+                sampler.tables,
+                sampler.seed,
+                self.n_kmers,
+                k=self.vocabulary.k,
+                dynamic=self.vocabulary.dynamic,
+            )
+            self._batch_sampler = (sampler, draw)
+        drawn = self._batch_sampler[1](first_index, count)
+        return self._around(drawn.windows, drawn.kmers, drawn.gc_fraction, drawn.gc_known, drawn.reversed)
+
+    def _around(
+        self,
+        windows: Windows,
+        kmers: torch.Tensor,
+        gc_target: torch.Tensor,
+        gc_mask: torch.Tensor,
+        turned: torch.Tensor,
+    ) -> PretrainBatch:
+        B, T = len(kmers), self.n_tokens
+        token_ids = torch.empty((B, T), dtype=torch.int64, device=self.device)
+        token_ids[:, 0] = self.species[windows.genome.to(self.device)]
+        token_ids[:, 1 : 1 + self.n_kmers] = kmers
+        token_ids[:, 1 + self.n_kmers :] = self._prompts
         targets = torch.empty_like(token_ids)
         targets[:, :-1] = token_ids[:, 1:]
         targets[:, -1] = torch.where(turned, self.template.reversed, self.template.as_it_stands)

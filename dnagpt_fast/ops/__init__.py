@@ -7,9 +7,12 @@ from dnagpt_fast.ops.gc_count import gc_count
 from dnagpt_fast.ops.gc_track import gc_track
 from dnagpt_fast.ops.kmer_tokenize import kmer_tokenize
 from dnagpt_fast.ops.report import report
+from dnagpt_fast.ops.sample_batch import BatchSampler, SampledBatch
 
 __all__ = [
+    "BatchSampler",
     "CombinedLoss",
+    "SampledBatch",
     "attention",
     "attention_decode",
     "combined_loss",

@@ -15,6 +15,7 @@ import torch
 IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "kmer_tokenize": ("native", "reference"),
     "gc_count": ("native", "reference"),
+    "sample_batch": ("native", "reference"),
     "attention": ("sdpa", "triton", "reference"),
     "attention_decode": ("sdpa", "triton", "reference"),
     "combined_loss": ("chunked", "triton", "reference"),
@@ -23,6 +24,7 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
 DEFAULTS: dict[str, dict[str, str]] = {
     "kmer_tokenize": {"cpu": "native", "cuda": "native"},
     "gc_count": {"cpu": "native", "cuda": "native"},
+    "sample_batch": {"cpu": "native", "cuda": "reference"},
     "attention": {"cpu": "sdpa", "cuda": "sdpa"},
     "attention_decode": {"cpu": "sdpa", "cuda": "sdpa"},
     "combined_loss": {"cpu": "chunked", "cuda": "triton"},
