@@ -170,13 +170,17 @@ class DNAGPT(nn.Module):
         layer  0 the embeddings, i the output of block i, num_layers that of the last block after ln_f (as Hugging
                Face counts); negative counts from the end. Raises ValueError out of range.
         """
-        if not -self.num_layers - 1 <= layer <= self.num_layers:
-            raise ValueError(f"layer = {layer}: wanted 0..{self.num_layers}, or negative from the end")
-        layer %= self.num_layers + 1
+        layer = self.layer_index(layer)
         x = self.embeddings(token_ids, numbers, number_block)
         for block in self.transformer.h[:layer]:
             x = block(x)
         return self.transformer.ln_f(x) if layer == self.num_layers else x
+
+    def layer_index(self, layer: int) -> int:
+        """0..num_layers for a layer as `hidden_states` takes it. Raises ValueError."""
+        if not -self.num_layers - 1 <= layer <= self.num_layers:
+            raise ValueError(f"layer = {layer}: wanted 0..{self.num_layers}, or negative from the end")
+        return layer % (self.num_layers + 1)
 
     def embeddings(
         self,

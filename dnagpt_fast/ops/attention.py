@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from dnagpt_fast.ops import dispatch
+from dnagpt_fast.ops.attention_decode_grouped import attention_decode_grouped
 from dnagpt_fast.ops.attention_reference import (
     attention_decode_reference,
     attention_reference,
@@ -80,6 +81,8 @@ def attention_decode(
     _check_decode(q, k_cache, v_cache, cache_lengths)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     chosen = dispatch.choose("attention_decode", q.device.type)
+    if chosen == "grouped":
+        return attention_decode_grouped(q, k_cache, v_cache, cache_lengths, scale=scale)
     if chosen == "sdpa":
         return _sdpa_decode(q, k_cache, v_cache, cache_lengths, scale)
     return attention_decode_reference(q, k_cache, v_cache, cache_lengths, scale=scale)[0]

@@ -17,8 +17,9 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "gc_count": ("native", "reference"),
     "sample_batch": ("native", "reference"),
     "attention": ("sdpa", "triton", "reference"),
-    "attention_decode": ("sdpa", "triton", "reference"),
+    "attention_decode": ("grouped", "sdpa", "triton", "reference"),
     "combined_loss": ("chunked", "triton", "reference"),
+    "linear": ("onednn", "torch"),
 }
 
 DEFAULTS: dict[str, dict[str, str]] = {
@@ -26,8 +27,9 @@ DEFAULTS: dict[str, dict[str, str]] = {
     "gc_count": {"cpu": "native", "cuda": "native"},
     "sample_batch": {"cpu": "native", "cuda": "reference"},
     "attention": {"cpu": "sdpa", "cuda": "sdpa"},
-    "attention_decode": {"cpu": "sdpa", "cuda": "sdpa"},
+    "attention_decode": {"cpu": "grouped", "cuda": "sdpa"},
     "combined_loss": {"cpu": "chunked", "cuda": "triton"},
+    "linear": {"cpu": "onednn" if torch.backends.mkldnn.is_available() else "torch", "cuda": "torch"},
 }
 
 ENVIRONMENT = "DNAGPT_FAST_IMPL"
