@@ -310,7 +310,10 @@ def generate_sequences(
     inference = Inference(model, pack=True)
     jobs = [(p, sample) for p in range(len(prompts)) for sample in range(num_samples)]
     ids_of = [list(ids) for ids in encoded]
-    new = [max_new_tokens if max_tokens is None else max(max_tokens - len(ids), 0) for ids in ids_of]
+    if max_tokens is None:
+        new = [max_new_tokens or 0] * len(ids_of)
+    else:
+        new = [max(max_tokens - len(ids), 0) for ids in ids_of]
     return _in_batches(inference, ids_of, new, jobs, seed, batch_size, rules)
 
 
