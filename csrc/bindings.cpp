@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include "kernels.h"
+#include "text_encode.h"
 
 namespace py = pybind11;
 using namespace dnagpt;
@@ -14,6 +15,14 @@ using Address = uintptr_t;
 
 const int64_t* int64s(Address address) {
   return reinterpret_cast<const int64_t*>(address);
+}
+
+// The characters of a str, which must be ASCII and outlive the view.
+std::string_view view(const py::str& text) {
+  Py_ssize_t size = 0;
+  const char* characters = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
+  if (!characters) throw py::error_already_set();
+  return {characters, static_cast<size_t>(size)};
 }
 
 int64_t* mutable_int64s(Address address) {
@@ -117,6 +126,20 @@ PYBIND11_MODULE(_native, m) {
     const py::gil_scoped_release release;
     sample_batch(genomes.data(), tables, seed, first_index, count, n_tokens, k, dynamic, type, batch, options);
   });
+
+  py::class_<TextEncoder>(m, "TextEncoder")
+      .def(py::init<int, bool, const std::vector<std::string>&, int64_t>())
+      .def("most_tokens",
+           [](const TextEncoder& encoder, const py::str& text) { return encoder.most_tokens(view(text)); })
+      .def("encode", [](const TextEncoder& encoder, const py::str& text, Address ids) {
+        const std::string_view letters = view(text);
+        TextEncoder::Result result;
+        {
+          const py::gil_scoped_release release;
+          result = encoder.encode(letters, mutable_int64s(ids));
+        }
+        return py::make_tuple(result.count, result.unknown);
+      });
 
   m.def("cpu_isa", &cpu_isa);
   m.def("machine_isas", &machine_isas);

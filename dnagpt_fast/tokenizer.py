@@ -15,12 +15,10 @@ from itertools import product
 import numpy as np
 import torch
 
+from dnagpt_fast.ops.text_encode import TextEncoder
 from dnagpt_fast.vocab import BASES, RESERVED, UNKNOWN_ID, Vocabulary
 
 _BRACKETS = re.compile("[<>]")
-_NO_DIGIT = 255
-_DIGIT_OF_BYTE = np.full(256, _NO_DIGIT, np.uint8)
-_DIGIT_OF_BYTE[np.frombuffer(BASES.encode(), np.uint8)] = np.arange(len(BASES), dtype=np.uint8)
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +50,7 @@ class KmerTokenizer:
         self._reserved_ids = {name: i for i, name in enumerate(names)}
         # The vocabulary's ids count the published reserved tokens; another set of them moves the k-mers.
         self._shift = len(names) - len(RESERVED)
+        self._encoder = TextEncoder(self.vocabulary, names, UNKNOWN_ID)
         self.pad_id = self._reserved_ids["P"]
         self.unk_id = UNKNOWN_ID
         self._unknown_reported = False
@@ -112,16 +111,28 @@ class KmerTokenizer:
 
         max_len  > 0: keep the first max_len tokens; with `pad`, fill up to max_len with `<P>`
         """
-        if not isinstance(text, str):
-            raise TypeError(f"text is {type(text).__name__}: wanted str")
         ids = self._ids(text)
         if max_len > 0:
             ids = ids[:max_len]
             if pad and len(ids) < max_len:
-                ids = np.concatenate([ids, np.full(max_len - len(ids), self.pad_id, np.int64)])
+                ids = torch.cat([ids, torch.full((max_len - len(ids),), self.pad_id)])
         if not to_tensor:
             return ids.tolist()
-        return torch.from_numpy(ids).to(device) if device is not None else torch.from_numpy(ids)
+        return ids.to(device) if device is not None else ids
+
+    def encode_batch(
+        self, texts: Sequence[str], max_len: int = -1, device: torch.device | str | None = None
+    ) -> torch.Tensor:
+        """Token ids of the texts: int64 (B, T), rows filled up with `<P>` to the longest one.
+
+        max_len  > 0: T is max_len, and of longer texts the first max_len tokens are kept
+        """
+        rows = [self._ids(text) for text in texts]
+        T = max_len if max_len > 0 else max((len(row) for row in rows), default=0)
+        ids = torch.full((len(rows), T), self.pad_id)
+        for padded, row in zip(ids, rows, strict=True):
+            padded[: len(row)] = row[:T]
+        return ids.to(device) if device is not None else ids
 
     def decode(self, token_ids: torch.Tensor | np.ndarray | Iterable[int]) -> str:
         """The text of the ids, reserved tokens in brackets. Raises IndexError for an id out of range."""
@@ -129,50 +140,19 @@ class KmerTokenizer:
             token_ids = token_ids.tolist()
         return "".join([self.id_to_piece(token_id) for token_id in token_ids])
 
-    def _ids(self, text: str) -> np.ndarray:
-        parts = []
-        for part in _BRACKETS.split(text):
-            if part in self._reserved_ids:
-                parts.append(np.array([self._reserved_ids[part]], np.int64))
-            elif part:
-                parts.append(self._kmer_ids(part))
-        if not parts:
-            return np.empty(0, np.int64)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _kmer_ids(self, letters: str) -> np.ndarray:
-        # "replace" keeps one byte a character, so that chunks stay chunks of characters.
-        digits = _DIGIT_OF_BYTE[np.frombuffer(letters.encode("ascii", "replace"), np.uint8)]
-        n_whole = len(digits) // self.k
-        ids = np.empty(-(-len(digits) // self.k), np.int64)
-        self._fill(ids[:n_whole], digits[: n_whole * self.k].reshape(n_whole, self.k))
-        if n_whole < len(ids):
-            self._fill(ids[n_whole:], digits[None, n_whole * self.k :])
+    def _ids(self, text: str) -> torch.Tensor:
+        ids, unknown = self._encoder(text)
+        if unknown and not self._unknown_reported:
+            self._unknown_reported = True
+            logger.warning(
+                "%d chunk(s) of a text are not in the vocabulary and became <%s> (id %d): it knows upper-case %s, "
+                "and %s. Said once per tokenizer.",
+                unknown,
+                self.reserved_tokens[self.unk_id].strip("<>"),
+                self.unk_id,
+                " ".join(BASES),
+                f"tails of 1..{self.k - 1} letters"
+                if self.dynamic_kmer
+                else f"no tails shorter than {self.k}",
+            )
         return ids
-
-    def _fill(self, out: np.ndarray, digits: np.ndarray) -> None:
-        length = digits.shape[1]
-        if length < self.k and not self.dynamic_kmer:
-            known = np.zeros(len(digits), bool)
-        else:
-            values = np.zeros(len(digits), np.int64)
-            known = np.ones(len(digits), bool)
-            for column in digits.T:
-                values = values * len(BASES) + column
-                known &= column != _NO_DIGIT
-            out[:] = values + (self.vocabulary.first_id(length) + self._shift)
-        if not known.all():
-            out[~known] = self.unk_id
-            if not self._unknown_reported:
-                self._unknown_reported = True
-                logger.warning(
-                    "%d chunk(s) of a text are not in the vocabulary and became <%s> (id %d): it knows upper-case %s, "
-                    "and %s. Said once per tokenizer.",
-                    int((~known).sum()),
-                    self.reserved_tokens[self.unk_id].strip("<>"),
-                    self.unk_id,
-                    " ".join(BASES),
-                    f"tails of 1..{self.k - 1} letters"
-                    if self.dynamic_kmer
-                    else f"no tails shorter than {self.k}",
-                )

@@ -8,11 +8,13 @@ from dnagpt_fast.ops.gc_track import gc_track
 from dnagpt_fast.ops.kmer_tokenize import kmer_tokenize
 from dnagpt_fast.ops.report import report
 from dnagpt_fast.ops.sample_batch import BatchSampler, SampledBatch
+from dnagpt_fast.ops.text_encode import TextEncoder
 
 __all__ = [
     "BatchSampler",
     "CombinedLoss",
     "SampledBatch",
+    "TextEncoder",
     "attention",
     "attention_decode",
     "combined_loss",
