@@ -35,7 +35,17 @@ def floor(module: str) -> int:
     return 1
 
 
-MODEL_SIDE = ("tokenizer", "model", "inference", "generation", "embed", "score", "marginals", "fasta_output")
+MODEL_SIDE = (
+    "tokenizer",
+    "model",
+    "inference",
+    "generation",
+    "embed",
+    "score",
+    "marginals",
+    "windows",
+    "output_files",
+)
 TOP = ("pretrain", "finetune", "validation", "demo", "doctor", "cli")
 
 
