@@ -1,8 +1,8 @@
 """Answers for single bases from a model of k-mers.
 
 P(base | everything before it) at position i: cut the sequence so that a k-mer begins at i; the next k-mer's
-distribution, summed over all k-mers that begin with this base, is the answer: P(b) = sum_{w: w_0 = b} P(w) / sum_w P(w),
-w running over the k-mers of A, C, G and T. k passes, one for each phase, give all positions of a sequence.
+distribution, summed over all k-mers that begin with this base, is the answer: P(b) = sum_{w: w_0 = b} P(w) / sum_w P(w)
+with w running over the k-mers of A, C, G and T. k passes, one for each phase, give all positions of a sequence.
 The idea is that of GENERator's variant scores (bioRxiv 2026.01.27.702015).
 """
 
