@@ -22,7 +22,11 @@ def cases(architecture: str) -> Iterator[tuple[str, Callable[[], object]]]:
 
 
 def _call(
-    architecture: str, dtype: torch.dtype, settings: dict[str, Any], skip_below: float | None, bias: bool = False
+    architecture: str,
+    dtype: torch.dtype,
+    settings: dict[str, Any],
+    skip_below: float | None,
+    bias: bool = False,
 ) -> Callable[[], object]:
     def call() -> None:
         hidden, weight = torch.empty(ROWS, WIDTH, dtype=dtype), torch.empty(VOCAB, WIDTH, dtype=dtype)
@@ -30,8 +34,8 @@ def _call(
         targets, kind = torch.empty(ROWS, dtype=torch.int64), torch.empty(ROWS, dtype=torch.uint8)
         gc, mask = torch.empty(64), torch.empty(64, dtype=torch.bool)
         with (
-            mock.patch.object(combined_loss_triton, "architecture", lambda device: architecture),
-            mock.patch.object(combined_loss_triton, "_check_device", lambda x: None),
+            mock.patch.object(combined_loss_triton, "architecture", return_value=architecture),
+            mock.patch.object(combined_loss_triton, "_check_device"),
             # two chunks: the running sum is then written by one and read by the other
             mock.patch.object(combined_loss_triton, "WORKSPACE_BYTES", 128 * VOCAB * dtype.itemsize),
         ):

@@ -1,4 +1,5 @@
-"""The vocabulary as the loss kernels see it: the 4,096 plain A/C/G/T 6-mers side by side, in tiles of TILE_VOCAB.
+"""The vocabulary as the loss kernels see it: the 4,096 plain A/C/G/T 6-mers side by side, in tiles of 128 (64 where
+a kernel's products are in fp32).
 
 A trained model gives almost no probability to the other entries (those with N, the shorter ones), so that whole tiles
 of them can be left out of the backward pass (`skip_below`). Outside the kernels ids stay as they are.

@@ -26,7 +26,7 @@ from dnagpt_fast.ops.combined_loss_forward_triton import (
     combined_loss_forward_kernel,
 )
 from dnagpt_fast.ops.combined_loss_reference import gc_loss
-from dnagpt_fast.ops.combined_loss_tiles import TILE_ROWS, TILE_VOCAB, tile_order
+from dnagpt_fast.ops.combined_loss_tiles import TILE_ROWS, tile_order
 
 WORKSPACE_BYTES = 60 * 2**20  # of dz: 1,536 rows of 19,584 in bf16
 PROGRAMS = 512  # the forward splits the vocabulary until there are so many: some three for each SM of the largest cards
@@ -52,6 +52,15 @@ def accumulator(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
+def _tile(x: Tensor) -> int:
+    """Rows, vocabulary entries and width of a tile: 128; 64 where products in fp32 fill the registers."""
+    return TILE_ROWS if x.element_size() == 2 else TILE_ROWS // 2
+
+
+def _tile_counts(x: Tensor, weight: Tensor) -> tuple[int, int]:
+    return -(-x.shape[0] // _tile(x)), -(-weight.shape[0] // _tile(x))
+
+
 def _constants(x: Tensor, step: int) -> dict[str, Any]:
     """Compile-time arguments of every kernel with a product; fp32 is exact unless torch was told that TF32 will do."""
     exact = x.dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest"
@@ -59,16 +68,16 @@ def _constants(x: Tensor, step: int) -> dict[str, Any]:
         "PRECISION": "ieee" if exact else "tf32",
         "ACC": tl.float64 if x.dtype == torch.float64 else tl.float32,
         "EVEN_D": x.shape[1] % step == 0,
-        "BT": TILE_ROWS,
-        "BV": TILE_VOCAB,
+        "BT": _tile(x),
+        "BV": _tile(x),
     }
 
 
 def _launch(x: Tensor) -> dict[str, Any]:
-    """Three stages of two 16 KiB tiles fit every NVIDIA card, two fit AMD's 64 KiB; fp32's products without tensor cores
-    spill with fewer warps. Fused multiply-add is pinned, since Triton 3.10 turns it off by default."""
+    """Three stages of two 16 KiB tiles fit every NVIDIA card, two fit AMD's 64 KiB. Fused multiply-add is pinned, since
+    Triton 3.10 turns it off by default."""
     stages = 2 if architecture(x.device).startswith("gfx") else 3
-    return {"num_warps": 8 if x.element_size() == 2 else 16, "num_stages": stages, "enable_fp_fusion": True}
+    return {"num_warps": 8, "num_stages": stages, "enable_fp_fusion": True}
 
 
 def _step(x: Tensor) -> int:
@@ -106,7 +115,7 @@ def _forward(
 ) -> tuple[Tensor, ...]:
     _check_device(hidden)
     (rows_total, width), vocab = hidden.shape, weight.shape[0]
-    row_tiles, tiles = triton.cdiv(rows_total, TILE_ROWS), triton.cdiv(vocab, TILE_VOCAB)
+    row_tiles, tiles = _tile_counts(hidden, weight)
     splits = max(1, min(MOST_SPLITS, tiles, PROGRAMS // max(row_tiles, 1)))
     tiles_a_split = triton.cdiv(tiles, splits)
     splits = triton.cdiv(tiles, tiles_a_split)
@@ -135,7 +144,7 @@ def _forward(
                 lse, rows, log_probs, block_sums, keep,
                 rows_total, vocab, ignore_index, splits, tiles, label_smoothing, z_loss,
                 math.log(skip_below or 1.0),
-                **kinds, ACC=_constants(hidden, 1)["ACC"], BT=TILE_ROWS, num_warps=4, enable_fp_fusion=True,
+                **kinds, ACC=_constants(hidden, 1)["ACC"], BT=_tile(hidden), num_warps=4, enable_fp_fusion=True,
             )  # fmt: skip
         combined_loss_finish_kernel[(1,)](
             block_sums, gc_prediction, gc_target, mask, total, next_token, order_loss, gc, scales, d_gc,
@@ -168,7 +177,7 @@ def _forward_fake(
     hidden, weight, bias, targets, row_kind, gc_prediction, gc_target, gc_mask, order_weight, gc_weight, ignore_index,
     mean, label_smoothing, z_loss, soft_cap, skip_below, gc_gradient,
 ):  # fmt: skip
-    row_tiles, tiles = -(-hidden.shape[0] // TILE_ROWS), -(-weight.shape[0] // TILE_VOCAB)
+    row_tiles, tiles = _tile_counts(hidden, weight)
     skip = skip_below is not None and label_smoothing == 0.0
     return _empty_outputs(hidden, gc_prediction, gc_gradient, row_tiles, tiles, skip)
 
@@ -197,18 +206,17 @@ def _backward(
     """grad: 0-d of `total`, or (R,) of the rows."""
     _check_device(hidden)
     (rows_total, width), vocab, dtype = hidden.shape, weight.shape[0], accumulator(hidden)
-    row_tiles, tiles = triton.cdiv(rows_total, TILE_ROWS), triton.cdiv(vocab, TILE_VOCAB)
+    row_tiles, tiles = _tile_counts(hidden, weight)
     d_hidden, d_weight, d_bias = _backward_fake(
         grad, hidden, weight, bias, targets, row_kind, lse, scales, keep, ignore_index, label_smoothing, z_loss,
         soft_cap, want_hidden, want_weight, want_bias, hidden_dtype, weight_dtype,
     )  # fmt: skip
     if not rows_total:
         return d_hidden, d_weight.zero_(), d_bias.zero_()
-    chunk = max(
-        1, min(row_tiles, WORKSPACE_BYTES // (TILE_ROWS * tiles * TILE_VOCAB * hidden.element_size()))
-    )
+    tile, step = _tile(hidden), _step(hidden)
+    chunk = max(1, min(row_tiles, WORKSPACE_BYTES // (tile * tiles * tile * hidden.element_size())))
     chunk = triton.cdiv(row_tiles, triton.cdiv(row_tiles, chunk))  # even chunks
-    workspace = hidden.new_empty(chunk * TILE_ROWS, tiles * TILE_VOCAB)
+    workspace = hidden.new_empty(chunk * tile, tiles * tile)
     several = row_tiles > chunk
     # the running sums: the gradients themselves where they are wide enough
     weight_sum = (
@@ -216,7 +224,7 @@ def _backward(
     )
     bias_sum = d_bias if d_bias.dtype == dtype else weight.new_empty(vocab if several else 0, dtype=dtype)
     order, place = tile_order(vocab, hidden.device)
-    step, width_tiles = _step(hidden), triton.cdiv(width, 128)
+    width_tiles = triton.cdiv(width, tile)
     kinds: dict[str, Any] = {"PER_ROW": grad.dim() == 1, "SKIP": keep.numel() > 0}
     grad = grad.contiguous()
     with torch.cuda.device_of(hidden):
@@ -225,22 +233,22 @@ def _backward(
             combined_loss_dz_kernel[(here, tiles)](
                 hidden, weight, bias, targets, row_kind, order, place, lse, scales, grad, keep, workspace,
                 rows_total, vocab, width, ignore_index, label_smoothing, z_loss, soft_cap or 1.0,
-                first * TILE_ROWS, tiles,
+                first * tile, tiles,
                 HAS_BIAS=bias is not None, HAS_KIND=row_kind is not None, SOFT_CAP=soft_cap is not None,
                 **kinds, **_constants(hidden, step), BD=step, **_launch(hidden),
             )  # fmt: skip
             if want_hidden:
                 combined_loss_dx_kernel[(here, width_tiles)](
                     workspace, weight, order, scales, grad, keep, d_hidden,
-                    rows_total, vocab, width, first * TILE_ROWS, tiles,
-                    **kinds, **_constants(hidden, 128), BD=128, BS=step, **_launch(hidden),
+                    rows_total, vocab, width, first * tile, tiles,
+                    **kinds, **_constants(hidden, tile), BD=tile, BS=step, **_launch(hidden),
                 )  # fmt: skip
             if want_weight or want_bias:
                 combined_loss_dw_kernel[(tiles, width_tiles if want_weight else 1)](
                     workspace, hidden, order, scales, grad, keep, weight_sum, bias_sum, d_weight, d_bias,
-                    rows_total, vocab, width, first * TILE_ROWS, here, tiles,
+                    rows_total, vocab, width, first * tile, here, tiles,
                     WANT_WEIGHT=want_weight, WANT_BIAS=want_bias, FIRST=first == 0, LAST=first + here == row_tiles,
-                    **kinds, **_constants(hidden, 128), BD=128, BS=step, **_launch(hidden),
+                    **kinds, **_constants(hidden, tile), BD=tile, BS=step, **_launch(hidden),
                 )  # fmt: skip
     return d_hidden, d_weight, d_bias
 

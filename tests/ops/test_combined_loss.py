@@ -41,13 +41,14 @@ def test_reductions_against_fp64(implementation, reduction):
     assert_implementation_close(make_case(33, 189, 48, reduction=reduction), implementation)
 
 
-@pytest.mark.parametrize(
-    # one less and one more than a tile of rows and of vocabulary, a prime above, D off every step
-    "shape", [(127, 129, 33), (128, 128, 64), (129, 127, 65), (257, 263, 31)], ids=str
-)  # fmt: skip
-@pytest.mark.parametrize("implementation", KERNELS)
-def test_tile_edges_against_fp64(implementation, shape):
-    assert_implementation_close(make_case(*shape, z_loss=1e-3), implementation)
+# one less and one more than a tile of rows and of vocabulary (128, in fp32 64), a prime above, D off every step
+EDGES = [(63, 65, 40), (64, 64, 64), (127, 129, 33), (128, 128, 64), (129, 127, 65), (257, 263, 31)]
+
+
+@pytest.mark.parametrize("shape", EDGES, ids=str)
+@pytest.mark.parametrize(("implementation", "dtype"), WITH_DTYPES, ids=str)
+def test_tile_edges_against_fp64(implementation, dtype, shape):
+    assert_implementation_close(make_case(*shape, dtype=dtype, z_loss=1e-3), implementation)
 
 
 @pytest.mark.parametrize("implementation", ["chunked", pytest.param("triton", marks=pytest.mark.slow)])
