@@ -225,8 +225,15 @@ def rows(ops: list[str], architectures: list[str], wanted: str) -> Iterator[tupl
                     call()
                 if not launches:
                     raise ValueError(f"{op}, case {case!r} on {architecture}: nothing was launched")
+                variants: dict[str, list[str]] = {}
                 for launch in launches:
-                    key = f"{launch.kernel.__name__} | {case} | {architecture}"
+                    # a kernel launched again is a row of its own where its compile-time arguments differ
+                    known = variants.setdefault(launch.kernel.__name__, [])
+                    if launch.source.hash() in known:
+                        continue
+                    known.append(launch.source.hash())
+                    variant = f" ({len(known)})" if len(known) > 1 else ""
+                    key = f"{launch.kernel.__name__}{variant} | {case} | {architecture}"
                     if not re.search(wanted, key):
                         continue
                     row = audit(launch, architecture)
