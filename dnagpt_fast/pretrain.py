@@ -22,15 +22,18 @@ from rich.table import Table
 from torch import nn
 
 from dnagpt_fast import ops
+from dnagpt_fast.accelerators import peak_flops
 from dnagpt_fast.batch import PretrainBatch
 from dnagpt_fast.config import ModelConfig, preset
+from dnagpt_fast.flops import step_flops
 from dnagpt_fast.genome.batches import BatchMaker, Template
 from dnagpt_fast.genome.mix import GenomeMix
 from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.model import DNAGPT
 from dnagpt_fast.training import checkpoint
+from dnagpt_fast.training.figures import StageClock, StepCost, peak_memory_gib
 from dnagpt_fast.training.loop import Loop, StepReport, StopRequest
-from dnagpt_fast.training.metrics import MetricsLog, draw_losses
+from dnagpt_fast.training.metrics import MetricsLog, TensorBoardLog, draw_losses
 from dnagpt_fast.training.optimizer import build_optimizer, warmup_cosine
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.progress import TrainingProgress
@@ -40,7 +43,14 @@ from dnagpt_fast.vocab import Vocabulary
 
 FORMAT = 1
 # What a resumed run may change: how it runs, not what it computes.
-FREE_ON_RESUME = ("run.device", "run.micro_batch_size", "checkpoint.", "validation.", "data.genome")
+FREE_ON_RESUME = (
+    "run.device",
+    "run.tensorboard",
+    "run.micro_batch_size",
+    "checkpoint.",
+    "validation.",
+    "data.genome",
+)
 # Genomes are compared by these: their files may have moved.
 GENOME_KEYS = ("species", "weight", "held_out", "fingerprint")
 
@@ -141,6 +151,11 @@ class PretrainingRun:
             eps=settings.eps,
             weight_decay=settings.weight_decay,
         )
+        self.cost, self.peak_source = self._cost()
+        clock = StageClock(self.device)
+        clock.mark_after(self.model.transformer.ln_f, "loss")
+        if processes.world_size > 1:
+            clock.watch_gradients(p for p in self.model.parameters() if p.requires_grad)
         self.loop = Loop(
             losses_of=PretrainingLosses(
                 self.model, config.loss.order_weight, config.loss.gc_weight, self.maker.length_bp
@@ -156,6 +171,7 @@ class PretrainingRun:
             bf16=config.run.precision == "bf16",
             device=self.device,
             processes=processes,
+            clock=clock,
         )
 
     def batch_at(self, step: int, part: int) -> PretrainBatch:
@@ -176,9 +192,26 @@ class PretrainingRun:
                 {**dataclasses.asdict(settings), "fingerprint": fingerprint}
                 for settings, fingerprint in zip(self.mix.settings, self.mix.fingerprints(), strict=True)
             ],
+            "step_flops": self.cost.flops,
+            "peak_flops": {"per_process": self.cost.peak_flops, "source": self.peak_source},
             "report": ops.report(),
             "versions": versions(),
         }
+
+    def _cost(self) -> tuple[StepCost, str]:
+        config, samples = self.config, self.config.run.batch_size
+        precision = config.run.precision
+        if precision == "fp32" and self.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32:
+            precision = "tf32"
+        peak, source = peak_flops(self.device, precision)
+        cost = StepCost(
+            tokens=samples * self.maker.n_tokens,
+            bp=samples * self.maker.length_bp,
+            flops=step_flops(self.model.config, samples, self.maker.n_tokens).total,
+            peak_flops=peak,
+            processes=self.processes.world_size,
+        )
+        return cost, source
 
     def _validator(self) -> Validator | None:
         if not any(len(ranges) for ranges in self.mix.held_out):
@@ -224,6 +257,7 @@ def pretrain(
 
 def _train(job: PretrainingRun, run: Path, first_step: int, stop: StopRequest, console: Console) -> int:
     config, done = job.config, first_step
+    board = TensorBoardLog(run, first_step) if config.run.tensorboard else None
     metrics = MetricsLog(run, first_step)
     record = job.record()
 
@@ -236,6 +270,8 @@ def _train(job: PretrainingRun, run: Path, first_step: int, stop: StopRequest, c
                 done = report.step + 1
                 line = _line(job, report)
                 metrics.write(line)
+                if board is not None:
+                    board.write(line)
                 progress.update(done, _figures(line))
                 last = done == config.run.steps or report.stop
                 if last or (config.checkpoint.every_steps and done % config.checkpoint.every_steps == 0):
@@ -244,26 +280,29 @@ def _train(job: PretrainingRun, run: Path, first_step: int, stop: StopRequest, c
                     _validate(job, run, done, console)
     finally:
         metrics.close()
+        if board is not None:
+            board.close()
     return done
 
 
 def _line(job: PretrainingRun, report: StepReport) -> dict[str, Any]:
-    samples = job.config.run.batch_size
     return {
         "step": report.step,
         **report.losses,
         "lr": report.lr,
         "grad_norm": report.grad_norm,
         "seconds": report.seconds,
-        "tokens_per_s": samples * job.maker.n_tokens / report.seconds,
-        "bp_per_s": samples * job.maker.length_bp / report.seconds,
+        **job.cost.rates(report.seconds),
+        "peak_memory_gib": peak_memory_gib(job.device),
+        **job.loop.clock.shares(),
     }
 
 
 def _figures(line: dict[str, Any]) -> str:
     return (
         f"loss {line['loss']:.4f}  {line['nats_per_bp']:.4f} nats/bp  "
-        f"{line['tokens_per_s']:,.0f} tokens/s  {line['bp_per_s']:,.0f} bp/s"
+        f"{line['tokens_per_s']:,.0f} tokens/s  {line['bp_per_s']:,.0f} bp/s  "
+        f"{line['mfu']:.0%} of peak"
     )
 
 

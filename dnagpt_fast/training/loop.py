@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dnagpt_fast.training.figures import StageClock
 from dnagpt_fast.training.processes import Processes
 
 # A step's batch is remade from its indices to name what is in it, so nothing needs to be kept while all goes well.
@@ -67,6 +68,7 @@ class Loop:
     lr_at       step -> learning rate
     parts       micro-batches of this process in one step; the step's gradient is the mean over them and all processes
     describe    batch -> one line a sample, for the error that names a batch
+    clock       told where each stage of a step begins
     """
 
     losses_of: nn.Module
@@ -79,6 +81,7 @@ class Loop:
     bf16: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     processes: Processes = field(default_factory=Processes)
+    clock: StageClock = field(default_factory=lambda: StageClock(torch.device("cpu")))
 
     def run(self, first_step: int, steps: int, stop: StopRequest) -> Iterator[StepReport]:
         """Steps first_step .. steps - 1, a report after each; ends early after a step in which a stop was asked for.
@@ -93,6 +96,8 @@ class Loop:
 
     def one_step(self, step: int, stop: StopRequest) -> StepReport:
         began = time.perf_counter()
+        self.clock.begin(step)
+        self.clock.mark("optimizer")
         lr = self.lr_at(step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -104,16 +109,22 @@ class Loop:
             part_losses.append(losses["loss"])
             for name, value in losses.items():
                 sums[name] = sums[name] + value if name in sums else value
+        self.clock.mark("optimizer")
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(trained, self.clip_norm or float("inf"))
+        self.clock.mark("communication")
         means, finite, stop_asked = self._agree(sums, norm, stop)
         if not finite:
             self._refuse(step, part_losses, norm)
+        self.clock.mark("optimizer")
         self.optimizer.step()
+        self.clock.end()
         return StepReport(step, means, lr, float(norm), time.perf_counter() - began, stop_asked)
 
     def _backward(self, step: int, part: int) -> dict[str, torch.Tensor]:
+        self.clock.mark("data")
         batch = self.batch_at(step, part)
+        self.clock.mark("forward")
         last = part == self.parts - 1
         no_sync = (
             contextlib.nullcontext() if last else getattr(self.losses_of, "no_sync", contextlib.nullcontext)()
@@ -121,7 +132,10 @@ class Loop:
         with no_sync:
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
                 losses = self.losses_of(batch)
+            self.clock.mark("backward")
             (losses["loss"] / self.parts).backward()
+        if last:
+            self.clock.mark_reduced()
         return {name: value.detach() for name, value in losses.items()}
 
     def _agree(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 FILE = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
 
 
 class MetricsLog:
@@ -25,6 +26,29 @@ class MetricsLog:
 
     def close(self) -> None:
         self._file.close()
+
+
+class TensorBoardLog:
+    """The same records as event files for TensorBoard, in RUN/tensorboard. Raises RuntimeError that says how to
+    install it."""
+
+    def __init__(self, run: Path, first_step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ModuleNotFoundError as error:
+            raise RuntimeError(
+                "run.tensorboard = true needs TensorBoard: pip install 'dnagpt-fast[log]'"
+            ) from error
+        # TensorBoard then hides what an interrupted run wrote from first_step on.
+        self._writer = SummaryWriter(str(run / TENSORBOARD), purge_step=first_step)
+
+    def write(self, record: dict[str, Any]) -> None:
+        for name, value in record.items():
+            if name != "step":
+                self._writer.add_scalar(name, value, record["step"])
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
