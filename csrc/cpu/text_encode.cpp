@@ -36,7 +36,8 @@ TextEncoder::TextEncoder(int k, bool dynamic, const std::vector<std::string>& re
 int64_t TextEncoder::most_tokens(std::string_view text) const {
   int64_t brackets = 0;
   for (const char c : text) brackets += c == '<' || c == '>';
-  return static_cast<int64_t>(text.size()) / k_ + brackets + 1;
+  // a bracket makes two pieces of one, which may have one token more
+  return (static_cast<int64_t>(text.size()) + k_ - 1) / k_ + brackets;
 }
 
 int64_t TextEncoder::reserved_id(std::string_view piece) const {
@@ -49,14 +50,18 @@ int64_t TextEncoder::reserved_id(std::string_view piece) const {
 template <int K>
 int64_t* TextEncoder::encode_whole_kmers(const char* letters, int64_t n_kmers, int64_t* id, int64_t& unknown) const {
   const auto* letter = reinterpret_cast<const unsigned char*>(letters);
+  // in locals: a store to `id` might else change them
+  const int64_t first_id = first_id_[K], unknown_id = unknown_id_;
+  int64_t n_unknown = 0;
   for (int64_t i = 0; i < n_kmers; ++i, letter += K) {
     int32_t number = 0;
     for (int j = 0; j < K; ++j) number += added_[j][letter[j]];
     const bool known = number < kNoBase;
-    unknown += !known;
-    *id++ = known ? first_id_[K] + number : unknown_id_;
+    n_unknown += !known;
+    id[i] = known ? first_id + number : unknown_id;
   }
-  return id;
+  unknown += n_unknown;
+  return id + n_kmers;
 }
 
 int64_t* TextEncoder::encode_kmers(std::string_view letters, int64_t* id, int64_t& unknown) const {

@@ -48,8 +48,10 @@ def choose(op: str, device_type: str) -> str:
     """
     if op not in DEFAULTS:
         raise ValueError(f"unknown op {op!r}: the table has {', '.join(DEFAULTS)}")
-    forced = {**_from_environment(), **(_forced.get() or {})}
-    if op in forced:
+    forced = _forced.get()
+    if forced and op in forced:
+        return forced[op]
+    if os.environ.get(ENVIRONMENT) and op in (forced := _from_environment()):
         return forced[op]
     if device_type not in DEFAULTS[op]:
         raise NotImplementedError(

@@ -33,4 +33,4 @@ class TextEncoder:
             return torch.from_numpy(ids), unknown
         room = torch.empty(self._native.most_tokens(text), dtype=torch.int64)
         count, unknown = self._native.encode(text, room.data_ptr())
-        return room[:count], unknown
+        return (room if count == len(room) else room[:count]), unknown
