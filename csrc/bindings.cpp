@@ -1,8 +1,10 @@
 // The only C++ file that knows Python. Arrays come as addresses of buffers that the caller owns and keeps alive;
 // ops/native.py is the one caller and checks types and shapes before.
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "fasta_pack.h"
 #include "kernels.h"
 #include "text_encode.h"
 
@@ -139,6 +141,36 @@ PYBIND11_MODULE(_native, m) {
           result = encoder.encode(letters, mutable_int64s(ids));
         }
         return py::make_tuple(result.count, result.unknown);
+      });
+
+  py::class_<FastaPacker>(m, "FastaPacker")
+      .def(py::init<>())
+      .def("feed",
+           [](FastaPacker& packer, const py::bytes& text, int64_t from, bool at_line_start, bool final) {
+             const std::string_view letters = text;
+             if (from < 0 || from > static_cast<int64_t>(letters.size()))
+               throw std::out_of_range("from is not in text");
+             const Isa isa = chosen_isa();
+             FastaPacker::Fed fed;
+             {
+               const py::gil_scoped_release release;
+               fed = packer.feed(reinterpret_cast<const uint8_t*>(letters.data()) + from,
+                                 static_cast<int64_t>(letters.size()) - from, at_line_start, final, isa);
+             }
+             return py::make_tuple(from + fed.consumed, static_cast<int>(fed.stop));
+           })
+      .def_readonly("length_bp", &FastaPacker::length_bp)
+      .def_readonly("ambiguous", &FastaPacker::ambiguous)
+      .def_readonly("line_feeds", &FastaPacker::line_feeds)
+      .def("finish", [](FastaPacker& packer) {
+        const auto runs = [&](RunEdges& edges) {
+          const std::vector<int64_t>& all = edges.finish(packer.length_bp);
+          return py::array_t<int64_t>({static_cast<py::ssize_t>(all.size() / 2), py::ssize_t{2}}, all.data());
+        };
+        uint8_t* const packed = packer.take_packed().release();
+        const py::capsule owner(packed, [](void* memory) { std::free(memory); });
+        return py::make_tuple(py::array_t<uint8_t>(packed_bytes_for(packer.length_bp), packed, owner),
+                              runs(packer.n_runs), runs(packer.mask_runs));
       });
 
   m.def("cpu_isa", &cpu_isa);

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dnagpt_fast.genome.errors import GenomeFileError
-from dnagpt_fast.genome.packer import PackedRecord, RecordPacker
+from dnagpt_fast.genome.packer import PackedRecord
+from dnagpt_fast.ops.fasta_pack import END, LONE_RETURN, NO_LETTER, FastaPacker
 
 CHUNK_BYTES = 4 << 20
 LONGEST_HEADER = 1 << 20
@@ -48,9 +49,10 @@ class _Reader:
         self.stream = stream
         self.text = b""
         self.text_offset = 0  # of self.text[0] in the (uncompressed) file
-        self.text_line = 1  # line on which self.text[0] stands
+        self.line = 1  # on which the place stands that is being read
         self.header_line: dict[str, int] = {}
-        self.record: RecordPacker | None = None
+        self.name = ""
+        self.packer: FastaPacker | None = None
         self.ambiguous = 0
 
     def records(self) -> Iterator[PackedRecord]:
@@ -68,22 +70,22 @@ class _Reader:
                         break
                     yield from self._finish()
                     self._start(place, len(self.text) if end < 0 else end)
+                    self.line += 1
                     place = len(self.text) if end < 0 else end + 1
-                    continue
-                end = self.text.find(b"\n>", place) + 1
-                if end == 0:  # no other header in sight; a CR at the edge waits for its LF
-                    end = len(self.text) - (self.text.endswith(b"\r") and not final)
-                    if end == place:
+                elif self.packer is None:
+                    place, at_line_start = self._skip_blank(place, at_line_start)
+                else:
+                    end, stop = self._feed(self.packer, place, at_line_start, final)
+                    if end > place:
+                        at_line_start = self.text[end - 1] == ord("\n")
+                    place = end
+                    if stop == END:  # all but a carriage return that waits for its line feed
                         break
-                self._feed(place, end, final)
-                at_line_start = self.text[end - 1] == ord("\n")
-                place = end
             kept = self.text[place:]
             if len(kept) > LONGEST_HEADER:
                 raise self._error(
                     place, f"a header line of more than {LONGEST_HEADER:,} bytes: this is no FASTA file"
                 )
-            self.text_line += self.text.count(b"\n", 0, place)
             self.text_offset += place
             if final:
                 break
@@ -117,50 +119,53 @@ class _Reader:
         if not title or title[0].isspace():
             raise self._error(place, "a header without a name: wanted '>name'")
         name = title.split(maxsplit=1)[0]
-        number = self._line_of(place)
         if name in self.header_line:
             raise self._error(
                 place, f"contig {name!r} again; its first record is on line {self.header_line[name]:,}"
             )
-        self.header_line[name] = number
-        self.record = RecordPacker(name)
+        self.header_line[name] = self.line
+        self.name, self.packer = name, FastaPacker()
 
-    def _feed(self, place: int, end: int, final: bool) -> None:
-        text = self.text[place:end]
-        if b"\r" in text and text.count(b"\r") != text.count(b"\r\n") + (final and text.endswith(b"\r")):
-            lone = next(i for i in range(len(text)) if text[i] == 13 and text[i + 1 : i + 2] != b"\n")
-            raise self._error(place + lone, "a carriage return inside a line: wanted LF or CRLF line ends")
-        if self.record is None:
-            if text.strip(b"\r\n\t "):
-                first = place + len(text) - len(text.lstrip(b"\r\n\t "))
-                raise self._error(
-                    first,
-                    f"{self.text[first : first + 20]!r} before the first '>' line: this is no FASTA file",
-                )
-            return
-        bad = self.record.feed(text)
-        if bad >= 0:
-            letter = text[bad : bad + 1]
-            raise self._error(place + bad, f"{letter!r} in contig {self.record.name!r} is no sequence letter")
+    def _skip_blank(self, place: int, at_line_start: bool) -> tuple[int, bool]:
+        """Before the first header stand only blanks: the end of those from `place` on, and whether it begins a line."""
+        rest = self.text[place:].lstrip(b"\r\n\t ")
+        end = len(self.text) - len(rest)
+        self.line += self.text.count(b"\n", place, end)
+        if end > place:
+            at_line_start = self.text[end - 1] == ord("\n")
+        if rest and not (at_line_start and rest.startswith(b">")):
+            raise self._error(
+                end, f"{self.text[end : end + 20]!r} before the first '>' line: this is no FASTA file"
+            )
+        return end, at_line_start
+
+    def _feed(self, packer: FastaPacker, place: int, at_line_start: bool, final: bool) -> tuple[int, int]:
+        before = packer.line_feeds
+        end, stop = packer.feed(self.text, place, at_line_start, final)
+        self.line += packer.line_feeds - before
+        if stop == NO_LETTER:
+            raise self._error(
+                end, f"{self.text[end : end + 1]!r} in contig {self.name!r} is no sequence letter"
+            )
+        if stop == LONE_RETURN:
+            raise self._error(end, "a carriage return inside a line: wanted LF or CRLF line ends")
+        return end, stop
 
     def _finish(self) -> Iterator[PackedRecord]:
-        if self.record is None:
+        if self.packer is None:
             return
-        if self.record.length_bp == 0:
-            name = self.record.name
+        if self.packer.length_bp == 0:
             raise GenomeFileError(
-                f"{self.path}: line {self.header_line[name]:,}: contig {name!r} has no bases"
+                f"{self.path}: line {self.header_line[self.name]:,}: contig {self.name!r} has no bases"
             )
-        self.ambiguous += self.record.ambiguous
-        yield self.record.finish()
-        self.record = None
-
-    def _line_of(self, place: int) -> int:
-        return self.text_line + self.text.count(b"\n", 0, place)
+        self.ambiguous += self.packer.ambiguous
+        yield PackedRecord.of(self.name, self.packer)
+        self.packer = None
 
     def _error(self, place: int, what: str) -> GenomeFileError:
+        """An error at self.text[place], which stands on the line that is being read."""
         offset = self.text_offset + place
-        return GenomeFileError(f"{self.path}: line {self._line_of(place):,}, offset {offset:,}: {what}")
+        return GenomeFileError(f"{self.path}: line {self.line:,}, offset {offset:,}: {what}")
 
 
 def _check_bgzf_end(path: Path, raw: BinaryIO) -> None:

@@ -3,6 +3,7 @@
 from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.attention import attention, attention_decode
 from dnagpt_fast.ops.combined_loss import CombinedLoss, combined_loss
+from dnagpt_fast.ops.fasta_pack import FastaPacker
 from dnagpt_fast.ops.gc_count import gc_count
 from dnagpt_fast.ops.gc_track import gc_track
 from dnagpt_fast.ops.kmer_tokenize import kmer_tokenize
@@ -13,6 +14,7 @@ from dnagpt_fast.ops.text_encode import TextEncoder
 __all__ = [
     "BatchSampler",
     "CombinedLoss",
+    "FastaPacker",
     "SampledBatch",
     "TextEncoder",
     "attention",

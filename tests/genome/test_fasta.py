@@ -2,16 +2,12 @@
 
 import gzip
 import zlib
-from itertools import pairwise
 
 import numpy as np
 import pysam
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from dnagpt_fast.genome import Genome, GenomeFileError, fasta
-from dnagpt_fast.genome.packer import RecordPacker, RunCollector
 
 
 def sequences(path) -> dict[str, str]:
@@ -154,41 +150,3 @@ def test_a_damaged_gzip_is_an_error(tmp_path):
 def test_a_gzipped_twobit_is_no_fasta(tmp_path):
     with pytest.raises(GenomeFileError, match="before the first '>' line"):
         Genome.open(written(tmp_path, gzip.compress(b"\x43\x27\x41\x1a" + bytes(60))))
-
-
-@given(
-    letters=st.text("ACGTNacgtnU", max_size=60),
-    cuts=st.lists(st.integers(0, 60), max_size=6),
-)
-@settings(deadline=None)
-def test_the_packer_does_not_see_the_pieces(letters, cuts):
-    whole, pieces = RecordPacker("x"), RecordPacker("x")
-    assert whole.feed(letters.encode()) == -1
-    edges = [0, *sorted(min(cut, len(letters)) for cut in cuts), len(letters)]
-    for begin, end in pairwise(edges):
-        assert pieces.feed(letters[begin:end].encode()) == -1
-    one, many = whole.finish(), pieces.finish()
-    assert one.length_bp == many.length_bp == len(letters)
-    assert one.packed.tolist() == many.packed.tolist()
-    codes = [{"T": 0, "U": 0, "C": 1, "A": 2, "G": 3, "N": 0}[letter.upper()] for letter in letters]
-    codes += [0] * (-len(codes) % 4)
-    assert one.packed.tolist() == [
-        codes[i] << 6 | codes[i + 1] << 4 | codes[i + 2] << 2 | codes[i + 3] for i in range(0, len(codes), 4)
-    ]
-    for kind, is_in in (("n_blocks", lambda c: c in "Nn"), ("mask_blocks", str.islower)):
-        wanted = np.array([is_in(letter) for letter in letters], bool)
-        assert getattr(one, kind).tolist() == getattr(many, kind).tolist()
-        covered = np.zeros(len(letters), bool)
-        for begin, end in getattr(one, kind):
-            assert begin < end
-            covered[begin:end] = True
-        assert (covered == wanted).all()
-        assert (getattr(one, kind)[1:, 0] > getattr(one, kind)[:-1, 1]).all()  # runs are maximal
-
-
-def test_a_run_that_ends_at_a_piece_edge():
-    runs = RunCollector()
-    runs.feed(np.array([False, True]), 0)
-    runs.feed(np.array([False, True, True]), 2)
-    runs.feed(np.array([True]), 5)
-    assert runs.finish(6).tolist() == [[1, 2], [3, 6]]

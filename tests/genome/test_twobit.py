@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from dnagpt_fast.genome import Genome, GenomeFileError
 from dnagpt_fast.genome.fasta import read_fasta
-from dnagpt_fast.genome.packer import PackedRecord, RecordPacker
+from dnagpt_fast.genome.packer import PackedRecord
 from dnagpt_fast.genome.twobit import read_twobit, write_twobit
+from dnagpt_fast.ops.fasta_pack import END, FastaPacker
 from tests.genome.twobit_oracle import contigs_of
 
 DATA = Path(__file__).parents[1] / "data" / "twobit"
@@ -34,9 +35,9 @@ PAIRS = [
 
 
 def record_of(name: str, letters: str) -> PackedRecord:
-    packer = RecordPacker(name)
-    assert packer.feed(letters.encode()) == -1
-    return packer.finish()
+    packer = FastaPacker()
+    assert packer.feed(letters.encode()) == (len(letters), END)
+    return PackedRecord.of(name, packer)
 
 
 def all_of(genome: Genome) -> dict[str, str]:

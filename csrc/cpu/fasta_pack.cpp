@@ -1,0 +1,161 @@
+#include "fasta_pack.h"
+
+#include <algorithm>
+#include <array>
+#include <new>
+
+namespace dnagpt {
+
+namespace {
+
+using Uint128 = unsigned __int128;
+
+constexpr uint8_t kCodeBits = 3, kIsN = 4, kIsMasked = 8, kIsAmbiguous = 16, kIsNoLetter = 64;
+
+// Every letter by itself: what the blocks of 64 do not know.
+std::array<uint8_t, 256> make_letters() {
+  std::array<uint8_t, 256> letters;
+  letters.fill(kIsNoLetter);
+  const auto set = [&](const char* these, uint8_t value) {
+    for (; *these; ++these) {
+      letters[static_cast<uint8_t>(*these)] = value;
+      letters[static_cast<uint8_t>(*these + 32)] = value | kIsMasked;
+    }
+  };
+  set("TU", kCodeT);
+  set("C", kCodeC);
+  set("A", kCodeA);
+  set("G", kCodeG);
+  set("N", kIsN);
+  set("RYKMSWBDHVX", kIsN | kIsAmbiguous);
+  return letters;
+}
+
+const std::array<uint8_t, 256> kLetters = make_letters();
+
+uint64_t lowest_bits(int n) {
+  return n >= 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1;
+}
+
+// Takes bit i out, the bits above it move down.
+uint64_t without_bit(uint64_t bits, int i) {
+  const uint64_t below = (uint64_t{1} << i) - 1;
+  return (bits & below) | (bits >> 1 & ~below);
+}
+
+}  // namespace
+
+void RunEdges::feed(uint64_t flags, int n, int64_t position_bp) {
+  const uint64_t open = edges_.size() & 1;
+  for (uint64_t changes = (flags ^ (flags << 1 | open)) & lowest_bits(n); changes; changes &= changes - 1) {
+    edges_.push_back(position_bp + __builtin_ctzll(changes));
+  }
+}
+
+const std::vector<int64_t>& RunEdges::finish(int64_t end_bp) {
+  if (edges_.size() & 1) edges_.push_back(end_bp);
+  return edges_;
+}
+
+void FastaPacker::make_room(int64_t bases) {
+  // append() writes 17 bytes from the byte of the next base on
+  const int64_t wanted = packed_bytes_for(length_bp + bases) + 17;
+  if (wanted <= room_bytes_) return;
+  const int64_t room = std::max(wanted, room_bytes_ + room_bytes_ / 2);
+  void* memory = std::realloc(packed_.get(), static_cast<size_t>(room));
+  if (!memory) throw std::bad_alloc();
+  static_cast<void>(packed_.release());
+  packed_.reset(static_cast<uint8_t*>(memory));
+  if (room_bytes_ == 0) packed_.get()[0] = 0;
+  room_bytes_ = room;
+}
+
+std::unique_ptr<uint8_t, FastaPacker::Free> FastaPacker::take_packed() {
+  make_room(0);
+  void* memory = std::realloc(packed_.get(), static_cast<size_t>(std::max<int64_t>(packed_bytes_for(length_bp), 1)));
+  if (!memory) throw std::bad_alloc();
+  static_cast<void>(packed_.release());
+  room_bytes_ = 0;
+  return std::unique_ptr<uint8_t, Free>(static_cast<uint8_t*>(memory));
+}
+
+// n bases at the top of 128 bits, zeros below them. The byte of the next base has zeros from that base on.
+void FastaPacker::append(uint64_t high, uint64_t low, int n) {
+  uint8_t* to = packed_.get() + length_bp / 4;
+  const int shift = 2 * static_cast<int>(length_bp & 3);
+  const Uint128 codes = (static_cast<Uint128>(high) << 64 | low) >> shift;
+  const uint64_t first = __builtin_bswap64(static_cast<uint64_t>(codes >> 64) | static_cast<uint64_t>(*to) << 56);
+  const uint64_t second = __builtin_bswap64(static_cast<uint64_t>(codes));
+  __builtin_memcpy(to, &first, 8);
+  __builtin_memcpy(to + 8, &second, 8);
+  to[16] = static_cast<uint8_t>(low << (8 - shift));
+  length_bp += n;
+}
+
+FastaPacker::Fed FastaPacker::feed_letters(const uint8_t* text, int64_t from, int64_t to, int64_t size,
+                                           bool at_line_start, bool final) {
+  for (int64_t i = from; i < to; ++i) {
+    const uint8_t letter = text[i];
+    if (letter == '\n') {
+      at_line_start = true;
+      ++line_feeds;
+      continue;
+    }
+    if (letter == '\r') {
+      if (i + 1 == size && !final) return {i, kEnd};
+      if (i + 1 < size && text[i + 1] != '\n') return {i, kLoneReturn};
+      continue;
+    }
+    const bool starts_line = at_line_start;
+    at_line_start = false;
+    if (letter == ' ' || letter == '\t') continue;
+    if (letter == '>' && starts_line) return {i, kHeader};
+    const uint8_t value = kLetters[letter];
+    if (value == kIsNoLetter) return {i, kNoLetter};
+    n_runs.feed((value & kIsN) != 0, 1, length_bp);
+    mask_runs.feed((value & kIsMasked) != 0, 1, length_bp);
+    ambiguous += (value & kIsAmbiguous) != 0;
+    append(static_cast<uint64_t>(value & kCodeBits) << 62, 0, 1);
+  }
+  return {to, kEnd};
+}
+
+FastaPacker::Fed FastaPacker::feed(const uint8_t* text, int64_t size, bool at_line_start, bool final, Isa isa) {
+  make_room(size);
+  const ReadLetters read = read_letters_for(isa);
+  int64_t from = 0;
+  while (from < size) {
+    const bool starts_line = from ? text[from - 1] == '\n' : at_line_start;
+    if (size - from < 64) return feed_letters(text, from, size, size, starts_line, final);
+    const LetterBlock block = read(text + from);
+    const uint64_t line_ends = block.line_feed | block.carriage_return;
+    // a return whose feed is in the next block is looked at letter by letter, too
+    const bool returns_have_feeds = !(block.carriage_return >> 63) && !(block.carriage_return << 1 & ~block.line_feed);
+    if (~(block.base | line_ends) || !returns_have_feeds) {
+      const Fed fed = feed_letters(text, from, from + 64, size, starts_line, final);
+      if (fed.consumed < from + 64) return fed;
+      from += 64;
+      continue;
+    }
+    Uint128 codes = static_cast<Uint128>(block.codes_high) << 64 | block.codes_low;
+    uint64_t n = block.n, lower = block.lower, ends = line_ends;
+    const int count = 64 - __builtin_popcountll(ends);
+    line_feeds += __builtin_popcountll(block.line_feed);
+    // line ends are taken out from the last one on
+    while (ends) {
+      const int i = 63 - __builtin_clzll(ends);
+      ends ^= uint64_t{1} << i;
+      const Uint128 before = codes & ~(~Uint128{0} >> (2 * i));
+      codes = before | (codes & ((Uint128{1} << (126 - 2 * i)) - 1)) << 2;
+      n = without_bit(n, i);
+      lower = without_bit(lower, i);
+    }
+    n_runs.feed(n, count, length_bp);
+    mask_runs.feed(lower, count, length_bp);
+    append(static_cast<uint64_t>(codes >> 64), static_cast<uint64_t>(codes), count);
+    from += 64;
+  }
+  return {size, kEnd};
+}
+
+}  // namespace dnagpt

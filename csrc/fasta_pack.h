@@ -1,0 +1,76 @@
+// Sequence text of one FASTA record -> packed bases, N runs and mask runs, fed piece by piece.
+// dnagpt_fast/ops/fasta_pack_reference.py is the definition.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+#include "cpu/isa.h"
+#include "packed_sequence.h"
+
+namespace dnagpt {
+
+// Runs of a flag over a stream of letters, as edges: start, end, start, end, ...
+class RunEdges {
+ public:
+  // The flags of n <= 64 letters from position_bp on, first letter in the lowest bit.
+  void feed(uint64_t flags, int n, int64_t position_bp);
+  // Closes an open run.
+  const std::vector<int64_t>& finish(int64_t end_bp);
+
+ private:
+  std::vector<int64_t> edges_;
+};
+
+class FastaPacker {
+ public:
+  // Why feed() stopped at a letter.
+  enum Stop { kEnd = 0, kHeader = 1, kNoLetter = 2, kLoneReturn = 3 };
+
+  struct Fed {
+    int64_t consumed;
+    Stop stop;
+  };
+
+  // Takes text from the beginning of a line or from the middle of one. Stops before a '>' that begins a line, a byte
+  // that no sequence has, a carriage return without its line feed; a carriage return at the very end is left for the
+  // next piece, unless this is the final one.
+  Fed feed(const uint8_t* text, int64_t size, bool at_line_start, bool final, Isa isa);
+
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+
+  // (length_bp + 3) / 4 bytes, to be asked for once, after the last feed().
+  std::unique_ptr<uint8_t, Free> take_packed();
+  RunEdges n_runs, mask_runs;
+  int64_t length_bp = 0;
+  int64_t ambiguous = 0;   // letters other than N that became N
+  int64_t line_feeds = 0;  // in all text taken in
+
+ private:
+  void append(uint64_t high, uint64_t low, int n);
+  Fed feed_letters(const uint8_t* text, int64_t from, int64_t to, int64_t size, bool at_line_start, bool final);
+  void make_room(int64_t bases);
+
+  std::unique_ptr<uint8_t, Free> packed_;
+  int64_t room_bytes_ = 0;
+};
+
+// 64 letters of text; masks have the first letter in the lowest bit, codes in the highest ones.
+struct LetterBlock {
+  uint64_t base;   // A C G T U N in either case
+  uint64_t n;      // N in either case
+  uint64_t lower;  // lower case, where `base`
+  uint64_t line_feed;
+  uint64_t carriage_return;
+  uint64_t codes_high, codes_low;  // 2 bits a letter; 0 for N
+};
+
+using ReadLetters = LetterBlock (*)(const uint8_t* text);
+ReadLetters read_letters_for(Isa isa);
+
+}  // namespace dnagpt
