@@ -9,6 +9,10 @@ _PUBLIC = {
     "ModelConfig": "config",
     "KmerTokenizer": "tokenizer",
     "load_official": "official",
+    "load_model": "convert",
+    "embed": "embed",
+    "score": "score",
+    "generate_sequences": "generation",
     "CheckpointError": "official",
     "Genome": "genome",
 }

@@ -82,7 +82,8 @@ class Transformer(nn.Module):
         self.ln_f = nn.LayerNorm(config.embedding_dim, bias=config.bias)
 
 
-def _head(d_in: int, d: int, d_out: int, bias: bool) -> nn.Sequential:
+def head(d_in: int, d: int, d_out: int, bias: bool) -> nn.Sequential:
+    """The form of the two heads and of the number input: Linear, SiLU, LayerNorm, Linear."""
     return nn.Sequential(
         nn.Linear(d_in, d, bias=bias), nn.SiLU(), nn.LayerNorm(d, bias=bias), nn.Linear(d, d_out, bias=bias)
     )
@@ -115,9 +116,9 @@ class DNAGPT(nn.Module):
         for name, parameter in self.named_parameters():
             if name.endswith("c_proj.weight"):
                 nn.init.normal_(parameter, mean=0.0, std=0.02 / math.sqrt(2 * num_layers))
-        self.number_embedding = _head(1, embedding_dim, embedding_dim, bias)
-        self.mlm_head = _head(embedding_dim, embedding_dim, vocab_size, bias)
-        self.num_regression = _head(embedding_dim, embedding_dim, 1, bias)
+        self.number_embedding = head(1, embedding_dim, embedding_dim, bias)
+        self.mlm_head = head(embedding_dim, embedding_dim, vocab_size, bias)
+        self.num_regression = head(embedding_dim, embedding_dim, 1, bias)
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> "DNAGPT":
@@ -196,7 +197,7 @@ class DNAGPT(nn.Module):
         if (numbers is None) != (number_block is None):
             raise ValueError("numbers and number_block go together: one was given without the other")
         if numbers is not None and number_block is not None:
-            x = self._insert_numbers(x, numbers, number_block)
+            x = insert_numbers(x, self.number_embedding, numbers, number_block)
         if x.shape[1] > self.max_len:
             raise ValueError(
                 f"{x.shape[1]} positions (tokens and inserted numbers): this model has max_len = {self.max_len}; "
@@ -262,32 +263,34 @@ class DNAGPT(nn.Module):
                 f"token ids {low}..{high}: this model's vocabulary has ids 0..{self.vocab_size - 1}"
             )
 
-    def _insert_numbers(
-        self, x: torch.Tensor, numbers: torch.Tensor, number_block: NumberBlock
-    ) -> torch.Tensor:
-        B, T, _ = x.shape
-        if numbers.dim() == 1 and B == 1:
-            numbers = numbers[None]
-        if numbers.dim() != 2 or numbers.shape[0] != B:
-            raise ValueError(f"numbers has shape {tuple(numbers.shape)}: wanted (B, n) with B = {B}")
-        n = numbers.shape[1]
-        # Row by row, where each place of the grown sequence comes from: 0..T-1 the tokens, T..T+n-1 the numbers.
-        source = []
-        for sizes in _piece_sizes(number_block, B, T):
-            row: list[int] = []
-            start = 0
-            for size in sizes:
-                row += [*(range(T, T + n) if start else ()), *range(start, start + size)]
-                start += size
-            source.append(row)
-        if len({len(row) for row in source}) != 1:
-            raise ValueError(
-                "number_block cuts the rows into different numbers of pieces, so they would differ in length"
-            )
-        embedded = self.number_embedding(numbers.to(x.dtype).unsqueeze(-1))
-        both = torch.cat((x, embedded), dim=1)
-        index = torch.tensor(source, device=x.device)
-        return both.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[2]))
+
+def insert_numbers(
+    x: torch.Tensor, number_embedding: nn.Module, numbers: torch.Tensor, number_block: NumberBlock
+) -> torch.Tensor:
+    """Token embeddings (B, T, D) -> (B, T', D), the numbers' embeddings between the pieces; see `DNAGPT.forward`."""
+    B, T, _ = x.shape
+    if numbers.dim() == 1 and B == 1:
+        numbers = numbers[None]
+    if numbers.dim() != 2 or numbers.shape[0] != B:
+        raise ValueError(f"numbers has shape {tuple(numbers.shape)}: wanted (B, n) with B = {B}")
+    n = numbers.shape[1]
+    # Row by row, where each place of the grown sequence comes from: 0..T-1 the tokens, T..T+n-1 the numbers.
+    source = []
+    for sizes in _piece_sizes(number_block, B, T):
+        row: list[int] = []
+        start = 0
+        for piece, size in enumerate(sizes):
+            row += [*(range(T, T + n) if piece else ()), *range(start, start + size)]
+            start += size
+        source.append(row)
+    if len({len(row) for row in source}) != 1:
+        raise ValueError(
+            "number_block cuts the rows into different numbers of pieces, so they would differ in length"
+        )
+    embedded = number_embedding(numbers.to(x.dtype).unsqueeze(-1))
+    both = torch.cat((x, embedded), dim=1)
+    index = torch.tensor(source, device=x.device)
+    return both.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[2]))
 
 
 def _piece_sizes(number_block: NumberBlock, B: int, T: int) -> list[list[int]]:

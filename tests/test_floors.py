@@ -28,7 +28,7 @@ def floor(module: str) -> int:
         return 2
     if room == "genome" or name in MODEL_SIDE:
         return 3
-    if room == "finetuning" or name in ("official", "official_script", "hub", "convert"):
+    if room == "finetuning" or name in ("official", "official_script", "hub", "hub_tokenizer", "convert"):
         return 4
     if name in TOP:
         return 5

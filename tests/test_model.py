@@ -71,6 +71,9 @@ def test_inserted_numbers_stand_after_every_piece_but_the_last():
         embedded = model.number_embedding(numbers[0][:, None])
     expected = torch.cat((tokens[:3], embedded, tokens[3:5], embedded, tokens[5:]))
     torch.testing.assert_close(grown, expected)
+    with torch.no_grad():
+        empty_first = model.embeddings(ids, numbers, [0, 7])[0] - model.transformer.wpe.weight[:9]
+    torch.testing.assert_close(empty_first, torch.cat((embedded, tokens)))
 
 
 def test_number_gradients_reach_every_number_parameter():

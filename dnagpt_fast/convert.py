@@ -1,0 +1,187 @@
+"""Models on disk in their three forms, and from each to each. All hold the same tensors under the official names.
+
+official  a torch file, .pth: the state dict, bare or under `model`             (official.py)
+folder    config.json + model.safetensors: a checkpoint of a run, or a whole run folder, whose newest checkpoint counts
+hf        config.json + model.safetensors of Hugging Face, and its tokenizer     (hub.py)
+"""
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from dnagpt_fast.config import ModelConfig
+from dnagpt_fast.model import DNAGPT
+from dnagpt_fast.official import CheckpointError, StateDict, build, config_of, load_official
+from dnagpt_fast.tokenizer import KmerTokenizer
+from dnagpt_fast.training import checkpoint
+from dnagpt_fast.vocab import Vocabulary
+
+FORMS = ("official", "folder", "hf")
+FORMAT = 1
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+TOKENIZER = "tokenizer_config.json"
+
+
+def load_model(
+    path: str | Path,
+    *,
+    num_heads: int | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> tuple[DNAGPT, KmerTokenizer]:
+    """The model (in eval mode) and tokenizer of a published checkpoint, a run folder, one of its checkpoints, a Hugging
+    Face folder or a .safetensors file. transformers is not needed.
+
+    num_heads  for bare files whose shape is no published one; folders say it themselves
+    Raises CheckpointError naming the file and what is wrong with it, FileNotFoundError.
+    """
+    path = Path(path)
+    if path.is_dir():
+        model, tokenizer = _load_folder(path)
+    elif path.suffix == ".safetensors":
+        state = _read_safetensors(path)
+        config = config_of(state, path, num_heads)
+        model, tokenizer = build(config, state, path), KmerTokenizer.from_vocab_size(config.vocab_size)
+    else:
+        model, tokenizer = load_official(path, num_heads=num_heads)
+    return model.to(device=device, dtype=dtype).eval(), tokenizer
+
+
+def form_of(path: str | Path) -> str:
+    """official, folder or hf, as it stands on disk; a .safetensors file counts as official. Raises CheckpointError."""
+    path = Path(path)
+    if not path.is_dir():
+        return "official"
+    return "hf" if _read_json(path / CONFIG).get("model_type") == "dnagpt" else "folder"
+
+
+def save_model(model: DNAGPT, tokenizer: KmerTokenizer, path: str | Path, form: str) -> None:
+    """Writes one of FORMS; appears whole or not at all. Raises FileExistsError, ValueError for an unknown form."""
+    path = Path(path)
+    if form not in FORMS:
+        raise ValueError(f"form {form!r}: wanted one of {', '.join(FORMS)}")
+    if path.exists():
+        raise FileExistsError(f"{path} is there already")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        if form == "official":
+            torch.save(_tensors(model), temporary)
+        else:
+            temporary.mkdir()
+            (_write_hf if form == "hf" else _write_folder)(model, tokenizer, temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def convert(source: str | Path, target: str | Path, form: str, *, num_heads: int | None = None) -> None:
+    """Reads a model in any form and writes it in `form`; every tensor keeps its bits and dtype."""
+    model, tokenizer = load_model(source, num_heads=num_heads)
+    save_model(model, tokenizer, target, form)
+
+
+def _tensors(model: DNAGPT) -> StateDict:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+
+
+def _write_folder(model: DNAGPT, tokenizer: KmerTokenizer, folder: Path) -> None:
+    content = {
+        "format": FORMAT,
+        "kind": "converted",
+        "model": model.config.to_dict(),
+        "vocabulary": asdict(tokenizer.vocabulary),
+    }
+    (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n")
+    save_file(_tensors(model), folder / WEIGHTS)
+
+
+def _write_hf(model: DNAGPT, tokenizer: KmerTokenizer, folder: Path) -> None:
+    from dnagpt_fast.hub import DNAGPTForCausalLM, DNAGPTTokenizer
+
+    DNAGPTForCausalLM.from_dnagpt(model).save_pretrained(folder)
+    DNAGPTTokenizer(tokenizer.k, tokenizer.dynamic_kmer, model_max_length=model.max_len).save_pretrained(
+        folder
+    )
+
+
+def _load_folder(folder: Path) -> tuple[DNAGPT, KmerTokenizer]:
+    if not (folder / WEIGHTS).is_file() and not (folder / INDEX).is_file():
+        found = checkpoint.complete(folder)
+        if not found:
+            reasons = "; ".join(checkpoint.damaged(folder))
+            raise CheckpointError(
+                f"{folder} holds neither {WEIGHTS} nor a complete checkpoint of a run. {reasons}"
+            )
+        folder = found[-1].path
+    content = _read_json(folder / CONFIG)
+    if content.get("model_type") == "dnagpt":
+        names = ModelConfig.__dataclass_fields__
+        shape = {name: value for name, value in content.items() if name in names}
+        vocabulary = _hf_vocabulary(folder)
+    elif isinstance(content.get("model"), dict):
+        shape = content["model"]
+        vocabulary = content.get("vocabulary")
+    else:
+        raise CheckpointError(
+            f"{folder / CONFIG} describes no DNAGPT: no model_type 'dnagpt', no part 'model'"
+        )
+    try:
+        config = ModelConfig.from_dict(shape)
+        if vocabulary is None:
+            tokenizer = KmerTokenizer.from_vocab_size(config.vocab_size)
+        else:
+            tokenizer = KmerTokenizer(**_tokenizer_arguments(Vocabulary(**vocabulary)))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}") from error
+    return build(config, _read_weights(folder), folder), tokenizer
+
+
+def _tokenizer_arguments(vocabulary: Vocabulary) -> dict[str, Any]:
+    return {"k": vocabulary.k, "dynamic_kmer": vocabulary.dynamic}
+
+
+def _hf_vocabulary(folder: Path) -> dict[str, Any] | None:
+    if not (folder / TOKENIZER).is_file():
+        return None
+    content = _read_json(folder / TOKENIZER)
+    return {"k": content.get("k", 6), "dynamic": content.get("dynamic_kmer", True)}
+
+
+def _read_weights(folder: Path) -> StateDict:
+    if (folder / WEIGHTS).is_file():
+        return _read_safetensors(folder / WEIGHTS)
+    parts = sorted(set(_read_json(folder / INDEX)["weight_map"].values()))
+    return {name: tensor for part in parts for name, tensor in _read_safetensors(folder / part).items()}
+
+
+def _read_safetensors(path: Path) -> StateDict:
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no {path.name} in {path.parent}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds {type(content).__name__}: wanted a JSON object")
+    return content
