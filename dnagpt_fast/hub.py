@@ -94,15 +94,19 @@ class DNAGPTConfig(PreTrainedConfig):
 class DNAGPTBlock(GradientCheckpointingLayer):
     """A block whose attention can use a cache; the same modules and names as model.Block."""
 
-    def __init__(self, config: DNAGPTConfig, layer: int) -> None:
+    def __init__(self, config: DNAGPTConfig, index: int) -> None:
         super().__init__()
         shape = config.model_config()
         self.config = config
-        self.layer = layer
+        self.index = index
         self.scaling = shape.head_size**-0.5
         self.is_causal = True  # read by the attention functions of transformers
         self.attn = CausalSelfAttention(shape)
         self.mlp = MLP(shape)
+        # transformers initialises module by module and passes over those without tensors of their own
+        last: list[Any] = [self.attn.c_proj, self.mlp.c_proj]
+        for layer in last:
+            layer.ends_residual_branch = True
         self.ln_1 = nn.LayerNorm(shape.embedding_dim, bias=shape.bias)
         self.ln_2 = nn.LayerNorm(shape.embedding_dim, bias=shape.bias)
 
@@ -111,7 +115,7 @@ class DNAGPTBlock(GradientCheckpointingLayer):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         q, k, v = self.attn.heads(self.ln_1(x))
         if past is not None:
-            k, v = past.update(k, v, self.layer)
+            k, v = past.update(k, v, self.index)
         name = self.config._attn_implementation
         attend = _eager_attention if name == "eager" else ALL_ATTENTION_FUNCTIONS[name]
         o, weights = attend(self, q, k, v, mask, dropout=0.0, scaling=self.scaling)
@@ -173,22 +177,23 @@ class DNAGPTPreTrainedModel(PreTrainedModel):
         return (model, info) if wants_info else model
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
+    def _init_weights(self, module: Any) -> None:
         """torch's defaults, and c_proj normal with std 0.02 / sqrt(2 * layers), through functions that leave loaded
         tensors alone."""
-        if isinstance(module, nn.Linear):
+        if getattr(module, "ends_residual_branch", False):
+            initialization.normal_(module.weight, std=0.02 / math.sqrt(2 * self.config.num_layers))
+        elif isinstance(module, nn.Linear):
             initialization.kaiming_uniform_(module.weight, a=math.sqrt(5))
-            if module.bias is not None:
-                bound = module.in_features**-0.5
-                initialization.uniform_(module.bias, -bound, bound)
         elif isinstance(module, nn.Embedding):
             initialization.normal_(module.weight)
         elif isinstance(module, nn.LayerNorm):
             initialization.ones_(module.weight)
-            if module.bias is not None:
-                initialization.zeros_(module.bias)
-        elif isinstance(module, (CausalSelfAttention, MLP)):
-            initialization.normal_(module.c_proj.weight, std=0.02 / math.sqrt(2 * self.config.num_layers))
+        bias = getattr(module, "bias", None)
+        if isinstance(module, nn.Linear) and bias is not None:
+            bound = module.in_features**-0.5
+            initialization.uniform_(bias, -bound, bound)
+        elif isinstance(module, nn.LayerNorm) and bias is not None:
+            initialization.zeros_(bias)
 
 
 def _besides(names: Any, pattern: str) -> list[str]:
@@ -204,7 +209,7 @@ class DNAGPTModel(DNAGPTPreTrainedModel):
         super().__init__(config)
         self.wte = nn.Embedding(config.vocab_size, config.embedding_dim)
         self.wpe = nn.Embedding(config.max_len, config.embedding_dim)
-        self.h = nn.ModuleList([DNAGPTBlock(config, layer) for layer in range(config.num_layers)])
+        self.h = nn.ModuleList([DNAGPTBlock(config, index) for index in range(config.num_layers)])
         self.ln_f = nn.LayerNorm(config.embedding_dim, bias=config.bias)
         self.gradient_checkpointing = False
         self.post_init()
