@@ -5,6 +5,7 @@ DNAGPT_FAST_CUDA_ARCHS="80 90 100 120", DNAGPT_FAST_SANITIZE=1 (ASan + UBSan), M
 """
 
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -50,15 +51,27 @@ def find_nvcc() -> Path | None:
         candidates.append(Path(on_path))
     for site in map(Path, {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}):
         candidates += sorted(site.glob("nvidia/*/bin/nvcc"))
-    for nvcc in candidates:
-        if nvcc.is_file():
+    lacking = "no nvcc in CUDA_HOME, PATH or the nvidia-cuda-nvcc package"
+    for nvcc in filter(Path.is_file, candidates):
+        if static_cuda_runtime(nvcc):
             return nvcc
+        lacking = f"{nvcc} has no libcudart_static.a in its toolkit {toolkit_of(nvcc)}"
     if choice == "1":
         raise SystemExit(
-            "DNAGPT_FAST_CUDA=1 but no nvcc in CUDA_HOME, PATH or the nvidia-cuda-nvcc package: "
-            "install the CUDA toolkit or `pip install nvidia-cuda-nvcc nvidia-cuda-runtime`"
+            f"DNAGPT_FAST_CUDA=1 but {lacking}: install the CUDA toolkit, "
+            "or `pip install nvidia-cuda-nvcc nvidia-cuda-runtime nvidia-cuda-crt`"
         )
+    print(f"dnagpt_fast: built for the CPU only: {lacking}", file=sys.stderr)
     return None
+
+
+def cuda_archs() -> list[str]:
+    return os.environ.get("DNAGPT_FAST_CUDA_ARCHS", DEFAULT_CUDA_ARCHS).replace(",", " ").split()
+
+
+def arch_flag() -> str:
+    """The list of architectures for the code that reports it."""
+    return shlex.quote(f'-DDNAGPT_CUDA_ARCHS="{",".join(cuda_archs())}"')
 
 
 class NinjaBuild(build_ext):
@@ -89,8 +102,8 @@ class NinjaBuild(build_ext):
             flags += [*sanitize, "-O1", "-fno-omit-frame-pointer"]
             link += sanitize
         if nvcc:
-            flags += ["-DDNAGPT_WITH_CUDA"]
-            link += self.cuda_link(nvcc)
+            flags += ["-DDNAGPT_WITH_CUDA", arch_flag()]
+            link += [f"-L{static_cuda_runtime(nvcc)}", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
         lines = [RULES, f"cxx = {cxx}", f"cxxflags = {' '.join(flags)}", f"ldflags = {' '.join(link)}"]
         if nvcc:
             lines += [f"nvcc = {nvcc}", f"nvccflags = {' '.join(self.nvcc_flags())}"]
@@ -106,27 +119,31 @@ class NinjaBuild(build_ext):
         return "\n".join(lines)
 
     def nvcc_flags(self) -> list[str]:
-        archs = os.environ.get("DNAGPT_FAST_CUDA_ARCHS", DEFAULT_CUDA_ARCHS).split()
+        archs = cuda_archs()
         codes = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in archs]
         codes.append(f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}")
-        arch_list = ",".join(archs)
         return [
-            "-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden", "-cudart=static",
-            f"-DDNAGPT_CUDA_ARCHS='\"{arch_list}\"'", f"-I{shlex.quote(str(CSRC))}", *codes,
+            "-std=c++17", "-O3", "-Xcompiler=-fPIC,-fvisibility=hidden", "-cudart=static", "--threads=1",
+            f"-I{shlex.quote(str(CSRC))}", *codes,
         ]  # fmt: skip
 
-    def cuda_link(self, nvcc: Path) -> list[str]:
-        home = nvcc.resolve().parent.parent
-        folders = [
-            home / "lib64",
-            home / "lib",
-            home / "targets/x86_64-linux/lib",
-            home.parent / "cuda_runtime/lib",
-        ]
-        found = [folder for folder in folders if (folder / "libcudart_static.a").is_file()]
-        if not found:
-            raise SystemExit(f"libcudart_static.a is in none of {', '.join(map(str, folders))}")
-        return [f"-L{found[0]}", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
+
+def toolkit_of(nvcc: Path) -> Path:
+    """Where the CUDA toolkit of this nvcc lies, by its own word: nvcc on PATH may be a wrapper or a link."""
+    command = [str(nvcc), "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull]
+    told = subprocess.run(command, capture_output=True, text=True)
+    for line in (told.stdout + told.stderr).splitlines():
+        if line.startswith("#$ TOP="):
+            return Path(line.removeprefix("#$ TOP=").strip()).resolve()
+    return nvcc.resolve().parent.parent
+
+
+def static_cuda_runtime(nvcc: Path) -> Path | None:
+    """The folder of libcudart_static.a: in the toolkit, or beside it as PyPI's nvidia-cuda-runtime puts it."""
+    home = toolkit_of(nvcc)
+    machine = platform.machine().replace("aarch64", "sbsa")
+    folders = [home / "lib64", home / "lib", home / f"targets/{machine}-linux/lib", home.parent / "cuda_runtime/lib"]
+    return next((folder for folder in folders if (folder / "libcudart_static.a").is_file()), None)
 
 
 def escape(path: Path) -> str:

@@ -7,6 +7,9 @@
 #include "fasta_pack.h"
 #include "kernels.h"
 #include "text_encode.h"
+#ifdef DNAGPT_WITH_CUDA
+#include "cuda/kernels_cuda.h"
+#endif
 
 namespace py = pybind11;
 using namespace dnagpt;
@@ -62,6 +65,57 @@ GenomeView make_genome(Address packed, int64_t packed_bytes, Address byte_offset
 Windows make_windows(Address contig, Address start_bp, Address orientation, int64_t same_orientation, int64_t count) {
   return {int64s(contig), int64s(start_bp), int64s(orientation), same_orientation, count};
 }
+
+#ifdef DNAGPT_WITH_CUDA
+
+// A checked genome on the host and its twin in the memory of one device.
+struct CudaGenome {
+  GenomeView view;
+  int device;
+  int64_t* trouble;
+};
+
+CudaGenome make_cuda_genome(const GenomeView& host, int device, Address trouble, Address packed, Address byte_offset,
+                            Address length_bp, Address n_block_index, Address n_block_start_bp,
+                            Address n_block_end_bp) {
+  GenomeView view = host;  // counts and sizes; the addresses are the device's
+  view.packed = reinterpret_cast<const uint8_t*>(packed);
+  view.byte_offset = int64s(byte_offset);
+  view.length_bp = int64s(length_bp);
+  view.n_block_index = int64s(n_block_index);
+  view.n_block_start_bp = int64s(n_block_start_bp);
+  view.n_block_end_bp = int64s(n_block_end_bp);
+  return {view, device, mutable_int64s(trouble)};
+}
+
+void raise_for(const char* op, int error) {
+  if (error != 0) throw std::runtime_error(std::string(op) + ": CUDA error: " + cuda_error_text(error));
+}
+
+CudaCall call_on(const CudaGenome& genome, Address stream) {
+  return {genome.device, reinterpret_cast<void*>(stream), genome.trouble};
+}
+
+void bind_cuda(py::module_& m) {
+  py::class_<CudaGenome>(m, "CudaGenome").def(py::init(&make_cuda_genome));
+
+  m.def("kmer_tokenize_cuda", [](const CudaGenome& genome, Address contig, Address start_bp, Address orientation,
+                                 int64_t same_orientation, int64_t count, int64_t n_tokens, int k, bool dynamic,
+                                 int token_bytes, Address tokens, Address stream) {
+    const Windows windows = make_windows(contig, start_bp, orientation, same_orientation, count);
+    raise_for("kmer_tokenize", kmer_tokenize_cuda(genome.view, windows, n_tokens, k, dynamic, token_type(token_bytes),
+                                                  reinterpret_cast<void*>(tokens), call_on(genome, stream)));
+  });
+
+  m.def("gc_count_cuda", [](const CudaGenome& genome, Address contig, Address start_bp, Address length_bp,
+                            int64_t count, Address gc, Address known, Address stream) {
+    const Windows windows = make_windows(contig, start_bp, 0, 0, count);
+    raise_for("gc_count", gc_count_cuda(genome.view, windows, int64s(length_bp), mutable_int64s(gc),
+                                        mutable_int64s(known), call_on(genome, stream)));
+  });
+}
+
+#endif  // DNAGPT_WITH_CUDA
 
 }  // namespace
 
@@ -175,7 +229,8 @@ PYBIND11_MODULE(_native, m) {
 
   m.def("cpu_isa", &cpu_isa);
   m.def("machine_isas", &machine_isas);
-#ifdef DNAGPT_CUDA_ARCHS
+#ifdef DNAGPT_WITH_CUDA
+  bind_cuda(m);
   m.attr("cuda_archs") = DNAGPT_CUDA_ARCHS;
 #else
   m.attr("cuda_archs") = "";

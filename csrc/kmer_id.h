@@ -42,4 +42,68 @@ DNAGPT_HOST_DEVICE inline int kmer_number(uint32_t codes, int k, int orientation
   return number;
 }
 
+// kmer_number in a dozen instructions: three bases become three bytes of digits by one table look-up, and one dot
+// product with the powers of 5 joins them. `low` is the half with the last three bases, `high` the half before it.
+struct NumberRecipe {
+  uint32_t digits;  // byte c: the digit of code c, complemented or not
+  uint32_t low_weights, high_weights;
+  uint32_t low_factor, high_factor;
+};
+
+DNAGPT_HOST_DEVICE inline NumberRecipe number_recipe(int k, int orientation) {
+  NumberRecipe recipe{orientation & kComplemented ? 0x03040201u : 0x02010304u, 0, 0, 1, 125};
+  if (orientation & kReversed) {
+    recipe.low_factor = power_of_5(k > 3 ? k - 3 : 0);
+    recipe.high_factor = 1;
+  }
+  for (int place = 0; place < k; ++place) {  // 0: the last base
+    const bool low = place < 3;
+    int weight = power_of_5(place < 3 ? place : place - 3);
+    if (orientation & kReversed) weight = power_of_5(k - 1 - place) / static_cast<int>(low ? recipe.low_factor : 1);
+    (low ? recipe.low_weights : recipe.high_weights) |= static_cast<uint32_t>(weight) << (8 * (low ? place : place - 3));
+  }
+  return recipe;
+}
+
+// Bytes picked from `table` (its bytes 0..3) by the two low bits of the four low nibbles of `choice`.
+DNAGPT_HOST_DEVICE inline uint32_t pick_bytes(uint32_t table, uint32_t choice) {
+#ifdef __CUDA_ARCH__
+  return __byte_perm(table, 0, choice);
+#else
+  uint32_t picked = 0;
+  for (int i = 0; i < 4; ++i) picked |= (table >> (8 * (choice >> (4 * i) & 3)) & 0xff) << (8 * i);
+  return picked;
+#endif
+}
+
+DNAGPT_HOST_DEVICE inline uint32_t dot_bytes(uint32_t a, uint32_t b) {
+#ifdef __CUDA_ARCH__
+  return __dp4a(a, b, 0u);
+#else
+  uint32_t sum = 0;
+  for (int i = 0; i < 32; i += 8) sum += (a >> i & 0xff) * (b >> i & 0xff);
+  return sum;
+#endif
+}
+
+// Of three flag bits, the bytes whose flag is not set.
+DNAGPT_HOST_DEVICE inline uint32_t bytes_not_set(uint32_t flags) {
+  return ~((flags & 1) * 0xffu | (flags >> 1 & 1) * 0xff00u | (flags >> 2 & 1) * 0xff0000u);
+}
+
+// Base-5 number of the k bases in the low 2k bits of `codes` (at most 12 bits set). Base `place` counted from the last
+// one is N where bit `place` of `unknown` is set.
+DNAGPT_HOST_DEVICE inline uint32_t number_by_recipe(uint32_t codes, const NumberRecipe& recipe, uint32_t unknown = 0) {
+  uint32_t spread = (codes & 0x3f) | (codes & 0xfc0) << 10;
+  spread = (spread | spread << 4) & 0x030f030f;
+  spread = (spread | spread << 2) & 0x03330333;
+  uint32_t low = pick_bytes(recipe.digits, spread & 0xffff), high = pick_bytes(recipe.digits, spread >> 16);
+  if (unknown) {
+    low &= bytes_not_set(unknown);
+    high &= bytes_not_set(unknown >> 3);
+  }
+  return dot_bytes(low, recipe.low_weights) * recipe.low_factor +
+         dot_bytes(high, recipe.high_weights) * recipe.high_factor;
+}
+
 }  // namespace dnagpt

@@ -3,10 +3,12 @@
 The extension takes addresses, so everything here keeps the tensors alive until the call returns.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from dnagpt_fast.packed import PackedGenome
 
@@ -29,32 +31,124 @@ FIELDS = {
 INTEGER_DTYPES = {torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.int64}
 
 
-def genome_view(genome: PackedGenome) -> Any:
-    """What the kernels know of a genome on the host; checked and made once, kept with the genome.
+REBUILD = "DNAGPT_FAST_CUDA=1 pip install --force-reinstall --no-deps dnagpt-fast (or . in a clone), with nvcc on PATH"
 
+
+def genome_view(genome: PackedGenome) -> Any:
+    """What the host knows of a genome: checked and made once, kept with the genome.
+
+    For a genome in device memory it serves to check windows before a launch; its packed bases cannot be read.
     Raises ValueError where its arrays are of a wrong dtype or shape, or contradict each other.
     """
     view = genome.__dict__.get("_native_view")
     if view is None:
-        if genome.device.type != "cpu":
-            raise RuntimeError(
-                f"genome on {genome.device}: this build has kernels for the CPU only; use genome.to('cpu')"
-            )
         _check_arrays(genome)
+        host = genome
+        if genome.device.type != "cpu":
+            small = {name: getattr(genome, name).cpu() for name in FIELDS if name != "packed"}
+            host = PackedGenome(packed=genome.packed, **small)
         view = _native.GenomeView(
-            genome.packed.data_ptr(),
-            genome.packed.numel(),
-            genome.byte_offset.data_ptr(),
-            genome.length_bp.data_ptr(),
-            genome.length_bp.numel(),
-            genome.n_block_index.data_ptr(),
-            genome.n_block_start_bp.data_ptr(),
-            genome.n_block_end_bp.data_ptr(),
-            genome.n_block_start_bp.numel(),
+            host.packed.data_ptr(),
+            host.packed.numel(),
+            host.byte_offset.data_ptr(),
+            host.length_bp.data_ptr(),
+            host.length_bp.numel(),
+            host.n_block_index.data_ptr(),
+            host.n_block_start_bp.data_ptr(),
+            host.n_block_end_bp.data_ptr(),
+            host.n_block_start_bp.numel(),
         )
-        # a frozen dataclass forbids assignment; the view is no field, only remembered beside them
+        # a frozen dataclass forbids assignment; view and host copies are no fields, only remembered beside them
         genome.__dict__["_native_view"] = view
+        genome.__dict__["_native_host"] = host
     return view
+
+
+@dataclass(frozen=True)
+class CudaGenome:
+    """A genome in device memory as the CUDA kernels take it.
+
+    trouble  int64 (4,) in page-locked host memory: {code, window, contig, start_bp} of a window that a kernel refused
+    """
+
+    view: Any
+    trouble: torch.Tensor
+
+
+# as in csrc/cuda/kernels_cuda.h
+TROUBLE = {1: "its contig is not in the genome", 2: "it leaves its contig", 3: "its orientation is not 0..3"}
+
+
+def cuda_genome(genome: PackedGenome) -> CudaGenome:
+    """Checked and made once, kept with the genome.
+
+    Raises RuntimeError where this build has no CUDA kernels, IndexError where an earlier call met a window that leaves
+    its contig: windows that are in device memory are checked there, and the host learns it at the next call.
+    """
+    kept = genome.__dict__.get("_native_cuda")
+    if kept is None:
+        if not cuda_archs():
+            raise RuntimeError(
+                f"genome on {genome.device}, but dnagpt_fast was built for the CPU only; mend it with {REBUILD}"
+            )
+        host = genome_view(genome)
+        trouble = torch.zeros(4, dtype=torch.int64, pin_memory=genome.device.type == "cuda")
+        addresses = [getattr(genome, name).data_ptr() for name in FIELDS]
+        view = _native.CudaGenome(host, genome.device.index or 0, trouble.data_ptr(), *addresses)
+        kept = CudaGenome(view, trouble)
+        genome.__dict__["_native_cuda"] = kept
+    raise_trouble(kept)
+    return kept
+
+
+def raise_trouble(genome: CudaGenome) -> None:
+    """IndexError where a kernel has refused a window since the last call; the words are cleared. Does not wait."""
+    if genome.trouble[0]:
+        code, window, contig, start_bp = genome.trouble.tolist()
+        genome.trouble.zero_()
+        raise IndexError(
+            f"an earlier call on this genome was given window {window} (contig {contig}, start_bp {start_bp}) in device "
+            f"memory: {TROUBLE[code]}; its tokens were set to the unknown token, its counts to 0"
+        )
+
+
+def current_stream(device: torch.device) -> int:
+    """Address of torch's current CUDA stream on this device."""
+    return torch.cuda.current_stream(device).cuda_stream
+
+
+# The genomes that torch.library ops have met, which get six tensors instead of one PackedGenome.
+_genomes: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+def genome_of(*arrays: torch.Tensor) -> PackedGenome:
+    """The PackedGenome of these six tensors: the same object as long as they are the same, so that checks are kept."""
+    known = _genomes.get(arrays[0])
+    addresses = tuple(array.data_ptr() for array in arrays) + tuple(array.numel() for array in arrays)
+    if known is None or known[0] != addresses:
+        # held by its bytes alone: a reference to `packed` would keep the entry, and the genome, for ever
+        kept = PackedGenome(arrays[0].view(-1), *arrays[1:])
+        known = (addresses, kept)
+        _genomes[arrays[0]] = known
+    return known[1]
+
+
+def window_rows(genome: PackedGenome, **rows: Any) -> tuple[dict[str, torch.Tensor], bool]:
+    """(each of `rows` as int64 (B,) on the genome's device, whether all of them came from the host).
+
+    Raises ValueError for another shape or dtype, another length than the first row's, another device than the genome's.
+    """
+    device = genome.packed.device
+    found = {name: int64_row(name, values) for name, values in rows.items()}
+    first, *others = found
+    for name in others:
+        if found[name].numel() != found[first].numel():
+            counts = ", ".join(f"{name} {row.numel()}" for name, row in found.items())
+            raise ValueError(f"rows of different lengths: {counts}; wanted one of each a window")
+    for name, row in found.items():
+        if row.device.type != "cpu" and row.device != device:
+            raise ValueError(f"{name} is on {row.device}, the genome on {device}")
+    return found, all(row.device.type == "cpu" for row in found.values())
 
 
 def _check_arrays(genome: PackedGenome) -> None:
@@ -79,8 +173,8 @@ def _check_arrays(genome: PackedGenome) -> None:
         )
 
 
-def int64_row(name: str, values: Any, device: torch.device) -> torch.Tensor:
-    """`values` (B,) as one contiguous int64 row on `device`. Raises ValueError for another shape or no integers."""
+def int64_row(name: str, values: Any) -> torch.Tensor:
+    """`values` (B,) as one contiguous int64 row where it is. Raises ValueError for another shape or no integers."""
     if type(values) is not torch.Tensor:
         if not isinstance(values, (torch.Tensor, np.ndarray, list, tuple, range)):
             raise ValueError(f"{name} is {type(values).__name__}: wanted a (B,) array or tensor of integers")
@@ -89,9 +183,9 @@ def int64_row(name: str, values: Any, device: torch.device) -> torch.Tensor:
         raise ValueError(
             f"{name} is {values.dtype} of shape {tuple(values.shape)}: wanted integers of shape (B,)"
         )
-    if values.dtype is torch.int64 and values.device == device and values.is_contiguous():
+    if values.dtype is torch.int64 and values.is_contiguous():
         return values
-    return values.to(device, torch.int64).contiguous()
+    return values.to(torch.int64).contiguous()
 
 
 def cpu_isa() -> str:

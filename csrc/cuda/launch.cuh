@@ -1,0 +1,64 @@
+// Launching: on the caller's device and stream, never waiting. The one place where the code differs between nvcc and
+// the stand-in that runs kernels as C++ (tests/cuda/stand_in.h), which defines DNAGPT_STAND_IN.
+#pragma once
+
+#ifdef DNAGPT_STAND_IN
+#include "stand_in.h"
+#else
+#include <cuda_runtime.h>
+#endif
+
+#include <cstdint>
+
+namespace dnagpt {
+
+constexpr int kWarp = 32;
+constexpr int kThreadsPerBlock = 128;
+constexpr int kWarpsPerBlock = kThreadsPerBlock / kWarp;
+constexpr int kBlocksPerMultiprocessor = 16;  // 2,048 threads, all that a multiprocessor holds
+
+// Makes `device` current for the life of the object.
+class OnDevice {
+ public:
+  explicit OnDevice(int device) {
+    error_ = cudaGetDevice(&previous_);
+    if (error_ == cudaSuccess && previous_ != device) {
+      error_ = cudaSetDevice(device);
+      changed_ = error_ == cudaSuccess;
+    }
+  }
+  ~OnDevice() {
+    if (changed_) cudaSetDevice(previous_);
+  }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+  cudaError_t error() const { return error_; }
+
+ private:
+  int previous_ = 0;
+  bool changed_ = false;
+  cudaError_t error_ = cudaSuccess;
+};
+
+// Blocks for `warps` warps of work: as many as it takes, at most what fills the device; the kernels stride.
+inline cudaError_t grid_for(int64_t warps, int device, unsigned* blocks) {
+  int multiprocessors = 0;
+  const cudaError_t error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  const int64_t wanted = (warps + kWarpsPerBlock - 1) / kWarpsPerBlock;
+  const int64_t most = static_cast<int64_t>(multiprocessors) * kBlocksPerMultiprocessor;
+  *blocks = static_cast<unsigned>(wanted < most ? wanted : most);
+  return error;
+}
+
+template <typename... Parameters, typename... Arguments>
+cudaError_t launch(void (*kernel)(Parameters...), unsigned blocks, [[maybe_unused]] cudaStream_t stream,
+                   Arguments... arguments) {
+#ifdef DNAGPT_STAND_IN
+  stand_in::run(blocks, kThreadsPerBlock, [&] { kernel(arguments...); });
+#else
+  kernel<<<blocks, kThreadsPerBlock, 0, stream>>>(arguments...);
+#endif
+  return cudaGetLastError();
+}
+
+}  // namespace dnagpt

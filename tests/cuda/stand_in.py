@@ -1,0 +1,88 @@
+"""Builds the CUDA sources as C++ under stand_in.h with ASan and UBSan, and runs cases through them."""
+
+import os
+import shutil
+import struct
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dnagpt_fast.packed import PackedGenome
+
+HERE = Path(__file__).parent
+CSRC = HERE.parents[1] / "csrc"
+FIELDS = ("packed", "byte_offset", "length_bp", "n_block_index", "n_block_start_bp", "n_block_end_bp")
+FLAGS = (
+    "-std=c++17 -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -DDNAGPT_STAND_IN "
+    "-Wall -Wextra -Werror -Wno-unknown-pragmas"
+).split()
+TOKENIZE, GC_COUNT = 0, 1
+
+
+def build(folder: Path) -> Path:
+    """The program; skips the test where there is no compiler with sanitizers."""
+    compiler = os.environ.get("CXX") or shutil.which("c++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    program = folder / "stand_in"
+    sources = [*sorted(CSRC.glob("cuda/*.cu")), HERE / "stand_in_main.cpp"]
+    includes = [f"-I{CSRC}", f"-I{CSRC / 'cuda'}", f"-I{HERE}"]
+    command = [compiler, *FLAGS, *includes, "-x", "c++", *map(str, sources), "-o", str(program)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return program
+
+
+def _array(values: np.ndarray | torch.Tensor) -> bytes:
+    data = np.ascontiguousarray(values).tobytes()
+    return struct.pack("<q", len(data)) + data
+
+
+def _words(*values: int) -> bytes:
+    return struct.pack(f"<{len(values)}q", *values)
+
+
+def _row(values: Sequence[int]) -> bytes:
+    return _array(np.array(values, np.int64))
+
+
+def genome_bytes(genome: PackedGenome, packed_shift: int) -> bytes:
+    """The arrays of a genome; its packed bases begin `packed_shift` bytes behind an address that 16 divides."""
+    return _words(packed_shift) + b"".join(_array(getattr(genome, field).numpy()) for field in FIELDS)
+
+
+def tokenize_case(genome, contig, start_bp, orientation, n_tokens, k, dynamic, token_bytes, *, shift=0, packed_shift=0):
+    """`orientation` is an int or one a window; the ids begin `shift` ids behind an address that 16 divides."""
+    each = [orientation] if isinstance(orientation, int) else orientation
+    return (
+        _words(TOKENIZE)
+        + genome_bytes(genome, packed_shift)
+        + _row(contig)
+        + _row(start_bp)
+        + _row(each)
+        + _words(n_tokens, k, dynamic, token_bytes, shift * token_bytes)
+    )
+
+
+def gc_case(genome, contig, start_bp, length_bp, *, packed_shift=0):
+    return _words(GC_COUNT) + genome_bytes(genome, packed_shift) + _row(contig) + _row(start_bp) + _row(length_bp)
+
+
+def answers(program: Path, folder: Path, cases: Sequence[bytes], seed: int = 0) -> list[bytes]:
+    """All output arrays of all cases, in order. Fails where a sanitizer has something to say."""
+    (folder / "cases").write_bytes(b"".join(cases))
+    environment = {**os.environ, "STAND_IN_SEED": str(seed), "ASAN_OPTIONS": "detect_leaks=0"}
+    command = [str(program), str(folder / "cases"), str(folder / "answers")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-4000:]
+    data = (folder / "answers").read_bytes()
+    arrays, at = [], 0
+    while at < len(data):
+        (size,) = struct.unpack_from("<q", data, at)
+        arrays.append(data[at + 8 : at + 8 + size])
+        at += 8 + size
+    return arrays
