@@ -66,6 +66,13 @@ Windows make_windows(Address contig, Address start_bp, Address orientation, int6
   return {int64s(contig), int64s(start_bp), int64s(orientation), same_orientation, count};
 }
 
+// Addresses of the rows of ops.sample_batch.SampledBatch, windows first.
+SampledBatch make_batch(const std::vector<Address>& out) {
+  return {mutable_int64s(out.at(0)),          mutable_int64s(out.at(1)),          mutable_int64s(out.at(2)),
+          mutable_int64s(out.at(3)),          reinterpret_cast<void*>(out.at(4)), reinterpret_cast<float*>(out.at(5)),
+          reinterpret_cast<bool*>(out.at(6)), reinterpret_cast<bool*>(out.at(7))};
+}
+
 #ifdef DNAGPT_WITH_CUDA
 
 // A checked genome on the host and its twin in the memory of one device.
@@ -97,7 +104,12 @@ CudaCall call_on(const CudaGenome& genome, Address stream) {
 }
 
 void bind_cuda(py::module_& m) {
-  py::class_<CudaGenome>(m, "CudaGenome").def(py::init(&make_cuda_genome));
+  py::class_<CudaGenome>(m, "CudaGenome")
+      .def(py::init(&make_cuda_genome))
+      // the view as the kernels read it, to be put into device memory
+      .def("view_bytes", [](const CudaGenome& genome) {
+        return py::bytes(reinterpret_cast<const char*>(&genome.view), sizeof genome.view);
+      });
 
   m.def("kmer_tokenize_cuda", [](const CudaGenome& genome, Address contig, Address start_bp, Address orientation,
                                  int64_t same_orientation, int64_t count, int64_t n_tokens, int k, bool dynamic,
@@ -112,6 +124,15 @@ void bind_cuda(py::module_& m) {
     const Windows windows = make_windows(contig, start_bp, 0, 0, count);
     raise_for("gc_count", gc_count_cuda(genome.view, windows, int64s(length_bp), mutable_int64s(gc),
                                         mutable_int64s(known), call_on(genome, stream)));
+  });
+
+  m.def("sample_batch_cuda", [](const CudaGenome& first_genome, Address genomes, const SamplerTables& tables,
+                                uint64_t seed, uint64_t first_index, Address index_at, int64_t count, int64_t n_tokens,
+                                int k, bool dynamic, int token_bytes, const std::vector<Address>& out, Address stream) {
+    raise_for("sample_batch",
+              sample_batch_cuda(reinterpret_cast<const GenomeView*>(genomes), tables, seed, first_index,
+                                reinterpret_cast<const uint64_t*>(index_at), count, n_tokens, k, dynamic,
+                                token_type(token_bytes), make_batch(out), call_on(first_genome, stream)));
   });
 }
 
@@ -175,10 +196,7 @@ PYBIND11_MODULE(_native, m) {
                            const std::vector<Address>& out, int threads) {
     const CpuOptions options{chosen_isa(), threads};
     const TokenType type = token_type(token_bytes);
-    const SampledBatch batch{mutable_int64s(out.at(0)),          mutable_int64s(out.at(1)),
-                             mutable_int64s(out.at(2)),          mutable_int64s(out.at(3)),
-                             reinterpret_cast<void*>(out.at(4)), reinterpret_cast<float*>(out.at(5)),
-                             reinterpret_cast<bool*>(out.at(6)), reinterpret_cast<bool*>(out.at(7))};
+    const SampledBatch batch = make_batch(out);
     const py::gil_scoped_release release;
     sample_batch(genomes.data(), tables, seed, first_index, count, n_tokens, k, dynamic, type, batch, options);
   });

@@ -60,7 +60,8 @@ DNAGPT_HOST_DEVICE inline NumberRecipe number_recipe(int k, int orientation) {
     const bool low = place < 3;
     int weight = power_of_5(place < 3 ? place : place - 3);
     if (orientation & kReversed) weight = power_of_5(k - 1 - place) / static_cast<int>(low ? recipe.low_factor : 1);
-    (low ? recipe.low_weights : recipe.high_weights) |= static_cast<uint32_t>(weight) << (8 * (low ? place : place - 3));
+    (low ? recipe.low_weights : recipe.high_weights) |= static_cast<uint32_t>(weight)
+                                                        << (8 * (low ? place : place - 3));
   }
   return recipe;
 }

@@ -25,6 +25,13 @@ int kmer_tokenize_cuda(const GenomeView& genome, const Windows& windows, int64_t
 int gc_count_cuda(const GenomeView& genome, const Windows& windows, const int64_t* length_bp, int64_t* gc,
                   int64_t* known, const CudaCall& call);
 
+// As sample_batch in kernels.h. `genomes` and all that `tables` and `batch` point to is device memory. The first index
+// is read from `index_at` in device memory where it is not nullptr, so that a captured graph can go on with new
+// samples.
+int sample_batch_cuda(const GenomeView* genomes, const SamplerTables& tables, uint64_t seed, uint64_t first_index,
+                      const uint64_t* index_at, int64_t count, int64_t n_tokens, int k, bool dynamic, TokenType type,
+                      const SampledBatch& batch, const CudaCall& call);
+
 // Text of a cudaError_t.
 const char* cuda_error_text(int error);
 

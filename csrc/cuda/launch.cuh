@@ -56,7 +56,7 @@ cudaError_t launch(void (*kernel)(Parameters...), unsigned blocks, [[maybe_unuse
 #ifdef DNAGPT_STAND_IN
   stand_in::run(blocks, kThreadsPerBlock, [&] { kernel(arguments...); });
 #else
-  kernel<<<blocks, kThreadsPerBlock, 0, stream>>>(arguments...);
+  kernel<<<blocks, kThreadsPerBlock, 0, stream> > >(arguments...);
 #endif
   return cudaGetLastError();
 }

@@ -42,32 +42,66 @@ def kmer_tokenize(
         raise ValueError(f"k = {k!r}: wanted an integer 1..{MAX_K}")
     if type(n_tokens) is not int or not 0 <= n_tokens < 1 << 48:
         raise ValueError(f"n_tokens = {n_tokens!r}: wanted an integer >= 0")
-    contig = native.int64_row("contig", contig, device)
-    start_bp = native.int64_row("start_bp", start_bp, device)
-    count = contig.numel()
-    if start_bp.numel() != count:
-        raise ValueError(
-            f"contig has {count} entries, start_bp {start_bp.numel()}: wanted one of each a window"
+    if torch.compiler.is_compiling():
+        return torch.ops.dnagpt_fast.kmer_tokenize(
+            *native.six_arrays(arrays), *_as_rows(contig, start_bp, orientation), n_tokens, k, dynamic, dtype
         )
+    same, rows = 0, {"contig": contig, "start_bp": start_bp}
     if type(orientation) is int:
-        same, each = orientation, None
+        same = orientation
     else:
-        same, each = 0, native.int64_row("orientation", orientation, device)
-        if each.numel() != count:
-            raise ValueError(
-                f"contig has {count} entries, orientation {each.numel()}: wanted one of each a window"
-            )
-
-    view = native.genome_view(arrays)
-    orientation_address = 0 if each is None else each.data_ptr()
-    windows = (view, contig.data_ptr(), start_bp.data_ptr(), orientation_address, same, count)
-    native._native.check_windows(*windows, 0, n_tokens * k)
-    if dispatch.choose("kmer_tokenize", device.type) == "native":
-        tokens = torch.empty((count, n_tokens), dtype=dtype, device=device)
-        native._native.kmer_tokenize(
-            *windows, n_tokens, k, dynamic, TOKEN_BYTES[dtype], tokens.data_ptr(), torch.get_num_threads()
+        rows["orientation"] = orientation
+    rows, on_host = native.window_rows(device, **rows)
+    count = rows["contig"].numel()
+    if on_host:
+        native._native.check_windows(
+            native.genome_view(arrays), *_addresses(rows), same, count, 0, n_tokens * k
         )
-        return tokens
-    if each is None:
-        each = torch.full_like(contig, same)
-    return reference(arrays, contig, start_bp, n_tokens, each, k, dynamic, dtype)
+    if device.type != "cpu":
+        rows = {name: row.to(device) for name, row in rows.items()}
+    if dispatch.choose("kmer_tokenize", device.type) == "reference":
+        each = rows.get("orientation", torch.full_like(rows["contig"], same))
+        return reference(arrays, rows["contig"], rows["start_bp"], n_tokens, each, k, dynamic, dtype)
+    tokens = torch.empty((count, n_tokens), dtype=dtype, device=device)
+    what = (n_tokens, k, dynamic, TOKEN_BYTES[dtype], tokens.data_ptr())
+    if device.type == "cpu":
+        view = native.genome_view(arrays)
+        native._native.kmer_tokenize(view, *_addresses(rows), same, count, *what, torch.get_num_threads())
+    else:
+        genome_on_device, stream = native.cuda_genome(arrays), native.current_stream(device)
+        native._native.kmer_tokenize_cuda(
+            genome_on_device.view, *_addresses(rows), same, count, *what, stream
+        )
+    return tokens
+
+
+def _addresses(rows: dict[str, torch.Tensor]) -> tuple[int, int, int]:
+    orientation = rows["orientation"].data_ptr() if "orientation" in rows else 0
+    return rows["contig"].data_ptr(), rows["start_bp"].data_ptr(), orientation
+
+
+def _as_rows(contig: torch.Tensor, start_bp: torch.Tensor, orientation: Any) -> tuple[torch.Tensor, ...]:
+    each = torch.full_like(contig, orientation) if type(orientation) is int else orientation
+    return contig, start_bp, each
+
+
+# What torch.compile sees: one op over the six arrays of a genome, which it neither traces nor splits.
+torch.library.define(
+    "dnagpt_fast::kmer_tokenize",
+    f"({native.SCHEMA}, Tensor contig, Tensor start_bp, Tensor orientation, "
+    "SymInt n_tokens, int k, bool dynamic, ScalarType dtype) -> Tensor",
+)
+
+
+@torch.library.impl("dnagpt_fast::kmer_tokenize", "CompositeExplicitAutograd")
+def _kmer_tokenize(*arguments: Any) -> torch.Tensor:
+    *rows, n_tokens, k, dynamic, dtype = arguments
+    contig, start_bp, orientation = rows[6:]
+    genome = native.genome_of(*rows[:6])
+    return kmer_tokenize(genome, contig, start_bp, n_tokens, orientation, k=k, dynamic=dynamic, dtype=dtype)
+
+
+@torch.library.register_fake("dnagpt_fast::kmer_tokenize")
+def _shape_of_kmer_tokenize(*arguments: Any) -> torch.Tensor:
+    packed, contig, n_tokens, dtype = arguments[0], arguments[6], arguments[9], arguments[12]
+    return packed.new_empty((contig.shape[0], n_tokens), dtype=dtype)

@@ -28,6 +28,8 @@ FIELDS = {
     "n_block_start_bp": torch.int64,
     "n_block_end_bp": torch.int64,
 }
+# A genome in the schema of a torch.library op, which takes tensors and no dataclass.
+SCHEMA = ", ".join(f"Tensor {name}" for name in FIELDS)
 INTEGER_DTYPES = {torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.int64}
 
 
@@ -107,14 +109,19 @@ def raise_trouble(genome: CudaGenome) -> None:
         code, window, contig, start_bp = genome.trouble.tolist()
         genome.trouble.zero_()
         raise IndexError(
-            f"an earlier call on this genome was given window {window} (contig {contig}, start_bp {start_bp}) in device "
-            f"memory: {TROUBLE[code]}; its tokens were set to the unknown token, its counts to 0"
+            f"an earlier call on this genome met window {window} (contig {contig}, start_bp {start_bp}), made on the "
+            f"device: {TROUBLE[code]}; its tokens were set to the unknown token, its counts to 0"
         )
 
 
 def current_stream(device: torch.device) -> int:
     """Address of torch's current CUDA stream on this device."""
     return torch.cuda.current_stream(device).cuda_stream
+
+
+def six_arrays(genome: PackedGenome) -> tuple[torch.Tensor, ...]:
+    """The arrays of a genome in the order of SCHEMA."""
+    return tuple(getattr(genome, name) for name in FIELDS)
 
 
 # The genomes that torch.library ops have met, which get six tensors instead of one PackedGenome.
@@ -133,22 +140,25 @@ def genome_of(*arrays: torch.Tensor) -> PackedGenome:
     return known[1]
 
 
-def window_rows(genome: PackedGenome, **rows: Any) -> tuple[dict[str, torch.Tensor], bool]:
-    """(each of `rows` as int64 (B,) on the genome's device, whether all of them came from the host).
+def window_rows(device: torch.device, **rows: Any) -> tuple[dict[str, torch.Tensor], bool]:
+    """(each of `rows` as int64 (B,), where it is; whether all of them are on the host).
 
     Raises ValueError for another shape or dtype, another length than the first row's, another device than the genome's.
     """
-    device = genome.packed.device
     found = {name: int64_row(name, values) for name, values in rows.items()}
-    first, *others = found
-    for name in others:
-        if found[name].numel() != found[first].numel():
-            counts = ", ".join(f"{name} {row.numel()}" for name, row in found.items())
-            raise ValueError(f"rows of different lengths: {counts}; wanted one of each a window")
-    for name, row in found.items():
-        if row.device.type != "cpu" and row.device != device:
-            raise ValueError(f"{name} is on {row.device}, the genome on {device}")
-    return found, all(row.device.type == "cpu" for row in found.values())
+    first, *others = found.values()
+    count, on_host = first.numel(), first.device.type == "cpu"
+    for row in others:
+        on_host = on_host and row.device.type == "cpu"
+        if row.numel() != count:
+            (name, _), *rest = found.items()
+            counts = ", ".join(f"{name} {row.numel()}" for name, row in rest)
+            raise ValueError(f"{name} has {count} entries, {counts}: wanted one of each a window")
+    if not on_host:
+        for name, row in found.items():
+            if row.device.type != "cpu" and row.device != device:
+                raise ValueError(f"{name} is on {row.device}, the genome on {device}")
+    return found, on_host
 
 
 def _check_arrays(genome: PackedGenome) -> None:

@@ -36,7 +36,7 @@ class SampledBatch:
 
 
 class BatchSampler:
-    """Draws batches from genomes on the CPU.
+    """Draws batches from genomes, on the device where they all are.
 
     genomes   as the tables were made from
     tables    a genome.sampler.SamplerTables
@@ -44,7 +44,7 @@ class BatchSampler:
     n_kmers   k-mers of a window; the tables must allow only starts whose n_kmers * k bases lie in their contig
     dtype     of the ids: torch.uint16, int32 or int64
 
-    Raises ValueError for tables of a wrong shape.
+    Raises ValueError for tables of a wrong shape and for genomes on different devices.
     """
 
     def __init__(
@@ -82,38 +82,78 @@ class BatchSampler:
                 f"SamplerTables.interval_index {index}: wanted 0 .. {S}, an interval for each genome"
             )
         self._genomes = list(genomes)
-        self._views = [native.genome_view(genome) for genome in self._genomes]
+        self.device = self._genomes[0].device
+        if any(genome.device != self.device for genome in self._genomes):
+            raise ValueError(
+                f"genomes on {[str(genome.device) for genome in self._genomes]}: wanted one device"
+            )
+        self._on_device = {
+            name: torch.from_numpy(array).to(self.device) for name, array in self._tables.items()
+        }
         self._native_tables = native._native.SamplerTables(
-            *(array.ctypes.data for array in self._tables.values()), G
+            *(array.data_ptr() for array in self._on_device.values()), G
         )
+        if self.device.type == "cpu":
+            self._views = [native.genome_view(genome) for genome in self._genomes]
+        else:
+            self._cuda = [native.cuda_genome(genome) for genome in self._genomes]
+            views = b"".join(genome.view.view_bytes() for genome in self._cuda)
+            self._view_bytes = torch.frombuffer(bytearray(views), dtype=torch.uint8).to(self.device)
         self.seed = seed
         self.n_kmers = n_kmers
         self.k = k
         self.dynamic = dynamic
         self.dtype = dtype
 
-    def __call__(self, first_index: int, count: int) -> SampledBatch:
-        """Samples first_index .. first_index + count - 1. Raises ValueError beyond 2^64."""
+    def __call__(self, first_index: int | torch.Tensor, count: int) -> SampledBatch:
+        """Samples first_index .. first_index + count - 1, on the genomes' device. Raises ValueError beyond 2^64.
+
+        On a CUDA device first_index may be one int64 in device memory, read when the kernel runs: a captured graph
+        then draws new samples at each replay.
+        """
+        index, index_address = self._index(first_index, count)
+        device = self.device
+        windows = torch.empty((4, count), dtype=torch.int64, device=device)
+        kmers = torch.empty((count, self.n_kmers), dtype=self.dtype, device=device)
+        gc_fraction = torch.empty(count, dtype=torch.float32, device=device)
+        gc_known, turned = (torch.empty(count, dtype=torch.bool, device=device) for _ in range(2))
+        what = (count, self.n_kmers, self.k, self.dynamic, TOKEN_BYTES[self.dtype])
+        out = [
+            *(row.data_ptr() for row in windows),
+            *(x.data_ptr() for x in (kmers, gc_fraction, gc_known, turned)),
+        ]
+        if device.type == "cpu":
+            native._native.sample_batch(
+                self._views, self._native_tables, self.seed, index, *what, out, torch.get_num_threads()
+            )
+        else:
+            for genome in self._cuda:
+                native.raise_trouble(genome)
+            native._native.sample_batch_cuda(
+                self._cuda[0].view,
+                self._view_bytes.data_ptr(),
+                self._native_tables,
+                self.seed,
+                index,
+                index_address,
+                *what,
+                out,
+                native.current_stream(device),
+            )
+        return SampledBatch(Windows(*windows), kmers, gc_fraction, gc_known, turned)
+
+    def _index(self, first_index: int | torch.Tensor, count: int) -> tuple[int, int]:
+        """(first sample index, 0), or (0, address of the first index in device memory)."""
+        if isinstance(first_index, torch.Tensor):
+            if self.device.type == "cpu" or first_index.device != self.device:
+                raise ValueError(
+                    f"first_index on {first_index.device}: wanted an int, or int64 on {self.device}"
+                )
+            if first_index.dtype != torch.int64 or first_index.numel() != 1 or count < 0:
+                raise ValueError(
+                    f"first_index is {first_index.numel()} {first_index.dtype}, count {count}: wanted one int64"
+                )
+            return 0, first_index.data_ptr()
         if first_index < 0 or count < 0 or first_index + count > 2**64:
             raise ValueError(f"samples {first_index} .. {first_index + count}: wanted indices 0 .. 2^64")
-        windows = torch.empty((4, count), dtype=torch.int64)
-        kmers = torch.empty((count, self.n_kmers), dtype=self.dtype)
-        gc_fraction = torch.empty(count, dtype=torch.float32)
-        gc_known, turned = torch.empty(count, dtype=torch.bool), torch.empty(count, dtype=torch.bool)
-        native._native.sample_batch(
-            self._views,
-            self._native_tables,
-            self.seed,
-            first_index,
-            count,
-            self.n_kmers,
-            self.k,
-            self.dynamic,
-            TOKEN_BYTES[self.dtype],
-            [
-                *(row.data_ptr() for row in windows),
-                *(x.data_ptr() for x in (kmers, gc_fraction, gc_known, turned)),
-            ],
-            torch.get_num_threads(),
-        )
-        return SampledBatch(Windows(*windows), kmers, gc_fraction, gc_known, turned)
+        return first_index, 0

@@ -16,11 +16,9 @@ from dnagpt_fast.packed import PackedGenome
 HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"
 FIELDS = ("packed", "byte_offset", "length_bp", "n_block_index", "n_block_start_bp", "n_block_end_bp")
-FLAGS = (
-    "-std=c++17 -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -DDNAGPT_STAND_IN "
-    "-Wall -Wextra -Werror -Wno-unknown-pragmas"
-).split()
-TOKENIZE, GC_COUNT = 0, 1
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g", "-O1"]
+FLAGS = ["-std=c++17", *SANITIZE, "-DDNAGPT_STAND_IN", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+TOKENIZE, GC_COUNT, SAMPLE_BATCH = 0, 1, 2
 
 
 def build(folder: Path) -> Path:
@@ -50,17 +48,33 @@ def _row(values: Sequence[int]) -> bytes:
     return _array(np.array(values, np.int64))
 
 
-def genome_bytes(genome: PackedGenome, packed_shift: int) -> bytes:
-    """The arrays of a genome; its packed bases begin `packed_shift` bytes behind an address that 16 divides."""
-    return _words(packed_shift) + b"".join(_array(getattr(genome, field).numpy()) for field in FIELDS)
+def genome_bytes(genome: PackedGenome, packed_shift: int, lead: int = 0) -> bytes:
+    """The arrays of a genome; its packed bases begin `packed_shift` bytes behind an address that 16 divides.
+
+    With `lead`, that many bytes of nothing stand before them, which the other arrays must reckon with.
+    """
+    return _words(packed_shift, lead) + b"".join(_array(getattr(genome, field).numpy()) for field in FIELDS)
 
 
-def tokenize_case(genome, contig, start_bp, orientation, n_tokens, k, dynamic, token_bytes, *, shift=0, packed_shift=0):
+def tokenize_case(
+    genome,
+    contig,
+    start_bp,
+    orientation,
+    n_tokens,
+    k,
+    dynamic,
+    token_bytes,
+    *,
+    shift=0,
+    packed_shift=0,
+    lead=0,
+):
     """`orientation` is an int or one a window; the ids begin `shift` ids behind an address that 16 divides."""
     each = [orientation] if isinstance(orientation, int) else orientation
     return (
         _words(TOKENIZE)
-        + genome_bytes(genome, packed_shift)
+        + genome_bytes(genome, packed_shift, lead)
         + _row(contig)
         + _row(start_bp)
         + _row(each)
@@ -68,8 +82,29 @@ def tokenize_case(genome, contig, start_bp, orientation, n_tokens, k, dynamic, t
     )
 
 
-def gc_case(genome, contig, start_bp, length_bp, *, packed_shift=0):
-    return _words(GC_COUNT) + genome_bytes(genome, packed_shift) + _row(contig) + _row(start_bp) + _row(length_bp)
+def gc_case(genome, contig, start_bp, length_bp, *, packed_shift=0, lead=0):
+    return (
+        _words(GC_COUNT)
+        + genome_bytes(genome, packed_shift, lead)
+        + _row(contig)
+        + _row(start_bp)
+        + _row(length_bp)
+    )
+
+
+def sample_case(
+    genomes, tables, seed, first_index, count, n_tokens, k, dynamic, token_bytes, *, by_address=False
+):
+    arrays = (
+        *(tables.genome_threshold, tables.orientation_threshold, tables.interval_index, tables.rank_before),
+        *(tables.contig, tables.start_bp, np.array([seed], np.uint64), np.array([first_index], np.uint64)),
+    )
+    return (
+        _words(SAMPLE_BATCH, len(genomes))
+        + b"".join(genome_bytes(genome, 3 * g) for g, genome in enumerate(genomes))
+        + b"".join(map(_array, arrays))
+        + _words(by_address, count, n_tokens, k, dynamic, token_bytes)
+    )
 
 
 def answers(program: Path, folder: Path, cases: Sequence[bytes], seed: int = 0) -> list[bytes]:

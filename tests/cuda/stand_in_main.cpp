@@ -2,12 +2,15 @@
 // size, so that AddressSanitizer sees a read or write one byte off.
 //
 // Case: int64 op, then arrays, each int64 bytes + bytes, in the order of `Case`. Answer: the output arrays, likewise.
+#include <sys/mman.h>
+
 #include <cstring>
 #include <fstream>
 #include <iostream>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "kernels_cuda.h"
 
@@ -19,15 +22,16 @@ using namespace dnagpt;
 struct Array {
   std::unique_ptr<char[]> block;
   size_t shift = 0, bytes = 0;
+  char* far = nullptr;  // instead of `block`
 
   template <typename T>
   T* as() const {
-    return reinterpret_cast<T*>(block.get() + shift);
+    return reinterpret_cast<T*>(far ? far : block.get() + shift);
   }
 };
 
 Array make_array(size_t bytes, size_t shift = 0) {
-  Array array{std::unique_ptr<char[]>(new char[bytes + shift]), shift, bytes};
+  Array array{std::unique_ptr<char[]>(new char[bytes + shift]), shift, bytes, nullptr};
   std::memset(array.block.get(), 0xA5, bytes + shift);
   return array;
 }
@@ -41,6 +45,18 @@ int64_t read_word(std::istream& in) {
 Array read_array(std::istream& in, size_t shift = 0) {
   Array array = make_array(static_cast<size_t>(read_word(in)), shift);
   in.read(array.as<char>(), static_cast<std::streamsize>(array.bytes));
+  return array;
+}
+
+// The array behind `lead` bytes of nothing: only touched pages take memory. Freed with the process.
+Array far_array(std::istream& in, size_t lead) {
+  const size_t bytes = static_cast<size_t>(read_word(in));
+  void* block = mmap(nullptr, lead + bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (block == MAP_FAILED) throw std::runtime_error("no address space");
+  in.read(static_cast<char*>(block) + lead, static_cast<std::streamsize>(bytes));
+  Array array;
+  array.far = static_cast<char*>(block);
+  array.bytes = lead + bytes;
   return array;
 }
 
@@ -61,9 +77,14 @@ struct GenomeArrays {
 };
 
 GenomeArrays read_genome(std::istream& in) {
-  const size_t shift = static_cast<size_t>(read_word(in));
-  GenomeArrays g{read_array(in, shift), read_array(in), read_array(in), read_array(in),
-                 read_array(in),        read_array(in), {}};
+  const size_t shift = static_cast<size_t>(read_word(in)), lead = static_cast<size_t>(read_word(in));
+  GenomeArrays g{lead ? far_array(in, lead) : read_array(in, shift),
+                 read_array(in),
+                 read_array(in),
+                 read_array(in),
+                 read_array(in),
+                 read_array(in),
+                 {}};
   g.view.packed = g.packed.as<uint8_t>();
   g.view.packed_bytes = static_cast<int64_t>(g.packed.bytes);
   g.view.byte_offset = g.byte_offset.as<int64_t>();
@@ -88,7 +109,9 @@ void tokenize_case(std::istream& in, std::ostream& out) {
   const Array trouble = make_array(32);
   std::memset(trouble.as<char>(), 0, 32);
   const Array tokens = make_array(static_cast<size_t>(count * n_tokens * token_bytes), static_cast<size_t>(shift));
-  const TokenType type = token_bytes == 2 ? TokenType::kUint16 : token_bytes == 4 ? TokenType::kInt32 : TokenType::kInt64;
+  const TokenType type = token_bytes == 2   ? TokenType::kUint16
+                         : token_bytes == 4 ? TokenType::kInt32
+                                            : TokenType::kInt64;
   check(kmer_tokenize_cuda(genome.view, windows, n_tokens, static_cast<int>(k), dynamic != 0, type, tokens.as<char>(),
                            {0, nullptr, trouble.as<int64_t>()}));
   write_array(out, trouble);
@@ -109,6 +132,45 @@ void gc_case(std::istream& in, std::ostream& out) {
   write_array(out, known);
 }
 
+void sample_case(std::istream& in, std::ostream& out) {
+  std::vector<GenomeArrays> genomes;
+  const int64_t n_genomes = read_word(in);
+  for (int64_t g = 0; g < n_genomes; ++g) genomes.push_back(read_genome(in));
+  const Array views = make_array(static_cast<size_t>(n_genomes) * sizeof(GenomeView));
+  for (int64_t g = 0; g < n_genomes; ++g) views.as<GenomeView>()[g] = genomes[static_cast<size_t>(g)].view;
+  const Array genome_threshold = read_array(in), orientation_threshold = read_array(in),
+              interval_index = read_array(in);
+  const Array rank_before = read_array(in), contig = read_array(in), start_bp = read_array(in);
+  const SamplerTables tables{genome_threshold.as<uint64_t>(),
+                             orientation_threshold.as<uint64_t>(),
+                             interval_index.as<int64_t>(),
+                             rank_before.as<int64_t>(),
+                             contig.as<int64_t>(),
+                             start_bp.as<int64_t>(),
+                             n_genomes};
+  const Array seed = read_array(in), first_index = read_array(in);
+  const int64_t by_address = read_word(in), count = read_word(in), n_tokens = read_word(in), k = read_word(in);
+  const int64_t dynamic = read_word(in), token_bytes = read_word(in);
+  std::vector<Array> rows;
+  for (int i = 0; i < 4; ++i) rows.push_back(make_array(static_cast<size_t>(count) * 8));
+  rows.push_back(make_array(static_cast<size_t>(count * n_tokens * token_bytes)));
+  rows.push_back(make_array(static_cast<size_t>(count) * 4));
+  for (int i = 0; i < 2; ++i) rows.push_back(make_array(static_cast<size_t>(count)));
+  const SampledBatch batch{rows[0].as<int64_t>(), rows[1].as<int64_t>(), rows[2].as<int64_t>(), rows[3].as<int64_t>(),
+                           rows[4].as<char>(),    rows[5].as<float>(),   rows[6].as<bool>(),    rows[7].as<bool>()};
+  const Array trouble = make_array(32);
+  std::memset(trouble.as<char>(), 0, 32);
+  const TokenType type = token_bytes == 2   ? TokenType::kUint16
+                         : token_bytes == 4 ? TokenType::kInt32
+                                            : TokenType::kInt64;
+  check(sample_batch_cuda(views.as<GenomeView>(), tables, *seed.as<uint64_t>(),
+                          by_address ? 0 : *first_index.as<uint64_t>(),
+                          by_address ? first_index.as<uint64_t>() : nullptr, count, n_tokens, static_cast<int>(k),
+                          dynamic != 0, type, batch, {0, nullptr, trouble.as<int64_t>()}));
+  write_array(out, trouble);
+  for (const Array& row : rows) write_array(out, row);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -122,6 +184,7 @@ int main(int argc, char** argv) {
     const int64_t op = read_word(in);
     if (op == 0) tokenize_case(in, out);
     if (op == 1) gc_case(in, out);
+    if (op == 2) sample_case(in, out);
   }
   return 0;
 }

@@ -6,8 +6,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dnagpt_fast.genome.sampler import Intervals, WindowSampler
 from dnagpt_fast.ops import gc_count, kmer_tokenize
-from tests.cuda.stand_in import gc_case, tokenize_case
+from dnagpt_fast.ops.sample_batch import BatchSampler
+from tests.cuda.stand_in import gc_case, sample_case, tokenize_case
 from tests.ops.packed_genomes import packed_genome, random_text
 
 TOKEN = {2: (np.uint16, torch.uint16), 4: (np.int32, torch.int32), 8: (np.int64, torch.int64)}
@@ -75,7 +77,9 @@ def test_any_genome(stand_in, data):
     counts = gc_count(genome, contig, start_bp, length_bp)
     got = stand_in(
         [
-            tokenize_case(*case, packed_shift=packed_shift, shift=data.draw(st.integers(0, 16 // token_bytes - 1))),
+            tokenize_case(
+                *case, packed_shift=packed_shift, shift=data.draw(st.integers(0, 16 // token_bytes - 1))
+            ),
             gc_case(genome, contig, start_bp, length_bp, packed_shift=packed_shift),
         ],
         seed,
@@ -123,18 +127,83 @@ def test_a_window_that_leaves_its_contig_is_told_and_reads_nothing(stand_in):
             assert np.frombuffer(known, np.int64).tolist() == [60, 0]
 
 
-def test_contigs_behind_4_g_bases(stand_in):
-    """Offsets that 32 bits do not hold: the view's byte_offset is negative by 2^33 and its packed pointer is not moved."""
-    text = random_text(500, seed=9)
-    genome = packed_genome(text)
-    case = (genome, [0], [11], 0, 64, 6, True, 2)
-    assert stand_in([tokenize_case(*case)]) == [OK, ids(*case)]
+def moved(genome, **changes):
+    return type(genome)(**{**{f: getattr(genome, f) for f in genome.__dataclass_fields__}, **changes})
 
 
-def test_the_stand_in_catches_what_it_is_for(stand_in):
-    """A genome whose last contig lacks its last byte: the sanitizer must see the read behind the buffer as 0, not memory."""
+def test_offsets_that_32_bits_do_not_hold(stand_in):
+    """Bases 5 GB into the buffer: once as a contig that begins there, once as the end of a contig of 20 G bases."""
+    text = random_text(3000, seed=9, n_every=100)
+    genome = packed_genome(text, gap=0)
+    lead = 5 << 30
+    ids_wanted = ids(genome, [0], [11], 3, 300, 6, True, 2)
+    counts = [count.numpy().tobytes() for count in gc_count(genome, [0], [11], [2000])]
+    behind = moved(genome, byte_offset=genome.byte_offset + lead)
+    inside = moved(
+        genome,
+        length_bp=genome.length_bp + 4 * lead,
+        n_block_start_bp=genome.n_block_start_bp + 4 * lead,
+        n_block_end_bp=genome.n_block_end_bp + 4 * lead,
+    )
+    for far, start_bp in ((behind, 11), (inside, 11 + 4 * lead)):
+        cases = [
+            tokenize_case(far, [0], [start_bp], 3, 300, 6, True, 2, lead=lead),
+            gc_case(far, [0], [start_bp], [2000], lead=lead),
+        ]
+        assert stand_in(cases) == [OK, ids_wanted, OK, *counts]
+
+
+@pytest.mark.parametrize("k", [6, 4])
+@pytest.mark.parametrize("token_bytes", [2, 4, 8])
+def test_sampled_batches(stand_in, k, token_bytes):
+    """Three genomes, held-out ranges, N: samples, ids, GC and labels as the CPU draws them."""
+    genomes = [
+        packed_genome(random_text(3000, seed=s, n_every=200), random_text(800, seed=s + 9)) for s in range(3)
+    ]
+    n_tokens = 37
+    ranges = Intervals(np.array([0]), np.array([500]), np.array([900]))
+    empty = Intervals(*(np.zeros(0, np.int64) for _ in range(3)))
+    sampler = WindowSampler(
+        genomes, n_tokens * k, seed=2**40 + 7, weights=[3.0, 1.0, 1.0], held_out=[ranges, empty, empty]
+    )
+    for count, first_index in ((1, 0), (33, 2**32 - 5), (130, 2**64 - 130)):
+        draw = BatchSampler(
+            genomes,
+            sampler.tables,
+            sampler.seed,
+            n_tokens,
+            k=k,
+            dynamic=count == 33,
+            dtype=TOKEN[token_bytes][1],
+        )
+        batch = draw(first_index, count)
+        windows = (
+            batch.windows.genome,
+            batch.windows.contig,
+            batch.windows.start_bp,
+            batch.windows.orientation,
+        )
+        rows = (*windows, batch.kmers, batch.gc_fraction, batch.gc_known, batch.reversed)
+        case = (
+            genomes,
+            sampler.tables,
+            sampler.seed,
+            first_index,
+            count,
+            n_tokens,
+            k,
+            count == 33,
+            token_bytes,
+        )
+        wanted = [OK, *(row.numpy().tobytes() for row in rows)]
+        assert stand_in([sample_case(*case)], seed=count) == wanted
+        assert stand_in([sample_case(*case, by_address=True)]) == wanted
+
+
+def test_bases_behind_the_buffer_read_as_t(stand_in):
+    """A view whose last byte is cut off: the kernel must not read it, which AddressSanitizer would see."""
     genome = packed_genome("ACGTACGTACGT", gap=0)
-    short = type(genome)(**{**{f: getattr(genome, f) for f in genome.__dataclass_fields__}, "packed": genome.packed[:2]})
+    short = moved(genome, packed=genome.packed[:2])
     _, tokens = stand_in([tokenize_case(short, [0], [0], 0, 2, 6, True, 4)])
     text = "ACGTACGTTTTT"  # 00 is T
     assert tokens == ids(packed_genome(text), [0], [0], 0, 2, 6, True, 4)
