@@ -179,6 +179,13 @@ PYBIND11_MODULE(_native, m) {
     gc_track(genome, contig, window_bp, step_bp, n_windows, mutable_int64s(gc), mutable_int64s(known), options);
   });
 
+  m.def(
+      "sequence_text",
+      [](const GenomeView& genome, int64_t contig, int64_t start_bp, int64_t end_bp, Address text) {
+        sequence_text(genome, contig, start_bp, end_bp, reinterpret_cast<char*>(text));
+      },
+      py::call_guard<py::gil_scoped_release>());
+
   py::class_<SamplerTables>(m, "SamplerTables")
       .def(py::init([](Address genome_threshold, Address orientation_threshold, Address interval_index,
                        Address rank_before, Address contig, Address start_bp, int64_t n_genomes) {

@@ -54,6 +54,9 @@ void gc_count(const GenomeView& genome, const Windows& windows, const int64_t* l
 void gc_track(const GenomeView& genome, int64_t contig, int64_t window_bp, int64_t step_bp, int64_t n_windows,
               int64_t* gc, int64_t* known, CpuOptions options);
 
+// text (end_bp - start_bp,): the bases as letters over ACGTN. The range must have been checked.
+void sequence_text(const GenomeView& genome, int64_t contig, int64_t start_bp, int64_t end_bp, char* text);
+
 // What sample_batch writes, each row of B samples.
 struct SampledBatch {
   int64_t *genome, *contig, *start_bp, *orientation;  // (B,)

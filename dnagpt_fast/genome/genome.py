@@ -9,10 +9,8 @@ from dnagpt_fast.genome.errors import GenomeFileError
 from dnagpt_fast.genome.fasta import GZIP_MAGIC, read_fasta
 from dnagpt_fast.genome.packer import PackedRecord
 from dnagpt_fast.genome.twobit import is_twobit, read_twobit
-from dnagpt_fast.packed import BASES_PER_BYTE, PackedGenome
-
-LETTERS = np.frombuffer(b"TCAG", np.uint8)
-LETTERS_OF_BYTE = LETTERS[(np.arange(256)[:, None] >> np.array([6, 4, 2, 0])) & 3]
+from dnagpt_fast.ops.sequence_text import sequence_text
+from dnagpt_fast.packed import PackedGenome
 
 
 class Genome:
@@ -106,12 +104,7 @@ class Genome:
             raise ValueError(
                 f"[{start_bp}, {end_bp}) of {name!r}: wanted 0 <= start_bp <= end_bp <= {length}"
             )
-        base = int(host.byte_offset[contig])
-        first, last = start_bp // BASES_PER_BYTE, -(-end_bp // BASES_PER_BYTE)
-        letters = LETTERS_OF_BYTE[host.packed[base + first : base + last].numpy()].reshape(-1)
-        letters = letters[start_bp - first * BASES_PER_BYTE :][: end_bp - start_bp]
-        for block_start, block_end in _clipped(self.n_blocks(name), start_bp, end_bp):
-            letters[block_start:block_end] = ord("N")
+        letters = sequence_text(host, contig, start_bp, end_bp)
         if soft_mask:
             for block_start, block_end in _clipped(self.mask_blocks(name), start_bp, end_bp):
                 letters[block_start:block_end] |= 0x20

@@ -9,6 +9,7 @@ from dnagpt_fast.ops.gc_track import gc_track
 from dnagpt_fast.ops.kmer_tokenize import kmer_tokenize
 from dnagpt_fast.ops.report import report
 from dnagpt_fast.ops.sample_batch import BatchSampler, SampledBatch
+from dnagpt_fast.ops.sequence_text import sequence_text
 from dnagpt_fast.ops.text_encode import TextEncoder
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "gc_track",
     "kmer_tokenize",
     "report",
+    "sequence_text",
 ]
