@@ -5,7 +5,7 @@ from unittest import mock
 
 import torch
 
-from dnagpt_fast.ops import attention_tiles_triton, attention_triton
+from dnagpt_fast.ops import attention_decode_triton, attention_tiles, attention_triton
 
 TOKENS = {"short": 512, "long": 4096}
 
@@ -19,6 +19,8 @@ def cases(architecture: str) -> Iterator[tuple[str, Callable[[], object]]]:
             yield _case(architecture, size, torch.bfloat16, "short", kind)
         yield _case(architecture, size, torch.float16, "short", "causal")
         yield _case(architecture, size, torch.float32, "short", "causal")
+        for dtype in (torch.bfloat16, torch.float32):
+            yield _decode_case(size, dtype)
 
 
 def _case(
@@ -30,11 +32,22 @@ def _case(
         key_mask = torch.empty(1, tokens, dtype=torch.bool) if kind == "padded" else None
         bound = torch.empty(tokens, dtype=torch.int32) if kind == "sequences" else None
         rest = (size**-0.5, kind != "full", key_mask, bound, bound)
-        with mock.patch.object(attention_tiles_triton, "architecture", return_value=architecture):
+        with mock.patch.object(attention_tiles, "architecture", return_value=architecture):
             o, lse = torch.ops.dnagpt_fast.attention_forward(q, k, v, *rest)
             torch.ops.dnagpt_fast.attention_backward(torch.empty_like(o), None, q, k, v, o, lse, *rest)
 
     return f"K{size} {str(dtype).removeprefix('torch.')} {kind} {length}", call
 
 
+def _decode_case(size: int, dtype: torch.dtype) -> tuple[str, Callable[[], object]]:
+    def call() -> None:
+        q = torch.empty(2, 4, 1, size, dtype=dtype)
+        cache = torch.empty(2, 4, 1024, size, dtype=dtype)
+        lengths = torch.empty(2, dtype=torch.int32)
+        torch.ops.dnagpt_fast.attention_decode(q, cache, cache, lengths, size**-0.5)
+
+    return f"K{size} {str(dtype).removeprefix('torch.')} decode", call
+
+
 assert attention_triton  # registers the ops
+assert attention_decode_triton

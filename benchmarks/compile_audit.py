@@ -130,7 +130,8 @@ def read_amdgcn(text: str) -> Row:
     mnemonics = re.findall(r"^\s+([a-z]+_[a-z0-9_]+)\s", text, re.MULTILINE)
     return {
         "registers": meta("vgpr_count"),
-        "spills": meta("vgpr_spill_count") + meta("sgpr_spill_count"),
+        # scalar registers spill to lanes of vector registers, not to memory
+        "spills": meta("vgpr_spill_count"),
         "stack_bytes": meta("private_segment_fixed_size"),
         **counts(iter(mnemonics)),
     }

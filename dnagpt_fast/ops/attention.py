@@ -12,6 +12,7 @@ from dnagpt_fast.ops.attention_reference import (
     attention_reference,
     visible_keys,
 )
+from dnagpt_fast.ops.attention_rule import decode_implementation_for, implementation_for
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -31,7 +32,7 @@ def attention(
 
     q, k, v     (B, H, T, K) of one floating dtype and device, any strides: views of a packed qkv projection
                 go in as they are
-    scale       default 1 / sqrt(K)
+    scale       default 1 / sqrt(K); positive
     causal      query i sees the keys j <= i; else all
     key_mask    bool (B, T), False where the key is padding
     cu_seqlens  int32 (S + 1,), ascending: B is 1 and tokens cu_seqlens[s] : cu_seqlens[s + 1] are sequence s;
@@ -43,8 +44,11 @@ def attention(
     lse = -inf and zero gradients. Raises ValueError for shapes, dtypes or devices that do not fit.
     """
     _check_attention(q, k, v, key_mask, cu_seqlens)
-    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    scale = _positive("attention", q, scale)
     chosen = dispatch.choose("attention", q.device.type)
+    if chosen == "rule":
+        masked = key_mask is not None or cu_seqlens is not None
+        chosen = implementation_for(q, masked=masked, return_lse=return_lse).name
     if chosen == "sdpa":
         o = _sdpa(q, k, v, scale, causal, key_mask, cu_seqlens)
         if not return_lse:
@@ -53,9 +57,13 @@ def attention(
         return o, attention_reference(
             q, k, v, scale=scale, causal=causal, key_mask=key_mask, cu_seqlens=cu_seqlens
         )[1]
-    o, lse = attention_reference(
-        q, k, v, scale=scale, causal=causal, key_mask=key_mask, cu_seqlens=cu_seqlens
-    )
+    function = attention_reference
+    if chosen == "triton":
+        # imported when wanted: Triton exists for Linux only
+        from dnagpt_fast.ops.attention_triton import attention_triton as function
+
+        _check_triton_runs(q)
+    o, lse = function(q, k, v, scale=scale, causal=causal, key_mask=key_mask, cu_seqlens=cu_seqlens)
     return (o, lse) if return_lse else o
 
 
@@ -79,12 +87,19 @@ def attention_decode(
     (that would wait for the GPU).
     """
     _check_decode(q, k_cache, v_cache, cache_lengths)
-    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    scale = _positive("attention_decode", q, scale)
     chosen = dispatch.choose("attention_decode", q.device.type)
+    if chosen == "rule":
+        chosen = decode_implementation_for(q).name
     if chosen == "grouped":
         return attention_decode_grouped(q, k_cache, v_cache, cache_lengths, scale=scale)
     if chosen == "sdpa":
         return _sdpa_decode(q, k_cache, v_cache, cache_lengths, scale)
+    if chosen == "triton":
+        from dnagpt_fast.ops.attention_decode_triton import attention_decode_triton
+
+        _check_triton_runs(q)
+        return attention_decode_triton(q, k_cache, v_cache, cache_lengths, scale=scale)
     return attention_decode_reference(q, k_cache, v_cache, cache_lengths, scale=scale)[0]
 
 
@@ -115,6 +130,29 @@ def _sdpa_decode(
     position = cache_lengths[:, None] - q.shape[2] + torch.arange(q.shape[2], device=q.device)  # (B, Q)
     visible = torch.arange(k_cache.shape[2], device=q.device) <= position[:, None, :, None]  # (B, 1, Q, S)
     return F.scaled_dot_product_attention(q, k_cache, v_cache, attn_mask=visible, scale=scale)
+
+
+def _positive(op: str, q: torch.Tensor, scale: float | None) -> float:
+    if scale is None:
+        return 1 / math.sqrt(q.shape[-1])
+    if not 0 < scale < math.inf:
+        raise ValueError(f"{op}: scale is {scale}; wanted a positive number")
+    return scale
+
+
+@torch.compiler.assume_constant_result
+def _interpreting() -> bool:
+    import triton
+
+    return bool(triton.knobs.runtime.interpret)
+
+
+def _check_triton_runs(q: torch.Tensor) -> None:
+    if q.device.type == "cpu" and not _interpreting():
+        raise RuntimeError(
+            "attention: Triton runs on CPU tensors only in its interpreter; set TRITON_INTERPRET=1 before Triton is "
+            'imported, or choose dispatch.using(attention="sdpa")'
+        )
 
 
 def _check_attention(

@@ -58,19 +58,25 @@ def attention_visible(
 
 @triton.jit
 def attention_forward_over_keys(
-    b_o, b_m, b_l, b_q, p_k, p_v, stride_kt, stride_kk, stride_vt, stride_vk,
+    b_o, b_m, b_l, b_q, p_k, p_v, i_b, i_h, stride_kt, stride_kk, stride_vt, stride_vk,
     p_key_mask, o_t, b_start, b_end, i_from, i_to, scale_log2,
     K: tl.constexpr, BS: tl.constexpr, EDGE: tl.constexpr, CAUSAL: tl.constexpr, HAS_KEY_MASK: tl.constexpr,
-    HAS_SEQUENCES: tl.constexpr, PRECISION: tl.constexpr, SPECIALIZE: tl.constexpr, ACC: tl.constexpr,
+    HAS_SEQUENCES: tl.constexpr, PRECISION: tl.constexpr, SPECIALIZE: tl.constexpr, TMA: tl.constexpr,
+    ACC: tl.constexpr,
 ):  # fmt: skip
+    """p_k and p_v point at the head's first key, or with TMA are descriptors of the whole (B, H, T, K) tensors."""
     o_j = tl.arange(0, BS)
     o_h = tl.arange(0, K)
-    p_kt = p_k + o_h[:, None] * stride_kk + o_j[None, :] * stride_kt
-    p_vt = p_v + o_j[:, None] * stride_vt + o_h[None, :] * stride_vk
+    if not TMA:
+        p_kt = p_k + o_h[:, None] * stride_kk + o_j[None, :] * stride_kt
+        p_vt = p_v + o_j[:, None] * stride_vt + o_h[None, :] * stride_vk
     for i_s in tl.range(i_from, i_to, BS, warp_specialize=SPECIALIZE):
         i_s = tl.multiple_of(i_s, BS) if not HAS_SEQUENCES else i_s
         o_s = i_s + o_j
-        if EDGE:
+        if TMA:
+            # [K, BS]
+            b_k = tl.trans(p_k.load([i_b, i_h, i_s, 0]).reshape(BS, K))
+        elif EDGE:
             # [K, BS]
             b_k = tl.load(p_kt + tl.cast(i_s, tl.int64) * stride_kt, mask=o_s[None, :] < i_to, other=0.0)
         else:
@@ -93,7 +99,10 @@ def attention_forward_over_keys(
         b_fade = tl.exp2(b_m - b_shift)
         b_l = b_l * b_fade + tl.sum(b_p, 1)
         b_o = b_o * b_fade[:, None]
-        if EDGE:
+        if TMA:
+            # [BS, K]
+            b_v = p_v.load([i_b, i_h, i_s, 0]).reshape(BS, K)
+        elif EDGE:
             # [BS, K]
             b_v = tl.load(p_vt + tl.cast(i_s, tl.int64) * stride_vt, mask=o_s[:, None] < i_to, other=0.0)
         else:
@@ -110,7 +119,8 @@ def attention_forward_kernel(
     stride_qb, stride_qh, stride_qt, stride_qk, stride_kb, stride_kh, stride_kt, stride_kk,
     stride_vb, stride_vh, stride_vt, stride_vk, stride_ob, stride_oh, stride_ot, H, T,
     K: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, CAUSAL: tl.constexpr, HAS_KEY_MASK: tl.constexpr,
-    HAS_SEQUENCES: tl.constexpr, PRECISION: tl.constexpr, SPECIALIZE: tl.constexpr, ACC: tl.constexpr,
+    HAS_SEQUENCES: tl.constexpr, PRECISION: tl.constexpr, SPECIALIZE: tl.constexpr, TMA: tl.constexpr,
+    ACC: tl.constexpr,
 ):  # fmt: skip
     """BT queries of one head. Grid: (tiles * B * H,), the tiles of a head side by side, longest first."""
     tiles = tl.cdiv(T, BT)
@@ -123,8 +133,9 @@ def attention_forward_kernel(
     m_t = o_t < T
 
     p_q += i_b * stride_qb + i_h * stride_qh + tl.cast(i_t, tl.int64) * stride_qt
-    p_k += i_b * stride_kb + i_h * stride_kh
-    p_v += i_b * stride_vb + i_h * stride_vh
+    if not TMA:
+        p_k += i_b * stride_kb + i_h * stride_kh
+        p_v += i_b * stride_vb + i_h * stride_vh
     if HAS_KEY_MASK:
         p_key_mask += i_b * T
     # [BT, K]
@@ -142,14 +153,14 @@ def attention_forward_kernel(
     b_m = tl.full([BT], float("-inf"), dtype=ACC)
     b_l = tl.zeros([BT], dtype=ACC)
     b_o, b_m, b_l = attention_forward_over_keys(
-        b_o, b_m, b_l, b_q, p_k, p_v, stride_kt, stride_kk, stride_vt, stride_vk,
+        b_o, b_m, b_l, b_q, p_k, p_v, i_head // H, i_head % H, stride_kt, stride_kk, stride_vt, stride_vk,
         p_key_mask, o_t, b_start, b_end, i_first, i_open, scale_log2,
-        K, BS, False, CAUSAL, HAS_KEY_MASK, HAS_SEQUENCES, PRECISION, SPECIALIZE, ACC,
+        K, BS, False, CAUSAL, HAS_KEY_MASK, HAS_SEQUENCES, PRECISION, SPECIALIZE, TMA, ACC,
     )  # fmt: skip
     b_o, b_m, b_l = attention_forward_over_keys(
-        b_o, b_m, b_l, b_q, p_k, p_v, stride_kt, stride_kk, stride_vt, stride_vk,
+        b_o, b_m, b_l, b_q, p_k, p_v, i_head // H, i_head % H, stride_kt, stride_kk, stride_vt, stride_vk,
         p_key_mask, o_t, b_start, b_end, i_open, i_last, scale_log2,
-        K, BS, True, CAUSAL, HAS_KEY_MASK, HAS_SEQUENCES, PRECISION, SPECIALIZE, ACC,
+        K, BS, True, CAUSAL, HAS_KEY_MASK, HAS_SEQUENCES, PRECISION, SPECIALIZE, TMA, ACC,
     )  # fmt: skip
 
     if HAS_KEY_MASK or HAS_SEQUENCES:

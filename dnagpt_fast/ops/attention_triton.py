@@ -10,12 +10,12 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from dnagpt_fast.ops.attention_backward_triton import attention_dkdv_kernel, attention_dq_kernel
 from dnagpt_fast.ops.attention_forward_triton import attention_forward_kernel
-from dnagpt_fast.ops.attention_tiles_triton import tile_for
+from dnagpt_fast.ops.attention_tiles import HEAD_SIZES, tile_for
 
-HEAD_SIZES = (32, 64, 128)
 LOG2_E = math.log2(math.e)
 
 
@@ -71,12 +71,12 @@ def token_major(like: Tensor) -> Tensor:
 
 
 @torch.library.register_fake("dnagpt_fast::attention_forward")
-def _forward_fake(q, k, v, scale, causal, key_mask, start, end):  # type: ignore[no-untyped-def]
+def _forward_fake(q, k, v, scale, causal, key_mask, start, end):
     return token_major(q), q.new_empty(q.shape[:3], dtype=accumulator(q))
 
 
 @torch.library.register_fake("dnagpt_fast::attention_backward")
-def _backward_fake(do, dlse, q, k, v, o, lse, scale, causal, key_mask, start, end):  # type: ignore[no-untyped-def]
+def _backward_fake(do, dlse, q, k, v, o, lse, scale, causal, key_mask, start, end):
     return token_major(q), token_major(k), token_major(v)
 
 
@@ -98,10 +98,11 @@ def _forward(
     grid = (triton.cdiv(tokens, tile.BT) * batch * heads,)
     if grid[0]:
         with torch.cuda.device_of(q):
+            tma = tile.tma and descriptor_fits(k) and descriptor_fits(v)
             attention_forward_kernel[grid](
-                q, k, v, o, lse, *_bytes(key_mask, start, end), scale * LOG2_E,
+                q, *keys_for(k, v, tile.BS, tma), o, lse, *_bytes(key_mask, start, end), scale * LOG2_E,
                 *q.stride(), *k.stride(), *v.stride(), *o.stride()[:3], heads, tokens,
-                **_constants(q, causal, key_mask, start), **tile.launch,
+                TMA=tma, **_constants(q, causal, key_mask, start), **tile.launch,
             )  # fmt: skip
     return o, lse
 
@@ -124,6 +125,23 @@ def _backward(
     dq, dk, dv = token_major(q), token_major(k), token_major(v)
     backward_into(dq, dk, dv, do, dlse, q, k, v, o, lse, scale, causal, key_mask, start, end)
     return dq, dk, dv
+
+
+def descriptor_fits(x: Tensor) -> bool:
+    """Can the tensor memory accelerator read x? It wants rows without gaps and 16-byte steps between them."""
+    steps = x.stride()
+    return (
+        steps[-1] == 1 and x.data_ptr() % 16 == 0 and all(s and s * x.itemsize % 16 == 0 for s in steps[:-1])
+    )
+
+
+def keys_for(k: Tensor, v: Tensor, rows: int, tma: bool) -> tuple[Tensor | TensorDescriptor, ...]:
+    """k and v as the kernels take them: pointers, or descriptors that fetch `rows` keys of one head."""
+    if not tma:
+        return k, v
+    return tuple(
+        TensorDescriptor(x, list(x.shape), list(x.stride()), [1, 1, rows, x.shape[-1]]) for x in (k, v)
+    )
 
 
 def backward_into(
@@ -189,7 +207,7 @@ def _bytes(key_mask: Tensor | None, start: Tensor | None, end: Tensor | None) ->
     return (None if key_mask is None else key_mask.contiguous().view(torch.uint8), start, end)
 
 
-def _save(ctx, inputs, output):  # type: ignore[no-untyped-def]
+def _save(ctx, inputs, output):
     q, k, v, scale, causal, key_mask, start, end = inputs
     o, lse = output
     ctx.save_for_backward(q, k, v, o, lse, key_mask, start, end)
@@ -197,7 +215,7 @@ def _save(ctx, inputs, output):  # type: ignore[no-untyped-def]
     ctx.set_materialize_grads(False)
 
 
-def _gradients(ctx, do, dlse):  # type: ignore[no-untyped-def]
+def _gradients(ctx, do, dlse):
     q, k, v, o, lse, key_mask, start, end = ctx.saved_tensors
     if do is None:
         do = torch.zeros_like(o)

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from dnagpt_fast.batch import ROW_NEXT_TOKEN, ROW_ORDER
-from dnagpt_fast.ops.attention_tiles_triton import architecture
+from dnagpt_fast.ops.attention_tiles import architecture
 from dnagpt_fast.ops.combined_loss_backward_triton import (
     combined_loss_dw_kernel,
     combined_loss_dx_kernel,

@@ -19,8 +19,9 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "text_encode": ("native", "reference"),
     "fasta_pack": ("native", "reference"),
     "sequence_text": ("native", "reference"),
-    "attention": ("sdpa", "triton", "reference"),
-    "attention_decode": ("grouped", "sdpa", "triton", "reference"),
+    # "rule": sdpa or triton, by card and shape; attention_rule.py says which and why
+    "attention": ("sdpa", "triton", "reference", "rule"),
+    "attention_decode": ("grouped", "sdpa", "triton", "reference", "rule"),
     "combined_loss": ("chunked", "triton", "reference"),
     "linear": ("onednn", "torch"),
 }
@@ -32,8 +33,8 @@ DEFAULTS: dict[str, dict[str, str]] = {
     "text_encode": {"cpu": "native"},
     "fasta_pack": {"cpu": "native"},
     "sequence_text": {"cpu": "native"},
-    "attention": {"cpu": "sdpa", "cuda": "sdpa"},
-    "attention_decode": {"cpu": "grouped", "cuda": "sdpa"},
+    "attention": {"cpu": "sdpa", "cuda": "rule"},
+    "attention_decode": {"cpu": "grouped", "cuda": "rule"},
     "combined_loss": {"cpu": "chunked", "cuda": "triton"},
     "linear": {"cpu": "onednn" if torch.backends.mkldnn.is_available() else "torch", "cuda": "torch"},
 }
