@@ -121,3 +121,9 @@ def build(config: ModelConfig, state: StateDict, path: str | Path, *, strict: bo
         model = DNAGPT.from_config(config)
     model.load_state_dict({name: state[name] for name in wanted}, strict=True, assign=True)
     return model
+
+
+if __name__ == "__main__":
+    from dnagpt_fast.official_script import main
+
+    main()
