@@ -44,6 +44,14 @@ def place_marginals(logits: torch.Tensor, table: KmerTable) -> torch.Tensor:
     )
 
 
+def context_prefix(tokenizer: KmerTokenizer, prefix: str) -> list[int]:
+    """Token ids of the prefix. Raises ValueError where it holds none: the first base would have no context."""
+    first = prefix_ids(tokenizer, prefix)
+    if not first:
+        raise ValueError("the prefix holds no token: the first bases would have no context; give one, as <R>")
+    return first
+
+
 @torch.no_grad()
 def base_probabilities(
     model: DNAGPT, tokenizer: KmerTokenizer, sequence: str, *, prefix: str = "<R>", overlap: int | None = None
@@ -55,19 +63,29 @@ def base_probabilities(
     Raises ValueError for settings or a sequence that cannot be used.
     """
     bases = clean_bases(sequence)
-    first = prefix_ids(tokenizer, prefix)
-    if not first:
-        raise ValueError("the prefix holds no token: the first bases would have no context; give one, as <R>")
+    first = context_prefix(tokenizer, prefix)
+    return _probabilities(model, tokenizer, bases, first, overlap, range(min(tokenizer.k, len(bases))))
+
+
+def _probabilities(
+    model: DNAGPT,
+    tokenizer: KmerTokenizer,
+    bases: str,
+    prefix: list[int],
+    overlap: int | None,
+    phases: Iterable[int],
+) -> torch.Tensor:
+    """As base_probabilities, but only the rows phase, phase + k ... of the phases asked for; NaN in the others."""
     overlap = model.max_len // 2 if overlap is None else overlap
     inference, table, k = Inference(model), KmerTable(tokenizer), tokenizer.k
-    out = torch.empty(len(bases), 4)
-    for phase in range(min(k, len(bases))):
+    out = torch.full((len(bases), 4), torch.nan)
+    for phase in phases:
         # The last token of the prefix says what begins at base `phase`, each k-mer what begins after it.
-        starts = list(range(phase, len(bases), k))
-        context = bases[phase : phase + k * (len(starts) - 1)]
+        starts = len(range(phase, len(bases), k))
+        context = bases[phase : phase + k * (starts - 1)]
         ids = kmer_ids(tokenizer, context) if context else np.empty(0, np.int64)
         rows: list[torch.Tensor] = []
-        for window in token_windows(ids, first, model.max_len, overlap):
+        for window in token_windows(ids, prefix, model.max_len, overlap):
             before = window.n_prefix + window.n_context - (0 if rows else 1)
             rows.append(inference.hidden_states([window.ids])[0][before:])
         answers = [
@@ -78,6 +96,7 @@ def base_probabilities(
     return out
 
 
+@torch.no_grad()
 def substitution_scores(
     model: DNAGPT,
     tokenizer: KmerTokenizer,
@@ -103,7 +122,9 @@ def substitution_scores(
             )
         if bases[position] == "N":
             raise ValueError(f"the sequence has N at {position}: nothing to compare {alternative} with")
-    logs = base_probabilities(model, tokenizer, bases, prefix=prefix, overlap=overlap).log()
+    phases = sorted({position % tokenizer.k for position, _ in wanted})
+    first = context_prefix(tokenizer, prefix)
+    logs = _probabilities(model, tokenizer, bases, first, overlap, phases).log()
     return [
         float(
             logs[position, BASE_ORDER.index(alternative)] - logs[position, BASE_ORDER.index(bases[position])]

@@ -58,6 +58,13 @@ class FastaFile(_Whole):
         self._file.flush()
 
 
+class TextFile(_Whole):
+    """`with TextFile(path) as out: out.write("one line")`"""
+
+    def write(self, line: str) -> None:
+        self._file.write(f"{line}\n".encode())
+
+
 class VectorFile(_Whole):
     """float32 rows of one width into .npy or .safetensors (tensor `embeddings`), without holding them.
 

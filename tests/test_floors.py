@@ -46,7 +46,7 @@ MODEL_SIDE = (
     "windows",
     "output_files",
 )
-TOP = ("pretrain", "finetune", "validation", "demo", "doctor", "cli")
+TOP = ("pretrain", "finetune", "validation", "demo", "doctor", "model_commands", "cli")
 
 
 def imports_of(path: Path) -> set[str]:
