@@ -1,0 +1,161 @@
+"""combined_loss forward and backward against plain torch, torch's linear_cross_entropy and (where installed) Liger.
+
+    pytest benchmarks/bench_combined_loss.py                      4,096 rows of the 0.1B model, on CPU
+    pytest benchmarks/bench_combined_loss.py --benchmark-json=out.json
+
+Every row is checked against plain torch before it is timed. Beside the time, in extra_info: memory_mb, the peak of the
+process above its inputs (gradients included), and memory_ratio and time_ratio to plain torch in this run.
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dnagpt_fast.ops import combined_loss, dispatch
+
+ROWS, VOCAB, WIDTH = 4096, 19_564, 768
+Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def plain(x: torch.Tensor, w: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(F.linear(x, w), t)
+
+
+def ours(x: torch.Tensor, w: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    return combined_loss(x, w, t).total
+
+
+def torch_chunked(x: torch.Tensor, w: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    return F.linear_cross_entropy(x, w, t, options=torch.nn.LinearCrossEntropyOptions())
+
+
+CONTENDERS: dict[str, Loss] = {"plain": plain, "torch linear_cross_entropy": torch_chunked, "ours": ours}
+if not hasattr(F, "linear_cross_entropy"):  # torch below 2.13
+    del CONTENDERS["torch linear_cross_entropy"]
+
+
+def inputs(device: str, dtype: torch.dtype, rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(rows, WIDTH, generator=generator).to(device, dtype).requires_grad_()
+    w = (torch.randn(VOCAB, WIDTH, generator=generator) / WIDTH**0.5).to(device, dtype).requires_grad_()
+    return x, w, torch.randint(0, VOCAB, (rows,), generator=generator).to(device)
+
+
+def one_pass(
+    loss: Loss, x: torch.Tensor, w: torch.Tensor, t: torch.Tensor, gradient: bool = True
+) -> torch.Tensor:
+    x.grad = w.grad = None
+    with torch.set_grad_enabled(gradient):
+        value = loss(x, w, t)
+    if gradient:
+        value.backward()
+    return value.detach()
+
+
+def status_mb(field: str) -> float:
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) / 1024
+
+
+def peak_mb(run: Callable[[], object], device: str) -> float:
+    """Peak memory of one call above what lay there before it: the allocator's on CUDA, the process' on Linux."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is held now
+    before = status_mb("VmRSS")
+    run()
+    return status_mb("VmHWM") - before
+
+
+def check(loss: Loss, x: torch.Tensor, w: torch.Tensor, t: torch.Tensor) -> None:
+    """Loss and both gradients as plain torch gives them, to a few units of the dtype."""
+    tolerance = 50 * torch.finfo(x.dtype).eps
+    wanted = [one_pass(plain, x, w, t), x.grad, w.grad]
+    got = [one_pass(loss, x, w, t), x.grad, w.grad]
+    for ours_, theirs in zip(got, wanted, strict=True):
+        assert ours_ is not None
+        assert theirs is not None
+        error = (ours_.double() - theirs.double()).abs().max() / theirs.double().abs().max()
+        assert error <= tolerance, f"relative error {error:.2e}, allowed {tolerance:.2e}"
+
+
+_plain_figures: dict[bool, tuple[float, float]] = {}
+
+
+@pytest.mark.parametrize("gradient", [True, False], ids=["forward+backward", "evaluation"])
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_cpu(benchmark, name, gradient):
+    x, w, t = inputs("cpu", torch.float32, ROWS)
+    loss = CONTENDERS[name]
+    check(loss, *(inputs("cpu", torch.float32, 64)))
+    memory = (
+        peak_mb(lambda: one_pass(loss, x, w, t, gradient), "cpu")
+        if os.path.exists("/proc/self/clear_refs")
+        else 0.0
+    )
+    benchmark.pedantic(one_pass, args=(loss, x, w, t, gradient), rounds=3, iterations=1)
+    seconds = benchmark.stats.stats.min
+    figures = (
+        _plain_figures.setdefault(gradient, (seconds, memory))
+        if name == "plain"
+        else _plain_figures[gradient]
+    )
+    benchmark.extra_info.update(
+        implementation=dispatch.choose("combined_loss", "cpu") if name == "ours" else name,
+        memory_mb=round(memory, 1),
+        memory_ratio=round(memory / figures[1], 3) if figures[1] else None,
+        time_ratio=round(seconds / figures[0], 3),
+        threads=torch.get_num_threads(),
+    )
+    print(f"\n{name}: {benchmark.extra_info}, best {seconds:.3f} s")
+
+
+def gpu_rows(
+    rows: int = 32_768, dtype: torch.dtype = torch.bfloat16, rounds: int = 20
+) -> list[dict[str, object]]:
+    """For the report on a real card: every contender, Liger and torch.compile too: median time, peak memory."""
+    x, w, t = inputs("cuda", dtype, rows)
+    contenders = dict(CONTENDERS)
+    contenders["torch.compile"] = torch.compile(plain)
+    contenders["ours, skip 2^-24"] = lambda x, w, t: combined_loss(x, w, t, skip_below=2**-24).total
+    try:
+        from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
+    except ImportError:
+        print("Liger is not installed: pip install liger-kernel")
+    else:
+        contenders["liger"] = lambda x, w, t: liger_fused_linear_cross_entropy(x, w, t)
+    results: list[dict[str, object]] = []
+    for name, loss in contenders.items():
+        check(loss, *inputs("cuda", dtype, 512))
+        for gradient in (True, False):
+            one_pass(loss, x, w, t, gradient)
+            memory = peak_mb(lambda loss=loss, gradient=gradient: one_pass(loss, x, w, t, gradient), "cuda")
+            times = []
+            for _ in range(rounds):
+                torch.cuda.synchronize()
+                began = time.perf_counter()
+                one_pass(loss, x, w, t, gradient)
+                torch.cuda.synchronize()
+                times.append(time.perf_counter() - began)
+            results.append(
+                {
+                    "op": "combined_loss",
+                    "contender": name,
+                    "rows": rows,
+                    "gradient": gradient,
+                    "seconds": sorted(times)[len(times) // 2],
+                    "memory_mb": memory,
+                }
+            )
+    return results
