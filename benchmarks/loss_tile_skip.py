@@ -32,7 +32,7 @@ ARMS = {"exact": None, "skip": SKIP_BELOW}
 
 
 @torch.no_grad()
-def tiles_visited(job: PretrainingRun, step: int) -> dict[str, int]:
+def tiles_visited(job: PretrainingRun, step: int) -> dict[str, float]:
     """Tiles of 128 rows x 128 entries whose gradient a backward pass with the skip makes, of those there are."""
     batch = job.batch_at(step, 0)
     hidden = job.model.mlm_head[:3](job.model.hidden_states(batch.token_ids)).flatten(0, 1)
@@ -42,10 +42,14 @@ def tiles_visited(job: PretrainingRun, step: int) -> dict[str, int]:
     order = tile_order(p.shape[1])[0].long()
     kept = _kept_tiles(p, targets[rows][:, None], SKIP_BELOW, order)[:, order][::TILE_ROWS, ::TILE_VOCAB]
     plain = -(-(4**6) // TILE_VOCAB)
+    tops = [
+        block.amax().log2() for rows in p[:, order].split(TILE_ROWS) for block in rows.split(TILE_VOCAB, 1)
+    ]
     return {
         "visited": int(kept.sum()),
         "visited_of_plain_6mers": int(kept[:, :plain].sum()),
         "tiles": kept.numel(),
+        "log2_of_least_tile_top": round(float(torch.stack(tops).min()), 2),
         "tiles_of_plain_6mers": kept[:, :plain].numel(),
     }
 
