@@ -3,11 +3,12 @@
     pytest benchmarks/bench_combined_loss.py                      4,096 rows of the 0.1B model, on CPU
     pytest benchmarks/bench_combined_loss.py --benchmark-json=out.json
 
-Every row is checked against plain torch before it is timed. Beside the time, in extra_info: memory_mb, the peak of the
-process above its inputs (gradients included), and memory_ratio and time_ratio to plain torch in this run.
+Every contender is checked against plain torch before a time is taken; they run in turn, the best of ROUNDS counts.
+Printed and in extra_info: seconds, memory_mb (peak of the process above its inputs, gradients included, measured on
+Linux), and both as ratios to plain torch in this run.
 """
 
-import os
+import json
 import re
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from dnagpt_fast.ops import combined_loss, dispatch
 
 ROWS, VOCAB, WIDTH = 4096, 19_564, 768
+ROUNDS = 4
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -80,7 +82,7 @@ def peak_mb(run: Callable[[], object], device: str) -> float:
 
 def check(loss: Loss, x: torch.Tensor, w: torch.Tensor, t: torch.Tensor) -> None:
     """Loss and both gradients as plain torch gives them, to a few units of the dtype."""
-    tolerance = 50 * torch.finfo(x.dtype).eps
+    tolerance = 200 * torch.finfo(x.dtype).eps
     wanted = [one_pass(plain, x, w, t), x.grad, w.grad]
     got = [one_pass(loss, x, w, t), x.grad, w.grad]
     for ours_, theirs in zip(got, wanted, strict=True):
@@ -90,35 +92,30 @@ def check(loss: Loss, x: torch.Tensor, w: torch.Tensor, t: torch.Tensor) -> None
         assert error <= tolerance, f"relative error {error:.2e}, allowed {tolerance:.2e}"
 
 
-_plain_figures: dict[bool, tuple[float, float]] = {}
-
-
 @pytest.mark.parametrize("gradient", [True, False], ids=["forward+backward", "evaluation"])
-@pytest.mark.parametrize("name", CONTENDERS)
-def test_cpu(benchmark, name, gradient):
+def test_cpu(benchmark, gradient):
+    for loss in CONTENDERS.values():
+        check(loss, *inputs("cpu", torch.float32, 64))
     x, w, t = inputs("cpu", torch.float32, ROWS)
-    loss = CONTENDERS[name]
-    check(loss, *(inputs("cpu", torch.float32, 64)))
-    memory = (
-        peak_mb(lambda: one_pass(loss, x, w, t, gradient), "cpu")
-        if os.path.exists("/proc/self/clear_refs")
-        else 0.0
-    )
-    benchmark.pedantic(one_pass, args=(loss, x, w, t, gradient), rounds=3, iterations=1)
-    seconds = benchmark.stats.stats.min
-    figures = (
-        _plain_figures.setdefault(gradient, (seconds, memory))
-        if name == "plain"
-        else _plain_figures[gradient]
-    )
+    memory, seconds = {}, {name: [] for name in CONTENDERS}
+    for name, loss in CONTENDERS.items():
+        x.grad = w.grad = None
+        memory[name] = peak_mb(lambda loss=loss: one_pass(loss, x, w, t, gradient), "cpu")
+    for _ in range(ROUNDS):  # in turn, so that a machine that slows down slows all of them
+        for name, loss in CONTENDERS.items():
+            began = time.perf_counter()
+            one_pass(loss, x, w, t, gradient)
+            seconds[name].append(time.perf_counter() - began)
+    benchmark.pedantic(one_pass, args=(ours, x, w, t, gradient), rounds=1, iterations=1)
     benchmark.extra_info.update(
-        implementation=dispatch.choose("combined_loss", "cpu") if name == "ours" else name,
-        memory_mb=round(memory, 1),
-        memory_ratio=round(memory / figures[1], 3) if figures[1] else None,
-        time_ratio=round(seconds / figures[0], 3),
+        implementation=dispatch.choose("combined_loss", "cpu"),
         threads=torch.get_num_threads(),
+        best_seconds={name: round(min(times), 3) for name, times in seconds.items()},
+        time_ratio={name: round(min(times) / min(seconds["plain"]), 3) for name, times in seconds.items()},
+        memory_mb={name: round(value, 1) for name, value in memory.items()},
+        memory_ratio={name: round(value / memory["plain"], 3) for name, value in memory.items()},
     )
-    print(f"\n{name}: {benchmark.extra_info}, best {seconds:.3f} s")
+    print(f"\n{json.dumps(benchmark.extra_info, indent=1)}")
 
 
 def gpu_rows(

@@ -1,4 +1,4 @@
-"""The loss kernels as compiled for sm_80, run on the CPU: accesses checked, races looked for, schedules shuffled, real bf16."""
+"""The loss kernels as compiled for sm_80, run on the CPU: accesses checked, races looked for, schedules shuffled."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_in_a_process_that_compiles():
 
 @pytest.fixture(autouse=True)
 def as_on_a_card(monkeypatch):
-    """sm_80's launches from CPU tensors; a workspace of one row tile, so that the sums go through memory between chunks."""
+    """sm_80's launches from CPU tensors; a workspace of one row tile: the sums go through memory between chunks."""
     monkeypatch.setattr(combined_loss_triton, "architecture", lambda device: "sm_80")
     monkeypatch.setattr(combined_loss_triton, "_check_device", lambda x: None)
     monkeypatch.setattr(combined_loss_triton, "WORKSPACE_BYTES", 1)

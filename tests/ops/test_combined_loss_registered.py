@@ -5,12 +5,21 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dnagpt_fast.ops import combined_loss, combined_loss_chunked, dispatch
+from dnagpt_fast.ops import combined_loss, combined_loss_chunked, combined_loss_triton, dispatch
 from tests.ops.loss_cases import make_case, run
 
 # Python bodies of the registered ops, which the modes below step into: torch itself shows an op as one call
-BODIES = {"dnagpt_fast::combined_loss_rows": combined_loss_chunked._rows}
-IMPLEMENTATIONS = {"chunked": "dnagpt_fast::combined_loss_rows", "reference": "aten::_log_softmax"}
+BODIES = {
+    "dnagpt_fast::combined_loss_rows": combined_loss_chunked._rows,
+    "dnagpt_fast::combined_loss_forward": combined_loss_triton._forward,
+    "dnagpt_fast::combined_loss_backward": combined_loss_triton._backward,
+}
+IMPLEMENTATIONS = {
+    "chunked": "dnagpt_fast::combined_loss_rows",
+    "triton": "dnagpt_fast::combined_loss_forward",
+    "reference": "aten::_log_softmax",
+}
+MIB = 2**20
 
 
 class Allocations(TorchDispatchMode):
@@ -61,6 +70,75 @@ def test_no_tensor_over_the_budget_is_ever_allocated(reduction, settings):
     assert plain.largest_bytes >= rows * vocab * 4  # or this test could not see the logits
 
 
+def launches_nowhere(monkeypatch):
+    """The Triton host functions allocate as on a card, and launch nothing: memory can be asked at any size."""
+
+    class Nothing:
+        def __getitem__(self, grid):
+            return lambda *arguments, **options: None
+
+    for name in dir(combined_loss_triton):
+        if name.endswith("_kernel"):
+            monkeypatch.setattr(combined_loss_triton, name, Nothing())
+
+
+class Live(TorchDispatchMode):
+    """Peak of the bytes in storages made under the mode and alive together."""
+
+    def __init__(self):
+        super().__init__()
+        self.alive, self.peak = {}, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().partition(".")[0]
+        if name in BODIES:
+            with self:
+                return BODIES[name](*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        for tensor in torch.utils._pytree.tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                self.alive[storage._cdata] = (
+                    torch.multiprocessing.reductions.StorageWeakRef(storage),
+                    storage.nbytes(),
+                )
+        self.alive = {key: pair for key, pair in self.alive.items() if not pair[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size in self.alive.values()))
+        return result
+
+
+@pytest.mark.parametrize(
+    ("weight_dtype", "skip_below"), [(torch.float32, None), (torch.bfloat16, 2**-24)], ids=str
+)
+def test_32768_rows_take_at_most_128_mib_beyond_the_gradients(monkeypatch, weight_dtype, skip_below):
+    """The 0.1B model's 32,768 rows in bf16; plain torch takes 7.7 GB. Nothing is computed, all is allocated."""
+    launches_nowhere(monkeypatch)
+    rows, vocab, width = 32_768, 19_564, 768
+    hidden = torch.empty(rows, width, dtype=torch.bfloat16)
+    weight, scalar = torch.empty(vocab, width, dtype=torch.bfloat16), torch.ones(())
+    targets = torch.zeros(rows, dtype=torch.int64)
+    with Live() as live:
+        *_, lse, scales, _, keep = torch.ops.dnagpt_fast.combined_loss_forward(
+            hidden, weight, None, targets, None, None, None, None,
+            1.0, 0.01, -100, True, 0.0, 0.0, None, skip_below, False,
+        )  # fmt: skip
+        d_hidden, d_weight, _ = torch.ops.dnagpt_fast.combined_loss_backward(
+            scalar, hidden, weight, None, targets, None, lse, scales, keep,
+            -100, 0.0, 0.0, None, True, True, False, torch.bfloat16, weight_dtype,
+        )  # fmt: skip
+    gradients = d_hidden.nbytes + d_weight.nbytes
+    assert live.peak > gradients
+    assert live.peak - gradients <= 128 * MIB
+
+
+def test_an_evaluation_in_triton_runs_the_forward_op_alone():
+    case = make_case(70, 90, 16)
+    with dispatch.using(combined_loss="triton"), torch.no_grad(), Allocations() as seen:
+        combined_loss(**case.tensors, **case.settings)
+    assert "dnagpt_fast::combined_loss_forward" in seen.names
+    assert "dnagpt_fast::combined_loss_backward" not in seen.names
+
+
 def test_an_evaluation_makes_no_gradient():
     case = make_case(600, 5000, 16)
     with Allocations() as seen, torch.no_grad():
@@ -73,7 +151,7 @@ def test_an_evaluation_makes_no_gradient():
 
 # torch 2.13's own tracer makes an autograd.Function object, which torch's own warning forbids
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-@pytest.mark.parametrize("implementation", ["chunked", "reference"])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("classes", [None, [1, 5, 0, 22]], ids=str)
 def test_compiled_in_one_graph_it_gives_the_same(implementation, reduction, classes):
@@ -102,11 +180,14 @@ def test_compiled_in_one_graph_it_gives_the_same(implementation, reduction, clas
         torch.testing.assert_close(ours, wanted)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_fake_tensors_have_the_real_shapes_and_dtypes(dtype):
+@pytest.mark.parametrize("implementation", ["chunked", "triton"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_fake_tensors_have_the_real_shapes_and_dtypes(implementation, dtype):
+    """A look at a value, a sync on a card, cannot be traced: this would raise."""
     case = make_case(12, 23, 8, dtype=dtype)
-    real = combined_loss(**case.tensors, **case.settings, return_log_probs=True)
-    with FakeTensorMode() as mode:
+    with dispatch.using(combined_loss=implementation):
+        real = combined_loss(**case.tensors, **case.settings, return_log_probs=True)
+    with dispatch.using(combined_loss=implementation), FakeTensorMode() as mode:
         fakes = {k: mode.from_tensor(t) for k, t in case.tensors.items()}
         fakes["hidden"].requires_grad_()
         fake = combined_loss(**fakes, **case.settings, return_log_probs=True)
@@ -124,6 +205,19 @@ def test_opcheck_of_the_chunked_op(wanted, dtype):
     torch.library.opcheck(
         torch.ops.dnagpt_fast.combined_loss_rows, (*arguments, scale, -100, 0.1, 1e-3, 5.0, None, *wanted)
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("skip_below", [None, 2**-24])
+def test_opcheck_of_the_triton_ops(dtype, skip_below):
+    tensors = make_case(70, 90, 16, dtype=dtype).tensors
+    inputs = [tensors[name] for name in ("hidden", "weight", "bias", "targets", "row_kind")]
+    gc = [tensors[name] for name in ("gc_prediction", "gc_target", "gc_mask")]
+    forward = (*inputs, *gc, 1.0, 0.01, -100, True, 0.0, 1e-3, 5.0, skip_below, True)
+    torch.library.opcheck(torch.ops.dnagpt_fast.combined_loss_forward, forward)
+    *_, lse, scales, _, keep = torch.ops.dnagpt_fast.combined_loss_forward(*forward)
+    backward = (torch.tensor(2.0), *inputs, lse, scales, keep, -100, 0.0, 1e-3, 5.0, True, True, True)
+    torch.library.opcheck(torch.ops.dnagpt_fast.combined_loss_backward, (*backward, torch.float32, dtype))
 
 
 def test_opcheck_of_the_class_lookup():
