@@ -56,7 +56,9 @@ cudaError_t launch(void (*kernel)(Parameters...), unsigned blocks, [[maybe_unuse
 #ifdef DNAGPT_STAND_IN
   stand_in::run(blocks, kThreadsPerBlock, [&] { kernel(arguments...); });
 #else
-  kernel<<<blocks, kThreadsPerBlock, 0, stream> > >(arguments...);
+  // clang-format off
+  kernel<<<blocks, kThreadsPerBlock, 0, stream>>>(arguments...);  // formatted, its end would be three tokens
+  // clang-format on
 #endif
   return cudaGetLastError();
 }
