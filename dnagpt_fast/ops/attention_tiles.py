@@ -96,17 +96,17 @@ TILES: dict[tuple[str, str, int], tuple[Tile, ...]] = {
     ("cdna3", "dkdv", 128): (Tile(32, 64, 4, 1),),
 }
 
-# fp32 runs on the plain cores (or as TF32): half the tile, as its elements are twice as wide
+# fp32 runs on the plain cores, where each thread holds its operands in registers: small tiles, or they spill
 TILES_FP32: dict[tuple[str, int], tuple[Tile, ...]] = {
-    ("forward", 32): (Tile(64, 32, 4, 2),),
-    ("forward", 64): (Tile(64, 32, 4, 2),),
-    ("forward", 128): (Tile(32, 32, 4, 1),),
-    ("dq", 32): (Tile(32, 32, 4, 2),),
-    ("dq", 64): (Tile(32, 32, 4, 1),),
-    ("dq", 128): (Tile(32, 16, 4, 1),),
-    ("dkdv", 32): (Tile(32, 32, 4, 2),),
-    ("dkdv", 64): (Tile(32, 32, 4, 1),),
-    ("dkdv", 128): (Tile(16, 32, 4, 1),),
+    ("forward", 32): (Tile(32, 32, 4, 1),),
+    ("forward", 64): (Tile(32, 32, 8, 1),),
+    ("forward", 128): (Tile(32, 16, 8, 1),),
+    ("dq", 32): (Tile(32, 16, 4, 1),),
+    ("dq", 64): (Tile(32, 16, 8, 1),),
+    ("dq", 128): (Tile(16, 16, 8, 1),),
+    ("dkdv", 32): (Tile(16, 32, 8, 1),),
+    ("dkdv", 64): (Tile(16, 32, 8, 1),),
+    ("dkdv", 128): (Tile(16, 16, 8, 1),),
 }
 
 
