@@ -12,6 +12,7 @@ import json
 import os
 import platform
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from torch import nn
 
 from dnagpt_fast import ops
 from dnagpt_fast.accelerators import peak_flops
-from dnagpt_fast.batch import PretrainBatch
+from dnagpt_fast.batch import PretrainBatch, Windows
 from dnagpt_fast.config import ModelConfig, preset
 from dnagpt_fast.flops import step_flops
 from dnagpt_fast.genome.batches import BatchMaker, Template
@@ -138,7 +139,7 @@ class PretrainingRun:
                 f"run.micro_batch_size = {self.part_size} does not divide the {len(mine)} samples of a process and step"
             )
         self.first_sample, self.parts = mine.start, len(mine) // self.part_size
-        self.validator = self._validator()
+        self.held_out = self._held_out_windows()
         torch.manual_seed(config.run.seed)
         self.model = DNAGPT.from_config(shape).to(self.device)
         # Numbers enter no pre-training sample, so their embedding would only be carried along by the optimizer.
@@ -213,14 +214,19 @@ class PretrainingRun:
         )
         return cost, source
 
-    def _validator(self) -> Validator | None:
+    def _held_out_windows(self) -> Windows | None:
         if not any(len(ranges) for ranges in self.mix.held_out):
             return None
-        genomes, settings = self.maker.genomes, self.config.validation
-        windows = held_out_windows(
-            genomes, self.mix.held_out, self.maker.length_bp, self.sampler.max_n_bp, settings.max_windows
-        )
-        return Validator(self.maker, windows, fit_markov(genomes, self.mix.held_out), settings.batch_size)
+        most, max_n_bp = self.config.validation.max_windows, self.sampler.max_n_bp
+        return held_out_windows(self.maker.genomes, self.mix.held_out, self.maker.length_bp, max_n_bp, most)
+
+    @cached_property
+    def validator(self) -> Validator | None:
+        """Made when it is first asked for: fitting the Markov chain reads up to 50 Mbp of each genome."""
+        if self.held_out is None:
+            return None
+        chain = fit_markov(self.maker.genomes, self.mix.held_out)
+        return Validator(self.maker, self.held_out, chain, self.config.validation.batch_size)
 
 
 def pretrain(
