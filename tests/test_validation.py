@@ -1,0 +1,132 @@
+"""The validation report against sums taken by hand, and against models whose answers are known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dnagpt_fast.genome.batches import BatchMaker, Template
+from dnagpt_fast.genome.markov import MarkovChain
+from dnagpt_fast.genome.sampler import Intervals
+from dnagpt_fast.model import DNAGPT
+from dnagpt_fast.validation import Validator, fit_markov, held_out_windows, r2
+from dnagpt_fast.vocab import Vocabulary
+from tests.genome.synthetic import packed_genome, random_letters
+
+VOCABULARY = Vocabulary(2)
+N_KMERS = 10
+
+
+def ranges(*rows: tuple[int, int, int]) -> Intervals:
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 3)
+    return Intervals(columns[:, 0], columns[:, 1], columns[:, 2])
+
+
+@pytest.fixture
+def genome():
+    letters = random_letters(np.random.default_rng(0), 1000)
+    return packed_genome([letters[:655] + "N" + letters[656:]])
+
+
+@pytest.fixture
+def maker(genome):
+    return BatchMaker([genome], [21], N_KMERS, VOCABULARY, Template.build(VOCABULARY))
+
+
+@pytest.fixture
+def windows(genome):
+    return held_out_windows([genome], [ranges((0, 600, 1000))], N_KMERS * 2, 1, 1000)
+
+
+@pytest.fixture
+def model():
+    return DNAGPT(len(VOCABULARY), max_len=16, num_layers=1, num_heads=2, embedding_dim=8)
+
+
+def test_nats_are_those_of_the_logits_and_n_counts_for_nobody(maker, windows, model):
+    chain = MarkovChain(2)
+    report = Validator(maker, windows, chain, batch_size=3)(model)
+    batch = maker(windows)
+    losses = F.cross_entropy(
+        model(batch.token_ids)[:, :N_KMERS].flatten(0, 1),
+        batch.targets[:, :N_KMERS].flatten(),
+        reduction="none",
+    )
+    known = torch.ones(20, N_KMERS, dtype=torch.bool)
+    known[2, 7] = False  # base 655 is the second of the k-mer at 654
+    assert report.windows == 20
+    assert report.base_pairs == 2 * (20 * N_KMERS - 1)
+    assert report.nats_per_bp == pytest.approx(
+        float(losses[known.flatten()].detach().sum()) / report.base_pairs, rel=1e-5
+    )
+    # The unfitted chain is the uniform model.
+    assert report.markov_nats_per_bp == pytest.approx(math.log(4))
+    assert report.uniform_nats_per_bp == pytest.approx(math.log(4))
+
+
+def test_the_model_keeps_its_mode_and_its_gradients(maker, windows, model):
+    validator = Validator(maker, windows, MarkovChain(2), batch_size=8)
+    model.train()
+    validator(model)
+    assert model.training
+    model.eval()
+    validator(model)
+    assert not model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_model_that_always_says_reversed_is_right_half_the_time(maker, windows, model):
+    template = maker.template
+    with torch.no_grad():
+        model.mlm_head[3].weight[template.reversed] = 0
+        model.mlm_head[3].weight[template.as_it_stands] = 0
+    # Equal logits are no "reversed": right on the windows as they stand, wrong on the others.
+    assert Validator(maker, windows, MarkovChain(2), 8)(model).order_accuracy == 0.5
+
+
+def test_perfect_gc_has_r2_one(maker, windows, model, monkeypatch):
+    batch = maker(windows)
+    queue = list(batch.gc_target.split(8))
+    monkeypatch.setattr(model.num_regression, "forward", lambda _: queue.pop(0)[:, None])
+    assert Validator(maker, windows, MarkovChain(2), 8)(model).gc_r2 == pytest.approx(1.0)
+
+
+def test_r2_by_its_equation():
+    target = torch.tensor([0.1, 0.5, 0.6])
+    assert r2(target, target) == 1
+    assert r2(target.mean().expand(3), target) == pytest.approx(0)
+    assert r2(torch.tensor([0.1]), torch.tensor([0.1])) is None
+
+
+def test_windows_lie_side_by_side_and_are_thinned_evenly(genome):
+    held_out = [ranges((0, 600, 1000))]
+    everything = held_out_windows([genome], held_out, 20, 20, 1000)
+    assert everything.start_bp.tolist() == list(range(600, 1000, 20))
+    assert set(everything.orientation.tolist()) == {0}
+    some = held_out_windows([genome], held_out, 20, 20, 4)
+    assert some.start_bp.tolist() == [600, 720, 860, 980]
+    without_n = held_out_windows([genome], held_out, 20, 0, 1000)
+    assert 640 not in without_n.start_bp.tolist()
+    with pytest.raises(ValueError, match="no held-out range has room for a window of 401 bp"):
+        held_out_windows([genome], held_out, 401, 20, 4)
+
+
+def test_the_chain_is_fitted_on_both_strands_outside_the_held_out_range():
+    genome = packed_genome(["ACCC" * 10 + "T" * 40])
+    chain = fit_markov([genome], [ranges((0, 40, 80))])
+    assert chain.fitted_bp == 80
+    # On the two strands: ACCC and GGGT. C follows AC always, and T is never followed by T.
+    digits = {base: digit for digit, base in enumerate("AGCT")}
+    log_probs = chain.log_probs(np.array([digits[base] for base in "CCACTT"]))
+    assert math.exp(log_probs[3]) > 0.8
+    assert math.exp(log_probs[5]) < 0.3
+
+
+def test_the_report_prints_its_distances(maker, windows, model):
+    report = Validator(maker, windows, MarkovChain(2), 8)(model)
+    rows = dict(report.rows())
+    assert rows["DNAGPT"] == f"{report.nats_per_bp:.4f} nats/bp"
+    assert rows["  against uniform"] == f"{report.nats_per_bp - math.log(4):+.4f}"
+    assert report.to_dict()["windows"] == 20
