@@ -55,7 +55,9 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen:
 
 
 def metrics(run: Path) -> list[dict]:
-    """The records without the times, which no two runs share."""
-    timed = ("seconds", "tokens_per_s", "bp_per_s")
+    """The records without what is measured, which no two runs share."""
+    measured = ("seconds", "tokens_per_s", "bp_per_s", "mfu", "peak_memory_gib", "share_")
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in record.items() if key not in timed} for record in records]
+    return [
+        {key: value for key, value in record.items() if not key.startswith(measured)} for record in records
+    ]
