@@ -28,11 +28,11 @@ from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training_config import load_config
 
 SKIP_BELOW = 2.0**-24
-ARMS = {"exact": None, "skip": SKIP_BELOW}
+ARMS = ("exact", "skip")
 
 
 @torch.no_grad()
-def tiles_visited(job: PretrainingRun, step: int) -> dict[str, float]:
+def tiles_visited(job: PretrainingRun, step: int, skip_below: float) -> dict[str, float]:
     """Tiles of 128 rows x 128 entries whose gradient a backward pass with the skip makes, of those there are."""
     batch = job.batch_at(step, 0)
     hidden = job.model.mlm_head[:3](job.model.hidden_states(batch.token_ids)).flatten(0, 1)
@@ -40,7 +40,7 @@ def tiles_visited(job: PretrainingRun, step: int) -> dict[str, float]:
     rows = targets >= 0
     p = torch.nn.functional.linear(hidden[rows], last.weight, last.bias).softmax(-1)
     order = tile_order(p.shape[1])[0].long()
-    kept = _kept_tiles(p, targets[rows][:, None], SKIP_BELOW, order)[:, order][::TILE_ROWS, ::TILE_VOCAB]
+    kept = _kept_tiles(p, targets[rows][:, None], skip_below, order)[:, order][::TILE_ROWS, ::TILE_VOCAB]
     plain = -(-(4**6) // TILE_VOCAB)
     tops = [
         block.amax().log2() for rows in p[:, order].split(TILE_ROWS) for block in rows.split(TILE_VOCAB, 1)
@@ -59,6 +59,7 @@ def one_run(steps: int, seed: int, skip_below: float | None) -> dict[str, Any]:
         DEMO_CONFIG, [f"run.steps={steps}", f"run.seed={seed}", f"schedule.warmup_steps={min(60, steps)}"], []
     )
     job = PretrainingRun(config, Processes.from_environment())
+    visited = functools.partial(tiles_visited, job, skip_below=skip_below or SKIP_BELOW)
     row: dict[str, Any] = {
         "steps": steps,
         "seed": seed,
@@ -77,7 +78,7 @@ def one_run(steps: int, seed: int, skip_below: float | None) -> dict[str, Any]:
     row["seconds"] = round(time.perf_counter() - began, 1)
     row["loss_at_50"] = losses[min(49, steps - 1)]
     row["loss_last_100"] = sum(losses[-100:]) / len(losses[-100:])
-    row["after"] = tiles_visited(job, steps)
+    row["after"] = visited(steps)
     assert job.validator is not None
     row["validation"] = job.validator(job.model, bf16=False).to_dict()
     row["norm_of_other_rows"] = float(
@@ -94,14 +95,15 @@ def main() -> int:
     )
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS, help="to run them side by side")
     parser.add_argument(
-        "--arms", nargs="+", choices=ARMS, default=list(ARMS), help="to run them side by side"
+        "--skip-below", type=float, default=SKIP_BELOW, help="higher than 2^-24 to see what would be lost"
     )
     options = parser.parse_args()
     ends = {}
     for seed in options.seeds:
         for arm in options.arms:
-            row = one_run(options.steps, seed, ARMS[arm])
+            row = one_run(options.steps, seed, options.skip_below if arm == "skip" else None)
             print(json.dumps(row), flush=True)
             ends[seed, arm] = row["loss_last_100"]
         if len(options.arms) == len(ARMS):

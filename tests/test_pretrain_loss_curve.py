@@ -17,7 +17,7 @@ STEPS = 50
 
 @functools.cache
 def curve(implementation: str) -> torch.Tensor:
-    """(STEPS, 4): total, next token, order and GC of each step; the demonstration with 3-mers and four windows a step."""
+    """(STEPS, n): every logged loss of each step; the demonstration with 3-mers and four windows a step."""
     settings = [
         "vocabulary.k=3", "run.batch_size=4", f"run.steps={STEPS}", "schedule.warmup_steps=10",
         "model.embedding_dim=32",
