@@ -8,6 +8,7 @@ Printed and in extra_info: seconds, memory_mb (peak of the process above its inp
 Linux), and both as ratios to plain torch in this run.
 """
 
+import ctypes
 import json
 import re
 import time
@@ -74,6 +75,7 @@ def peak_mb(run: Callable[[], object], device: str) -> float:
         run()
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
+    ctypes.CDLL(None).malloc_trim(0)  # or blocks that glibc keeps from before would serve the call unseen
     Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is held now
     before = status_mb("VmRSS")
     run()

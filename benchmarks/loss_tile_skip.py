@@ -64,7 +64,7 @@ def one_run(steps: int, seed: int, skip_below: float | None) -> dict[str, Any]:
         "steps": steps,
         "seed": seed,
         "skip_below": skip_below,
-        "before": tiles_visited(job, 0),
+        "before": visited(0),
     }
     loss = functools.partial(combined_loss, skip_below=skip_below)
     losses: list[float] = []
