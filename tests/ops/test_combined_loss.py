@@ -216,6 +216,20 @@ def test_a_second_derivative_is_refused(implementation, reduction):
         torch.autograd.grad(total.sum(), x, create_graph=True)
 
 
+@pytest.mark.parametrize(("implementation", "allowed"), [("chunked", 1e-6), ("triton", 2e-2)])
+def test_under_autocast_fp32_parameters_get_fp32_gradients(implementation, allowed):
+    """On CPU fp32 stays fp32; the Triton version multiplies in bf16, as Linear would, and sums in fp32."""
+    case = make_case(40, 60, 16)
+    wanted = run(case, "reference")
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = run(case, implementation)
+    for name, value in wanted.items():
+        assert ours[name].dtype == torch.float32
+        assert (ours[name] - value).abs().max() <= allowed * value.abs().max(), name
+    if implementation == "triton":
+        assert not torch.equal(ours["log_probs"], wanted["log_probs"])  # or nothing ran in bf16
+
+
 def test_rows_split_over_many_chunks_give_the_same_as_one(monkeypatch):
     case = make_case(100, 50, 8)
     whole = run(case, "chunked")
