@@ -17,16 +17,24 @@ from dnagpt_fast.batch import PretrainBatch
 from dnagpt_fast.config import ModelConfig, preset
 from dnagpt_fast.ops.attention import attention
 from dnagpt_fast.ops.combined_loss import CombinedLoss, combined_loss
+from dnagpt_fast.ops.dense import dense
 
 NumberBlock = int | Sequence[int] | Sequence[Sequence[int]] | torch.Tensor
+
+
+class Linear(nn.Linear):
+    """nn.Linear by ops.dense; with `gelu`, of the input's GELU, which is then not kept for the backward pass."""
+
+    def forward(self, x: torch.Tensor, *, gelu: bool = False) -> torch.Tensor:
+        return dense(x, self.weight, self.bias, gelu=gelu)
 
 
 class CausalSelfAttention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.c_attn = nn.Linear(config.embedding_dim, 3 * config.embedding_dim, bias=config.bias)
-        self.c_proj = nn.Linear(config.embedding_dim, config.embedding_dim, bias=config.bias)
+        self.c_attn = Linear(config.embedding_dim, 3 * config.embedding_dim, bias=config.bias)
+        self.c_proj = Linear(config.embedding_dim, config.embedding_dim, bias=config.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, T, D) -> (B, T, D)"""
@@ -50,11 +58,15 @@ def merge_heads(x: torch.Tensor) -> torch.Tensor:
 class MLP(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.c_fc = nn.Linear(config.embedding_dim, 4 * config.embedding_dim, bias=config.bias)
-        self.c_proj = nn.Linear(4 * config.embedding_dim, config.embedding_dim, bias=config.bias)
+        self.c_fc = Linear(config.embedding_dim, 4 * config.embedding_dim, bias=config.bias)
+        self.c_proj = Linear(4 * config.embedding_dim, config.embedding_dim, bias=config.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+        wide = self.c_fc(x)
+        if type(self.c_proj) is Linear:
+            return self.c_proj(wide, gelu=True)
+        # an adapter in its place (LoRA) reads the input itself
+        return self.c_proj(F.gelu(wide, approximate="tanh"))
 
 
 class Block(nn.Module):

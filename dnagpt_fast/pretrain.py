@@ -33,6 +33,7 @@ from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.model import DNAGPT
 from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.figures import StageClock, StepCost, peak_memory_gib
+from dnagpt_fast.training.host_memory import return_freed_tensors
 from dnagpt_fast.training.loop import Loop, StepReport, StopRequest
 from dnagpt_fast.training.metrics import MetricsLog, TensorBoardLog, draw_losses
 from dnagpt_fast.training.optimizer import build_optimizer, warmup_cosine
@@ -238,6 +239,8 @@ def pretrain(
     """
     console = console or Console(stderr=True)
     processes = Processes.from_environment()
+    if pick_device(config.run.device).type == "cpu":
+        return_freed_tensors()
     start = checkpoint.newest(run)
     if not resume and (start is not None or (run / "config.json").exists()):
         raise ConfigError(f"{run} holds a run already: continue it with --resume, or choose another folder")

@@ -40,7 +40,7 @@ def test_forward_and_step_against_torch(config, samples):
     tokens = config.max_len - 2
     model, batch = DNAGPT.from_config(config), batch_of(samples, tokens, config.vocab_size)
     # The reference implementations are made of plain products, all of which torch sees.
-    with dispatch.using(attention="reference", combined_loss="reference"):
+    with dispatch.using(attention="reference", combined_loss="reference", linear="torch"):
         with FlopCounterMode(display=False) as forward, torch.no_grad():
             model.pretraining_loss(batch)
         with FlopCounterMode(display=False) as step:
@@ -57,7 +57,7 @@ def test_each_part_against_torch():
     def counted(run) -> int:
         with (
             FlopCounterMode(display=False) as counter,
-            dispatch.using(attention="reference"),
+            dispatch.using(attention="reference", linear="torch"),
             torch.no_grad(),
         ):
             run()
