@@ -299,6 +299,54 @@ def convert_command(
 
 
 @app.command()
+def plan(
+    model: Annotated[str, typer.Option(help="a published shape: dna_gpt0.1b_h, dna_gpt0.1b_m, dna_gpt3b_m")],
+    corpus_bp: Annotated[float, typer.Option(help="base pairs of the genomes, e.g. 3.1e9")],
+    gpu: Annotated[str, typer.Option(help="h100, h200, a100, b200, l40s, a10, rtx4090, v100 ...")] = "h100",
+    gpus: Annotated[int, typer.Option(help="how many, on all machines")] = 1,
+    epochs: Annotated[float, typer.Option(help="passes over the corpus")] = 1.0,
+    batch_size: Annotated[int, typer.Option(help="samples of a step over all GPUs; 0: whatever fits")] = 0,
+    micro_batch: Annotated[int, typer.Option(help="samples of one forward pass; 0: as many as fit")] = 0,
+    precision: Annotated[str, typer.Option(help="bf16 or fp32")] = "bf16",
+    utilisation: Annotated[float, typer.Option(help="assumed share of the peak FLOP/s")] = 0.4,
+    sharded: Annotated[
+        bool | None, typer.Option("--sharded/--replicated", help="FSDP2; by default only where it must be")
+    ] = None,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="compute activations again in the backward pass")
+    ] = False,
+    keep: Annotated[int, typer.Option(help="checkpoints kept on disk")] = 3,
+) -> None:
+    """Say what a pre-training run will take: memory per GPU, batch, steps, hours, disk. Exit code 1: no fit."""
+    from dnagpt_fast.plan import Request, make_plan
+
+    made = make_plan(
+        Request(
+            model=model,
+            gpu=gpu,
+            gpus=gpus,
+            corpus_bp=corpus_bp,
+            epochs=epochs,
+            batch_size=batch_size,
+            micro_batch=micro_batch,
+            precision=precision,
+            utilisation=utilisation,
+            sharded=sharded,
+            checkpointing=checkpointing,
+            keep=keep,
+        )
+    )
+    rows = made.rows()
+    width = max(len(label) for label, _ in rows)
+    for label, value in rows:
+        typer.echo(f"{label:{width}}  {value}")
+    for line in made.remedies():
+        typer.echo(line, err=True)
+    if not made.fits:
+        raise typer.Exit(1)
+
+
+@app.command()
 def doctor() -> None:
     """Say what is installed, what is built, which implementation each op takes here, and how to mend what is amiss."""
     from dnagpt_fast.doctor import examine
