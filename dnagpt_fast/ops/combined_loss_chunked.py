@@ -15,9 +15,7 @@ from dnagpt_fast.batch import ROW_NEXT_TOKEN, ROW_ORDER
 from dnagpt_fast.ops.combined_loss_reference import gc_loss
 from dnagpt_fast.ops.combined_loss_tiles import TILE_ROWS, TILE_VOCAB, tile_order
 
-CHUNK_BYTES = (
-    20 * 2**20
-)  # 256 rows at V = 19,564: fits a last-level cache, and the products still run at full speed
+CHUNK_BYTES = 16 * 2**20  # 214 rows at V = 19,564: near a last-level cache, and products run at full speed
 
 _library = torch.library.Library("dnagpt_fast", "FRAGMENT")
 _library.define(

@@ -60,7 +60,7 @@ def test_the_table_chooses_the_chunked_version_on_cpu():
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("settings", [{}, {"soft_cap": 5.0, "label_smoothing": 0.1}], ids=str)
 def test_no_tensor_over_the_budget_is_ever_allocated(reduction, settings):
-    """1,024 rows of 19,564 logits are 80 MB: four chunks. The budget is one chunk; the (V, D) gradient is smaller."""
+    """1,024 rows of 19,564 logits are 80 MB: five chunks. The budget is one chunk; the (V, D) gradient is smaller."""
     rows, vocab, width = 1024, 19_564, 16
     with Allocations() as seen:
         run(make_case(rows, vocab, width, reduction=reduction, **settings), "chunked")
