@@ -23,6 +23,7 @@ class RunEdges {
 
  private:
   std::vector<int64_t> edges_;
+  uint64_t open_ = 0;
 };
 
 class FastaPacker {
@@ -60,14 +61,15 @@ class FastaPacker {
   int64_t room_bytes_ = 0;
 };
 
-// 64 letters of text; masks have the first letter in the lowest bit, codes in the highest ones.
+// 64 letters of text. Masks have the first letter in the lowest bit, codes in the highest ones. The first three masks
+// are of the letters as they stand, the rest is of those that are no line ends, closed up.
 struct LetterBlock {
-  uint64_t base;   // A C G T U N in either case
-  uint64_t n;      // N in either case
-  uint64_t lower;  // lower case, where `base`
+  uint64_t base;  // A C G T U N in either case
   uint64_t line_feed;
   uint64_t carriage_return;
-  uint64_t codes_high, codes_low;  // 2 bits a letter; 0 for N
+  uint64_t n;                      // N in either case
+  uint64_t lower;                  // lower case
+  uint64_t codes_high, codes_low;  // 2 bits a letter; 0 for N and behind the last letter
 };
 
 using ReadLetters = LetterBlock (*)(const uint8_t* text);

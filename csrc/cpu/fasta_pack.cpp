@@ -8,8 +8,6 @@ namespace dnagpt {
 
 namespace {
 
-using Uint128 = unsigned __int128;
-
 constexpr uint8_t kCodeBits = 3, kIsN = 4, kIsMasked = 8, kIsAmbiguous = 16, kIsNoLetter = 64;
 
 // Every letter by itself: what the blocks of 64 do not know.
@@ -37,23 +35,18 @@ uint64_t lowest_bits(int n) {
   return n >= 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1;
 }
 
-// Takes bit i out, the bits above it move down.
-uint64_t without_bit(uint64_t bits, int i) {
-  const uint64_t below = (uint64_t{1} << i) - 1;
-  return (bits & below) | (bits >> 1 & ~below);
-}
-
 }  // namespace
 
 void RunEdges::feed(uint64_t flags, int n, int64_t position_bp) {
-  const uint64_t open = edges_.size() & 1;
-  for (uint64_t changes = (flags ^ (flags << 1 | open)) & lowest_bits(n); changes; changes &= changes - 1) {
+  for (uint64_t changes = (flags ^ (flags << 1 | open_)) & lowest_bits(n); changes; changes &= changes - 1) {
     edges_.push_back(position_bp + __builtin_ctzll(changes));
+    open_ ^= 1;
   }
 }
 
 const std::vector<int64_t>& RunEdges::finish(int64_t end_bp) {
-  if (edges_.size() & 1) edges_.push_back(end_bp);
+  if (open_) edges_.push_back(end_bp);
+  open_ = 0;
   return edges_;
 }
 
@@ -83,9 +76,8 @@ std::unique_ptr<uint8_t, FastaPacker::Free> FastaPacker::take_packed() {
 void FastaPacker::append(uint64_t high, uint64_t low, int n) {
   uint8_t* to = packed_.get() + length_bp / 4;
   const int shift = 2 * static_cast<int>(length_bp & 3);
-  const Uint128 codes = (static_cast<Uint128>(high) << 64 | low) >> shift;
-  const uint64_t first = __builtin_bswap64(static_cast<uint64_t>(codes >> 64) | static_cast<uint64_t>(*to) << 56);
-  const uint64_t second = __builtin_bswap64(static_cast<uint64_t>(codes));
+  const uint64_t first = __builtin_bswap64(high >> shift | static_cast<uint64_t>(*to) << 56);
+  const uint64_t second = __builtin_bswap64(low >> shift | high << 1 << (63 - shift));
   __builtin_memcpy(to, &first, 8);
   __builtin_memcpy(to + 8, &second, 8);
   to[16] = static_cast<uint8_t>(low << (8 - shift));
@@ -137,22 +129,11 @@ FastaPacker::Fed FastaPacker::feed(const uint8_t* text, int64_t size, bool at_li
       from += 64;
       continue;
     }
-    Uint128 codes = static_cast<Uint128>(block.codes_high) << 64 | block.codes_low;
-    uint64_t n = block.n, lower = block.lower, ends = line_ends;
-    const int count = 64 - __builtin_popcountll(ends);
+    const int count = 64 - __builtin_popcountll(line_ends);
     line_feeds += __builtin_popcountll(block.line_feed);
-    // line ends are taken out from the last one on
-    while (ends) {
-      const int i = 63 - __builtin_clzll(ends);
-      ends ^= uint64_t{1} << i;
-      const Uint128 before = codes & ~(~Uint128{0} >> (2 * i));
-      codes = before | (codes & ((Uint128{1} << (126 - 2 * i)) - 1)) << 2;
-      n = without_bit(n, i);
-      lower = without_bit(lower, i);
-    }
-    n_runs.feed(n, count, length_bp);
-    mask_runs.feed(lower, count, length_bp);
-    append(static_cast<uint64_t>(codes >> 64), static_cast<uint64_t>(codes), count);
+    n_runs.feed(block.n, count, length_bp);
+    mask_runs.feed(block.lower, count, length_bp);
+    append(block.codes_high, block.codes_low, count);
     from += 64;
   }
   return {size, kEnd};

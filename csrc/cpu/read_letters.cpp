@@ -1,5 +1,7 @@
 // 64 letters of text -> 2-bit codes and masks. The low four bits of a letter tell A C T G N apart; whether it is that
 // letter is asked afterwards.
+#include <array>
+
 #include "fasta_pack.h"
 
 #if DNAGPT_X86
@@ -17,22 +19,89 @@ alignas(16) constexpr uint8_t kLetter[16] = {255, 'A', 255, 'C', 'T', 'U', 255, 
                                              255, 255, 255, 255, 255, 255, 'N', 255};
 alignas(16) constexpr uint8_t kCode[16] = {0, kCodeA, 0, kCodeC, kCodeT, kCodeT, 0, kCodeG};
 
+constexpr uint8_t kIsN = 4, kIsLower = 8, kIsFeed = 16, kIsReturn = 32, kIsOther = 64;
+
+std::array<uint8_t, 256> make_kinds() {
+  std::array<uint8_t, 256> kinds{};
+  for (int letter = 0; letter < 256; ++letter) {
+    const int upper = letter & 0xdf;
+    if (kLetter[letter & 15] != upper) {
+      kinds[letter] = kIsOther;
+    } else {
+      kinds[letter] = kCode[letter & 15] | (upper == 'N' ? kIsN : 0) | (letter & 0x20 ? kIsLower : 0);
+    }
+  }
+  kinds['\n'] = kIsFeed;
+  kinds['\r'] = kIsReturn;
+  return kinds;
+}
+
+const std::array<uint8_t, 256> kKinds = make_kinds();
+
+// Eight bytes of codes, the first one lowest -> 16 bits, the first one highest.
+inline uint64_t pack_8(const uint8_t* codes) {
+  uint64_t word;
+  __builtin_memcpy(&word, codes, 8);
+  word = __builtin_bswap64(word);
+  word = (word | word >> 6) & 0x000f000f000f000f;
+  word = (word | word >> 12) & 0x000000ff000000ff;
+  return (word | word >> 24) & 0xffff;
+}
+
+uint64_t mask_of(const uint8_t* kinds, uint8_t kind) {
+  uint64_t mask = 0;
+  for (int i = 0; i < 64; ++i) mask |= static_cast<uint64_t>((kinds[i] & kind) != 0) << i;
+  return mask;
+}
+
 LetterBlock read_scalar(const uint8_t* text) {
+  uint8_t kinds[64], kept[64] = {}, codes[64];
+  int count = 0;
+  uint8_t seen = 0;
+  for (int i = 0; i < 64; ++i) {
+    const uint8_t kind = kKinds[text[i]];
+    kinds[i] = kept[count] = kind;
+    seen |= kind;
+    count += !(kind & (kIsFeed | kIsReturn));
+  }
+  if (count < 64) kept[count] = 0;
+  for (int i = 0; i < 64; ++i) codes[i] = kept[i] & 3;
   LetterBlock block{};
-  for (int i = 63; i >= 0; --i) {
-    const uint8_t letter = text[i], upper = letter & 0xdf;
-    block.base = block.base << 1 | (kLetter[letter & 15] == upper);
-    block.n = block.n << 1 | (upper == 'N');
-    block.lower = block.lower << 1 | (letter >> 5 & 1);
-    block.line_feed = block.line_feed << 1 | (letter == '\n');
-    block.carriage_return = block.carriage_return << 1 | (letter == '\r');
+  block.line_feed = seen & kIsFeed ? mask_of(kinds, kIsFeed) : 0;
+  block.carriage_return = seen & kIsReturn ? mask_of(kinds, kIsReturn) : 0;
+  block.base = seen & kIsOther ? ~(mask_of(kinds, kIsOther) | block.line_feed | block.carriage_return)
+                               : ~(block.line_feed | block.carriage_return);
+  block.n = seen & kIsN ? mask_of(kept, kIsN) : 0;
+  block.lower = seen & kIsLower ? mask_of(kept, kIsLower) : 0;
+  for (int i = 0; i < 32; i += 8) {
+    block.codes_high = block.codes_high << 16 | pack_8(codes + i);
+    block.codes_low = block.codes_low << 16 | pack_8(codes + 32 + i);
   }
-  for (int i = 0; i < 32; ++i) {
-    block.codes_high = block.codes_high << 2 | kCode[text[i] & 15];
-    block.codes_low = block.codes_low << 2 | kCode[text[32 + i] & 15];
-  }
-  block.lower &= block.base;
   return block;
+}
+
+// Takes bit i out, the bits above it move down.
+[[maybe_unused]] inline uint64_t without_bit(uint64_t bits, int i) {
+  const uint64_t below = (uint64_t{1} << i) - 1;
+  return (bits & below) | (bits >> 1 & ~below);
+}
+
+// Closes up what is of the letters that are no line ends, from the last line end on.
+[[maybe_unused]] inline void take_out_line_ends(LetterBlock& block) {
+  for (uint64_t ends = block.line_feed | block.carriage_return; ends;) {
+    const int i = 63 - __builtin_clzll(ends);
+    ends ^= uint64_t{1} << i;
+    block.n = without_bit(block.n, i);
+    block.lower = without_bit(block.lower, i);
+    if (i < 32) {
+      const uint64_t from_i = ~uint64_t{0} >> (2 * i);
+      block.codes_high = (block.codes_high & ~from_i) | (block.codes_high << 2 & from_i) | block.codes_low >> 62;
+      block.codes_low <<= 2;
+    } else {
+      const uint64_t from_i = ~uint64_t{0} >> (2 * (i - 32));
+      block.codes_low = (block.codes_low & ~from_i) | (block.codes_low << 2 & from_i);
+    }
+  }
 }
 
 #if DNAGPT_X86
@@ -72,21 +141,24 @@ DNAGPT_AVX2 LetterBlock read_avx2(const uint8_t* text) {
   block.carriage_return = mask_of(_mm256_cmpeq_epi8(a, carriage), _mm256_cmpeq_epi8(b, carriage));
   block.codes_high = pack_32(_mm256_shuffle_epi8(code, a_place));
   block.codes_low = pack_32(_mm256_shuffle_epi8(code, b_place));
+  take_out_line_ends(block);
   return block;
 }
 
 DNAGPT_AVX512 LetterBlock read_avx512(const uint8_t* text) {
   const __m512i letter = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(kLetter)));
   const __m512i code = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(kCode)));
-  const __m512i letters = _mm512_loadu_si512(text);
-  const __m512i place = _mm512_and_si512(letters, _mm512_set1_epi8(15));
-  const __m512i upper = _mm512_and_si512(letters, _mm512_set1_epi8(static_cast<char>(0xdf)));
+  const __m512i low_bits = _mm512_set1_epi8(15), no_case = _mm512_set1_epi8(static_cast<char>(0xdf));
+  const __m512i all = _mm512_loadu_si512(text);
   LetterBlock block;
-  block.base = _mm512_cmpeq_epi8_mask(_mm512_shuffle_epi8(letter, place), upper);
-  block.n = _mm512_cmpeq_epi8_mask(upper, _mm512_set1_epi8('N'));
-  block.lower = _mm512_test_epi8_mask(letters, _mm512_set1_epi8(0x20)) & block.base;
-  block.line_feed = _mm512_cmpeq_epi8_mask(letters, _mm512_set1_epi8('\n'));
-  block.carriage_return = _mm512_cmpeq_epi8_mask(letters, _mm512_set1_epi8('\r'));
+  block.base = _mm512_cmpeq_epi8_mask(_mm512_shuffle_epi8(letter, _mm512_and_si512(all, low_bits)),
+                                      _mm512_and_si512(all, no_case));
+  block.line_feed = _mm512_cmpeq_epi8_mask(all, _mm512_set1_epi8('\n'));
+  block.carriage_return = _mm512_cmpeq_epi8_mask(all, _mm512_set1_epi8('\r'));
+  const __m512i letters = _mm512_maskz_compress_epi8(~(block.line_feed | block.carriage_return), all);
+  const __m512i place = _mm512_and_si512(letters, low_bits);
+  block.n = _mm512_cmpeq_epi8_mask(_mm512_and_si512(letters, no_case), _mm512_set1_epi8('N'));
+  block.lower = _mm512_test_epi8_mask(letters, _mm512_set1_epi8(0x20));
   const __m512i fours =
       _mm512_madd_epi16(_mm512_maddubs_epi16(_mm512_shuffle_epi8(code, place), _mm512_set1_epi16(1 << 8 | 4)),
                         _mm512_set1_epi32(1 << 16 | 16));
@@ -124,6 +196,7 @@ LetterBlock read_neon(const uint8_t* text) {
     (part < 2 ? block.codes_high : block.codes_low) |= packed << (part % 2 ? 0 : 32);
   }
   block.lower &= block.base;
+  take_out_line_ends(block);
   return block;
 }
 
