@@ -1,6 +1,6 @@
 """Builds check_kernels.cpp with the kernels, without Python, and runs it: under ASan and UBSan, and for ARM under qemu.
 
-`pytest tests/native` is the one command for both.
+One command for both: pytest tests/native -m "slow or not slow"
 """
 
 import os
@@ -31,6 +31,7 @@ def build(folder: Path, compiler: str, *flags: str) -> Path:
     return program
 
 
+@pytest.mark.slow
 def test_under_sanitizers(tmp_path):
     compiler = os.environ.get("CXX", "c++")
     program = build(tmp_path, compiler, "-O1", "-g", *SANITIZE)

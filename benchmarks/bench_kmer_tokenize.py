@@ -1,0 +1,105 @@
+"""kmer_tokenize of one long window (64 MB packed) beside memcpy and memset of the same id bytes, and a numpy table.
+
+    pytest benchmarks/bench_kmer_tokenize.py
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.big_genome import random_genome
+from benchmarks.contest import contest
+from dnagpt_fast.ops import dispatch, kmer_tokenize, native
+from dnagpt_fast.ops.kmer_tokenize import TOKEN_BYTES
+from dnagpt_fast.vocab import Vocabulary
+
+PACKED_BYTES = 64 << 20
+N_TOKENS = (4 * PACKED_BYTES - 8) // 6
+START_BP = 1
+ORIENTATIONS = {"forward": 0, "reversed": 1, "complement": 2, "reverse complement": 3}
+PEER_BASES = 6 << 20  # for the peers that are a hundred times slower
+
+
+def check(genome, dtype) -> None:
+    for orientation in ORIENTATIONS.values():
+        for start_bp in (START_BP, 4 * PACKED_BYTES - 6000):
+            arguments = (genome, [0], [start_bp], 999, orientation)
+            with dispatch.using(kmer_tokenize="reference"):
+                wanted = kmer_tokenize(*arguments, dtype=torch.int64)
+            assert torch.equal(kmer_tokenize(*arguments, dtype=dtype).to(torch.int64), wanted)
+
+
+def numpy_table(genome) -> np.ndarray:
+    """Unpack by a table, number the six-mers by one matrix product: the usual numpy way."""
+    digits = np.array([4, 3, 1, 2], np.int64)[(np.arange(256)[:, None] >> np.array([6, 4, 2, 0])) & 3]
+    bases = digits[genome.packed.numpy()[: PEER_BASES // 4]].reshape(-1, 6)
+    return bases @ (5 ** np.arange(5, -1, -1)) + Vocabulary().first_id(6)
+
+
+@pytest.mark.parametrize("dtype", TOKEN_BYTES, ids=str)
+def test_long_window(benchmark, monkeypatch, dtype):
+    torch.set_num_threads(1)
+    genome, dense = random_genome(PACKED_BYTES), random_genome(PACKED_BYTES, n_every=50)
+    contig, start_bp = torch.tensor([0]), torch.tensor([START_BP])
+    tokens = torch.zeros((1, N_TOKENS), dtype=dtype)
+    source = torch.ones(tokens.nbytes, dtype=torch.uint8).numpy()
+    target = np.zeros_like(source)
+
+    def ours(genome, isa, orientation):
+        view = native.genome_view(genome)
+        address = (contig.data_ptr(), start_bp.data_ptr(), 0, orientation, 1)
+
+        def run():
+            # into ready memory, as memcpy does
+            monkeypatch.setenv("DNAGPT_FAST_CPU_ISA", isa)
+            native._native.kmer_tokenize(
+                view, *address, N_TOKENS, 6, True, TOKEN_BYTES[dtype], tokens.data_ptr(), 1
+            )
+
+        return run
+
+    contenders, best = {}, native.machine_isas()[-1]
+    for isa in reversed(native.machine_isas()):
+        monkeypatch.setenv("DNAGPT_FAST_CPU_ISA", isa)
+        check(genome, dtype)
+        check(dense, dtype)
+        for name, orientation in ORIENTATIONS.items():
+            if isa == best or orientation in (0, 3):
+                contenders[f"{isa} {name}"] = ours(genome, isa, orientation)
+        contenders[f"{isa} N every 50"] = ours(dense, isa, 0)
+    contenders["memcpy"] = lambda: np.copyto(target, source)
+    contenders["memset"] = lambda: target.fill(1)
+    work = dict.fromkeys(contenders, 6e-9 * N_TOKENS)
+    if dtype == torch.int64:
+        wanted = kmer_tokenize(genome, [0], [0], PEER_BASES // 6, dtype=dtype)[0]
+        assert np.array_equal(numpy_table(genome), wanted.numpy())
+        contenders["numpy table"] = lambda: numpy_table(genome)
+        work["numpy table"] = 1e-9 * PEER_BASES
+    contest(benchmark, f"kmer_tokenize {dtype}", contenders, work, "Gbp", against="memcpy")
+
+
+def test_random_windows(benchmark):
+    """64 windows of 510 six-mers at random places of 64 MB, through the public function; and a call by itself."""
+    torch.set_num_threads(1)
+    genome = random_genome(PACKED_BYTES)
+    check(genome, torch.uint16)
+    contig = torch.zeros(64, dtype=torch.int64)
+    starts = torch.randint(0, 4 * PACKED_BYTES - 3060, (200, 64))
+
+    def windows():
+        for start_bp in starts:
+            kmer_tokenize(genome, contig, start_bp, 510, 3, dtype=torch.uint16)
+
+    def calls():
+        for _ in range(1000):
+            kmer_tokenize(genome, contig[:1], contig[:1], 1)
+
+    best = contest(
+        benchmark,
+        "kmer_tokenize windows",
+        {"windows of 510": windows, "calls of 1 token": calls},
+        {"windows of 510": 200 * 64 * 510e-6, "calls of 1 token": 1e-3},
+        "million tokens",
+        against="windows of 510",
+    )
+    print(f"one call: {best['calls of 1 token'] * 1e3:.2f} us")

@@ -1,0 +1,66 @@
+"""Contenders run in turn, the best of the rounds counts, and one JSON line a contest with its circumstances."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dnagpt_fast.ops import report
+
+RESULTS = "DNAGPT_BENCH_RESULTS"
+
+
+def contest(
+    benchmark: Any,
+    op: str,
+    contenders: dict[str, Callable[[], object]],
+    work: dict[str, float],
+    unit: str,
+    against: str,
+    rounds: int = 5,
+) -> dict[str, float]:
+    """Best seconds of each contender; `work` is what one call of each does, in `unit`s.
+
+    Prints, keeps in the benchmark's extra_info and appends to the file named by DNAGPT_BENCH_RESULTS: rates, ratios of
+    rates to the contender `against`, and the circumstances. The first contender is the one pytest-benchmark times.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):  # in turn, so that a machine that slows down slows all of them
+        for name, run in contenders.items():
+            began = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - began)
+    best = {name: min(times) for name, times in seconds.items()}
+    rate = {name: work[name] / best[name] for name in contenders}
+    row = {
+        "op": op,
+        "unit": f"{unit}/s",
+        "rate": {name: float(f"{value:.4g}") for name, value in rate.items()},
+        f"ratio_to_{against}": {name: float(f"{value / rate[against]:.3g}") for name, value in rate.items()},
+        "seconds": {name: float(f"{value:.4g}") for name, value in best.items()},
+        "rounds": rounds,
+        "threads": torch.get_num_threads(),
+        "machine": processor(),
+        **report(),
+    }
+    benchmark.extra_info.update(row)
+    benchmark.pedantic(next(iter(contenders.values())), rounds=1, iterations=1)
+    print(f"\n{json.dumps({name: row[name] for name in list(row)[:4]}, indent=1)}")
+    if path := os.environ.get(RESULTS):
+        with open(path, "a") as file:
+            file.write(json.dumps(row) + "\n")
+    return best
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
