@@ -29,7 +29,7 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
 DEFAULTS: dict[str, dict[str, str]] = {
     "kmer_tokenize": {"cpu": "native", "cuda": "native"},
     "gc_count": {"cpu": "native", "cuda": "native"},
-    "sample_batch": {"cpu": "native", "cuda": "reference"},
+    "sample_batch": {"cpu": "native", "cuda": "native"},
     "text_encode": {"cpu": "native"},
     "fasta_pack": {"cpu": "native"},
     "sequence_text": {"cpu": "native"},

@@ -33,14 +33,14 @@ def gc_count(genome: Any, contig: Any, start_bp: Any, length_bp: Any) -> tuple[t
         native._native.check_windows(
             native.genome_view(arrays), contig_at, start_at, 0, 0, count, length_at, 0
         )
-    if device.type != "cpu":
+    if not native.on_host(device):
         rows = {name: row.to(device) for name, row in rows.items()}
     if dispatch.choose("gc_count", device.type) == "reference":
         return reference(arrays, **rows)
     gc, known = torch.empty_like(rows["contig"]), torch.empty_like(rows["contig"])
     addresses = [row.data_ptr() for row in rows.values()]
     out = (gc.data_ptr(), known.data_ptr())
-    if device.type == "cpu":
+    if native.on_host(device):
         view = native.genome_view(arrays)
         native._native.gc_count(view, *addresses, count, *out, torch.get_num_threads())
     else:
@@ -52,7 +52,7 @@ def gc_count(genome: Any, contig: Any, start_bp: Any, length_bp: Any) -> tuple[t
 # What torch.compile sees: one op over the six arrays of a genome, which it neither traces nor splits.
 torch.library.define(
     "dnagpt_fast::gc_count",
-    f"({native.SCHEMA}, Tensor contig, Tensor start_bp, Tensor length_bp) -> (Tensor, Tensor)",
+    f"({native.SCHEMA}, Tensor contig, Tensor start_bp, Tensor window_bp) -> (Tensor, Tensor)",
 )
 
 

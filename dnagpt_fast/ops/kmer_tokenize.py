@@ -57,14 +57,14 @@ def kmer_tokenize(
         native._native.check_windows(
             native.genome_view(arrays), *_addresses(rows), same, count, 0, n_tokens * k
         )
-    if device.type != "cpu":
+    if not native.on_host(device):
         rows = {name: row.to(device) for name, row in rows.items()}
     if dispatch.choose("kmer_tokenize", device.type) == "reference":
         each = rows.get("orientation", torch.full_like(rows["contig"], same))
         return reference(arrays, rows["contig"], rows["start_bp"], n_tokens, each, k, dynamic, dtype)
     tokens = torch.empty((count, n_tokens), dtype=dtype, device=device)
     what = (n_tokens, k, dynamic, TOKEN_BYTES[dtype], tokens.data_ptr())
-    if device.type == "cpu":
+    if native.on_host(device):
         view = native.genome_view(arrays)
         native._native.kmer_tokenize(view, *_addresses(rows), same, count, *what, torch.get_num_threads())
     else:

@@ -114,6 +114,11 @@ def raise_trouble(genome: CudaGenome) -> None:
         )
 
 
+def on_host(device: torch.device) -> bool:
+    """Whether the CPU kernels serve this device; if not, the CUDA kernels do."""
+    return device.type == "cpu"
+
+
 def current_stream(device: torch.device) -> int:
     """Address of torch's current CUDA stream on this device."""
     return torch.cuda.current_stream(device).cuda_stream
@@ -134,7 +139,8 @@ def genome_of(*arrays: torch.Tensor) -> PackedGenome:
     addresses = tuple(array.data_ptr() for array in arrays) + tuple(array.numel() for array in arrays)
     if known is None or known[0] != addresses:
         # held by its bytes alone: a reference to `packed` would keep the entry, and the genome, for ever
-        kept = PackedGenome(arrays[0].view(-1), *arrays[1:])
+        packed = torch.empty(0, dtype=arrays[0].dtype, device=arrays[0].device).set_(arrays[0])
+        kept = PackedGenome(packed, *arrays[1:])
         known = (addresses, kept)
         _genomes[arrays[0]] = known
     return known[1]

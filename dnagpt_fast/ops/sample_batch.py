@@ -93,7 +93,7 @@ class BatchSampler:
         self._native_tables = native._native.SamplerTables(
             *(array.data_ptr() for array in self._on_device.values()), G
         )
-        if self.device.type == "cpu":
+        if native.on_host(self.device):
             self._views = [native.genome_view(genome) for genome in self._genomes]
         else:
             self._cuda = [native.cuda_genome(genome) for genome in self._genomes]
@@ -122,7 +122,7 @@ class BatchSampler:
             *(row.data_ptr() for row in windows),
             *(x.data_ptr() for x in (kmers, gc_fraction, gc_known, turned)),
         ]
-        if device.type == "cpu":
+        if native.on_host(device):
             native._native.sample_batch(
                 self._views, self._native_tables, self.seed, index, *what, out, torch.get_num_threads()
             )
@@ -145,7 +145,7 @@ class BatchSampler:
     def _index(self, first_index: int | torch.Tensor, count: int) -> tuple[int, int]:
         """(first sample index, 0), or (0, address of the first index in device memory)."""
         if isinstance(first_index, torch.Tensor):
-            if self.device.type == "cpu" or first_index.device != self.device:
+            if native.on_host(self.device) or first_index.device != self.device:
                 raise ValueError(
                     f"first_index on {first_index.device}: wanted an int, or int64 on {self.device}"
                 )

@@ -1,0 +1,150 @@
+"""How the ops reach the CUDA kernels, with stubs in their place; and what torch.compile sees of the ops."""
+
+import pytest
+import torch
+
+from dnagpt_fast.genome.sampler import WindowSampler
+from dnagpt_fast.ops import dispatch, gc_count, kmer_tokenize, native
+from dnagpt_fast.ops.sample_batch import BatchSampler
+from tests.ops.packed_genomes import packed_genome, random_text
+
+STREAM = 77
+
+
+class StubView:
+    def __init__(self, host, device, trouble, *addresses):
+        self.host, self.device, self.trouble, self.addresses = host, device, trouble, addresses
+
+    def view_bytes(self):
+        return bytes(72)
+
+
+class Stub:
+    """The extension with CUDA entries that record their arguments and let the CPU kernels do the work."""
+
+    cuda_archs = "80,90"
+    CudaGenome = StubView
+
+    def __init__(self, real):
+        self.real, self.calls = real, []
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+    def kmer_tokenize_cuda(self, view, *arguments):
+        self.calls.append(("kmer_tokenize", view, arguments))
+        self.real.kmer_tokenize(view.host, *arguments[:-1], 1)
+
+    def gc_count_cuda(self, view, *arguments):
+        self.calls.append(("gc_count", view, arguments))
+        self.real.gc_count(view.host, *arguments[:-1], 1)
+
+    def sample_batch_cuda(self, view, genomes, tables, seed, index, index_at, *rest):
+        self.calls.append(("sample_batch", view, (genomes, tables, seed, index, index_at, *rest)))
+        self.real.sample_batch([view.host], tables, seed, index, *rest[:-1], 1)
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    stub = Stub(native._native)
+    monkeypatch.setattr(native, "_native", stub)
+    monkeypatch.setattr(native, "on_host", lambda device: False)
+    monkeypatch.setattr(native, "current_stream", lambda device: STREAM)
+    return stub
+
+
+def test_the_cuda_entries_get_the_arrays_the_stream_and_no_second_check(stub):
+    genome = packed_genome("ACG", random_text(500, seed=1, n_every=30))
+    tokens = kmer_tokenize(genome, [1, 1], [0, 7], 20, [0, 3])
+    gc, known = gc_count(genome, [1, 1], [0, 7], 100)
+    assert [call[0] for call in stub.calls] == ["kmer_tokenize", "gc_count"]
+    for _, view, arguments in stub.calls:
+        assert view.addresses == tuple(array.data_ptr() for array in native.six_arrays(genome))
+        assert arguments[-1] == STREAM
+    assert stub.calls[0][1] is stub.calls[1][1]  # made once a genome
+    with dispatch.using(kmer_tokenize="reference", gc_count="reference"):
+        assert torch.equal(tokens, kmer_tokenize(genome, [1, 1], [0, 7], 20, [0, 3]))
+        assert all(map(torch.equal, (gc, known), gc_count(genome, [1, 1], [0, 7], 100)))
+
+
+@pytest.mark.parametrize("bad", [([2], [0]), ([1], [490]), ([1], [-1])])
+def test_a_bad_window_on_the_host_is_an_error_before_the_launch(stub, bad):
+    genome = packed_genome("ACG", random_text(500, seed=1))
+    with pytest.raises(IndexError, match="window 0"):
+        kmer_tokenize(genome, *bad, 20)
+    with pytest.raises(IndexError, match="window 0"):
+        gc_count(genome, *bad, 20)
+    assert stub.calls == []
+
+
+def test_a_window_the_device_refused_is_raised_at_the_next_call_once(stub):
+    genome = packed_genome(random_text(500, seed=1))
+    kmer_tokenize(genome, [0], [0], 20)
+    native.cuda_genome(genome).trouble.copy_(torch.tensor([2, 5, 0, 499]))
+    with pytest.raises(IndexError, match=r"window 5 \(contig 0, start_bp 499\).*it leaves its contig"):
+        gc_count(genome, [0], [0], 20)
+    gc_count(genome, [0], [0], 20)
+
+
+def test_sampled_batches_take_the_cuda_entry(stub):
+    genome = packed_genome(random_text(900, seed=2))
+    sampler = WindowSampler([genome], 60, seed=3)
+    drawn = BatchSampler([genome], sampler.tables, 3, 10)(5, 4)
+    ((_, _, arguments),) = stub.calls
+    assert arguments[2:6] == (3, 5, 0, 4)
+    assert arguments[-1] == STREAM
+    windows = sampler.sample(5, 4)
+    assert torch.equal(drawn.windows.start_bp, windows.start_bp)
+
+
+def test_a_build_without_cuda_says_how_to_mend_it(monkeypatch):
+    genome = packed_genome(random_text(100, seed=1))
+    monkeypatch.setattr(native, "on_host", lambda device: False)
+    monkeypatch.setattr(native, "cuda_archs", list)
+    with pytest.raises(
+        RuntimeError, match="built for the CPU only; mend it with DNAGPT_FAST_CUDA=1 pip install"
+    ):
+        kmer_tokenize(genome, [0], [0], 10)
+
+
+def test_windows_on_another_device_are_refused():
+    genome = packed_genome(random_text(100, seed=1))
+    with pytest.raises(ValueError, match="contig is on meta, the genome on cpu"):
+        kmer_tokenize(genome, torch.zeros(1, dtype=torch.int64, device="meta"), [0], 10)
+
+
+def six(genome):
+    return native.six_arrays(genome)
+
+
+def test_the_registered_ops_pass_opcheck():
+    genome = packed_genome(random_text(400, seed=4, n_every=50))
+    rows = (torch.zeros(3, dtype=torch.int64), torch.tensor([0, 5, 9]), torch.tensor([0, 1, 3]))
+    torch.library.opcheck(
+        torch.ops.dnagpt_fast.kmer_tokenize.default, (*six(genome), *rows, 12, 6, True, torch.int32)
+    )
+    torch.library.opcheck(torch.ops.dnagpt_fast.gc_count.default, (*six(genome), *rows))
+
+
+def test_one_graph_under_torch_compile():
+    genome = packed_genome(random_text(400, seed=4, n_every=50))
+
+    def tokens_and_gc(contig, start_bp):
+        ids = kmer_tokenize(genome, contig, start_bp, 12, 3, dtype=torch.int64)
+        gc, known = gc_count(genome, contig, start_bp, 72)
+        return ids + 1, gc / known
+
+    rows = (torch.zeros(3, dtype=torch.int64), torch.tensor([0, 5, 9]))
+    compiled = torch.compile(tokens_and_gc, fullgraph=True, backend="aot_eager")
+    for got, wanted in zip(compiled(*rows), tokens_and_gc(*rows), strict=True):
+        assert torch.equal(got, wanted)
+
+
+def test_a_genome_that_is_freed_is_forgotten():
+    genome = packed_genome(random_text(400, seed=4))
+    arrays = six(genome)
+    first = native.genome_of(*arrays)
+    assert native.genome_of(*arrays) is first
+    before = len(native._genomes)
+    del genome, arrays, first
+    assert len(native._genomes) == before - 1
