@@ -359,13 +359,70 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def finetune(
+    out: Annotated[Path, typer.Option("--out", help="the run's folder; new, unless --resume")],
+    config: Annotated[Path | None, typer.Option("--config", help="settings, a TOML file")] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="classification, regression or generation (task.kind)")
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--start", help="run folder, official checkpoint or Hugging Face folder")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="labelled sequences: table, FASTA, BED, VCF, .haps")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="one setting: section.key=value, e.g. optimizer.lr=3e-5")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="continue in --out where its newest checkpoint ends")
+    ] = False,
+) -> None:
+    """Fine-tune a DNAGPT on labelled sequences or haplotypes."""
+    from dnagpt_fast.finetune import finetune as run
+    from dnagpt_fast.finetuning.settings import load_finetune_config
+    from dnagpt_fast.training_config import settings_of_run
+
+    source = settings_of_run(out) if resume and config is None else config
+    given = [
+        f"{key}={value}"
+        for key, value in (("task.kind", task), ("start.path", start), ("data.path", data))
+        if value is not None
+    ]
+    outcomes = run(load_finetune_config(source, [*(settings or []), *given]), out, resume=resume)
+    if outcomes[-1].stopped_by is not None:
+        raise typer.Exit(128 + signal.Signals[outcomes[-1].stopped_by])
+    typer.echo(f"the run is in {out}")
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="folder of a fine-tuning run")],
+    data: Annotated[Path, typer.Argument(help="sequences: table, FASTA or BED")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="the .tsv or .csv to write")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="a data setting other than the run's, e.g. data.on_long=window"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+) -> None:
+    """Ask a fine-tuned model about new sequences."""
+    from dnagpt_fast.finetune import predict as answer
+    from dnagpt_fast.finetuning.settings import load_finetune_config
+
+    config = load_finetune_config(run / "config.json", [*(settings or []), f"data.path={data}"])
+    found, _ = answer(run, config.data, output, device=device)
+    typer.echo(f"{output}: {len(found.where):,} answers")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command and exits; bad input is one line on stderr, not a traceback."""
     with warnings.catch_warnings():
         warnings.showwarning = _warn
         try:
             app(args=arguments, prog_name="dnagpt-fast")
-        except (ValueError, IndexError, OSError, RuntimeError) as error:
+        except (ValueError, IndexError, OSError, RuntimeError, ImportError) as error:
             if os.environ.get("DNAGPT_FAST_TRACEBACK") == "1":
                 raise
             typer.echo(f"dnagpt-fast: error: {_one_line(error)}", err=True)

@@ -8,7 +8,7 @@ import json
 import tomllib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -193,15 +193,13 @@ class PretrainConfig:
         return dataclasses.asdict(self)
 
 
-def load_config(
-    path: str | Path | None, overrides: Sequence[str] = (), genomes: Sequence[str] = ()
-) -> PretrainConfig:
-    """The settings of a TOML file (None: the defaults) with `section.key=value` overrides on top, values as in TOML.
+def settings_tree(
+    path: str | Path | None, overrides: Sequence[str], absolute_paths: Callable[[dict[str, Any], Path], None]
+) -> dict[str, Any]:
+    """The nested settings of a TOML file or of the config.json of a run, with `section.key=value` overrides on top.
 
-    path may also be the config.json of a run. genomes: `SPECIES=FILE` texts, added to data.genomes.
-
-    Relative paths count from the file's folder, in overrides from the current one; they come back absolute.
-    Raises ConfigError, FileNotFoundError.
+    absolute_paths(tree, folder) joins the relative paths in a tree to a folder: those of the file to the file's, those
+    of the overrides to the current one. Raises ConfigError, FileNotFoundError.
     """
     tree: dict[str, Any] = {}
     if path is not None:
@@ -210,7 +208,7 @@ def load_config(
             tree = json.loads(text)["settings"] if Path(path).suffix == ".json" else tomllib.loads(text)
         except (tomllib.TOMLDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
             raise ConfigError(f"{path} holds no settings: {error}") from error
-        _absolute_paths(tree, Path(path).parent)
+        absolute_paths(tree, Path(path).parent)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -222,6 +220,21 @@ def load_config(
             if not isinstance(node, dict):
                 raise ConfigError(f"--set {override}: {parent} is no section")
         node[last] = _value(text.strip())
+    absolute_paths(tree, Path.cwd())
+    return tree
+
+
+def load_config(
+    path: str | Path | None, overrides: Sequence[str] = (), genomes: Sequence[str] = ()
+) -> PretrainConfig:
+    """The settings of a TOML file (None: the defaults) with `section.key=value` overrides on top, values as in TOML.
+
+    path may also be the config.json of a run. genomes: `SPECIES=FILE` texts, added to data.genomes.
+
+    Relative paths count from the file's folder, in overrides from the current one; they come back absolute.
+    Raises ConfigError, FileNotFoundError.
+    """
+    tree = settings_tree(path, overrides, _absolute_paths)
     for text in genomes:
         species, equals, file = text.partition("=")
         if not (species and equals and file):

@@ -1,0 +1,92 @@
+"""RUN/README.md: what the model is, what it was trained on, how good it is, and what decides its numbers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def write_model_card(run: Path, record: dict[str, Any], results: dict[str, Any]) -> None:
+    """record: config.json; results: results.json."""
+    settings, language = record["settings"], record["language"]
+    shape = record["model"]
+    start = settings["start"]["path"]
+    lines = [
+        f"# A DNAGPT fine-tuned for {language['kind']}",
+        "",
+        f"{shape['num_layers']} layers, width {shape['embedding_dim']}, {shape['num_heads']} heads, at most "
+        f"{shape['max_len']} tokens, {shape['vocab_size']:,} tokens in the vocabulary "
+        f"(k = {record['vocabulary']['k']}, {'dynamic' if record['vocabulary']['dynamic'] else 'fixed'}). "
+        f"{record['trained_parameters']:,} parameters were tuned ({settings['tuning']['method']}).",
+        "",
+        f"Start: {Path(start).name if start else 'random weights'}"
+        + (f" (SHA-256 of its weights {record['start_sha256']})" if record.get("start_sha256") else "")
+        + f", seed {record['seed']}.",
+        "",
+        "## Data",
+        "",
+        "| file | SHA-256 |",
+        "|---|---|",
+        *(f"| {name} | `{digest}` |" for name, digest in record["hashes"].items()),
+        "",
+        f"Split: {_split(settings)}.",
+        "",
+        "| set | rows | |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {count['rows']:,} | {', '.join(f'{k} {v:,}' for k, v in count.get('labels', {}).items())} |"
+            for name, count in record["counts"].items()
+        ),
+        "",
+    ]
+    if language["classes"]:
+        lines += ["Classes, in the order of their answers: " + ", ".join(language["classes"]) + ".", ""]
+    if language["standardisation"]:
+        scale = language["standardisation"]
+        lines += [
+            f"Label (transform: {language['target_transform']}): mean {scale['target_mean']:.6g}, standard deviation "
+            f"{scale['target_sd']:.6g} of the training rows; the model's answers are turned back.",
+            "",
+        ]
+    lines += [
+        "## Result",
+        "",
+        f"{results['epochs']} epochs, {results['steps']} steps, {results['seconds']:.0f} s of training; the weights "
+        f"are those after step {results['best_step']}, with the lowest validation loss, "
+        f"{results['validation_loss']:.4f}.",
+        "",
+        "| on the test rows | value | 95 % interval |",
+        "|---|---|---|",
+    ]
+    for name, value in results["test"].items():
+        if isinstance(value, list):
+            lines.append(f"| {name} | {value[0]:.4f} | {value[1]:.4f} to {value[2]:.4f} |")
+        else:
+            lines.append(f"| {name} | {value:.4f} | |")
+    lines += [
+        "",
+        "Intervals: percentiles of a bootstrap over the test rows (within each class); they do not cover the choice of "
+        "the training rows or of the seed.",
+        "",
+        "## Settings",
+        "",
+        "```json",
+        json.dumps(settings, indent=2),
+        "```",
+        "",
+        "Versions: " + ", ".join(f"{name} {version}" for name, version in record["versions"].items()) + ".",
+        "",
+    ]
+    temporary = run / ".README.md.tmp"
+    temporary.write_text("\n".join(lines))
+    temporary.replace(run / "README.md")
+
+
+def _split(settings: dict[str, Any]) -> str:
+    split = settings["split"]
+    if settings["task"]["kind"] == "generation" and split["kind"] == "column":
+        return f"by person, shares {split['shares']}, seed {split['seed']}"
+    if split["kind"] == "column":
+        return f"the column `{settings['data']['split_column']}` of the data"
+    if split["kind"] == "block":
+        return f"by blocks of {split['block_bp']:,} bp, shares {split['shares']}, seed {split['seed']}"
+    return f"at random, shares {split['shares']}, seed {split['seed']}"
