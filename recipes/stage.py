@@ -1,0 +1,91 @@
+"""What the three recipes have in common: pre-train once, tune from two starts on the same rows, one table."""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dnagpt_fast.finetune import finetune
+from dnagpt_fast.finetuning.settings import load_finetune_config
+from dnagpt_fast.pretrain import pretrain
+from dnagpt_fast.training import checkpoint
+from dnagpt_fast.training_config import load_config
+
+HERE = Path(__file__).parent
+
+
+def folders(what: str) -> tuple[Path, Path]:
+    """--data: where packages are fetched to; --out: where this recipe works."""
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("--data", type=Path, default=Path("recipe_data"), help="packages are fetched to here")
+    parser.add_argument("--out", type=Path, default=Path("recipe_runs"), help="runs and results go here")
+    chosen = parser.parse_args()
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    return chosen.data, chosen.out
+
+
+class Clock:
+    """Seconds of each part of a recipe."""
+
+    def __init__(self) -> None:
+        self.began = self.last = time.monotonic()
+        self.parts: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.parts[name] = now - self.last
+        self.last = now
+
+    def told(self) -> str:
+        parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.parts.items())
+        return f"{self.last - self.began:.0f} s in all: {parts}."
+
+
+def pretrained(name: str, genome: Path, held_out: Sequence[str], out: Path) -> Path:
+    """The run folder of a model pre-trained on a genome by the settings of NAME.toml; made if it is not there yet."""
+    run = out / f"pretrained_{name}"
+    if checkpoint.newest(run) is None or not (run / "validation.json").exists():
+        ranges = ", ".join(f'"{text}"' for text in held_out)
+        species = "arabidopsis" if name.startswith("arabidopsis") else "human"
+        genomes = f'data.genomes=[{{path="{genome.resolve()}", species="{species}", held_out=[{ranges}]}}]'
+        pretrain(load_config(HERE / f"{name}.toml", [genomes]), run, resume=(run / "config.json").exists())
+    return run
+
+
+def tuned(settings: str, data: Path, run: Path, start: Path | None, *more: str) -> dict[str, Any]:
+    """results.json of a fine-tuning run by the settings of SETTINGS.toml; of several runs the means, with `sd`."""
+    import json
+
+    overrides = [f'data.path="{data.resolve()}"', *more]
+    if start is not None:
+        overrides.append(f'start.path="{start.resolve()}"')
+    config = load_finetune_config(HERE / f"{settings}.toml", overrides)
+    finetune(config, run)
+    if (run / "summary.json").exists():
+        return json.loads((run / "summary.json").read_text())
+    return json.loads((run / "results.json").read_text())["test"]
+
+
+def value(scores: dict[str, Any], name: str) -> str:
+    """A score as it stands in a table: with its interval, or with the standard deviation over runs."""
+    found = scores[name]
+    if isinstance(found, dict):
+        return f"{found['mean']:.3f} ± {found['sd']:.3f}"
+    if isinstance(found, (list, tuple)):
+        return f"{found[0]:.3f} ({found[1]:.3f}–{found[2]:.3f})"
+    return f"{found:.3f}"
+
+
+def table(rows: dict[str, dict[str, Any]], names: Sequence[str]) -> str:
+    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines += [
+        f"| {row} | " + " | ".join(value(scores, n) for n in names) + " |" for row, scores in rows.items()
+    ]
+    return "\n".join(lines)
+
+
+def finish(out: Path, name: str, text: str, clock: Clock) -> None:
+    text = f"{text}\n\nTime: {clock.told()}\n"
+    (out / f"{name}.md").write_text(text)
+    print(text)
