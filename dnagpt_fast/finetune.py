@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from dnagpt_fast import ops
 from dnagpt_fast.config import ModelConfig, preset
+from dnagpt_fast.convert import load_model
 from dnagpt_fast.finetuning.adaptation import Adaptation
 from dnagpt_fast.finetuning.examples import fit_length
 from dnagpt_fast.finetuning.model_card import write_model_card
@@ -41,8 +42,7 @@ from dnagpt_fast.finetuning.sources import read_examples
 from dnagpt_fast.finetuning.task_data import TaskBatch
 from dnagpt_fast.finetuning.task_loss import TaskLosses
 from dnagpt_fast.model import DNAGPT
-from dnagpt_fast.official import load_official
-from dnagpt_fast.pretrain import differences, load_run, pick_device, versions, write_json
+from dnagpt_fast.pretrain import differences, pick_device, versions, write_json
 from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.loop import Loop, StopRequest
 from dnagpt_fast.training.metrics import MetricsLog, read_metrics
@@ -82,24 +82,8 @@ def start_model(config: FinetuneConfig, seed: int) -> tuple[DNAGPT, Vocabulary]:
         except ValueError as error:
             raise ConfigError(f"model: {error}") from error
         return DNAGPT.from_config(shape), vocabulary
-    path = Path(config.start.path)
-    if path.is_file():
-        model, tokenizer = load_official(path, num_heads=config.start.num_heads or None)
-        return model, tokenizer.vocabulary
-    if not path.exists():
-        raise FileNotFoundError(f"start.path: there is no {path}")
-    record_path = path / "config.json"
-    record = json.loads(record_path.read_text()) if record_path.is_file() else {}
-    if record.get("kind") == "finetune":
-        model, language, _ = load_finetuned(path)
-        return model, language.template.vocabulary
-    if "model_type" in record:
-        from dnagpt_fast.hub import load_pretrained
-
-        model, tokenizer = load_pretrained(path)
-        return model, tokenizer.vocabulary
-    model, vocabulary, _ = load_run(path)
-    return model, vocabulary
+    model, tokenizer = load_model(config.start.path, num_heads=config.start.num_heads or None)
+    return model, tokenizer.vocabulary
 
 
 def load_finetuned(run: Path) -> tuple[DNAGPT, Language, dict[str, Any]]:

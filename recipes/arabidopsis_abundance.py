@@ -25,6 +25,7 @@ from dnagpt_fast.finetuning.tables import read_table
 from dnagpt_fast.genome import Genome
 
 UPSTREAM_BP, DOWNSTREAM_BP = 160, 80
+MAX_N_SHARE = 0.05
 SCORES = ("r2", "pearson", "spearman")
 COUNTS = "omicsbench/_collection/datasets/rnaseq/rnaseq-003/expected/source-counts.tsv"
 
@@ -81,6 +82,8 @@ def write_table(
         if start_bp < 0 or end_bp > genome.lengths[genome.names.index(t.contig)]:
             continue
         bases = genome.sequence(t.contig, start_bp, end_bp)
+        if bases.count("N") > MAX_N_SHARE * len(bases):
+            continue
         bases = bases if forward else reverse_complement(bases)
         rows.append([bases, tpm, t.contig, start_bp, end_bp, t.strand, gene, *numbers(t, genome)])
     write_rows(path, ["sequence", "label", "contig", "start_bp", "end_bp", "strand", "gene", *names], rows)

@@ -1,6 +1,7 @@
 """What the three recipes have in common: pre-train once, tune from two starts on the same rows, one table."""
 
 import argparse
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,16 +56,17 @@ def pretrained(name: str, genome: Path, held_out: Sequence[str], out: Path) -> P
 
 def tuned(settings: str, data: Path, run: Path, start: Path | None, *more: str) -> dict[str, Any]:
     """results.json of a fine-tuning run by the settings of SETTINGS.toml; of several runs the means, with `sd`."""
-    import json
-
     overrides = [f'data.path="{data.resolve()}"', *more]
     if start is not None:
         overrides.append(f'start.path="{start.resolve()}"')
     config = load_finetune_config(HERE / f"{settings}.toml", overrides)
-    finetune(config, run)
-    if (run / "summary.json").exists():
-        return json.loads((run / "summary.json").read_text())
-    return json.loads((run / "results.json").read_text())["test"]
+    result = run / ("summary.json" if config.run.runs > 1 else "results.json")
+    if not result.exists():  # a recipe that was stopped goes on where it was
+        outcomes = finetune(config, run, resume=run.exists())
+        if outcomes[-1].stopped_by is not None:
+            raise SystemExit(f"stopped by {outcomes[-1].stopped_by}: the same command goes on")
+    found = json.loads(result.read_text())
+    return found if config.run.runs > 1 else found["test"]
 
 
 def value(scores: dict[str, Any], name: str) -> str:

@@ -50,19 +50,17 @@ class Adaptation:
 
     def state(self) -> dict[str, torch.Tensor]:
         """A copy of the weights by official names, on the CPU, with the low-rank additions added in."""
-        if self._lora is None:
-            return {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
-        layers = need("peft.tuners.lora").LoraLayer
-        added = [module for module in self.model.modules() if isinstance(module, layers)]
-        for module in added:
-            module.merge()
         state = {
             name.replace(".base_layer.", "."): tensor.detach().cpu().clone()
             for name, tensor in self.model.state_dict().items()
             if ".lora_" not in name
         }
-        for module in added:
-            module.unmerge()
+        if self._lora is not None:
+            # peft's merge and unmerge would leave rounding in the weights that are being trained
+            layers = need("peft.tuners.lora").LoraLayer
+            for name, module in self.model.named_modules():
+                if isinstance(module, layers):
+                    state[f"{name}.weight"] += module.get_delta_weight("default").detach().cpu()
         return state
 
 
