@@ -132,7 +132,7 @@ def _decode(q: Tensor, k_cache: Tensor, v_cache: Tensor, cache_lengths: Tensor, 
             q, k_cache, v_cache, lengths, part_o, part_lse2, scale * math.log2(math.e),
             *q.stride(), *k_cache.stride(), *v_cache.stride(), heads, queries, slots, splits,
             K=size, BQ=BQ, BS=keys, PRECISION="ieee" if exact else "tf32", ACC=acc,
-            num_warps=4, num_stages=1, enable_fp_fusion=True,
+            num_warps=8 if size * q.element_size() >= 512 else 4, num_stages=1, enable_fp_fusion=True,
         )  # fmt: skip
         attention_decode_combine_kernel[(queries, batch * heads)](
             part_o, part_lse2, lengths, o, *o.stride()[:3], heads, queries, slots, splits,

@@ -49,8 +49,8 @@ FAMILIES = {
     "sm_86": "ampere",
     "sm_87": "ampere",
     "sm_89": "ampere",
-    "sm_120": "ampere",
-    "sm_121": "ampere",
+    "sm_120": "rtx blackwell",
+    "sm_121": "rtx blackwell",
     "sm_90": "hopper",
     "sm_100": "blackwell",
     "sm_103": "blackwell",
@@ -95,6 +95,14 @@ TILES: dict[tuple[str, str, int], tuple[Tile, ...]] = {
     ("cdna3", "dkdv", 64): (Tile(32, 64, 4, 1),),
     ("cdna3", "dkdv", 128): (Tile(32, 64, 4, 1),),
 }
+
+# the tensor cores of Ampere; at head size 128 its compiler holds more in registers
+for _which in ("forward", "dq", "dkdv"):
+    for _size in (32, 64):
+        TILES["rtx blackwell", _which, _size] = TILES["ampere", _which, _size]
+TILES["rtx blackwell", "forward", 128] = (Tile(64, 32, 4, 2),)
+TILES["rtx blackwell", "dq", 128] = (Tile(64, 32, 4, 2),)
+TILES["rtx blackwell", "dkdv", 128] = (Tile(32, 64, 8, 2),)
 
 # fp32 runs on the plain cores, where each thread holds its operands in registers: small tiles, or they spill
 TILES_FP32: dict[tuple[str, int], tuple[Tile, ...]] = {
