@@ -16,11 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dnagpt_fast.model import DNAGPT, Block, merge_heads
+from dnagpt_fast.model import DNAGPT, Block, Linear, merge_heads
 from dnagpt_fast.ops.attention import attention, attention_decode
 from dnagpt_fast.ops.attention_decode_grouped import LEAST_ROWS
 from dnagpt_fast.ops.linear import ROWS_MULTIPLE, linear, pack_weight
 
+PLAIN = (nn.Linear, Linear)
 PACK_LIMIT_BYTES = 4 << 30
 """Weights up to this size are copied into the faster layout for generation."""
 
@@ -53,7 +54,7 @@ class Inference:
         self.blocks = cast("list[Block]", list(model.transformer.h))
         self._packed: dict[int, torch.Tensor | None] = {}
         if pack:
-            layers = [m for m in model.modules() if type(m) is nn.Linear]
+            layers = [cast(nn.Linear, m) for m in model.modules() if type(m) in PLAIN]
             if sum(layer.weight.nbytes for layer in layers) <= PACK_LIMIT_BYTES:
                 self._packed = {id(layer): pack_weight(layer.weight) for layer in layers}
 
@@ -146,8 +147,9 @@ class Inference:
         return self.linear(last, norm(act(self.linear(first, padded))))[: len(hidden)]
 
     def linear(self, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        if type(layer) is not nn.Linear:  # an adapter stands in its place
+        if type(layer) not in PLAIN:  # an adapter stands in its place
             return layer(x)
+        layer = cast(nn.Linear, layer)
         return linear(x, layer.weight, layer.bias, packed=self._packed.get(id(layer)))
 
     def _embed(self, rows: "_Rows") -> torch.Tensor:

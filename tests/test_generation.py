@@ -239,3 +239,19 @@ def test_engine_refuses_what_does_not_fit(tiny):
         model.generate(torch.tensor([[500] * 16]), 2)
     with pytest.raises(ValueError, match="integer tensor"):
         model.generate(torch.zeros(1, 2), 2)
+
+
+def test_every_product_of_generation_is_the_packed_one(tiny, monkeypatch):
+    """No layer is called as a module (its own forward is slower for a few rows), and every weight is packed."""
+    model = tiny.model()
+    prompt = torch.tensor([[21, 50, 60]])
+    wanted = model.generate(prompt, 12)
+    layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    assert set(Inference(model, pack=True)._packed) == {id(layer) for layer in layers}
+
+    def called(*_, **__):
+        raise AssertionError("a layer was called as a module")
+
+    for kind in {type(layer) for layer in layers}:
+        monkeypatch.setattr(kind, "forward", called)
+    assert model.generate(prompt, 12).equal(wanted)
