@@ -7,6 +7,7 @@ RUN/config.json      settings, model, held-out ranges, implementations and versi
     loss.png         the curve beside the baselines
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -21,6 +22,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from dnagpt_fast import ops
 from dnagpt_fast.accelerators import peak_flops
@@ -40,7 +42,14 @@ from dnagpt_fast.training.optimizer import build_optimizer, warmup_cosine
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.progress import TrainingProgress
 from dnagpt_fast.training_config import ConfigError, PretrainConfig, from_tree
-from dnagpt_fast.validation import UNIFORM, ValidationReport, Validator, fit_markov, held_out_windows
+from dnagpt_fast.validation import (
+    UNIFORM,
+    ValidationReport,
+    Validator,
+    answers_of,
+    fit_markov,
+    held_out_windows,
+)
 from dnagpt_fast.vocab import Vocabulary
 
 FORMAT = 1
@@ -48,6 +57,7 @@ FORMAT = 1
 FREE_ON_RESUME = (
     "run.device",
     "run.tensorboard",
+    "run.timeout_s",
     "run.micro_batch_size",
     "checkpoint.",
     "validation.",
@@ -108,7 +118,7 @@ class PretrainingRun:
     def __init__(self, config: PretrainConfig, processes: Processes) -> None:
         self.config = config
         self.processes = processes
-        self.device = pick_device(config.run.device)
+        self.device = pick_device(config.run.device, processes.local_rank)
         shape = model_config(config)
         vocabulary = Vocabulary(config.vocabulary.k, config.vocabulary.dynamic)
         names = config.template
@@ -158,10 +168,11 @@ class PretrainingRun:
         clock.mark_after(self.model.transformer.ln_f, "loss")
         if processes.world_size > 1:
             clock.watch_gradients(p for p in self.model.parameters() if p.requires_grad)
+        losses = PretrainingLosses(
+            self.model, config.loss.order_weight, config.loss.gc_weight, self.maker.length_bp
+        )
         self.loop = Loop(
-            losses_of=PretrainingLosses(
-                self.model, config.loss.order_weight, config.loss.gc_weight, self.maker.length_bp
-            ),
+            losses_of=losses,
             optimizer=self.optimizer,
             batch_at=self.batch_at,
             lr_at=warmup_cosine(
@@ -237,60 +248,75 @@ def pretrain(
 
     Raises ConfigError (settings that do not fit, or a folder that holds another run), NonFiniteLoss, OSError.
     """
-    console = console or Console(stderr=True)
     processes = Processes.from_environment()
-    if pick_device(config.run.device).type == "cpu":
+    console = console or Console(stderr=True, quiet=not processes.is_main)
+    device = pick_device(config.run.device, processes.local_rank)
+    if device.type == "cpu":
         return_freed_tensors()
+    with processes.joined(device, config.run.timeout_s):
+        # What is on disk is looked at by one process, so that all go on from the same step.
+        start, taken = processes.first(_look(run) if processes.is_main else None)
+        if taken and not resume:
+            raise ConfigError(
+                f"{run} holds a run already: continue it with --resume, or choose another folder"
+            )
+        job = PretrainingRun(config, processes)
+        if processes.world_size > 1:
+            # Gradients are averaged while the backward pass still runs; the weights begin as process 0's.
+            job.loop.losses_of = DistributedDataParallel(job.loop.losses_of)
+        first_step = _resume(job, run, start, console) if resume else 0
+        if processes.is_main:
+            run.mkdir(parents=True, exist_ok=True)
+            write_json(run / "config.json", job.record())
+        with StopRequest().listening() as stop:
+            done = _train(job, run, first_step, stop, console)
+        if done == config.run.steps:
+            report = _validate(job, run, done, console)
+            if processes.is_main:
+                _draw(job, run)
+            return Outcome(done, None, report)
+    # Another process may be the one that got the signal.
+    name = stop.signal_name or "SIGTERM"
+    console.print(
+        f"stopped by {name} after step {done} of {config.run.steps}; the checkpoint is in "
+        f"{run / checkpoint.FOLDER}; continue with --resume"
+    )
+    return Outcome(done, name, None)
+
+
+def _look(run: Path) -> tuple[checkpoint.Checkpoint | None, bool]:
+    """The newest checkpoint of a folder, and whether it holds a run."""
     start = checkpoint.newest(run)
-    if not resume and (start is not None or (run / "config.json").exists()):
-        raise ConfigError(f"{run} holds a run already: continue it with --resume, or choose another folder")
-    job = PretrainingRun(config, processes)
-    first_step = 0
-    if resume:
-        first_step = _resume(job, run, start, console)
-    run.mkdir(parents=True, exist_ok=True)
-    write_json(run / "config.json", job.record())
-    with StopRequest().listening() as stop:
-        done = _train(job, run, first_step, stop, console)
-    outcome_report = None
-    if stop.signal_name is None or done == config.run.steps:
-        outcome_report = _validate(job, run, done, console)
-        _draw(job, run)
-    else:
-        console.print(
-            f"stopped by {stop.signal_name} after step {done} of {config.run.steps}; the checkpoint is in "
-            f"{run / checkpoint.FOLDER}; continue with --resume"
-        )
-    return Outcome(done, stop.signal_name if done < config.run.steps else None, outcome_report)
+    return start, start is not None or (run / "config.json").exists()
 
 
 def _train(job: PretrainingRun, run: Path, first_step: int, stop: StopRequest, console: Console) -> int:
+    """Trains to the end or to a stop; returns the steps done. Files are process 0's work alone."""
     config, done = job.config, first_step
-    board = TensorBoardLog(run, first_step) if config.run.tensorboard else None
-    metrics = MetricsLog(run, first_step)
     record = job.record()
-
-    def save() -> None:
-        checkpoint.save(run, done, job.model, job.optimizer, record, config.checkpoint.keep)
-
-    try:
-        with TrainingProgress(console, first_step, config.run.steps) as progress:
-            for report in job.loop.run(first_step, config.run.steps, stop):
-                done = report.step + 1
-                line = _line(job, report)
-                metrics.write(line)
-                if board is not None:
-                    board.write(line)
-                progress.update(done, _figures(line))
-                last = done == config.run.steps or report.stop
-                if last or (config.checkpoint.every_steps and done % config.checkpoint.every_steps == 0):
-                    save()
-                if not last and config.validation.every_steps and done % config.validation.every_steps == 0:
-                    _validate(job, run, done, console)
-    finally:
-        metrics.close()
-        if board is not None:
-            board.close()
+    with contextlib.ExitStack() as files:
+        logs: list[MetricsLog | TensorBoardLog] = []
+        if job.processes.is_main:
+            logs.append(MetricsLog(run, first_step))
+            if config.run.tensorboard:
+                logs.append(TensorBoardLog(run, first_step))
+        for log in logs:
+            files.callback(log.close)
+        progress = files.enter_context(TrainingProgress(console, first_step, config.run.steps))
+        for report in job.loop.run(first_step, config.run.steps, stop):
+            done = report.step + 1
+            line = _line(job, report)
+            for log in logs:
+                log.write(line)
+            progress.update(done, _figures(line))
+            last = done == config.run.steps or report.stop
+            if last or (config.checkpoint.every_steps and done % config.checkpoint.every_steps == 0):
+                if job.processes.is_main:
+                    checkpoint.save(run, done, job.model, job.optimizer, record, config.checkpoint.keep)
+                if last:
+                    job.processes.barrier()
+            if not last and config.validation.every_steps and done % config.validation.every_steps == 0:
+                _validate(job, run, done, console)
     return done
 
 
@@ -343,8 +369,15 @@ def _validate(job: PretrainingRun, run: Path, steps: int, console: Console) -> V
     if job.validator is None:
         console.print("no held-out ranges (data.held_out_tail = 0): no validation")
         return None
-    report = job.validator(job.model, bf16=job.config.run.precision == "bf16")
-    write_json(run / "validation.json", {"step": steps, **report.to_dict()})
+    template = job.maker.template
+    report = job.validator(
+        lambda batch: answers_of(job.model, batch, template),
+        job.device,
+        job.processes,
+        bf16=job.config.run.precision == "bf16",
+    )
+    if job.processes.is_main:
+        write_json(run / "validation.json", {"step": steps, **report.to_dict()})
     table = Table(title=f"validation after {steps} steps", show_header=False)
     for label, value in report.rows():
         table.add_row(label, value)
@@ -359,15 +392,15 @@ def _draw(job: PretrainingRun, run: Path) -> None:
     draw_losses(run, "nats_per_bp", "training loss, nats per base pair", levels)
 
 
-def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one. Raises ConfigError for a device that is not there."""
+def pick_device(name: str, local_rank: int = 0) -> torch.device:
+    """`auto` is CUDA where there is one; each process has its own. Raises ConfigError if it is not there."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
         raise ConfigError(f"run.device = {name!r}: wanted auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("run.device = 'cuda': torch finds no CUDA device here")
-    return torch.device(name)
+    return torch.device("cuda", local_rank) if name == "cuda" else torch.device("cpu")
 
 
 def versions() -> dict[str, str]:

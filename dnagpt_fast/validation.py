@@ -7,20 +7,22 @@ GC and order are asked on the same windows, order also with each window reversed
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from dnagpt_fast.batch import Windows
-from dnagpt_fast.genome.batches import BatchMaker
+from dnagpt_fast.batch import PretrainBatch, Windows
+from dnagpt_fast.genome.batches import BatchMaker, Template
 from dnagpt_fast.genome.markov import MarkovChain, base_codes, spread
 from dnagpt_fast.genome.sampler import Intervals, outside, tile
 from dnagpt_fast.model import DNAGPT
 from dnagpt_fast.ops.combined_loss import combined_loss
 from dnagpt_fast.packed import PackedGenome
-from dnagpt_fast.vocab import N_RESERVED
+from dnagpt_fast.training.processes import Processes
 
 UNIFORM = math.log(4)
 MARKOV_ORDER = 5
@@ -101,6 +103,29 @@ def fit_markov(
     return MarkovChain(MARKOV_ORDER).fit(sequences())
 
 
+class Answers(NamedTuple):
+    """What a model says of a batch: log_probs (B, n_kmers) of its k-mers, says_reversed bool (B,), gc float (B,)."""
+
+    log_probs: torch.Tensor
+    says_reversed: torch.Tensor
+    gc: torch.Tensor
+
+
+def answers_of(model: DNAGPT, batch: PretrainBatch, template: Template) -> Answers:
+    """Each k-mer is predicted from the position before it; the likelier of the two answers stands after `<B>`."""
+    hidden, last = model.hidden_states(batch.token_ids), last_projection(model)
+    n_kmers = hidden.shape[1] - template.n_extra
+    targets = batch.targets[:, :n_kmers]
+    rows = model.mlm_head[:3](hidden[:, :n_kmers]).flatten(0, 1)
+    losses = combined_loss(rows, last.weight, targets.flatten(), bias=last.bias, return_log_probs=True)
+    assert losses.log_probs is not None
+    pair = torch.tensor([template.as_it_stands, template.reversed], device=hidden.device)
+    bias = None if last.bias is None else last.bias[pair]
+    logits = F.linear(model.mlm_head[:3](hidden[:, -1]), last.weight[pair], bias)
+    gc = model.num_regression(hidden[:, batch.gc_position]).squeeze(-1)
+    return Answers(losses.log_probs.view_as(targets), logits[:, 1] > logits[:, 0], gc)
+
+
 class Validator:
     """Evaluates a model on fixed held-out windows; the baselines are computed once."""
 
@@ -122,62 +147,53 @@ class Validator:
         self.markov_nats_per_bp = markov / max(self.base_pairs, 1)
 
     @torch.no_grad()
-    def __call__(self, model: DNAGPT, *, bf16: bool = False) -> ValidationReport:
-        """The report on `model`, which is left in the mode it was in."""
-        training, device = model.training, next(model.parameters()).device
-        model.eval()
-        nats = 0.0
-        right = asked = 0
-        gc_pairs = []
+    def __call__(
+        self,
+        ask: Callable[[PretrainBatch], Answers],
+        device: torch.device,
+        processes: Processes | None = None,
+        *,
+        bf16: bool = False,
+    ) -> ValidationReport:
+        """The report on the model that `ask` asks, the same in every process. All take the same number of batches, as
+        models that are shared out among processes need; a window that comes twice so counts once."""
+        processes = processes or Processes()
+        count, world_size = len(self.known), processes.world_size
+        mine = torch.arange(processes.rank, -(-count // world_size) * world_size, world_size)
+        # nats, right answers, and of GC: how many, sum, sum of squares, squared error
+        sums = torch.zeros(6, dtype=torch.float64, device=device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             for orientation in (0, 1):
-                for first in range(0, len(self.known), self.batch_size):
-                    rows = slice(first, first + self.batch_size)
-                    batch = self.maker(self._windows(rows, orientation)).to(device)
-                    hidden = model.hidden_states(batch.token_ids)
-                    right += int((self._says_reversed(model, hidden) == bool(orientation)).sum())
-                    asked += len(batch.token_ids)
+                for places in mine.split(self.batch_size):
+                    once, places = places < count, places % count
+                    batch = self.maker(self._windows(places, orientation)).to(device)
+                    answers = ask(batch)
+                    once = once.to(device)
+                    sums[1] += ((answers.says_reversed == bool(orientation)) & once).sum()
                     if orientation == 0:
-                        nats += self._nats(model, hidden, batch.targets, self.known[rows].to(device))
-                        gc = model.num_regression(hidden[:, batch.gc_position]).squeeze(-1).float()
-                        gc_pairs.append(torch.stack([gc, batch.gc_target])[:, batch.gc_mask])
-        model.train(training)
+                        known = self.known[places].to(device) & once[:, None]
+                        sums[0] -= answers.log_probs.double()[known].sum()
+                        counted = batch.gc_mask & once
+                        target, said = batch.gc_target.double()[counted], answers.gc.double()[counted]
+                        moments = (counted, target, target.square(), (said - target).square())
+                        sums[2:] += torch.stack([moment.sum().double() for moment in moments])
+        nats, right, *gc_sums = processes.sum(sums).tolist()
         return ValidationReport(
-            windows=len(self.known),
+            windows=count,
             base_pairs=self.base_pairs,
             nats_per_bp=nats / max(self.base_pairs, 1),
             uniform_nats_per_bp=UNIFORM,
             markov_nats_per_bp=self.markov_nats_per_bp,
             markov_order=self.chain_order,
             markov_fitted_bp=self.chain_bp,
-            gc_r2=r2(*torch.cat(gc_pairs, dim=1).double().cpu()),
-            order_accuracy=right / asked,
+            gc_r2=r2(*gc_sums),
+            order_accuracy=right / (2 * count),
         )
 
-    def _windows(self, rows: slice, orientation: int) -> Windows:
-        places = self.windows
-        genome = places.genome[rows]
-        return Windows(
-            genome, places.contig[rows], places.start_bp[rows], torch.full_like(genome, orientation)
-        )
-
-    def _nats(self, model: DNAGPT, hidden: torch.Tensor, targets: torch.Tensor, known: torch.Tensor) -> float:
-        """-log p of the known k-mers, each predicted from the position before it."""
-        n_kmers, last = self.maker.n_kmers, last_projection(model)
-        rows = model.mlm_head[:3](hidden[:, :n_kmers]).flatten(0, 1)
-        losses = combined_loss(
-            rows, last.weight, targets[:, :n_kmers].flatten(), bias=last.bias, return_log_probs=True
-        )
-        assert losses.log_probs is not None
-        return -float(losses.log_probs.double()[known.flatten()].sum())
-
-    def _says_reversed(self, model: DNAGPT, hidden: torch.Tensor) -> torch.Tensor:
-        """Which of the two answers is the likelier after the order prompt; bool (B,)."""
-        template, last = self.maker.template, last_projection(model)
-        answers = torch.tensor([template.as_it_stands, template.reversed], device=hidden.device)
-        bias = None if last.bias is None else last.bias[answers]
-        logits = torch.nn.functional.linear(model.mlm_head[:3](hidden[:, -1]), last.weight[answers], bias)
-        return logits[:, 1] > logits[:, 0]
+    def _windows(self, places: torch.Tensor, orientation: int) -> Windows:
+        genome = self.windows.genome[places]
+        contig, start_bp = self.windows.contig[places], self.windows.start_bp[places]
+        return Windows(genome, contig, start_bp, torch.full_like(genome, orientation))
 
 
 def last_projection(model: DNAGPT) -> torch.nn.Linear:
@@ -187,14 +203,8 @@ def last_projection(model: DNAGPT) -> torch.nn.Linear:
     return last
 
 
-def r2(predicted: torch.Tensor, target: torch.Tensor) -> float | None:
-    """1 - residual sum of squares / total sum of squares; None where the targets do not vary."""
-    total = float(((target - target.mean()) ** 2).sum()) if len(target) else 0.0
-    return 1 - float(((predicted - target) ** 2).sum()) / total if total > 0 else None
-
-
-def gc_of(token_ids: Sequence[int], maker: BatchMaker) -> float | None:
-    """G + C share of the known bases in the k-mers among these tokens; None where there are none."""
-    text = "".join(maker.vocabulary.piece(token) for token in token_ids if token >= N_RESERVED)
-    known = len(text) - text.count("N")
-    return (text.count("G") + text.count("C")) / known if known else None
+def r2(count: float, total: float, squares: float, residual: float) -> float | None:
+    """1 - residual / (squares - total^2 / count), from sums over the targets; None where the targets do not vary."""
+    spread = squares - total**2 / count if count else 0.0
+    # Below the rounding of the sums there is no spread to speak of.
+    return 1 - residual / spread if spread > 1e-12 * squares else None

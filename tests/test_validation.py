@@ -11,7 +11,8 @@ from dnagpt_fast.genome.batches import BatchMaker, Template
 from dnagpt_fast.genome.markov import MarkovChain
 from dnagpt_fast.genome.sampler import Intervals
 from dnagpt_fast.model import DNAGPT
-from dnagpt_fast.validation import Validator, fit_markov, held_out_windows, r2
+from dnagpt_fast.training.processes import Processes
+from dnagpt_fast.validation import Validator, answers_of, fit_markov, held_out_windows, r2
 from dnagpt_fast.vocab import Vocabulary
 from tests.genome.synthetic import packed_genome, random_letters
 
@@ -45,9 +46,14 @@ def model():
     return DNAGPT(len(VOCABULARY), max_len=16, num_layers=1, num_heads=2, embedding_dim=8)
 
 
+def evaluate(validator: Validator, model: DNAGPT, processes: Processes | None = None):
+    template = validator.maker.template
+    return validator(lambda batch: answers_of(model, batch, template), torch.device("cpu"), processes)
+
+
 def test_nats_are_those_of_the_logits_and_n_counts_for_nobody(maker, windows, model):
     chain = MarkovChain(2)
-    report = Validator(maker, windows, chain, batch_size=3)(model)
+    report = evaluate(Validator(maker, windows, chain, 3), model)
     batch = maker(windows)
     losses = F.cross_entropy(
         model(batch.token_ids)[:, :N_KMERS].flatten(0, 1),
@@ -66,15 +72,20 @@ def test_nats_are_those_of_the_logits_and_n_counts_for_nobody(maker, windows, mo
     assert report.uniform_nats_per_bp == pytest.approx(math.log(4))
 
 
-def test_the_model_keeps_its_mode_and_its_gradients(maker, windows, model):
-    validator = Validator(maker, windows, MarkovChain(2), batch_size=8)
-    model.train()
-    validator(model)
-    assert model.training
-    model.eval()
-    validator(model)
-    assert not model.training
-    assert all(parameter.grad is None for parameter in model.parameters())
+def test_processes_share_the_windows_and_count_none_twice(maker, windows, model):
+    """Twenty windows over three processes: one of them comes twice to make the shares equal, and counts once."""
+    validator = Validator(maker, windows, MarkovChain(2), 3)
+    whole = evaluate(validator, model)
+    sums = []
+
+    class Shares(Processes):
+        def sum(self, values):
+            sums.append(values.clone())
+            return values if len(sums) < 3 else values.copy_(sums[0] + sums[1] + sums[2])
+
+    reports = [evaluate(validator, model, Shares(rank, 3)) for rank in range(3)]
+    for name, value in whole.to_dict().items():
+        assert reports[2].to_dict()[name] == pytest.approx(value, rel=1e-6), name
 
 
 def test_a_model_that_always_says_reversed_is_right_half_the_time(maker, windows, model):
@@ -83,21 +94,26 @@ def test_a_model_that_always_says_reversed_is_right_half_the_time(maker, windows
         model.mlm_head[3].weight[template.reversed] = 0
         model.mlm_head[3].weight[template.as_it_stands] = 0
     # Equal logits are no "reversed": right on the windows as they stand, wrong on the others.
-    assert Validator(maker, windows, MarkovChain(2), 8)(model).order_accuracy == 0.5
+    assert evaluate(Validator(maker, windows, MarkovChain(2), 8), model).order_accuracy == 0.5
 
 
 def test_perfect_gc_has_r2_one(maker, windows, model, monkeypatch):
     batch = maker(windows)
-    queue = list(batch.gc_target.split(8))
+    queue = list(batch.gc_target.split(8)) * 2  # once for each orientation
     monkeypatch.setattr(model.num_regression, "forward", lambda _: queue.pop(0)[:, None])
-    assert Validator(maker, windows, MarkovChain(2), 8)(model).gc_r2 == pytest.approx(1.0)
+    assert evaluate(Validator(maker, windows, MarkovChain(2), 8), model).gc_r2 == pytest.approx(1.0)
 
 
 def test_r2_by_its_equation():
-    target = torch.tensor([0.1, 0.5, 0.6])
-    assert r2(target, target) == 1
-    assert r2(target.mean().expand(3), target) == pytest.approx(0)
-    assert r2(torch.tensor([0.1]), torch.tensor([0.1])) is None
+    target = np.array([0.1, 0.5, 0.6])
+
+    def of(said: np.ndarray) -> float | None:
+        return r2(3, target.sum(), (target**2).sum(), ((said - target) ** 2).sum())
+
+    assert of(target) == pytest.approx(1)
+    assert of(np.full(3, target.mean())) == pytest.approx(0)
+    assert r2(2, 0.2, 0.02, 0.5) is None
+    assert r2(0, 0.0, 0.0, 0.0) is None
 
 
 def test_windows_lie_side_by_side_and_are_thinned_evenly(genome):
@@ -125,7 +141,7 @@ def test_the_chain_is_fitted_on_both_strands_outside_the_held_out_range():
 
 
 def test_the_report_prints_its_distances(maker, windows, model):
-    report = Validator(maker, windows, MarkovChain(2), 8)(model)
+    report = evaluate(Validator(maker, windows, MarkovChain(2), 8), model)
     rows = dict(report.rows())
     assert rows["DNAGPT"] == f"{report.nats_per_bp:.4f} nats/bp"
     assert rows["  against uniform"] == f"{report.nats_per_bp - math.log(4):+.4f}"
