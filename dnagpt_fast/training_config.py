@@ -123,7 +123,8 @@ class ScheduleSettings:
 class RunSettings:
     """steps: optimizer steps. batch_size: samples of one step, over all processes. micro_batch_size: samples of one
     forward pass of one process; 0: all that this process has in a step. precision: fp32, or bf16 by autocast.
-    device: auto, cpu or cuda. seed: of the initial weights. timeout_s: how long a process of several may be silent. tensorboard: event files beside metrics.jsonl."""
+    device: auto, cpu or cuda. seed: of the initial weights. timeout_s: how long a process of several may be silent.
+    tensorboard: event files beside metrics.jsonl."""
 
     steps: int = 100_000
     batch_size: int = 40
