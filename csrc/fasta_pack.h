@@ -70,6 +70,7 @@ struct LetterBlock {
   uint64_t n;                      // N in either case
   uint64_t lower;                  // lower case
   uint64_t codes_high, codes_low;  // 2 bits a letter; 0 for N and behind the last letter
+  int line_feeds, line_ends;       // how many; counted here, where there may be an instruction for it
 };
 
 using ReadLetters = LetterBlock (*)(const uint8_t* text);

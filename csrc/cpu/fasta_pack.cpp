@@ -129,8 +129,8 @@ FastaPacker::Fed FastaPacker::feed(const uint8_t* text, int64_t size, bool at_li
       from += 64;
       continue;
     }
-    const int count = 64 - __builtin_popcountll(line_ends);
-    line_feeds += __builtin_popcountll(block.line_feed);
+    const int count = 64 - block.line_ends;
+    line_feeds += block.line_feeds;
     n_runs.feed(block.n, count, length_bp);
     mask_runs.feed(block.lower, count, length_bp);
     append(block.codes_high, block.codes_low, count);

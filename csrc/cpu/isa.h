@@ -9,8 +9,8 @@
 
 // An intrinsic needs its instruction set in the function that calls it; the rest of the file stays at the baseline.
 #define DNAGPT_TARGET(features) __attribute__((target(features)))
-#define DNAGPT_AVX2 DNAGPT_TARGET("avx2")
-#define DNAGPT_AVX512 DNAGPT_TARGET("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vpopcntdq,avx2")
+#define DNAGPT_AVX2 DNAGPT_TARGET("avx2,popcnt")
+#define DNAGPT_AVX512 DNAGPT_TARGET("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vpopcntdq,avx2,popcnt")
 
 namespace dnagpt {
 

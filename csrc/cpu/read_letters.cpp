@@ -69,6 +69,8 @@ LetterBlock read_scalar(const uint8_t* text) {
   LetterBlock block{};
   block.line_feed = seen & kIsFeed ? mask_of(kinds, kIsFeed) : 0;
   block.carriage_return = seen & kIsReturn ? mask_of(kinds, kIsReturn) : 0;
+  block.line_feeds = __builtin_popcountll(block.line_feed);
+  block.line_ends = block.line_feeds + __builtin_popcountll(block.carriage_return);
   block.base = seen & kIsOther ? ~(mask_of(kinds, kIsOther) | block.line_feed | block.carriage_return)
                                : ~(block.line_feed | block.carriage_return);
   block.n = seen & kIsN ? mask_of(kept, kIsN) : 0;
@@ -141,6 +143,8 @@ DNAGPT_AVX2 LetterBlock read_avx2(const uint8_t* text) {
   block.carriage_return = mask_of(_mm256_cmpeq_epi8(a, carriage), _mm256_cmpeq_epi8(b, carriage));
   block.codes_high = pack_32(_mm256_shuffle_epi8(code, a_place));
   block.codes_low = pack_32(_mm256_shuffle_epi8(code, b_place));
+  block.line_feeds = __builtin_popcountll(block.line_feed);
+  block.line_ends = block.line_feeds + __builtin_popcountll(block.carriage_return);
   take_out_line_ends(block);
   return block;
 }
@@ -155,6 +159,8 @@ DNAGPT_AVX512 LetterBlock read_avx512(const uint8_t* text) {
                                       _mm512_and_si512(all, no_case));
   block.line_feed = _mm512_cmpeq_epi8_mask(all, _mm512_set1_epi8('\n'));
   block.carriage_return = _mm512_cmpeq_epi8_mask(all, _mm512_set1_epi8('\r'));
+  block.line_feeds = __builtin_popcountll(block.line_feed);
+  block.line_ends = block.line_feeds + __builtin_popcountll(block.carriage_return);
   const __m512i letters = _mm512_maskz_compress_epi8(~(block.line_feed | block.carriage_return), all);
   const __m512i place = _mm512_and_si512(letters, low_bits);
   block.n = _mm512_cmpeq_epi8_mask(_mm512_and_si512(letters, no_case), _mm512_set1_epi8('N'));
@@ -196,6 +202,8 @@ LetterBlock read_neon(const uint8_t* text) {
     (part < 2 ? block.codes_high : block.codes_low) |= packed << (part % 2 ? 0 : 32);
   }
   block.lower &= block.base;
+  block.line_feeds = __builtin_popcountll(block.line_feed);
+  block.line_ends = block.line_feeds + __builtin_popcountll(block.carriage_return);
   take_out_line_ends(block);
   return block;
 }
