@@ -1,3 +1,5 @@
+// FASTA text -> packed bases and runs, 64 letters at a time, odd letters one by one.
+
 #include "fasta_pack.h"
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+// Finds by CPUID what the processor has, and reads DNAGPT_FAST_CPU_ISA.
+
 #include "cpu/isa.h"
 
 #include <cstdlib>

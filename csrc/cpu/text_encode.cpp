@@ -1,3 +1,5 @@
+// Text -> token ids: brackets, reserved names, chunks of k letters.
+
 #include "text_encode.h"
 
 #include <algorithm>

@@ -1,0 +1,38 @@
+"""README.md and docs/tree.md stay true to the files."""
+
+import re
+from pathlib import Path
+
+from tests import tree
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_tree_is_that_of_the_files():
+    assert tree.PAGE.read_text() == tree.page(), "remake it with `python -m tests.tree`"
+
+
+def test_every_file_says_its_role_and_no_two_the_same():
+    roles = {path: tree.role(path) for path in tree.sources()}
+    assert not [str(path) for path, role in roles.items() if not role]
+    assert len(set(roles.values())) == len(roles)
+
+
+def test_every_folder_of_sources_stands_in_the_readme():
+    for folder in {path.parent for path in tree.sources()}:
+        assert f"`{folder}/`" in README, f"README.md does not say what is in {folder}/"
+
+
+def test_links_lead_to_files():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_there_are_two_commands_to_set_up_and_run():
+    commands = [block for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) if "venv " in block]
+    assert len(commands) == 2
+    assert "pretrain --demo" in commands[0]
+    assert commands[1].rstrip().endswith("pytest")

@@ -1,0 +1,56 @@
+"""The tree of docs/tree.md: every source file with its role, which is the first sentence of the file itself.
+
+`python -m tests.tree` writes the page anew; tests/test_readme.py holds it against the files.
+"""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "tree.md"
+FOLDERS = ("csrc", "dnagpt_fast", "benchmarks", "recipes")
+PYTHON = {".py"}
+NATIVE = {".cpp", ".h", ".cu", ".cuh"}
+INTRODUCTION = """\
+# The tree
+
+Every source file and its role, in the file's own words. Made by `python -m tests.tree`, kept true by a test. The tests
+stand in `tests/`, in the same tree.
+"""
+
+
+def sources() -> list[Path]:
+    """Source files of the repository, relative to its root, those not yet added to git included."""
+    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", *FOLDERS]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    found = {Path(line) for line in listed if (ROOT / line).is_file()}
+    return sorted(p for p in found if p.suffix in PYTHON | NATIVE and p.name != "__init__.py")
+
+
+def role(path: Path) -> str:
+    """First sentence of a Python docstring or of the comment that opens a C++ file; empty where there is none."""
+    text = (ROOT / path).read_text()
+    if path.suffix in PYTHON:
+        said = ast.get_docstring(ast.parse(text)) or ""
+    else:
+        comment = re.match(r"((?://[^\n]*\n)+)", text)
+        said = re.sub(r"^// ?", "", comment.group(1), flags=re.MULTILINE) if comment else ""
+    paragraph = " ".join(said.split("\n\n")[0].split())
+    return re.split(r"(?<=[^A-Z\d.][.])\s", paragraph)[0].rstrip(".")
+
+
+def page() -> str:
+    lines = [INTRODUCTION]
+    folder = None
+    for path in sorted(sources(), key=lambda p: (str(p.parent), p.name)):
+        if path.parent != folder:
+            folder = path.parent
+            lines.append(f"\n## {folder}/\n")
+        lines.append(f"- `{path.name}`: {role(path)}")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
