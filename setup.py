@@ -142,7 +142,12 @@ def static_cuda_runtime(nvcc: Path) -> Path | None:
     """The folder of libcudart_static.a: in the toolkit, or beside it as PyPI's nvidia-cuda-runtime puts it."""
     home = toolkit_of(nvcc)
     machine = platform.machine().replace("aarch64", "sbsa")
-    folders = [home / "lib64", home / "lib", home / f"targets/{machine}-linux/lib", home.parent / "cuda_runtime/lib"]
+    folders = [
+        home / "lib64",
+        home / "lib",
+        home / f"targets/{machine}-linux/lib",
+        home.parent / "cuda_runtime/lib",
+    ]
     return next((folder for folder in folders if (folder / "libcudart_static.a").is_file()), None)
 
 

@@ -1,7 +1,7 @@
 """FASTA, plain and gzip, to packed bases and to a .2bit file, beside pysam's bare read and the inflate by itself.
 
-    pytest benchmarks/bench_fasta_pack.py
-    DNAGPT_BENCH_FASTA=<file.fa> pytest benchmarks/bench_fasta_pack.py       a real one in place of random bases
+pytest benchmarks/bench_fasta_pack.py
+DNAGPT_BENCH_FASTA=<file.fa> pytest benchmarks/bench_fasta_pack.py       a real one in place of random bases
 """
 
 import gzip

@@ -1,6 +1,6 @@
 """gc_count of 64 MB packed beside reading the same bytes, and py2bit's bases() where it is installed.
 
-    pytest benchmarks/bench_gc_count.py
+pytest benchmarks/bench_gc_count.py
 """
 
 import importlib
@@ -43,7 +43,9 @@ def test_whole_and_windows(benchmark, monkeypatch, tmp_path):
         assert (gc.item(), known.item()) == (wanted, LENGTH_BP)
         assert int(gc_count(genome, contig, starts, length_bp)[0].sum()) == wanted
         contenders[f"{isa} whole"] = with_isa(isa, lambda: gc_count(genome, [0], [0], [LENGTH_BP]))
-        contenders[f"{isa} windows of 100 kb"] = with_isa(isa, lambda: gc_count(genome, contig, starts, length_bp))
+        contenders[f"{isa} windows of 100 kb"] = with_isa(
+            isa, lambda: gc_count(genome, contig, starts, length_bp)
+        )
     with dispatch.using(gc_count="reference"):
         gc = gc_count(genome, [0], [3], [5000])[0]
     assert torch.equal(gc, gc_count(genome, [0], [3], [5000])[0])

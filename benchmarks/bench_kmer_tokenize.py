@@ -1,6 +1,6 @@
 """kmer_tokenize of one long window (64 MB packed) beside memcpy and memset of the same id bytes, and a numpy table.
 
-    pytest benchmarks/bench_kmer_tokenize.py
+pytest benchmarks/bench_kmer_tokenize.py
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Samples to batches, 64 windows of 510 six-mers: one native call beside the numpy sampler followed by the ops.
 
-    pytest benchmarks/bench_sampler.py
+pytest benchmarks/bench_sampler.py
 """
 
 import numpy as np
@@ -49,6 +49,8 @@ def test_batches(benchmark):
         "memcpy of the ids": repeated(lambda _: ids.copy()),
     }
     work = dict.fromkeys(contenders, 1e-6 * CALLS * BATCH * N_KMERS)
-    best = contest(benchmark, "sample_batch", contenders, work, "million tokens", against="numpy sampler and ops")
+    best = contest(
+        benchmark, "sample_batch", contenders, work, "million tokens", against="numpy sampler and ops"
+    )
     rate = CALLS * BATCH * N_KMERS / best["native call, uint16"]
     print(f"native call: {rate / H100_TOKENS:.0f} times the {H100_TOKENS:,.0f} tokens/s of an H100")

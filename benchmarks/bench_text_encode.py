@@ -1,7 +1,7 @@
 """KmerTokenizer.encode beside the official tokenizer and Hugging Face tokenizers.
 
-    pytest benchmarks/bench_text_encode.py
-    DNAGPT_OFFICIAL=<clone of TencentAILabHealthcare/DNAGPT> pytest benchmarks/bench_text_encode.py
+pytest benchmarks/bench_text_encode.py
+DNAGPT_OFFICIAL=<clone of TencentAILabHealthcare/DNAGPT> pytest benchmarks/bench_text_encode.py
 """
 
 import importlib

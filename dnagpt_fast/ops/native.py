@@ -139,7 +139,7 @@ def genome_of(*arrays: torch.Tensor) -> PackedGenome:
     addresses = tuple(array.data_ptr() for array in arrays) + tuple(array.numel() for array in arrays)
     if known is None or known[0] != addresses:
         # held by its bytes alone: a reference to `packed` would keep the entry, and the genome, for ever
-        packed = torch.empty(0, dtype=arrays[0].dtype, device=arrays[0].device).set_(arrays[0])
+        packed = torch.empty(0, dtype=arrays[0].dtype, device=arrays[0].device).set_(arrays[0])  # type: ignore[call-overload]
         kept = PackedGenome(packed, *arrays[1:])
         known = (addresses, kept)
         _genomes[arrays[0]] = known
