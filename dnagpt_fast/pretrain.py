@@ -297,11 +297,12 @@ def _train(job: PretrainingRun, run: Path, first_step: int, stop: StopRequest, c
     with contextlib.ExitStack() as files:
         logs: list[MetricsLog | TensorBoardLog] = []
         if job.processes.is_main:
-            logs.append(MetricsLog(run, first_step))
+            kinds: list[type[MetricsLog] | type[TensorBoardLog]] = [MetricsLog]
             if config.run.tensorboard:
-                logs.append(TensorBoardLog(run, first_step))
-        for log in logs:
-            files.callback(log.close)
+                kinds.append(TensorBoardLog)
+            for kind in kinds:
+                logs.append(kind(run, first_step))
+                files.callback(logs[-1].close)
         progress = files.enter_context(TrainingProgress(console, first_step, config.run.steps))
         for report in job.loop.run(first_step, config.run.steps, stop):
             done = report.step + 1
