@@ -13,6 +13,14 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+try:
+    import transformers  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "dnagpt_fast.hub needs transformers: it comes with the extra, `pip install 'dnagpt-fast[hf]'`"
+    ) from error
+
 from transformers import (
     AutoConfig,
     AutoModel,

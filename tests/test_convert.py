@@ -1,5 +1,7 @@
+import importlib
 import json
 import shutil
+import sys
 
 import pytest
 import torch
@@ -143,3 +145,10 @@ def test_nothing_is_overwritten_and_no_half_is_left(tiny, tmp_path, monkeypatch)
     with pytest.raises(OSError, match="disk full"):
         save_model(tiny.model(), KmerTokenizer(3), tmp_path / "y", "folder")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_without_transformers_the_remedy_is_told(monkeypatch):
+    monkeypatch.delitem(sys.modules, "dnagpt_fast.hub", raising=False)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ImportError, match=r"pip install 'dnagpt-fast\[hf\]'"):
+        importlib.import_module("dnagpt_fast.hub")
