@@ -10,7 +10,6 @@ RUN/config.json        settings, model, template, classes, standardisation, hash
 import dataclasses
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +41,7 @@ from dnagpt_fast.finetuning.sources import read_examples
 from dnagpt_fast.finetuning.task_data import TaskBatch
 from dnagpt_fast.finetuning.task_loss import TaskLosses
 from dnagpt_fast.model import DNAGPT
+from dnagpt_fast.output_files import whole
 from dnagpt_fast.pretrain import differences, pick_device, versions, write_json
 from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.loop import Loop, StopRequest
@@ -383,12 +383,8 @@ def predict(
 
 
 def _save_weights(path: Path, state: dict[str, torch.Tensor]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole(path) as temporary:
         save_file(state, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _state_hash(model: DNAGPT) -> str:

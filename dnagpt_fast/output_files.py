@@ -1,8 +1,9 @@
-"""Files that grow record by record and appear under their name only when whole."""
+"""Files that appear under their name only when whole: written at once, or growing record by record."""
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -10,6 +11,18 @@ from typing import BinaryIO, Self
 import numpy as np
 
 LINE_BP = 60
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path`, of the same suffix: renamed to `path` at the end, gone after an error."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 class _Whole:

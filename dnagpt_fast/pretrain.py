@@ -10,7 +10,6 @@ RUN/config.json      settings, model, held-out ranges, implementations and versi
 import contextlib
 import dataclasses
 import json
-import os
 import platform
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +32,7 @@ from dnagpt_fast.genome.batches import BatchMaker, Template
 from dnagpt_fast.genome.mix import GenomeMix
 from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.model import DNAGPT
+from dnagpt_fast.output_files import whole
 from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.figures import StageClock, StepCost, peak_memory_gib
 from dnagpt_fast.training.host_memory import return_freed_tensors
@@ -427,10 +427,9 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> d
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Under a temporary name first, so that a reader never sees half a file."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(temporary, path)
+    """Whole or not at all, so that a reader never sees half a file."""
+    with whole(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def load_run(run: Path) -> tuple[DNAGPT, Vocabulary, dict[str, Any]]:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dnagpt_fast.output_files import whole
+
 
 def write_model_card(run: Path, record: dict[str, Any], results: dict[str, Any]) -> None:
     """record: config.json; results: results.json."""
@@ -76,9 +78,8 @@ def write_model_card(run: Path, record: dict[str, Any], results: dict[str, Any])
         "Versions: " + ", ".join(f"{name} {version}" for name, version in record["versions"].items()) + ".",
         "",
     ]
-    temporary = run / ".README.md.tmp"
-    temporary.write_text("\n".join(lines))
-    temporary.replace(run / "README.md")
+    with whole(run / "README.md") as temporary:
+        temporary.write_text("\n".join(lines))
 
 
 def _split(settings: dict[str, Any]) -> str:

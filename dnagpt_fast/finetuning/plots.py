@@ -1,6 +1,5 @@
 """Figures of a fine-tuning report, each written whole or not at all."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,15 +8,12 @@ from matplotlib.figure import Figure
 
 from dnagpt_fast.finetuning.extras import need
 from dnagpt_fast.finetuning.haplotype_statistics import HaplotypeReport
+from dnagpt_fast.output_files import whole
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
+    with whole(path) as temporary:
         figure.savefig(temporary, dpi=120, bbox_inches="tight")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -18,6 +18,7 @@ from dnagpt_fast.finetuning.sites import write_rows
 from dnagpt_fast.finetuning.task_data import TaskData
 from dnagpt_fast.finetuning.task_loss import TaskLosses
 from dnagpt_fast.generation import generate
+from dnagpt_fast.output_files import whole
 from dnagpt_fast.vocab import PAD_ID, UNKNOWN_ID, reserved_id
 
 
@@ -163,12 +164,10 @@ def report_haplotypes(
 
 def write_haps(path: Path, panel: HaplotypePanel, alleles: np.ndarray) -> None:
     """Haplotypes at the panel's variants in the .haps format."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w") as file:
+    with whole(path) as temporary, open(temporary, "w") as file:
         for s, position_bp in enumerate(panel.position_bp.tolist()):
             values = " ".join(map(str, alleles[:, s].tolist()))
             letters = f"{chr(panel.reference[s])} {chr(panel.alternative[s])}"
             file.write(
                 f"{panel.contig} {panel.contig}:{position_bp + 1} {position_bp + 1} {letters} {values}\n"
             )
-    temporary.replace(path)

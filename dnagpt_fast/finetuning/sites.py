@@ -9,7 +9,6 @@ import csv
 import hashlib
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from dnagpt_fast.finetuning.examples import LabelError, Loci, reverse_complement
 from dnagpt_fast.finetuning.sequence_files import find_contig
 from dnagpt_fast.finetuning.splits import SPLITS, blocks_to_sets, overlapping
 from dnagpt_fast.genome import Genome
+from dnagpt_fast.output_files import whole
 
 logger = logging.getLogger(__name__)
 
@@ -368,27 +368,17 @@ def make_task(
     }
     header = ["sequence", "label", "contig", "start_bp", "end_bp", "strand", "split"]
     summary["sha256"] = write_rows(output, header, rows)
-    _replace(output.with_suffix(".json"), json.dumps(summary, indent=2) + "\n")
+    with whole(output.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(summary, indent=2) + "\n")
     return summary
 
 
 def write_rows(path: str | Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A .csv or .tsv file, written under a temporary name and renamed; its SHA-256."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole(path) as temporary:
         with open(temporary, "w", newline="") as file:
             writer = csv.writer(file, delimiter="," if path.suffix == ".csv" else "\t", lineterminator="\n")
             writer.writerow(header)
             writer.writerows(rows)
-        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return digest
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+        return hashlib.sha256(temporary.read_bytes()).hexdigest()
