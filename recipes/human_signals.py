@@ -25,8 +25,8 @@ BLOCK_BP = 1_000_000
 # The motif (ATG, GT) is cut out, as in the published signal models. 99 bases on each side of a translation start keep
 # the reading frame on the token boundaries.
 SIGNALS = {
-    "translation start": (TaskSettings("tis", window_bp=198, negatives=1.0, seed=1), "translation_start", 3),
-    "splice donor": (TaskSettings("splice-donor", window_bp=120, negatives=1.0, seed=1), "donor", 1),
+    "translation start": (TaskSettings("tis", window_bp=198, negatives=1.0, seed=1), "translation_start"),
+    "splice donor": (TaskSettings("splice-donor", window_bp=120, negatives=1.0, seed=1), "donor"),
 }
 SCORES = ("accuracy", "mcc", "auroc", "auprc")
 
@@ -68,14 +68,14 @@ def baselines(path: Path, positive: str) -> dict[str, dict]:
 def main() -> None:
     data, out = folders(__doc__ or "")
     clock = Clock()
-    fasta = debian("vt-examples", data) / "usr/share/doc/vt/examples/ref/20.fa.gz"
+    fasta = debian("vt-examples", data)
     annotation = wheel("pyrose2", data) / "rose2/annotation/hg19_refseq.ucsc"
     clock.lap("fetching")
     genome = Genome.open(fasta)
     transcripts = [t for t in read_annotation(annotation) if t.contig == "chr20"]
-    paths = {name: out / f"{settings.kind}.tsv" for name, (settings, _, _) in SIGNALS.items()}
+    paths = {name: out / f"{settings.kind}.tsv" for name, (settings, _) in SIGNALS.items()}
     counts = {}
-    for name, (settings, _, _) in SIGNALS.items():
+    for name, (settings, _) in SIGNALS.items():
         counts[name] = make_task(genome, transcripts, settings, paths[name])["labels"]
     clock.lap("make-task")
     held_out = held_out_blocks(list(paths.values()), int(genome.lengths[0]))
@@ -87,13 +87,12 @@ def main() -> None:
         f"Pre-training: {told['nats_per_bp']:.4f} nats/bp on held-out blocks (uniform "
         f"{told['uniform_nats_per_bp']:.4f}, order-5 Markov chain {told['markov_nats_per_bp']:.4f}).",
     ]
-    for name, (settings, positive, runs) in SIGNALS.items():
+    for name, (settings, positive) in SIGNALS.items():
         rows = dict(baselines(paths[name], positive))
         clock.lap(f"baselines of {name}")
         for row, begin in (("DNAGPT, random start", None), ("DNAGPT, pre-trained", start)):
             run = out / f"{settings.kind}_{'random' if begin is None else 'pretrained'}"
-            more = (f"task.positive={positive}", f"run.runs={runs}")
-            rows[row] = tuned("human_signals", paths[name], run, begin, *more)
+            rows[row] = tuned("human_signals", paths[name], run, begin, f"task.positive={positive}")
             clock.lap(f"{name}, {row.split(', ')[1]}")
         sets = "; ".join(
             f"{s} {', '.join(f'{v:,} {k}' for k, v in c.items())}" for s, c in counts[name].items()

@@ -2,10 +2,13 @@
 
 import argparse
 import json
+import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from dnagpt_fast.finetune import finetune
 from dnagpt_fast.finetuning.settings import load_finetune_config
@@ -26,21 +29,30 @@ def folders(what: str) -> tuple[Path, Path]:
     return chosen.data, chosen.out
 
 
+def cpu_seconds() -> float:
+    """User and system time of this process and of the processes it waited for."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
 class Clock:
-    """Seconds of each part of a recipe."""
+    """Seconds of each part of a recipe, by the wall and of all cores together, from the start of the process."""
 
     def __init__(self) -> None:
         self.began = self.last = time.monotonic()
-        self.parts: dict[str, float] = {}
+        self.last_cpu = 0.0
+        self.parts: dict[str, tuple[float, float]] = {}
 
     def lap(self, name: str) -> None:
-        now = time.monotonic()
-        self.parts[name] = now - self.last
-        self.last = now
+        now, cpu = time.monotonic(), cpu_seconds()
+        self.parts[name] = now - self.last, cpu - self.last_cpu
+        self.last, self.last_cpu = now, cpu
 
     def told(self) -> str:
-        parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.parts.items())
-        return f"{self.last - self.began:.0f} s in all: {parts}."
+        """What was done before a stop is not in it: the figure of a whole recipe is that of an empty --out."""
+        lines = [f"| {name} | {wall:.0f} | {cpu:.0f} |" for name, (wall, cpu) in self.parts.items()]
+        lines.append(f"| all | {self.last - self.began:.0f} | {self.last_cpu:.0f} |")
+        head = f"Time with {torch.get_num_threads()} thread(s); CPU seconds are user + system, of all cores together."
+        return "\n".join([head, "", "| part | s | CPU s |", "|---|---|---|", *lines])
 
 
 def pretrained(name: str, genome: Path, held_out: Sequence[str], out: Path) -> Path:
@@ -88,6 +100,6 @@ def table(rows: dict[str, dict[str, Any]], names: Sequence[str]) -> str:
 
 
 def finish(out: Path, name: str, text: str, clock: Clock) -> None:
-    text = f"{text}\n\nTime: {clock.told()}\n"
+    text = f"{text}\n\n{clock.told()}\n"
     (out / f"{name}.md").write_text(text)
     print(text)
