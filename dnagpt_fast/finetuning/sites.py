@@ -9,7 +9,7 @@ import csv
 import hashlib
 import json
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -93,12 +93,17 @@ def annotated_sites(
 ) -> tuple[Sites, dict[str, int]]:
     """The annotated sites, each once, that bear the motif; and counts of what was left out and why.
 
+    Places without the motif are counted by position and strand too, so sites and they add up to the places of the
+    annotation (donors of hg19's chr20: 4,750 + 49 = 4,799). Poly-A signals may be fewer than the transcript ends that
+    have one: ends within 40 bp share a signal (446 of 451).
+
     Raises LabelError where the annotation speaks of a contig, or a place, that the genome lacks.
     """
     settings = TaskSettings(kind)
     contig_of: dict[str, int | None] = {}
     found: dict[tuple[int, int, bool, str], int] = {}
     counts: Counter[str] = Counter()
+    without: defaultdict[str, set[tuple[str, int, str]]] = defaultdict(set)
     for transcript in transcripts:
         if transcript.contig not in contig_of:
             contig_of[transcript.contig] = _contig_or_none(genome, transcript)
@@ -112,7 +117,7 @@ def annotated_sites(
                 f"{genome.names[contig]!r} of {genome.path} at {genome.lengths[contig]:,}: not the same assembly"
             )
         for signal in settings.signals:
-            for start_bp, motif in _sites_of(transcript, genome, genome.names[contig], signal, counts):
+            for start_bp, motif in _sites_of(transcript, genome, genome.names[contig], signal, without):
                 key = contig, start_bp, transcript.strand == "-", signal
                 counts["annotated more than once"] += key in found
                 found[key] = len(motif)
@@ -124,7 +129,7 @@ def annotated_sites(
         np.array([found[k] for k in keys], np.int64),
         np.array([k[3] for k in keys], dtype=object),
     )
-    return sites, dict(counts)
+    return sites, {**counts, **{reason: len(places) for reason, places in without.items()}}
 
 
 def _contig_or_none(genome: Genome, transcript: Transcript) -> int | None:
@@ -135,19 +140,23 @@ def _contig_or_none(genome: Genome, transcript: Transcript) -> int | None:
         return None
 
 
-def _sites_of(transcript: Transcript, genome: Genome, contig: str, signal: str, counts: Counter) -> list:
-    """(start of the motif on the forward strand, motif) of each site that bears it."""
+def _sites_of(
+    transcript: Transcript, genome: Genome, contig: str, signal: str, without: defaultdict[str, set]
+) -> list[tuple[int, str]]:
+    """(start of the motif on the forward strand, motif) of each site that bears it; `without`: the others' places."""
     forward = transcript.strand == "+"
     length = 2 if signal in ("donor", "acceptor") else 3
     if signal == "tis":
         if transcript.coding_bp is None:
             return []
         if not transcript.start_complete:
-            counts["start of the coding part unknown"] += 1
+            without["start of the coding part unknown"].add(
+                (contig, transcript.coding_bp[not forward], transcript.strand)
+            )
             return []
         starts = [transcript.coding_bp[0] if forward else transcript.coding_bp[1] - 3]
     elif signal == "pas":
-        return _poly_a_signal(transcript, genome, contig, counts)
+        return _poly_a_signal(transcript, genome, contig, without)
     else:
         left, right = (
             transcript.exons[:-1, 1],
@@ -161,11 +170,14 @@ def _sites_of(transcript: Transcript, genome: Genome, contig: str, signal: str, 
         if bases in MOTIFS[signal]:
             sites.append((start, bases))
         else:
-            counts[f"annotated {signal} without {' or '.join(MOTIFS[signal])}"] += 1
+            reason = f"annotated {signal} without {' or '.join(MOTIFS[signal])}"
+            without[reason].add((contig, start, transcript.strand))
     return sites
 
 
-def _poly_a_signal(transcript: Transcript, genome: Genome, contig: str, counts: Counter) -> list:
+def _poly_a_signal(
+    transcript: Transcript, genome: Genome, contig: str, without: defaultdict[str, set]
+) -> list[tuple[int, str]]:
     first, last = int(transcript.exons[0, 0]), int(transcript.exons[-1, 1])
     if transcript.strand == "+":
         begin = max(last - PAS_REACH_BP, first)
@@ -175,7 +187,8 @@ def _poly_a_signal(transcript: Transcript, genome: Genome, contig: str, counts: 
         text = reverse_complement(genome.sequence(contig, first, end))
     at, motif = max((text.rfind(motif), motif) for motif in MOTIFS["pas"])  # the one nearest the end
     if at < 0:
-        counts["transcript ends without a signal"] += 1
+        place = last if transcript.strand == "+" else first
+        without["transcript ends without a signal"].add((contig, place, transcript.strand))
         return []
     return [(begin + at if transcript.strand == "+" else end - at - len(motif), motif)]
 

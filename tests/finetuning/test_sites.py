@@ -56,10 +56,23 @@ def test_a_site_without_its_motif_is_left_out_and_counted(tmp_path, made):
     genome, transcripts = made
     from dataclasses import replace
 
-    shifted = [replace(t, coding_bp=(t.coding_bp[0] + 1, t.coding_bp[1])) for t in transcripts[:1]]
+    # NM_1 and NM_1b: two transcripts, one place
+    shifted = [replace(t, coding_bp=(t.coding_bp[0] + 1, t.coding_bp[1])) for t in transcripts[:2]]
     sites, counts = annotated_sites(shifted, genome, "tis")
     assert len(sites) == 0
     assert counts == {"annotated tis without ATG": 1}
+
+
+def test_ends_that_share_a_poly_a_signal_give_it_once(made):
+    genome, transcripts = made
+    from dataclasses import replace
+
+    first = transcripts[0]
+    longer = replace(first, exons=np.array([[1000, 1100], [1300, 1503]]))
+    without = replace(first, exons=np.array([[1000, 1100], [1300, 1450]]))
+    sites, counts = annotated_sites([first, longer, without, without], genome, "pas")
+    assert sites.start_bp.tolist() == [1480]
+    assert counts == {"annotated more than once": 1, "transcript ends without a signal": 1}
 
 
 def test_motif_places_are_those_of_a_text_search(made):
