@@ -30,9 +30,11 @@ from dnagpt_fast.config import ModelConfig, preset
 from dnagpt_fast.flops import step_flops
 from dnagpt_fast.genome.batches import BatchMaker, Template
 from dnagpt_fast.genome.mix import GenomeMix
+from dnagpt_fast.genome.placement import place_on, told
 from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.model import DNAGPT
 from dnagpt_fast.output_files import whole
+from dnagpt_fast.step_memory import step_memory
 from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.figures import StageClock, StepCost, peak_memory_gib
 from dnagpt_fast.training.host_memory import return_freed_tensors
@@ -151,6 +153,14 @@ class PretrainingRun:
             )
         self.first_sample, self.parts = mine.start, len(mine) // self.part_size
         self.held_out = self._held_out_windows()
+        self.placement = place_on(self.device, genomes, self._step_bytes(shape))
+        # Training draws from here; validation reads its few windows from the mapped files.
+        self.drawer = self.maker
+        if self.placement.resident:
+            moved = [genome.to(self.device) for genome in genomes]
+            self.drawer = BatchMaker(moved, self.mix.species, n_kmers, vocabulary, template)
+        for genome in self.mix.genomes:
+            genome.expect_random_reads()
         torch.manual_seed(config.run.seed)
         self.model = DNAGPT.from_config(shape).to(self.device)
         # Numbers enter no pre-training sample, so their embedding would only be carried along by the optimizer.
@@ -190,7 +200,14 @@ class PretrainingRun:
     def batch_at(self, step: int, part: int) -> PretrainBatch:
         """The micro-batch `part` of this process in `step`: samples by arithmetic on their indices, nothing else."""
         first = step * self.config.run.batch_size + self.first_sample + part * self.part_size
-        return self.maker(self.sampler.sample(first, self.part_size)).to(self.device)
+        return self.drawer.sampled(self.sampler, first, self.part_size).to(self.device)
+
+    def _step_bytes(self, shape: ModelConfig) -> int:
+        """What the model and a step will need of a GPU at most."""
+        precision = self.config.run.precision
+        return step_memory(
+            shape, self.part_size, self.maker.n_tokens, device="cuda", precision=precision
+        ).total
 
     def record(self) -> dict[str, Any]:
         """What config.json holds, here and in every checkpoint."""
@@ -207,6 +224,7 @@ class PretrainingRun:
             ],
             "step_flops": self.cost.flops,
             "peak_flops": {"per_process": self.cost.peak_flops, "source": self.peak_source},
+            "corpus": dataclasses.asdict(self.placement),
             "report": ops.report(),
             "versions": versions(),
         }
@@ -234,7 +252,7 @@ class PretrainingRun:
 
     @cached_property
     def validator(self) -> Validator | None:
-        """Made when it is first asked for: fitting the Markov chain reads up to 50 Mbp of each genome."""
+        """Made when it is first asked for: fitting the Markov chain reads up to 50 Mbp."""
         if self.held_out is None:
             return None
         chain = fit_markov(self.maker.genomes, self.mix.held_out)
@@ -261,6 +279,7 @@ def pretrain(
                 f"{run} holds a run already: continue it with --resume, or choose another folder"
             )
         job = PretrainingRun(config, processes)
+        console.print(told(job.placement, len(job.mix.genomes), device), highlight=False, soft_wrap=True)
         if processes.world_size > 1:
             # Gradients are averaged while the backward pass still runs; the weights begin as process 0's.
             job.loop.losses_of = DistributedDataParallel(job.loop.losses_of)

@@ -27,6 +27,7 @@ from dnagpt_fast.training.processes import Processes
 UNIFORM = math.log(4)
 MARKOV_ORDER = 5
 MARKOV_MOST_BP = 50_000_000
+WINDOWS_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -72,26 +73,45 @@ def held_out_windows(
 
     Raises ValueError where none fits.
     """
-    rows = []
-    for g, (genome, ranges) in enumerate(zip(genomes, held_out, strict=True)):
-        tiles = tile(genome, ranges, length_bp, max_n_bp)
-        rows.append(np.stack([np.full(len(tiles), g), tiles.contig, tiles.start_bp]))
-    columns = np.concatenate(rows, axis=1) if rows else np.zeros((3, 0))
-    count = columns.shape[1]
+    pieces = [
+        (g, genome, piece)
+        for g, (genome, ranges) in enumerate(zip(genomes, held_out, strict=True))
+        for piece in _pieces(ranges, length_bp)
+    ]
+    # Counted first and made again where needed: all windows of a large corpus at once would be a list of its size.
+    counts = [len(tile(genome, piece, length_bp, max_n_bp)) for _, genome, piece in pieces]
+    count = sum(counts)
     if not count:
         raise ValueError(
             f"no held-out range has room for a window of {length_bp} bp with at most {max_n_bp} unknown bases"
         )
-    if count > most:
-        columns = columns[:, np.linspace(0, count - 1, most).round().astype(np.int64)]
+    chosen = np.linspace(0, count - 1, min(most, count)).round().astype(np.int64)
+    rows, first = [], 0
+    for (g, genome, piece), held in zip(pieces, counts, strict=True):
+        mine = chosen[(chosen >= first) & (chosen < first + held)] - first
+        first += held
+        if len(mine):
+            tiles = tile(genome, piece, length_bp, max_n_bp)
+            rows.append(np.stack([np.full(len(mine), g), tiles.contig[mine], tiles.start_bp[mine]]))
+    columns = np.concatenate(rows, axis=1)
     index, contig, start_bp = (torch.from_numpy(np.ascontiguousarray(row, dtype=np.int64)) for row in columns)
     return Windows(index, contig, start_bp, torch.zeros_like(index))
+
+
+def _pieces(ranges: Intervals, length_bp: int) -> Iterator[Intervals]:
+    """The ranges in their order, cut into groups of at most some WINDOWS_AT_ONCE windows, or one range."""
+    windows = np.cumsum(np.maximum(ranges.end_bp - ranges.start_bp, 0) // length_bp)
+    group = windows // WINDOWS_AT_ONCE
+    for rows in np.split(np.arange(len(ranges)), np.flatnonzero(np.diff(group)) + 1):
+        yield Intervals(ranges.contig[rows], ranges.start_bp[rows], ranges.end_bp[rows])
 
 
 def fit_markov(
     genomes: Sequence[PackedGenome], held_out: Sequence[Intervals], most_bp: int = MARKOV_MOST_BP
 ) -> MarkovChain:
-    """The order-5 chain of the training part, both strands, evenly spread over at most `most_bp` of each genome."""
+    """The order-5 chain of the training part, both strands: at most `most_bp`, the genomes in equal parts, each spread
+    evenly over its contigs."""
+    most_bp = max(1, most_bp // len(genomes))
 
     def sequences() -> Iterator[np.ndarray]:
         for genome, ranges in zip(genomes, held_out, strict=True):

@@ -7,6 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dnagpt_fast import validation
+from dnagpt_fast.genome import markov
 from dnagpt_fast.genome.batches import BatchMaker, Template
 from dnagpt_fast.genome.markov import MarkovChain
 from dnagpt_fast.genome.sampler import Intervals
@@ -116,17 +118,33 @@ def test_r2_by_its_equation():
     assert r2(0, 0.0, 0.0, 0.0) is None
 
 
-def test_windows_lie_side_by_side_and_are_thinned_evenly(genome):
+def test_windows_lie_side_by_side_and_are_thinned_evenly(genome, monkeypatch):
     held_out = [ranges((0, 600, 1000))]
     everything = held_out_windows([genome], held_out, 20, 20, 1000)
     assert everything.start_bp.tolist() == list(range(600, 1000, 20))
     assert set(everything.orientation.tolist()) == {0}
     some = held_out_windows([genome], held_out, 20, 20, 4)
     assert some.start_bp.tolist() == [600, 720, 860, 980]
+    # counted and made a few ranges at a time
+    two = [ranges((0, 600, 700), (0, 700, 1000)), ranges((0, 0, 300), (0, 300, 360))]
+    at_once = held_out_windows([genome] * 2, two, 20, 20, 11)
+    monkeypatch.setattr(validation, "WINDOWS_AT_ONCE", 3)
+    in_pieces = held_out_windows([genome] * 2, two, 20, 20, 11)
+    for name in ("genome", "contig", "start_bp"):
+        assert torch.equal(getattr(at_once, name), getattr(in_pieces, name))
+    assert in_pieces.genome.tolist() == [0] * 6 + [1] * 5
     without_n = held_out_windows([genome], held_out, 20, 0, 1000)
     assert 640 not in without_n.start_bp.tolist()
     with pytest.raises(ValueError, match="no held-out range has room for a window of 401 bp"):
         held_out_windows([genome], held_out, 401, 20, 4)
+
+
+def test_genomes_give_equal_parts_to_the_chain(monkeypatch):
+    monkeypatch.setattr(markov, "CHUNK_BP", 8)
+    genomes, held_out = [packed_genome(["ACCC" * 10])] * 2, [ranges((0, 39, 40))] * 2
+    assert fit_markov(genomes, held_out, 78).fitted_bp == 2 * 2 * 39
+    # every second chunk of each: 0, 16 and 32 (7 bp)
+    assert fit_markov(genomes, held_out, 40).fitted_bp == 2 * 2 * 23
 
 
 def test_the_chain_is_fitted_on_both_strands_outside_the_held_out_range():

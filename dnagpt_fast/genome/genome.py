@@ -8,7 +8,7 @@ import torch
 from dnagpt_fast.genome.errors import GenomeFileError
 from dnagpt_fast.genome.fasta import GZIP_MAGIC, read_fasta
 from dnagpt_fast.genome.packer import PackedRecord
-from dnagpt_fast.genome.twobit import is_twobit, read_twobit
+from dnagpt_fast.genome.twobit import TwoBit, is_twobit, read_twobit
 from dnagpt_fast.ops.sequence_text import sequence_text
 from dnagpt_fast.packed import PackedGenome
 
@@ -26,8 +26,10 @@ class Genome:
         host: PackedGenome,
         mask_blocks,
         arrays: PackedGenome | None = None,
+        file: TwoBit | None = None,
     ) -> None:
-        """host: the arrays on the CPU; mask_blocks: contig -> int64 (n, 2); arrays: the same on another device."""
+        """host: the arrays on the CPU; mask_blocks: contig -> int64 (n, 2); arrays: the same on another device; file:
+        the mapped one behind `host`."""
         self.path = path
         self.names = names
         self.lengths = host.length_bp.numpy()
@@ -35,6 +37,7 @@ class Genome:
         self._host: PackedGenome | None = host
         self._arrays: PackedGenome | None = arrays or host
         self._mask_blocks = mask_blocks
+        self._file = file
 
     @classmethod
     def open(cls, path: str | Path) -> "Genome":
@@ -62,7 +65,7 @@ class Genome:
         host = _tensors(
             file.data, file.byte_offset, file.length_bp, file.n_block_index, blocks[:, 0], blocks[:, 1]
         )
-        return cls(path, file.names, host, file.mask_blocks)
+        return cls(path, file.names, host, file.mask_blocks, file=file)
 
     @classmethod
     def _from_records(cls, path: Path, records: list[PackedRecord]) -> "Genome":
@@ -88,7 +91,14 @@ class Genome:
 
     def to(self, device: torch.device | str) -> "Genome":
         """The same genome with its packed bases and N blocks on `device`; this one stays as it is."""
-        return Genome(self.path, self.names, self._on_host(), self._mask_blocks, self.arrays.to(device))
+        return Genome(
+            self.path, self.names, self._on_host(), self._mask_blocks, self.arrays.to(device), self._file
+        )
+
+    def expect_random_reads(self) -> None:
+        """For a mapped genome that windows will be drawn from: the system then reads those and no more. See TwoBit."""
+        if self._file is not None:
+            self._file.expect_random_reads()
 
     def sequence(
         self, name: str, start_bp: int = 0, end_bp: int | None = None, soft_mask: bool = False
@@ -125,7 +135,7 @@ class Genome:
 
     def close(self) -> None:
         """Lets go of the packed bases; the mapping ends with the last tensor that still uses it."""
-        self._host = self._arrays = self._mask_blocks = None
+        self._host = self._arrays = self._mask_blocks = self._file = None
 
     def __enter__(self) -> "Genome":
         return self

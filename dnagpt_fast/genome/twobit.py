@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,7 @@ class TwoBit:
     byte_offset     int64 (C,) where the packed bases of each contig begin in `data`
     n_block_index   int64 (C + 1,); n_blocks int64 (M, 2) [start_bp, end_bp)
     mask_offset     int64 (C,) where each contig's mask starts begin in `data`; mask_count int64 (C,)
+    mapped          what `data` lies in; None for an empty file
     """
 
     path: Path
@@ -49,11 +50,18 @@ class TwoBit:
     n_blocks: np.ndarray
     mask_offset: np.ndarray
     mask_count: np.ndarray
+    mapped: mmap.mmap | None = None
 
     def mask_blocks(self, contig: int) -> np.ndarray:
         """Soft-masked blocks of one contig, int64 (n, 2). Raises GenomeFileError unless sorted, disjoint and inside."""
         begin, count = self.mask_offset[contig : contig + 1], self.mask_count[contig : contig + 1]
         return _blocks(self, "mask", np.zeros(1, np.int64) + contig, begin, count)
+
+    def expect_random_reads(self) -> None:
+        """Tells the system to read no more of the file than is asked for. By itself it reads ahead and around, 128 kB
+        to several MB for a window of 800 bytes, which a corpus larger than the memory pays for at every window."""
+        if self.mapped is not None and hasattr(mmap, "MADV_RANDOM"):
+            self.mapped.madvise(mmap.MADV_RANDOM)
 
 
 def is_twobit(start: bytes) -> bool:
@@ -67,7 +75,7 @@ def read_twobit(path: str | Path) -> TwoBit:
     Raises GenomeFileError with the offset for a truncated, corrupt or foreign file.
     """
     path = Path(path)
-    data = _map(path)
+    data, mapped = _map(path)
     if len(data) < HEADER_BYTES:
         raise GenomeFileError(f"{path}: {len(data)} bytes, less than the {HEADER_BYTES} of a .2bit header")
     if not is_twobit(data[:4].tobytes()):
@@ -86,15 +94,15 @@ def read_twobit(path: str | Path) -> TwoBit:
             f"{path}: offset 8: {count:,} sequences do not fit into a file of {len(data):,} bytes"
         )
     names, record, index_end = _read_index(path, data, count, offset)
-    return _read_records(path, data, word, names, record, index_end)
+    return replace(_read_records(path, data, word, names, record, index_end), mapped=mapped)
 
 
-def _map(path: Path) -> np.ndarray:
+def _map(path: Path) -> tuple[np.ndarray, mmap.mmap | None]:
     """The file as uint8: private and writable, for torch takes no other; no swap reserved, so 50 GB fit anywhere."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size == 0:
-            return np.empty(0, np.uint8)
+            return np.empty(0, np.uint8), None
         if sys.platform == "linux":
             no_reserve = getattr(mmap, "MAP_NORESERVE", 0x4000)
             mapped = mmap.mmap(
@@ -102,7 +110,7 @@ def _map(path: Path) -> np.ndarray:
             )
         else:
             mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
-    return np.frombuffer(mapped, np.uint8)
+    return np.frombuffer(mapped, np.uint8), mapped
 
 
 def _read_index(

@@ -1,0 +1,55 @@
+"""Where the packed bases of a run lie: in the memory of the device that trains, or mapped in the host's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from dnagpt_fast.packed import PackedGenome
+
+GB = 10**9
+# Of the device's free memory; the rest is left to the communication's buffers, kernels and fragmentation.
+USABLE_SHARE = 0.92
+
+
+@dataclass(frozen=True)
+class Placement:
+    """resident: on the training device. packed_bytes: of all genomes. reason: for the log."""
+
+    resident: bool
+    packed_bytes: int
+    reason: str
+
+
+def place(packed_bytes: int, free_bytes: int, model_bytes: int) -> Placement:
+    """Resident where the packed genomes fit beside the model, all of them or none: one call draws from the whole mix.
+
+    free_bytes   of the device before the model is made
+    model_bytes  what the model and a training step need at most
+    """
+    left = int(free_bytes * USABLE_SHARE) - model_bytes
+    resident = packed_bytes <= left
+    sums = (
+        f"{_gb(free_bytes)} free, {USABLE_SHARE:.0%} of it usable, {_gb(model_bytes)} for the training step: "
+        f"{_gb(max(left, 0))} left"
+    )
+    return Placement(resident, packed_bytes, sums)
+
+
+def place_on(device: torch.device, genomes: Sequence[PackedGenome], model_bytes: int) -> Placement:
+    """The placement for this device as it is now. A CPU reads the mapped files: they are in its memory as needed."""
+    packed_bytes = sum(genome.packed.numel() for genome in genomes)
+    if device.type != "cuda":
+        return Placement(False, packed_bytes, "the CPU reads them where they are")
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return place(packed_bytes, free_bytes, model_bytes)
+
+
+def told(placement: Placement, genomes: int, device: torch.device) -> str:
+    """The log's line."""
+    where = f"resident on {device}" if placement.resident else "mapped in host memory"
+    return f"corpus: {genomes} genome(s), {_gb(placement.packed_bytes)} packed, {where} ({placement.reason})"
+
+
+def _gb(count: int) -> str:
+    return f"{count / GB:,.1f} GB"
