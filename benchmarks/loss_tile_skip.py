@@ -1,15 +1,23 @@
-"""What the tile skip of combined_loss does to a real training run: the demonstration twice, without and with it.
+"""What the tile skip of combined_loss does to a real training run: the demonstration, with and without it.
 
-    python -m benchmarks.loss_tile_skip [--steps 1200] [--seeds 0 1] [--arms exact skip]
+    python -m benchmarks.loss_tile_skip --steps 1500 --fork-at 500 --seeds 0 1
+    python -m benchmarks.loss_tile_skip --steps 500 --rare-log2 -26 --seeds 0 1
 
-Same windows, same first weights, the only difference skip_below=2^-24 in the chunked loss, whose tiles are those of the
-Triton kernels. Prints one JSON line per run: loss early and late, validation, and the tiles that a backward pass
-visits before and after; then the difference of the two beside that between two seeds without the skip.
+A seed's arms share the first steps, without the skip, up to --fork-at; from there on they differ in one thing each:
+skip      skip_below = 2^-24 in the chunked loss, whose chunks are here the row tiles of the Triton kernels
+rounding  no skip, other chunks: the same sums in another order, so what rounding alone makes of a run
+--rare-log2 starts as a model trained for long would stand: the bias of every entry but the 4,096 plain 6-mers and the
+template's own tokens is set so that such an entry has about this probability at the first step.
+
+One JSON line a run: the tiles a backward pass visits along the way, the loss at the end, validation; and for the arms
+beside "exact", how far the projection's rows ended from the exact arm's.
 """
 
 import argparse
+import copy
 import functools
 import json
+import math
 import sys
 import time
 from typing import Any
@@ -19,96 +27,129 @@ import torch
 
 import dnagpt_fast.model
 from dnagpt_fast.demo import DEMO_CONFIG
-from dnagpt_fast.ops import combined_loss, dispatch
-from dnagpt_fast.ops.combined_loss_chunked import _kept_tiles
+from dnagpt_fast.ops import combined_loss, combined_loss_chunked, dispatch
 from dnagpt_fast.ops.combined_loss_tiles import TILE_ROWS, TILE_VOCAB, tile_order
 from dnagpt_fast.pretrain import PretrainingRun
 from dnagpt_fast.training.loop import StopRequest
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training_config import load_config
+from dnagpt_fast.validation import answers_of, last_projection
 
 SKIP_BELOW = 2.0**-24
-ARMS = ("exact", "skip")
+PLAIN = 4**6
+ARMS = ("exact", "skip", "rounding")
 
 
 @torch.no_grad()
-def tiles_visited(job: PretrainingRun, step: int, skip_below: float) -> dict[str, float]:
+def tiles_visited(job: PretrainingRun, step: int) -> dict[str, float]:
     """Tiles of 128 rows x 128 entries whose gradient a backward pass with the skip makes, of those there are."""
     batch = job.batch_at(step, 0)
     hidden = job.model.mlm_head[:3](job.model.hidden_states(batch.token_ids)).flatten(0, 1)
-    last, targets = job.model.mlm_head[3], batch.targets.flatten()
-    rows = targets >= 0
-    p = torch.nn.functional.linear(hidden[rows], last.weight, last.bias).softmax(-1)
-    order = tile_order(p.shape[1])[0].long()
-    kept = _kept_tiles(p, targets[rows][:, None], skip_below, order)[:, order][::TILE_ROWS, ::TILE_VOCAB]
-    plain = -(-(4**6) // TILE_VOCAB)
-    tops = [
-        block.amax().log2() for rows in p[:, order].split(TILE_ROWS) for block in rows.split(TILE_VOCAB, 1)
-    ]
-    return {
-        "visited": int(kept.sum()),
-        "visited_of_plain_6mers": int(kept[:, :plain].sum()),
-        "tiles": kept.numel(),
-        "log2_of_least_tile_top": round(float(torch.stack(tops).min()), 2),
-        "tiles_of_plain_6mers": kept[:, :plain].numel(),
-    }
-
-
-def one_run(steps: int, seed: int, skip_below: float | None) -> dict[str, Any]:
-    config = load_config(
-        DEMO_CONFIG, [f"run.steps={steps}", f"run.seed={seed}", f"schedule.warmup_steps={min(60, steps)}"], []
+    last, targets = last_projection(job.model), batch.targets.flatten()
+    counted = targets >= 0
+    p = torch.nn.functional.linear(hidden[counted], last.weight, last.bias).softmax(-1)
+    kept = combined_loss_chunked.kept_tiles(
+        p, torch.full_like(p[:, :1], SKIP_BELOW), targets[counted][:, None]
     )
-    job = PretrainingRun(config, Processes.from_environment())
-    visited = functools.partial(tiles_visited, job, skip_below=skip_below or SKIP_BELOW)
-    row: dict[str, Any] = {
-        "steps": steps,
-        "seed": seed,
-        "skip_below": skip_below,
-        "before": visited(0),
+    in_order = p[:, tile_order(p.shape[1])[0].long()]
+    tops = [tile.amax() for rows in in_order.split(TILE_ROWS) for tile in rows.split(TILE_VOCAB, 1)]
+    return {
+        "step": step,
+        "visited": int(kept.sum()),
+        "visited_of_plain_6mers": int(kept[:, : PLAIN // TILE_VOCAB].sum()),
+        "tiles": kept.numel(),
+        "log2_of_least_tile_top": round(float(torch.stack(tops).min().log2()), 2),
+        "rare_entries_share": float(in_order[:, PLAIN:].sum(1).mean()),
     }
-    loss = functools.partial(combined_loss, skip_below=skip_below)
-    losses: list[float] = []
-    began = time.perf_counter()
+
+
+def rare(job: PretrainingRun) -> torch.Tensor:
+    """Token ids of all entries but the plain 6-mers."""
+    return tile_order(len(last_projection(job.model).weight))[0][PLAIN:].long()
+
+
+def start(steps: int, seed: int, rare_log2: float | None) -> PretrainingRun:
+    overrides = [f"run.steps={steps}", f"run.seed={seed}", f"schedule.warmup_steps={min(60, steps)}"]
+    job = PretrainingRun(load_config(DEMO_CONFIG, overrides, []), Processes.from_environment())
+    if rare_log2 is not None:
+        unused = rare(job)
+        unused = unused[~torch.isin(unused, job.batch_at(0, 0).targets)]  # the template's own tokens stay
+        share = len(unused) * 2**rare_log2
+        with torch.no_grad():
+            # against a plain entry's probability (1 - share) / PLAIN
+            last_projection(job.model).bias[unused] += rare_log2 * math.log(2) - math.log((1 - share) / PLAIN)
+    return job
+
+
+def train(job: PretrainingRun, arm: str, first: int, last: int, looks: int) -> dict[str, Any]:
+    """Steps first .. last - 1 of an arm, looking at the tiles `looks` times on the way."""
+    rows = TILE_ROWS if arm != "rounding" else 3 * TILE_ROWS // 4
+    chunk_bytes = rows * len(last_projection(job.model).weight) * 4
+    loss = functools.partial(combined_loss, skip_below=SKIP_BELOW if arm == "skip" else None)
+    seen, losses = [tiles_visited(job, first)], []
+    began = time.process_time()
     with (
         dispatch.using(combined_loss="chunked"),
+        mock.patch.object(combined_loss_chunked, "CHUNK_BYTES", chunk_bytes),
         mock.patch.object(dnagpt_fast.model, "combined_loss", loss),
     ):
-        for report in job.loop.run(0, steps, StopRequest()):
+        for done, report in enumerate(job.loop.run(first, last, StopRequest()), start=1):
             losses.append(float(report.losses["loss"]))
-    row["seconds"] = round(time.perf_counter() - began, 1)
-    row["loss_at_50"] = losses[min(49, steps - 1)]
-    row["loss_last_100"] = sum(losses[-100:]) / len(losses[-100:])
-    row["after"] = visited(steps)
-    assert job.validator is not None
-    row["validation"] = job.validator(job.model, bf16=False).to_dict()
-    row["norm_of_other_rows"] = float(
-        job.model.mlm_head[3]
-        .weight.detach()[tile_order(len(job.model.mlm_head[3].weight))[0][4**6 :].long()]
-        .norm()
-    )
-    return row
+            if done % max(1, (last - first) // looks) == 0:
+                seen.append(tiles_visited(job, first + done))
+    mean = sum(losses[-100:]) / len(losses[-100:])
+    return {"cpu_seconds": round(time.process_time() - began), "loss_last_100": mean, "tiles": seen}
+
+
+def weights_of(job: PretrainingRun) -> dict[str, torch.Tensor]:
+    """The last projection's rows, rare and plain ones, and their biases."""
+    last = last_projection(job.model)
+    chosen = torch.zeros(len(last.weight), dtype=torch.bool)
+    chosen[rare(job)] = True
+    whole = torch.cat([last.weight, last.bias[:, None]], 1).detach()
+    return {"rare": whole[chosen], "plain": whole[~chosen]}
+
+
+def one_seed(options: argparse.Namespace, seed: int) -> None:
+    job = start(options.steps, seed, options.rare_log2)
+    before = train(job, "exact", 0, options.fork_at, options.looks) if options.fork_at else None
+    fork = copy.deepcopy((job.model.state_dict(), job.loop.optimizer.state_dict()))
+    exact: dict[str, torch.Tensor] = {}
+    for arm in options.arms:
+        job.model.load_state_dict(fork[0])
+        job.loop.optimizer.load_state_dict(copy.deepcopy(fork[1]))
+        row: dict[str, Any] = {"seed": seed, "arm": arm, "steps": options.steps, "fork_at": options.fork_at}
+        row |= train(job, arm, options.fork_at, options.steps, options.looks)
+        if arm == options.arms[0] and before:
+            row["before_the_fork"] = before
+        assert job.validator is not None
+        answers = functools.partial(answers_of, job.model, template=job.maker.template)
+        row["validation"] = job.validator(answers, job.device).to_dict()
+        ends = weights_of(job)
+        row["largest_weight"] = {kind: float(rows.abs().max()) for kind, rows in ends.items()}
+        exact = exact or ends
+        row["largest_change"] = {kind: float((ends[kind] - exact[kind]).abs().max()) for kind in ends}
+        row["rms_change"] = {kind: float((ends[kind] - exact[kind]).square().mean().sqrt()) for kind in ends}
+        print(json.dumps(row), flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--fork-at", type=int, default=0, help="steps that the arms of a seed share")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS, help="to run them side by side")
     parser.add_argument(
-        "--skip-below", type=float, default=SKIP_BELOW, help="higher than 2^-24 to see what would be lost"
+        "--arms", nargs="+", choices=ARMS, default=ARMS, help="changes are counted from the first"
     )
+    parser.add_argument(
+        "--rare-log2", type=float, help="start with this probability (log2) of each rare entry"
+    )
+    parser.add_argument("--looks", type=int, default=5, help="how often to count the tiles on the way")
     options = parser.parse_args()
-    ends = {}
     for seed in options.seeds:
-        for arm in options.arms:
-            row = one_run(options.steps, seed, options.skip_below if arm == "skip" else None)
-            print(json.dumps(row), flush=True)
-            ends[seed, arm] = row["loss_last_100"]
-        if len(options.arms) == len(ARMS):
-            change = ends[seed, "skip"] - ends[seed, "exact"]
-            print(f"seed {seed}: the skip changes the mean loss of the last 100 steps by {change:+.5f}")
+        one_seed(options, seed)
     return 0
 
 

@@ -58,7 +58,8 @@ def _rows(
     d_bias = weight.new_zeros(vocab if want_bias else 0, dtype=dtype)
     chunk = max(16, min(n_rows, CHUNK_BYTES // (vocab * dtype.itemsize)))
     buffer = hidden.new_empty((chunk, vocab), dtype=dtype)
-    skip = None if skip_below is None or label_smoothing else (skip_below, tile_order(vocab)[0].long())
+    least = None if label_smoothing else skip_below  # with label smoothing every entry has a gradient
+    tile_of = tile_order(vocab)[1].long() // TILE_VOCAB
     with torch.autocast("cpu", enabled=False):
         weight_wide, bias_wide = weight.to(dtype), None if bias is None else bias.to(dtype)
         for start in range(0, n_rows, chunk):
@@ -89,7 +90,7 @@ def _rows(
             if row_scale is None:
                 continue
             scale = row_scale[here][:, None].to(dtype)
-            kept = None if skip is None else _kept_tiles(z / total, target, *skip)
+            kept = None if least is None else kept_tiles(z, total * least, target)
             z.mul_(scale * (1 + 2 * z_loss * lse) / total)
             if label_smoothing:
                 z.sub_(scale * (label_smoothing / vocab))
@@ -97,7 +98,8 @@ def _rows(
             if slope is not None:
                 z.mul_(slope)
             if kept is not None:
-                z.mul_(kept)
+                for z_rows, kept_rows in zip(z.split(TILE_ROWS), kept[:, tile_of], strict=True):
+                    z_rows.mul_(kept_rows)
             if want_hidden:
                 d_hidden[here] = torch.mm(z, weight_wide).to(hidden.dtype)
             if want_weight:
@@ -113,15 +115,18 @@ def _rows(
     )
 
 
-def _kept_tiles(p: torch.Tensor, target: torch.Tensor, below: float, order: torch.Tensor) -> torch.Tensor:
-    """bool like p (rows, V): False in tiles of the kernel's vocabulary order where nothing reaches `below`."""
-    reaches = (p >= below).scatter_(1, target, True)[:, order]
-    kept = torch.zeros_like(reaches)
-    for row in range(0, len(p), TILE_ROWS):
-        for column in range(0, p.shape[1], TILE_VOCAB):
-            tile = (slice(row, row + TILE_ROWS), slice(column, column + TILE_VOCAB))
-            kept[tile] = reaches[tile].any()
-    return torch.empty_like(kept).scatter_(1, order.expand_as(kept), kept)
+def kept_tiles(values: torch.Tensor, below: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Tiles, in the kernels' order, whose gradient is made: one of `values` (R, V) reaches its row's `below` (R, 1), or
+    is at the row's `target` (R, 1). bool (row tiles, vocabulary tiles); a NaN keeps its tile."""
+    order, place = tile_order(values.shape[1])
+    reaches = [
+        ~(rows < least).all(0)
+        for rows, least in zip(values.split(TILE_ROWS), below.split(TILE_ROWS), strict=True)
+    ]
+    in_order = torch.stack(reaches)[:, order.long()]
+    kept = torch.stack([columns.any(1) for columns in in_order.split(TILE_VOCAB, 1)], 1)
+    kept[torch.arange(len(values)) // TILE_ROWS, place[target[:, 0]].long() // TILE_VOCAB] = True
+    return kept
 
 
 @torch.library.register_fake("dnagpt_fast::combined_loss_rows", lib=_library)
