@@ -12,7 +12,7 @@ THOROUGH = ("sm_80", "sm_90")
 
 
 def cases(architecture: str) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Every head size in bf16, causal; on THOROUGH cards also packed sequences, fp32 and decoding.
+    """Every head size in bf16, causal and decoding; on THOROUGH cards also packed sequences and fp32.
 
     The long one only where the tiles depend on T.
     """
@@ -21,11 +21,11 @@ def cases(architecture: str) -> Iterator[tuple[str, Callable[[], object]]]:
         yield _case(architecture, size, torch.bfloat16, "short", "causal")
         if any(len(attention_tiles.TILES[family, which, size]) > 1 for which in ("forward", "dq", "dkdv")):
             yield _case(architecture, size, torch.bfloat16, "long", "causal")
+        yield _decode_case(size, torch.bfloat16)
         if architecture in THOROUGH:
             yield _case(architecture, size, torch.bfloat16, "short", "sequences")
             yield _case(architecture, size, torch.float32, "short", "causal")
-            for dtype in (torch.bfloat16, torch.float32):
-                yield _decode_case(size, dtype)
+            yield _decode_case(size, torch.float32)
 
 
 def _case(

@@ -2,7 +2,8 @@
 
     python -m benchmarks.compile_audit                        all kernels, all cards; compares with compile_audit.json
     python -m benchmarks.compile_audit --op attention --arch sm_90 --case 'K64.*causal'
-    python -m benchmarks.compile_audit --update               make the table anew (after a Triton bump, a new tile)
+    python -m benchmarks.compile_audit --update               make the table anew (after a Triton bump, a new tile), and
+                                                              from it compile_audit.md, the page to read
 
 An op takes part through a module benchmarks/audit_<op>.py, named in PROVIDERS below, with one function
 
@@ -39,7 +40,9 @@ os.environ["TRITON_INTERPRET"] = "0"  # read when triton is first imported, belo
 
 import triton
 
+from benchmarks.audit_page import page
 from benchmarks.triton_launches import ARCHITECTURES, Launch, launches_go_to, target_of
+from dnagpt_fast.output_files import whole
 
 PROVIDERS = {"attention": "benchmarks.audit_attention", "combined_loss": "benchmarks.audit_combined_loss"}
 TABLE = Path(__file__).with_suffix(".json")
@@ -251,11 +254,11 @@ def read_table(path: Path) -> tuple[str, dict[str, Row]]:
 
 
 def write_table(path: Path, table: dict[str, Row]) -> None:
-    """One row a line, sorted, so that a change reads as one."""
+    """One row a line, sorted, so that a change reads as one; beside it the same as a page."""
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(table[key])}" for key in sorted(table))
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(f'{{"triton": {json.dumps(triton.__version__)}, "rows": {{\n{lines}\n}}}}\n')
-    temporary.replace(path)
+    with whole(path) as json_file, whole(path.with_suffix(".md")) as page_file:
+        json_file.write_text(f'{{"triton": {json.dumps(triton.__version__)}, "rows": {{\n{lines}\n}}}}\n')
+        page_file.write_text(page(triton.__version__, table))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -289,8 +292,11 @@ def main(arguments: list[str] | None = None) -> int:
             complaints += [f"{key}: {change}" for change in worse(row, kept[key])]
     if not fresh:
         complaints.append(f"no kernel matches {options.case!r}")
-    whole = not options.case
-    gone = [key for key in kept if key not in fresh and whole and key.rsplit(" | ")[-1] in architectures]
+    gone = [
+        key
+        for key in kept
+        if not options.case and key not in fresh and key.rsplit(" | ")[-1] in architectures
+    ]
     gone = [key for key in gone if any(key.startswith(op) for op in ops)]
     if options.update:
         write_table(options.table, {key: row for key, row in kept.items() if key not in gone} | fresh)
