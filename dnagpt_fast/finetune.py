@@ -89,6 +89,8 @@ def start_model(config: FinetuneConfig, seed: int) -> tuple[DNAGPT, Vocabulary]:
 def load_finetuned(run: Path) -> tuple[DNAGPT, Language, dict[str, Any]]:
     """The best model (eval mode, CPU), its language and the record of a fine-tuning run. Raises ConfigError."""
     path = run / "config.json"
+    if (run / "summary.json").is_file():
+        raise ConfigError(f"{run} holds several runs: choose one of them, such as {run / 'run-0'}")
     if not path.is_file() or not (run / WEIGHTS).is_file():
         raise ConfigError(
             f"{run} holds no finished epoch of a fine-tuning run: no config.json or no {WEIGHTS}"
@@ -200,7 +202,11 @@ def finetune(
         if outcomes[-1].stopped_by is not None:
             return outcomes
     write_json(run / "config.json", {**job.record(), "seed": config.run.seed})
-    write_json(run / "summary.json", summarise([o.results for o in outcomes if o.results is not None]))
+    summary = summarise([o.results for o in outcomes if o.results is not None])
+    write_json(run / "summary.json", summary)
+    for name in outcomes[0].results["test"] if outcomes[0].results else ():
+        told = f"{summary[name]['mean']:.4f} ± {summary[name]['sd']:.4f}"
+        console.print(f"{config.run.runs} runs {name:22} {told}", highlight=False)
     return outcomes
 
 
@@ -365,6 +371,11 @@ def predict(
     Labels are not read. Raises ConfigError, LabelError, FileNotFoundError.
     """
     model, language, record = load_finetuned(run)
+    if language.template.kind == "generation":
+        raise ConfigError(
+            f"{run} was tuned for generation and answers no question about a sequence: `dnagpt-fast generate {run}`, "
+            f"or for haplotypes `dnagpt-fast finetune --resume --out {run} --set sampling.count=...`"
+        )
     settings = from_tree(FinetuneConfig, record["settings"]).data
     if data is None:
         data = settings

@@ -62,9 +62,9 @@ class HaplotypeReport:
     """Numbers, and what the plots draw.
 
     scores  allele_frequency_correlation, allele_frequency_rmse, ld_correlation (of r2 over all pairs), ld_decay_error
-            (mean absolute difference of the curves), pca_wasserstein (mean over components, in standard deviations of
-            the real ones), nearest_training_distance (median, variants), copies (share at distance 0),
-            distinct (share of different haplotypes)
+            (mean absolute difference of the curves), pca_wasserstein (mean over the components that vary among the real
+            ones, in their standard deviations), nearest_training_distance (median, variants), copies (share at distance
+            0), distinct (share of different haplotypes)
     """
 
     scores: dict[str, float]
@@ -85,13 +85,18 @@ def compare_haplotypes(
     """Made haplotypes against real ones that were held out, and against the training ones for copying.
 
     real_distance is the same measure for the real ones: what no copying looks like.
-    Raises ValueError for alleles of another number of variants, or fewer than 2 haplotypes in a set.
+    Raises ValueError for alleles of another number of variants, fewer than 2 haplotypes in a set, and real haplotypes
+    that are all the same.
     """
     for name, alleles in (("made", made), ("real", real), ("training", training)):
         if alleles.ndim != 2 or alleles.shape[1] != len(position_bp) or len(alleles) < 2:
             raise ValueError(
                 f"{name} haplotypes have shape {alleles.shape}: wanted (2 or more, {len(position_bp)} variants)"
             )
+    if (real == real[0]).all():
+        raise ValueError(
+            f"the {len(real)} real haplotypes are all the same: there is nothing to be compared with"
+        )
     stats, decomposition = need("scipy.stats"), need("sklearn.decomposition")
     frequency, real_frequency = allele_frequency(made), allele_frequency(real)
     edges = distance_bins(position_bp)
@@ -101,10 +106,11 @@ def compare_haplotypes(
     components = min(PCA_COMPONENTS, len(real), len(position_bp))
     pca = decomposition.PCA(components, svd_solver="full").fit(real.astype(np.float64))
     projected, real_projected = pca.transform(made.astype(np.float64)), pca.transform(real.astype(np.float64))
-    spread = np.maximum(real_projected.std(0), 1e-12)
+    spread = real_projected.std(0)
+    varying = np.nonzero(spread > 1e-9 * max(spread.max(), 1.0))[0].tolist()
     wasserstein = [
         stats.wasserstein_distance(projected[:, i] / spread[i], real_projected[:, i] / spread[i])
-        for i in range(components)
+        for i in varying
     ]
     distance, real_distance = nearest_distance(made, training), nearest_distance(real, training)
     scores = {

@@ -199,7 +199,7 @@ def _variant_rows(path: Path) -> Iterator[tuple]:
             try:
                 record = next(file, None)
             except (OSError, ValueError) as error:
-                raise LabelError(f"{path}:{line}: {error}") from error
+                raise LabelError(f"{path}:{line}: {error}: mend the line, or remove it") from error
             if record is None:
                 return
             where = f"{path}:{line}"
@@ -227,10 +227,10 @@ def _alleles(fields: list[str], samples: list[str], where: str) -> np.ndarray:
         genotype = text.split(":")[at]
         if len(genotype) != 3 or genotype[1] != "|" or genotype[0] not in "01" or genotype[2] not in "01":
             problem = (
-                "is not phased: phase it (SHAPEIT, Eagle, Beagle)"
-                if "/" in genotype
-                else "is missing: impute it, or remove the variant"
+                "is missing: impute it, or remove the variant"
                 if "." in genotype
+                else "is not phased: phase it (SHAPEIT, Eagle, Beagle)"
+                if "/" in genotype
                 else "is not diploid: choose a region where everyone has two haplotypes"
             )
             raise LabelError(f"{where}: genotype {genotype!r} of {samples[i]} {problem}")

@@ -116,12 +116,16 @@ def prepare(config: FinetuneConfig, vocabulary: Vocabulary, max_len: int) -> Pre
     )
     sets = {name: examples.take(index) for name, index in rows.items() if len(index)}
     if "validation" not in sets:
-        raise LabelError(f"{examples.path}: no validation rows: early stopping needs them")
+        raise LabelError(
+            f"{examples.path}: no validation rows, which early stopping needs: give some rows that split, or set "
+            f"split.shares"
+        )
     language = Language(template)
     if kind == "classification":
-        language = _classes(config, template, sets["train"])
+        language = _classes(config, template, sets)
     elif kind == "regression":
         values = _transformed(sets["train"], task.target_transform)
+        _check_test_values(sets)
         scale = Standardisation.of(sets["train"].numbers, values)
         language = Language(template, standardisation=scale, target_transform=task.target_transform)
     longest = template.longest_bp(max_len)
@@ -140,7 +144,8 @@ def prepare(config: FinetuneConfig, vocabulary: Vocabulary, max_len: int) -> Pre
     return Prepared(language, encoded, hashes=_hashes(config), counts=counts)
 
 
-def _classes(config: FinetuneConfig, template: TaskTemplate, train: Examples) -> Language:
+def _classes(config: FinetuneConfig, template: TaskTemplate, sets: dict[str, Examples]) -> Language:
+    train = sets["train"]
     classes = config.task.classes or find_classes(train)
     if len(set(classes)) != len(classes):
         raise LabelError(f"task.classes names a class twice: {', '.join(classes)}")
@@ -151,7 +156,28 @@ def _classes(config: FinetuneConfig, template: TaskTemplate, train: Examples) ->
             f"{train.path}: class {classes[int(np.argmin(found))]!r} is empty: no training row has it; mend the split, "
             f"or take it out of task.classes"
         )
+    if "test" in sets:
+        tested = set(class_of(sets["test"], classes).tolist())
+        missing = [name for i, name in enumerate(classes) if i not in tested]
+        if missing:
+            assert train.label is not None
+            name = missing[0]
+            raise LabelError(
+                f"{train.where[train.label.index(name)]}: class {name!r} of this row is empty in the test set: mend "
+                f"the label if it is misspelt, or the split, or leave out the test rows"
+            )
     return Language(template, classes, tuple(answer_tokens(template.vocabulary, len(classes))))
+
+
+def _check_test_values(sets: dict[str, Examples]) -> None:
+    """That the test rows, if any, can be scored. Raises LabelError before any training, not after it."""
+    if "test" in sets:
+        values = target_values(sets["test"])
+        if len(values) < 3 or np.ptp(values) == 0:
+            raise LabelError(
+                f"{sets['test'].where[0]}: {len(values)} test row(s) with labels from {values.min():g} to "
+                f"{values.max():g}: wanted 3 or more that vary; mend the split, or leave out the test rows"
+            )
 
 
 def encode(
@@ -221,6 +247,10 @@ def _prepare_haplotypes(config: FinetuneConfig, template: TaskTemplate, max_len:
             f"{panel.path}: {sites:,} variants; this model takes {longest:,}: set data.max_sites, data.region or "
             f"data.min_allele_count"
         )
+    if config.sampling.count == 1:
+        raise LabelError(
+            "sampling.count = 1: wanted 2 haplotypes or more, or 0 for as many as the test set has"
+        )
     people = len(panel.names) // 2
     order = np.random.Generator(np.random.Philox(config.split.seed)).permutation(people)
     ends = np.round(np.cumsum(config.split.shares) * people).astype(int)
@@ -231,6 +261,11 @@ def _prepare_haplotypes(config: FinetuneConfig, template: TaskTemplate, max_len:
     for name, chosen in zip(SPLITS, np.split(order, ends[:2]), strict=True):
         at = np.sort(np.concatenate([2 * chosen, 2 * chosen + 1]))
         rows[name] = at
+        if name == "test" and (panel.alleles[at] == panel.alleles[at[0]]).all():
+            raise LabelError(
+                f"{panel.path}: the {len(at)} haplotypes of the test set are all the same at these {sites} variants: "
+                f"take another split.seed, or more people or variants"
+            )
         examples = Examples(
             path=panel.path,
             where=[f"{panel.path}: haplotype {panel.names[i]}" for i in at],

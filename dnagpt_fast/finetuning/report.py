@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from dnagpt_fast.finetuning import plots
-from dnagpt_fast.finetuning.examples import LabelError
 from dnagpt_fast.finetuning.haplotype_statistics import HaplotypeReport, compare_haplotypes
 from dnagpt_fast.finetuning.haplotypes import HaplotypePanel
 from dnagpt_fast.finetuning.metrics import Score, classification_scores, regression_scores
@@ -57,9 +56,6 @@ def predict_rows(
     *,
     labelled: bool,
 ) -> Predictions:
-    """Raises ValueError for generation, which predicts nothing."""
-    if language.template.kind == "generation":
-        raise ValueError("a model of generation answers no question about a sequence: `generate` with it")
     rows, values = [], []
     for batch in data.in_order_of_length(batch_size):
         values.append(losses.predict(batch.to(device)).double().cpu().numpy())
@@ -82,7 +78,12 @@ def predict_rows(
 def write_predictions(path: Path, found: Predictions, language: Language) -> None:
     """A table: where, the label if known, the answer, and the probability of each class."""
     if language.template.kind == "regression":
-        header = ["where", *(["label"] if found.truth is not None else []), "predicted"]
+        transform = "" if language.target_transform == "none" else f"{language.target_transform}_"
+        header = [
+            "where",
+            *([f"{transform}label"] if found.truth is not None else []),
+            f"{transform}predicted",
+        ]
         columns = [
             found.where,
             *([found.truth.tolist()] if found.truth is not None else []),
@@ -102,14 +103,11 @@ def write_predictions(path: Path, found: Predictions, language: Language) -> Non
 def score_predictions(
     found: Predictions, language: Language, folder: Path, *, seed: int = 0
 ) -> dict[str, Score]:
-    """The scores, and the figure `test.png` in the folder. Raises LabelError where a class is empty."""
+    """The scores, and the figure `test.png` in the folder. Raises ValueError where a class is empty."""
     assert found.truth is not None
     if language.template.kind == "regression":
         plots.plot_regression(folder / "test.png", found.truth, found.values)
         return regression_scores(found.truth, found.values, seed=seed)
-    present = np.bincount(found.truth, minlength=len(language.classes))
-    if (present == 0).any():
-        raise LabelError(f"class {language.classes[int(np.argmin(present))]!r} is empty: no test row has it")
     plots.plot_classification(folder / "test.png", found.truth, found.values, language.classes)
     positive = 1 if len(language.classes) == 2 else None
     return classification_scores(found.truth, found.values, positive=positive, seed=seed)

@@ -6,7 +6,7 @@ from dnagpt_fast.finetuning.examples import Examples, LabelError, filter_n
 from dnagpt_fast.finetuning.haplotypes import HaplotypePanel, read_haplotypes
 from dnagpt_fast.finetuning.sequence_files import read_bed, read_labelled_fasta
 from dnagpt_fast.finetuning.settings import LabelledDataSettings
-from dnagpt_fast.finetuning.tables import read_table
+from dnagpt_fast.finetuning.tables import open_text, read_table
 from dnagpt_fast.genome import Genome
 
 TABLES = (".csv", ".tsv", ".txt", ".parquet")
@@ -66,7 +66,7 @@ def read_examples(settings: LabelledDataSettings, *, labelled: bool = True) -> E
 
 def _bed_label(path: Path, settings: LabelledDataSettings, column: str) -> str:
     """A header that names a column `label` is believed; else BED's own `name` column."""
-    with open(path) as file:
+    with open_text(path) as file:
         first = file.readline()
     named = first.lstrip("# \t").rstrip("\r\n").split("\t") if first.startswith("#") else []
     return settings.label_column if settings.label_column in named else column

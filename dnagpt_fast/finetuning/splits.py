@@ -53,7 +53,8 @@ def split_examples(
 def _by_column(examples: Examples) -> np.ndarray:
     if examples.split is None:
         raise LabelError(
-            f"{examples.path} has no split column: name it by data.split_column, or set split.kind"
+            f"{examples.path} has no split column: name it by data.split_column, or set split.kind = 'block' (of the "
+            f"chromosome) or 'random'"
         )
     which = np.empty(len(examples), np.int64)
     for i, text in enumerate(examples.split):

@@ -203,6 +203,20 @@ def test_haplotypes(tmp_path):
     assert made.alleles.shape == (30, len(made.position_bp))
     counts = json.loads((tmp_path / "r/config.json").read_text())["counts"]
     assert [counts[name]["rows"] for name in ("train", "validation", "test")] == [28, 4, 8]
+    with pytest.raises(ConfigError, match=r"tuned for generation and answers no question"):
+        predict(tmp_path / "r", None, tmp_path / "p.tsv")
+    # a finished run makes others without training again
+    (again,) = run(
+        tmp_path / "x.haps",
+        tmp_path / "r",
+        "task.kind=generation",
+        "run.epochs=30",
+        "run.patience=0",
+        "sampling.count=50",
+        resume=True,
+    )
+    assert again.steps == outcome.steps
+    assert len((tmp_path / "r/made.tsv").read_text().splitlines()) == 51
 
 
 def test_several_runs_are_summarised(tmp_path):
@@ -216,6 +230,8 @@ def test_several_runs_are_summarised(tmp_path):
     }  # fmt: skip
     first, second = (load_file(tmp_path / f"r/run-{i}/model.safetensors") for i in (0, 1))
     assert not torch.equal(first["transformer.wte.weight"], second["transformer.wte.weight"])
+    with pytest.raises(ConfigError, match=r"holds several runs: choose one of them, such as .*run-0"):
+        predict(tmp_path / "r", config_for(table).data, tmp_path / "p.tsv")
 
 
 def test_starting_from_a_fine_tuned_run_an_official_file_and_a_hugging_face_folder(motif_run, tmp_path):
@@ -261,6 +277,55 @@ def test_starting_from_a_pre_training_run(tmp_path):
     (newest,) = (tmp_path / "pre/checkpoints").glob("step-00000002")
     before, after = load_file(newest / "model.safetensors"), load_file(tmp_path / "r/model.safetensors")
     assert all(torch.equal(after[key], before[key]) for key in before)
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "said"),
+    [
+        (
+            lambda row, i: row.replace(",yes,test", ",no,test"),
+            (),
+            r"x.csv:3: class 'yes' of this row is empty in the test set",
+        ),
+        (
+            lambda row, i: row.replace(",no", ",noo") if i == 4 else row,
+            (),
+            r"x.csv:6: class 'noo' of this row is empty in the test set: mend the label",
+        ),
+        (lambda row, i: "" if row.endswith("validation") else row, (), r"x.csv: no validation rows"),
+        (
+            lambda row, i: row.replace(",yes", ",1").replace(",no", ",1" if "test" in row else ",0"),
+            ("task.kind=regression",),
+            r"x.csv:\d+: 4 test row\(s\) with labels from 1 to 1: wanted 3 or more that vary",
+        ),
+    ],
+    ids=["no test row of a class", "a misspelt label", "no validation rows", "one test value"],
+)
+def test_rows_that_cannot_be_judged_are_refused_before_training(tmp_path, change, more, said):
+    header, *rows = write_motif_table(tmp_path, 20).read_text().splitlines()
+    changed = [new for i, row in enumerate(rows) if (new := change(row, i))]
+    (tmp_path / "x.csv").write_text("\n".join([header, *changed]) + "\n")
+    with pytest.raises(LabelError, match=said):
+        run(tmp_path / "x.csv", tmp_path / "r", *more)
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "more", "said"),
+    [
+        ("0 1 " * 20, ("sampling.count=1",), r"sampling.count = 1: wanted 2 haplotypes or more"),
+        (
+            "0 " * 38 + "1 1",
+            (),
+            r"x.haps: the 8 haplotypes of the test set are all the same at these 1 variants",
+        ),
+    ],
+)
+def test_haplotypes_that_cannot_be_judged_are_refused_before_training(tmp_path, row, more, said):
+    (tmp_path / "x.haps").write_text(f"20 v 100 A G {row}\n")
+    with pytest.raises(LabelError, match=said):
+        run(tmp_path / "x.haps", tmp_path / "r", "task.kind=generation", *more)
+    assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize(

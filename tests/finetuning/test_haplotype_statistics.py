@@ -81,6 +81,19 @@ def test_one_haplotype_over_and_over_is_told():
     assert scores["ld_correlation"] == 0
 
 
+def test_components_in_which_real_ones_do_not_vary_do_not_count():
+    # three different haplotypes vary in two components only; rounding makes the others' spread 1e-16, not 0
+    real = population(3, seed=2)[np.arange(30) % 3]
+    made = population(30, seed=3)
+    assert compare_haplotypes(made, real, real, POSITION).scores["pca_wasserstein"] < 10
+
+
+def test_real_haplotypes_that_are_all_the_same():
+    real = population(10)
+    with pytest.raises(ValueError, match="the 10 real haplotypes are all the same"):
+        compare_haplotypes(real, real[:1].repeat(10, 0), real, POSITION)
+
+
 def test_shapes_are_checked():
     real = population(10)
     with pytest.raises(

@@ -97,6 +97,7 @@ def test_a_bad_region(text):
     [
         ((8, "A", "C", "0/1", "0|1"), r"x.vcf:10: genotype '0/1' of P1 is not phased: phase it"),
         ((8, "A", "C", "0|1", ".|."), r"x.vcf:10: genotype '.\|.' of P2 is missing: impute it"),
+        ((8, "A", "C", "0|1", "./."), r"x.vcf:10: genotype './.' of P2 is missing: impute it"),
         ((8, "A", "C", "0|1", "1"), r"x.vcf:10: genotype '1' of P2 is not diploid"),
         ((6, "A", "C", "0|1", "0|1"), r"x.vcf:10: position 6 after 7: the file is not sorted"),
     ],
@@ -104,6 +105,13 @@ def test_a_bad_region(text):
 def test_vcf_errors_name_the_line(tmp_path, row, said):
     with pytest.raises(LabelError, match=said):
         read_haplotypes(vcf(tmp_path, *GOOD, row), min_allele_count=0)
+
+
+def test_a_vcf_line_that_is_cut_off(tmp_path):
+    path = vcf(tmp_path, *GOOD)
+    path.write_text(path.read_text() + "20\t8\t.\tA\tC\t.\t.\t.\tGT\t0|1\n")
+    with pytest.raises(LabelError, match=r"x.vcf:10: .*: mend the line, or remove it"):
+        read_haplotypes(path, min_allele_count=0)
 
 
 def test_a_ref_that_contradicts_the_genome(tmp_path):
