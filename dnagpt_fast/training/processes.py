@@ -2,10 +2,13 @@
 
 import contextlib
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from queue import Empty, Queue
 from typing import Any
 
 import torch
@@ -13,6 +16,8 @@ import torch.distributed as dist
 
 # How long the others have to say that they, too, saw an exchange fail, before they are named as lost.
 SECONDS_TO_REPORT = 3.0
+# How long the store may be silent before its host, process 0's, is named too.
+SECONDS_TO_ANSWER = 5.0
 
 
 class LostProcess(RuntimeError):
@@ -52,31 +57,90 @@ class Processes:
             yield
             return
         backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
+        wait = timedelta(seconds=timeout_s)
+        dist.init_process_group(
+            backend, store=self._meet(wait), rank=self.rank, world_size=self.world_size, timeout=wait
+        )
         try:
             yield
         except (dist.DistError, RuntimeError) as error:
             if not _is_of_an_exchange(error):
                 raise
-            raise LostProcess(self._who_is_gone(error, timeout_s)) from error
+            with _finishing():
+                told = self._who_is_gone(error, timeout_s)
+            raise LostProcess(told) from error
         finally:
             dist.destroy_process_group()
+
+    def _meet(self, wait: timedelta) -> dist.Store:
+        """A store that holds nothing of an earlier start of this job. Raises LostProcess naming who did not come.
+
+        torchrun keeps one store for all its restarts, and by what the first start left in it the processes of a second
+        look for each other at addresses that nobody listens to any more (pytorch/pytorch#135712). So process 0 opens a
+        new round, each other one enters the newest round that is still open, and process 0 closes it behind them.
+        """
+        by_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        store = dist.TCPStore(
+            os.environ["MASTER_ADDR"],
+            int(os.environ["MASTER_PORT"]),
+            self.world_size,
+            is_master=self.is_main and not by_torchrun,
+            timeout=wait,
+        )
+        deadline = time.monotonic() + wait.total_seconds()
+        missing = list(range(1, self.world_size)) if self.is_main else [0]
+        opened = store.add("rounds", 1) if self.is_main else 0
+        entered = 0
+        while missing:
+            if time.monotonic() > deadline:
+                names = ", ".join(f"process {rank}" for rank in missing)
+                raise LostProcess(
+                    f"process {self.rank} of {self.world_size}: not there within {wait.total_seconds():g} s: {names}"
+                )
+            if self.is_main:
+                missing = [rank for rank in missing if not store.check([f"round {opened} has {rank}"])]
+            else:
+                opened = store.add("rounds", 0)
+                closed = store.check([f"round {opened} is closed"])
+                if opened != entered and not closed:
+                    store.set(f"round {opened} has {self.rank}", "1")
+                    entered = opened
+                elif opened == entered and closed:
+                    missing = []
+            time.sleep(0.02)
+        if self.is_main:
+            store.set(f"round {opened} is closed", "1")
+        return dist.PrefixStore(f"round {opened}", store)
 
     def _who_is_gone(self, error: Exception, timeout_s: float) -> str:
         """Every process that saw the failure signs in the store; those that do not sign in time are the lost ones."""
         told = f"process {self.rank} of {self.world_size}: an exchange failed ({_first_line(error)})"
+        # In a thread of its own, left to itself where the store's host is gone: a request to it may wait for ever.
+        missing: Queue[set[int] | Exception] = Queue()
+        threading.Thread(target=self._sign, args=(missing,), daemon=True).start()
+        try:
+            found = missing.get(timeout=SECONDS_TO_REPORT + SECONDS_TO_ANSWER)
+        except Empty:
+            found = TimeoutError(f"silent for {SECONDS_TO_REPORT + SECONDS_TO_ANSWER:g} s")
+        if isinstance(found, Exception):
+            return f"{told}; the host of process 0 does not answer either ({_first_line(found)})"
+        names = ", ".join(f"process {rank}" for rank in sorted(found))
+        return f"{told}; gone, or silent for {timeout_s:g} s: {names or 'nobody, the connection broke'}"
+
+    def _sign(self, missing: Queue[set[int] | Exception]) -> None:
+        """Answers with those who do not sign, or with what went wrong in asking."""
         try:
             store = dist.distributed_c10d._get_default_store()
             store.set(f"saw_failure/{self.rank}", "1")
             deadline = time.monotonic() + SECONDS_TO_REPORT
-            missing = set(range(self.world_size)) - {self.rank}
-            while missing and time.monotonic() < deadline:
-                missing = {rank for rank in missing if not store.check([f"saw_failure/{rank}"])}
+            others = set(range(self.world_size)) - {self.rank}
+            while others and time.monotonic() < deadline:
+                others = {rank for rank in others if not store.check([f"saw_failure/{rank}"])}
                 time.sleep(0.05)
-        except (dist.DistError, RuntimeError) as second:
-            return f"{told}; the host of process 0 does not answer either ({_first_line(second)})"
-        names = ", ".join(f"process {rank}" for rank in sorted(missing))
-        return f"{told}; gone, or silent for {timeout_s:g} s: {names or 'nobody, the connection broke'}"
+        except (dist.DistError, RuntimeError) as error:
+            missing.put(error)
+        else:
+            missing.put(others)
 
     def first(self, value: Any) -> Any:
         """Process 0's value, in every process."""
@@ -105,6 +169,17 @@ class Processes:
             raise ValueError(f"{what} = {count} cannot be shared equally by {self.world_size} processes")
         size = count // self.world_size
         return range(self.rank * size, (self.rank + 1) * size)
+
+
+@contextlib.contextmanager
+def _finishing() -> Iterator[None]:
+    """torchrun sends SIGTERM as soon as one process is gone; those that are left end by themselves, but first they say
+    whom they miss."""
+    previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _is_of_an_exchange(error: Exception) -> bool:
