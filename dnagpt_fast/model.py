@@ -15,7 +15,7 @@ from torch import nn
 
 from dnagpt_fast.batch import PretrainBatch
 from dnagpt_fast.config import ModelConfig, preset
-from dnagpt_fast.ops.attention import attention
+from dnagpt_fast.ops.attention import attention_packed
 from dnagpt_fast.ops.combined_loss import CombinedLoss, combined_loss
 from dnagpt_fast.ops.dense import dense
 
@@ -38,14 +38,16 @@ class CausalSelfAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, T, D) -> (B, T, D)"""
-        q, k, v = self.heads(x)
-        return self.c_proj(merge_heads(cast(torch.Tensor, attention(q, k, v))))
+        return self.c_proj(merge_heads(attention_packed(self.projection(x))))
+
+    def projection(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) -> q, k, v in one (B, T, 3, H, K)"""
+        B, T, D = x.shape
+        return self.c_attn(x).view(B, T, 3, self.num_heads, D // self.num_heads)
 
     def heads(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(B, T, D) -> q, k, v, each (B, H, T, K)"""
-        B, T, D = x.shape
-        qkv = self.c_attn(x).view(B, T, 3, self.num_heads, D // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        q, k, v = self.projection(x).permute(2, 0, 3, 1, 4)
         return q, k, v
 
 

@@ -1,7 +1,7 @@
 """The ops, each with a plain reference and its kernels behind one public function."""
 
 from dnagpt_fast.ops import dispatch
-from dnagpt_fast.ops.attention import attention, attention_decode
+from dnagpt_fast.ops.attention import attention, attention_decode, attention_packed
 from dnagpt_fast.ops.combined_loss import CombinedLoss, combined_loss
 from dnagpt_fast.ops.fasta_pack import FastaPacker
 from dnagpt_fast.ops.gc_count import gc_count
@@ -20,6 +20,7 @@ __all__ = [
     "TextEncoder",
     "attention",
     "attention_decode",
+    "attention_packed",
     "combined_loss",
     "dispatch",
     "gc_count",

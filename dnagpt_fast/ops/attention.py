@@ -1,6 +1,7 @@
 """Fused self-attention, and attention over a key-value cache for decoding."""
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -45,10 +46,7 @@ def attention(
     """
     _check_attention(q, k, v, key_mask, cu_seqlens)
     scale = _positive("attention", q, scale)
-    chosen = dispatch.choose("attention", q.device.type)
-    if chosen == "rule":
-        masked = key_mask is not None or cu_seqlens is not None
-        chosen = implementation_for(q, masked=masked, return_lse=return_lse).name
+    chosen = _chosen(q, masked=key_mask is not None or cu_seqlens is not None, return_lse=return_lse)
     if chosen == "sdpa":
         o = _sdpa(q, k, v, scale, causal, key_mask, cu_seqlens)
         if not return_lse:
@@ -65,6 +63,33 @@ def attention(
         _check_triton_runs(q)
     o, lse = function(q, k, v, scale=scale, causal=causal, key_mask=key_mask, cu_seqlens=cu_seqlens)
     return (o, lse) if return_lse else o
+
+
+def attention_packed(
+    qkv: torch.Tensor,
+    *,
+    scale: float | None = None,
+    causal: bool = True,
+    key_mask: torch.Tensor | None = None,
+    cu_seqlens: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """`attention` of a packed projection: qkv (B, T, 3, H, K), q, k and v in this order; o (B, H, T, K).
+
+    The Triton kernels then write the gradient of qkv in one piece, which else is put together from dq, dk and dv.
+    Raises ValueError as `attention` does.
+    """
+    if qkv.dim() != 5 or qkv.shape[2] != 3:
+        raise ValueError(f"attention_packed: qkv has shape {tuple(qkv.shape)}; wanted (B, T, 3, H, K)")
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    if _chosen(q, masked=key_mask is not None or cu_seqlens is not None, return_lse=False) != "triton":
+        o = attention(q, k, v, scale=scale, causal=causal, key_mask=key_mask, cu_seqlens=cu_seqlens)
+        return cast(torch.Tensor, o)
+    from dnagpt_fast.ops.attention_triton import attention_packed_triton
+
+    _check_attention(q, k, v, key_mask, cu_seqlens)
+    _check_triton_runs(q)
+    scale = _positive("attention_packed", q, scale)
+    return attention_packed_triton(qkv, scale=scale, causal=causal, key_mask=key_mask, cu_seqlens=cu_seqlens)
 
 
 def attention_decode(
@@ -101,6 +126,14 @@ def attention_decode(
         _check_triton_runs(q)
         return attention_decode_triton(q, k_cache, v_cache, cache_lengths, scale=scale)
     return attention_decode_reference(q, k_cache, v_cache, cache_lengths, scale=scale)[0]
+
+
+def _chosen(q: torch.Tensor, *, masked: bool, return_lse: bool) -> str:
+    """Name of the implementation, "rule" resolved."""
+    chosen = dispatch.choose("attention", q.device.type)
+    if chosen == "rule":
+        return implementation_for(q, masked=masked, return_lse=return_lse).name
+    return chosen
 
 
 def _sdpa(

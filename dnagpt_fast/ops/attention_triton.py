@@ -19,6 +19,11 @@ from dnagpt_fast.ops.attention_tiles import HEAD_SIZES, tile_for
 LOG2_E = math.log2(math.e)
 
 
+def heads_of(qkv: Tensor) -> tuple[Tensor, ...]:
+    """(B, T, 3, H, K) -> q, k, v, views (B, H, T, K)."""
+    return qkv.permute(2, 0, 3, 1, 4).unbind(0)
+
+
 def attention_triton(
     q: Tensor,
     k: Tensor,
@@ -30,20 +35,39 @@ def attention_triton(
     cu_seqlens: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As attention_reference, differentiable through o and lse. Raises ValueError for head sizes not in HEAD_SIZES."""
-    if q.shape[-1] not in HEAD_SIZES:
-        raise ValueError(
-            f"attention: the Triton kernels take head sizes {HEAD_SIZES}, not {q.shape[-1]}; "
-            'use dispatch.using(attention="sdpa")'
-        )
-    start = end = None
-    if cu_seqlens is not None:
-        start, end = sequence_bounds(cu_seqlens, q.shape[2])
+    check_head_size(q.shape[-1])
+    start, end = sequence_bounds(cu_seqlens, q.shape[2])
     o, lse = torch.ops.dnagpt_fast.attention_forward(q, k, v, scale, causal, key_mask, start, end)
     return o, lse
 
 
-def sequence_bounds(cu_seqlens: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+def attention_packed_triton(
+    qkv: Tensor,
+    *,
+    scale: float,
+    causal: bool = True,
+    key_mask: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+) -> Tensor:
+    """o of attention_triton from qkv (B, T, 3, H, K), whose gradient the kernels write in one piece: no torch.stack."""
+    check_head_size(qkv.shape[-1])
+    start, end = sequence_bounds(cu_seqlens, qkv.shape[1])
+    o, _ = torch.ops.dnagpt_fast.attention_packed_forward(qkv, scale, causal, key_mask, start, end)
+    return o
+
+
+def check_head_size(size: int) -> None:
+    if size not in HEAD_SIZES:
+        raise ValueError(
+            f"attention: the Triton kernels take head sizes {HEAD_SIZES}, not {size}; "
+            'use dispatch.using(attention="sdpa")'
+        )
+
+
+def sequence_bounds(cu_seqlens: Tensor | None, tokens: int) -> tuple[Tensor | None, Tensor | None]:
     """First and one-past-last token of each token's sequence, int32 (T,); (T, 0) outside every sequence. No sync."""
+    if cu_seqlens is None:
+        return None, None
     t = torch.arange(tokens, device=cu_seqlens.device, dtype=torch.int32)
     sequence = torch.searchsorted(cu_seqlens, t, right=True)  # 1-based
     inside = (sequence > 0) & (sequence < cu_seqlens.shape[0])
@@ -61,6 +85,15 @@ torch.library.define(
     "dnagpt_fast::attention_backward",
     "(Tensor do, Tensor? dlse, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, float scale, bool causal,"
     " Tensor? key_mask, Tensor? start, Tensor? end) -> (Tensor dq, Tensor dk, Tensor dv)",
+)
+torch.library.define(
+    "dnagpt_fast::attention_packed_forward",
+    "(Tensor qkv, float scale, bool causal, Tensor? key_mask, Tensor? start, Tensor? end) -> (Tensor o, Tensor lse)",
+)
+torch.library.define(
+    "dnagpt_fast::attention_packed_backward",
+    "(Tensor do, Tensor? dlse, Tensor qkv, Tensor o, Tensor lse, float scale, bool causal, Tensor? key_mask,"
+    " Tensor? start, Tensor? end) -> Tensor dqkv",
 )
 
 
@@ -80,7 +113,16 @@ def _backward_fake(do, dlse, q, k, v, o, lse, scale, causal, key_mask, start, en
     return token_major(q), token_major(k), token_major(v)
 
 
-@torch.library.impl("dnagpt_fast::attention_forward", "CompositeExplicitAutograd")
+@torch.library.register_fake("dnagpt_fast::attention_packed_forward")
+def _packed_forward_fake(qkv, scale, causal, key_mask, start, end):
+    return _forward_fake(*heads_of(qkv), scale, causal, key_mask, start, end)
+
+
+@torch.library.register_fake("dnagpt_fast::attention_packed_backward")
+def _packed_backward_fake(do, dlse, qkv, o, lse, scale, causal, key_mask, start, end):
+    return qkv.new_empty(qkv.shape)
+
+
 def _forward(
     q: Tensor,
     k: Tensor,
@@ -107,6 +149,9 @@ def _forward(
     return o, lse
 
 
+torch.library.impl("dnagpt_fast::attention_forward", "CompositeExplicitAutograd", _forward)
+
+
 @torch.library.impl("dnagpt_fast::attention_backward", "CompositeExplicitAutograd")
 def _backward(
     do: Tensor,
@@ -125,6 +170,33 @@ def _backward(
     dq, dk, dv = token_major(q), token_major(k), token_major(v)
     backward_into(dq, dk, dv, do, dlse, q, k, v, o, lse, scale, causal, key_mask, start, end)
     return dq, dk, dv
+
+
+@torch.library.impl("dnagpt_fast::attention_packed_forward", "CompositeExplicitAutograd")
+def _packed_forward(
+    qkv: Tensor, scale: float, causal: bool, key_mask: Tensor | None, start: Tensor | None, end: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    q, k, v = heads_of(qkv)
+    return _forward(q, k, v, scale, causal, key_mask, start, end)
+
+
+@torch.library.impl("dnagpt_fast::attention_packed_backward", "CompositeExplicitAutograd")
+def _packed_backward(
+    do: Tensor,
+    dlse: Tensor | None,
+    qkv: Tensor,
+    o: Tensor,
+    lse: Tensor,
+    scale: float,
+    causal: bool,
+    key_mask: Tensor | None,
+    start: Tensor | None,
+    end: Tensor | None,
+) -> Tensor:
+    dqkv = qkv.new_empty(qkv.shape)
+    (dq, dk, dv), (q, k, v) = heads_of(dqkv), heads_of(qkv)
+    backward_into(dq, dk, dv, do, dlse, q, k, v, o, lse, scale, causal, key_mask, start, end)
+    return dqkv
 
 
 def descriptor_fits(x: Tensor) -> bool:
@@ -208,21 +280,26 @@ def _bytes(key_mask: Tensor | None, start: Tensor | None, end: Tensor | None) ->
 
 
 def _save(ctx, inputs, output):
-    q, k, v, scale, causal, key_mask, start, end = inputs
-    o, lse = output
-    ctx.save_for_backward(q, k, v, o, lse, key_mask, start, end)
-    ctx.scale, ctx.causal = scale, causal
+    """inputs: q, k, v or the packed qkv, then scale, causal, key_mask, start, end."""
+    *sources, ctx.scale, ctx.causal, key_mask, start, end = inputs
+    ctx.save_for_backward(*sources, *output, key_mask, start, end)
     ctx.set_materialize_grads(False)
 
 
-def _gradients(ctx, do, dlse):
-    q, k, v, o, lse, key_mask, start, end = ctx.saved_tensors
-    if do is None:
-        do = torch.zeros_like(o)
-    dq, dk, dv = torch.ops.dnagpt_fast.attention_backward(
-        do, dlse, q, k, v, o, lse, ctx.scale, ctx.causal, key_mask, start, end
+def _gradients_by(op):
+    def gradients(ctx, do, dlse):
+        *sources, o, lse, key_mask, start, end = ctx.saved_tensors
+        if do is None:
+            do = torch.zeros_like(o)
+        made = op(do, dlse, *sources, o, lse, ctx.scale, ctx.causal, key_mask, start, end)
+        return *(made if isinstance(made, tuple) else (made,)), None, None, None, None, None
+
+    return gradients
+
+
+for _form in ("attention", "attention_packed"):
+    torch.library.register_autograd(
+        f"dnagpt_fast::{_form}_forward",
+        _gradients_by(getattr(torch.ops.dnagpt_fast, f"{_form}_backward")),
+        setup_context=_save,
     )
-    return dq, dk, dv, None, None, None, None, None
-
-
-torch.library.register_autograd("dnagpt_fast::attention_forward", _gradients, setup_context=_save)

@@ -6,6 +6,7 @@ from unittest import mock
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dnagpt_fast import ops
 from dnagpt_fast.model import DNAGPT
@@ -20,6 +21,8 @@ from dnagpt_fast.ops.attention_rule import decode_implementation_for, implementa
 
 FORWARD = torch.ops.dnagpt_fast.attention_forward.default
 BACKWARD = torch.ops.dnagpt_fast.attention_backward.default
+PACKED_FORWARD = torch.ops.dnagpt_fast.attention_packed_forward.default
+PACKED_BACKWARD = torch.ops.dnagpt_fast.attention_packed_backward.default
 DECODE = torch.ops.dnagpt_fast.attention_decode.default
 
 
@@ -44,6 +47,57 @@ def test_opcheck(masked):
     q, k, v = (x.detach() for x in (q, k, v))
     o, lse = FORWARD(q, k, v, *rest)
     torch.library.opcheck(BACKWARD, (torch.randn_like(o), torch.randn_like(lse), q, k, v, o, lse, *rest))
+
+
+def test_opcheck_packed():
+    qkv, _ = packed()
+    key_mask = torch.arange(20).expand(2, 20) > 3
+    rest = (0.2, True, key_mask, None, None)
+    torch.library.opcheck(PACKED_FORWARD, (qkv, *rest))
+    qkv = qkv.detach()
+    o, lse = PACKED_FORWARD(qkv, *rest)
+    torch.library.opcheck(PACKED_BACKWARD, (torch.randn_like(o), torch.randn_like(lse), qkv, o, lse, *rest))
+
+
+@pytest.mark.usefixtures("poisoned_memory")
+@pytest.mark.parametrize(
+    "options", [{}, {"causal": False, "scale": 0.3}, {"cu_seqlens": [0, 9, 20]}], ids=str
+)
+def test_packed_gives_the_bits_of_the_three_by_themselves(options):
+    options = {**options}
+    if "cu_seqlens" in options:
+        options["cu_seqlens"] = torch.tensor(options["cu_seqlens"], dtype=torch.int32)
+    qkv, views = packed(1 if "cu_seqlens" in options else 2)
+    for implementation in ("triton", "sdpa", "reference"):
+        with dispatch.using(attention=implementation):
+            o = ops.attention_packed(qkv, **options)
+            apart = ops.attention(*views, **options)
+        do = torch.randn_like(o)
+        (dqkv,) = torch.autograd.grad(o, qkv, do)
+        assert torch.equal(o, apart)
+        assert torch.equal(dqkv, torch.autograd.grad(apart, qkv, do, retain_graph=True)[0])
+
+
+def test_a_packed_gradient_is_written_in_one_piece():
+    """No stack or copy between the kernels and the projection's gradient: it is what the kernels' op returned."""
+    qkv, _ = packed()
+    made = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), kwargs=None):
+            out = function(*arguments, **(kwargs or {}))
+            made.append((function, out))
+            return out
+
+    with dispatch.using(attention="triton"):
+        o = ops.attention_packed(qkv)
+        do = torch.randn_like(o)
+        with Watch():
+            (dqkv,) = torch.autograd.grad(o, qkv, do)
+    backward = [out for function, out in made if function is PACKED_BACKWARD]
+    assert [out.data_ptr() for out in backward] == [dqkv.data_ptr()]
+    assert dqkv.is_contiguous()
+    assert not any("stack" in str(function) or "cat" in str(function) for function, _ in made)
 
 
 def test_opcheck_decode():
@@ -85,7 +139,7 @@ def test_a_model_compiles_as_one_graph_with_the_kernels_in_it():
     for a, b in zip(again, gradients, strict=True):
         torch.testing.assert_close(a, b)
     assert len(graphs) == 1
-    assert sum("attention_forward" in str(node.target) for node in graphs[0].graph.nodes) == 2
+    assert sum("attention_packed_forward" in str(node.target) for node in graphs[0].graph.nodes) == 2
 
 
 @pytest.mark.parametrize("implementation", ["triton", "sdpa", "reference"])
@@ -167,8 +221,15 @@ def test_errors_say_what_came_and_what_was_wanted():
     ]:
         with pytest.raises(ValueError, match=message):
             ops.attention(*arguments, **options)
-    with dispatch.using(attention="triton"), pytest.raises(ValueError, match="head sizes"):
-        ops.attention(q[..., :16], q[..., :16], q[..., :16])
+    with dispatch.using(attention="triton"):
+        with pytest.raises(ValueError, match="head sizes"):
+            ops.attention(q[..., :16], q[..., :16], q[..., :16])
+        with pytest.raises(ValueError, match="head sizes"):
+            ops.attention_packed(torch.randn(2, 8, 3, 3, 16))
+        with pytest.raises(ValueError, match="scale is -1"):
+            ops.attention_packed(torch.randn(2, 8, 3, 3, 32), scale=-1)
+    with pytest.raises(ValueError, match=r"\(2, 3, 8, 32\); wanted \(B, T, 3, H, K\)"):
+        ops.attention_packed(q)
 
 
 def test_decode_errors():
