@@ -120,22 +120,29 @@ def test_cpu(benchmark, gradient):
     print(f"\n{json.dumps(benchmark.extra_info, indent=1)}")
 
 
-def gpu_rows(
-    rows: int = 32_768, dtype: torch.dtype = torch.bfloat16, rounds: int = 20
-) -> list[dict[str, object]]:
-    """For the report on a real card: every contender, Liger and torch.compile too: median time, peak memory."""
-    x, w, t = inputs("cuda", dtype, rows)
-    contenders = dict(CONTENDERS)
-    contenders["torch.compile"] = torch.compile(plain)
-    contenders["ours, skip 2^-24"] = lambda x, w, t: combined_loss(x, w, t, skip_below=2**-24).total
+def gpu_contenders() -> dict[str, Loss]:
+    """CONTENDERS, the tile skip, torch.compile and, where installed, Liger."""
+
+    def skipping(x: torch.Tensor, w: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return combined_loss(x, w, t, skip_below=2**-24).total
+
+    found = CONTENDERS | {"ours, skip 2^-24": skipping, "torch.compile": torch.compile(plain)}
     try:
         from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
     except ImportError:
         print("Liger is not installed: pip install liger-kernel")
     else:
-        contenders["liger"] = lambda x, w, t: liger_fused_linear_cross_entropy(x, w, t)
+        found["liger"] = liger_fused_linear_cross_entropy
+    return found
+
+
+def gpu_rows(
+    rows: int = 32_768, dtype: torch.dtype = torch.bfloat16, rounds: int = 20
+) -> list[dict[str, object]]:
+    """For the report on a real card: every contender's median time and peak memory."""
+    x, w, t = inputs("cuda", dtype, rows)
     results: list[dict[str, object]] = []
-    for name, loss in contenders.items():
+    for name, loss in gpu_contenders().items():
         check(loss, *inputs("cuda", dtype, 512))
         for gradient in (True, False):
             one_pass(loss, x, w, t, gradient)

@@ -1,13 +1,16 @@
 """Attention on a card: ours against every SDPA backend and, where installed, FlashAttention-2 and 3.
 
-    python -m benchmarks.gpu_attention            a row a shape and contender: TFLOP/s forward and backward
+    python -m benchmarks.gpu_attention            a row a shape and contender: TFLOP/s forward and backward; then
+                                                  decoding: GB/s of the cache that is read
     python -m benchmarks.gpu_attention --tune     also times other tiles and prints the winners for attention_tiles.py
 
-`rows()` is what benchmarks.gpu_report calls. Results are checked against fp64 by the 2x rule before a time is taken; a
-contender that refuses a shape gives a row that says so.
+`rows()` and `decode_rows()` are what a report calls. Results are checked against fp64 by the 2x rule before a time is
+taken; a contender that refuses a shape gives a row that says so.
 """
 
 import argparse
+import functools
+import importlib
 import itertools
 import sys
 from collections.abc import Callable, Iterator
@@ -22,9 +25,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dnagpt_fast import ops
 from dnagpt_fast.ops import dispatch
+from dnagpt_fast.ops.attention_reference import attention_decode_reference
 from dnagpt_fast.ops.attention_rule import implementation_for
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+Decode = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 Clock = Callable[[Callable[[], object]], float]
 
 
@@ -76,13 +81,18 @@ def contenders(device: str) -> dict[str, Attention]:
     found: dict[str, Attention] = {"ours (triton)": forced("triton"), "ours (rule)": forced("rule")}
     for kind in (SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION):
         found[f"sdpa {kind.name.removesuffix('_ATTENTION').lower()}"] = backend(kind)
-    for module, name in (("flash_attn", "FlashAttention-2"), ("flash_attn_interface", "FlashAttention-3")):
+    for name, module in flash_attention_modules():
+        found[name] = token_major(module.flash_attn_func)
+    return found
+
+
+def flash_attention_modules() -> Iterator[tuple[str, Any]]:
+    """FlashAttention-2's and -3's interfaces, where installed."""
+    for name, module in (("FlashAttention-2", "flash_attn"), ("FlashAttention-3", "flash_attn_interface")):
         try:
-            function = __import__(module, fromlist=["flash_attn_func"]).flash_attn_func
+            yield name, importlib.import_module(module)
         except ImportError:
             continue
-        found[name] = token_major(function)
-    return found
 
 
 def token_major(function: Callable[..., Any]) -> Attention:
@@ -118,9 +128,14 @@ def check(function: Attention, qkv: list[Tensor], do: Tensor) -> None:
     dtype = qkv[0].dtype
     truth, naive, ours = results(plain, torch.float64), results(plain, dtype), results(function, dtype)
     for name, t, n, o in zip(("o", "dq", "dk", "dv"), truth, naive, ours, strict=True):
-        allowed = 2 * (n - t).abs().max() + 4 * torch.finfo(dtype).eps * t.abs().max()
-        error = (o - t).abs().max()
-        assert error <= allowed, f"{name}: error {error:.2e}, allowed {allowed:.2e}"
+        hold(name, o, n, t)
+
+
+def hold(name: str, ours: Tensor, plain: Tensor, truth: Tensor) -> None:
+    """Largest error of `ours` at most twice that of plain torch in the same dtype, and a few units of it."""
+    allowed = 2 * (plain - truth).abs().max() + 4 * torch.finfo(plain.dtype).eps * truth.abs().max()
+    error = (ours - truth).abs().max()
+    assert error <= allowed, f"{name}: error {error:.2e}, allowed {allowed:.2e}"
 
 
 def card_clock(function: Callable[[], object]) -> float:
@@ -161,6 +176,81 @@ def rows(
     """Every contender at every shape."""
     for shape, (name, function) in itertools.product(shapes, contenders(device).items()):
         yield row(shape, name, function, dtype, device, clock)
+
+
+@dataclass(frozen=True)
+class Cached:
+    """One new token for each of B sequences whose caches of S slots are full, H heads, head size K."""
+
+    B: int
+    H: int
+    S: int
+    K: int
+
+    def __str__(self) -> str:
+        return f"decode B{self.B} H{self.H} S{self.S} K{self.K}"
+
+    def bytes(self, dtype: torch.dtype) -> int:
+        """Each cached key and value read once."""
+        return 2 * self.B * self.H * self.S * self.K * dtype.itemsize
+
+
+# one sequence, and a batch that fills a card; the shapes of the published models
+CACHED = [Cached(B, H, S, K) for H, K in ((12, 64), (64, 32)) for S in (512, 4096) for B in (1, 32)]
+
+
+def decode_contenders(device: str) -> dict[str, Decode]:
+    """Name -> attention of q (B, H, 1, K) over caches (B, H, S, K) with lengths (B,)."""
+
+    def forced(name: str) -> Decode:
+        def run(q: Tensor, k_cache: Tensor, v_cache: Tensor, lengths: Tensor) -> Tensor:
+            with dispatch.using(attention_decode=name):
+                return ops.attention_decode(q, k_cache, v_cache, lengths)
+
+        return run
+
+    if device == "cpu":
+        return {"plain torch": forced("reference"), "ours (grouped)": forced("grouped")}
+
+    def flash(module: Any) -> Decode:
+        def run(q: Tensor, k_cache: Tensor, v_cache: Tensor, lengths: Tensor) -> Tensor:
+            q, k_cache, v_cache = (x.transpose(1, 2) for x in (q, k_cache, v_cache))
+            o = module.flash_attn_with_kvcache(q, k_cache, v_cache, cache_seqlens=lengths, causal=True)
+            return o.transpose(1, 2)
+
+        return run
+
+    found: dict[str, Decode] = {"ours (triton)": forced("triton"), "sdpa, masked": forced("sdpa")}
+    return found | {name: flash(module) for name, module in flash_attention_modules()}
+
+
+def decode_rows(
+    shapes: list[Cached] = CACHED,
+    dtype: torch.dtype = torch.bfloat16,
+    device: str = "cuda",
+    clock: Clock = card_clock,
+) -> Iterator[dict[str, Any]]:
+    """Every contender at every shape, held to twice plain torch's error against fp64."""
+    for shape, (name, function) in itertools.product(shapes, decode_contenders(device).items()):
+        generator = torch.Generator().manual_seed(0)
+        q = torch.randn(shape.B, shape.H, 1, shape.K, generator=generator).to(device, dtype)
+        stored = torch.randn(2, shape.B, shape.S, shape.H, shape.K, generator=generator).to(device, dtype)
+        k_cache, v_cache = stored.transpose(2, 3)
+        lengths = torch.full((shape.B,), shape.S, dtype=torch.int32, device=device)
+        found: dict[str, Any] = {"op": "attention_decode", "shape": str(shape), "contender": name}
+        found["dtype"] = str(dtype)
+        try:
+            o = function(q, k_cache, v_cache, lengths)
+        except (RuntimeError, ValueError, NotImplementedError) as refusal:
+            yield found | {"refused": str(refusal).splitlines()[0]}
+            continue
+        plain, _ = attention_decode_reference(q, k_cache, v_cache, lengths, scale=shape.K**-0.5)
+        truth, _ = attention_decode_reference(
+            q.double(), k_cache.double(), v_cache.double(), lengths, scale=shape.K**-0.5
+        )
+        hold("o", o, plain, truth)
+        seconds = clock(functools.partial(function, q, k_cache, v_cache, lengths))
+        yield found | {"us": seconds * 1e6, "gb_per_s": shape.bytes(dtype) / seconds / 1e9}
 
 
 def tune(shapes: list[Shape] = SHAPES, device: str = "cuda", clock: Clock = card_clock) -> Iterator[str]:
@@ -208,7 +298,7 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("no CUDA device")
         return 1
-    for found in rows():
+    for found in itertools.chain(rows(), decode_rows()):
         print(found, flush=True)
     if options.tune:
         for line in tune():
