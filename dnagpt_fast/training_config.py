@@ -153,6 +153,14 @@ class ValidationSettings:
     batch_size: int = 32
 
 
+LEAST = {
+    "run.steps": 1, "run.batch_size": 1, "run.micro_batch_size": 0, "data.n_kmers": 0,
+    "schedule.warmup_steps": 0, "checkpoint.every_steps": 0, "checkpoint.keep": 1,
+    "validation.every_steps": 0, "validation.max_windows": 1, "validation.batch_size": 1, "optimizer.lr": 0,
+    "optimizer.weight_decay": 0, "optimizer.clip_norm": 0,
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class PretrainConfig:
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -167,23 +175,7 @@ class PretrainConfig:
     validation: ValidationSettings = field(default_factory=ValidationSettings)
 
     def __post_init__(self) -> None:
-        for name, value, low in (
-            ("run.steps", self.run.steps, 1),
-            ("run.batch_size", self.run.batch_size, 1),
-            ("run.micro_batch_size", self.run.micro_batch_size, 0),
-            ("data.n_kmers", self.data.n_kmers, 0),
-            ("schedule.warmup_steps", self.schedule.warmup_steps, 0),
-            ("checkpoint.every_steps", self.checkpoint.every_steps, 0),
-            ("checkpoint.keep", self.checkpoint.keep, 1),
-            ("validation.every_steps", self.validation.every_steps, 0),
-            ("validation.max_windows", self.validation.max_windows, 1),
-            ("validation.batch_size", self.validation.batch_size, 1),
-            ("optimizer.lr", self.optimizer.lr, 0),
-            ("optimizer.weight_decay", self.optimizer.weight_decay, 0),
-            ("optimizer.clip_norm", self.optimizer.clip_norm, 0),
-        ):
-            if not value >= low:
-                raise ConfigError(f"{name} = {value}: wanted at least {low}")
+        check_least(self, LEAST)
         if not 0 <= self.data.held_out_tail < 1:
             raise ConfigError(f"data.held_out_tail = {self.data.held_out_tail}: wanted 0 <= share < 1")
         if self.run.precision not in ("fp32", "bf16"):
@@ -193,6 +185,15 @@ class PretrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+
+def check_least(config: Any, least: dict[str, float]) -> None:
+    """Raises ConfigError for a setting, named as `section.key`, that is below its least value, or NaN."""
+    for name, low in least.items():
+        section, key = name.split(".")
+        value = getattr(getattr(config, section), key)
+        if not value >= low:
+            raise ConfigError(f"{name} = {value}: wanted at least {low}")
 
 
 def settings_tree(

@@ -13,6 +13,7 @@ from dnagpt_fast.training_config import (
     ConfigError,
     ModelSettings,
     VocabularySettings,
+    check_least,
     from_tree,
     settings_tree,
 )
@@ -145,6 +146,14 @@ class SamplingSettings:
     seed: int = 0
 
 
+LEAST = {
+    "run.epochs": 1, "run.warmup_epochs": 0, "run.patience": 0, "run.batch_size": 1,
+    "run.micro_batch_size": 0, "run.evaluation_batch_size": 1, "run.runs": 1, "run.keep": 1,
+    "tuning.lora_rank": 1, "tuning.freeze_blocks": 0, "sampling.count": 0, "sampling.temperature": 1e-6,
+    "optimizer.lr": 0, "optimizer.clip_norm": 0,
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class FinetuneConfig:
     start: StartSettings = field(default_factory=StartSettings)
@@ -159,24 +168,7 @@ class FinetuneConfig:
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
 
     def __post_init__(self) -> None:
-        for name, value, low in (
-            ("run.epochs", self.run.epochs, 1),
-            ("run.warmup_epochs", self.run.warmup_epochs, 0),
-            ("run.patience", self.run.patience, 0),
-            ("run.batch_size", self.run.batch_size, 1),
-            ("run.micro_batch_size", self.run.micro_batch_size, 0),
-            ("run.evaluation_batch_size", self.run.evaluation_batch_size, 1),
-            ("run.runs", self.run.runs, 1),
-            ("run.keep", self.run.keep, 1),
-            ("tuning.lora_rank", self.tuning.lora_rank, 1),
-            ("tuning.freeze_blocks", self.tuning.freeze_blocks, 0),
-            ("sampling.count", self.sampling.count, 0),
-            ("sampling.temperature", self.sampling.temperature, 1e-6),
-            ("optimizer.lr", self.optimizer.lr, 0),
-            ("optimizer.clip_norm", self.optimizer.clip_norm, 0),
-        ):
-            if not value >= low:
-                raise ConfigError(f"{name} = {value}: wanted at least {low}")
+        check_least(self, LEAST)
         for name, text, known in (
             ("task.kind", self.task.kind, TASKS),
             ("task.target_transform", self.task.target_transform, ("none", "log10")),
