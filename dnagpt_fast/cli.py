@@ -410,8 +410,9 @@ def predict(
     """Ask a fine-tuned model about new sequences."""
     from dnagpt_fast.finetune import predict as answer
     from dnagpt_fast.finetuning.settings import load_finetune_config
+    from dnagpt_fast.training_config import settings_of_run
 
-    config = load_finetune_config(run / "config.json", [*(settings or []), f"data.path={data}"])
+    config = load_finetune_config(settings_of_run(run), [*(settings or []), f"data.path={data}"])
     found, _ = answer(run, config.data, output, device=device)
     typer.echo(f"{output}: {len(found.where):,} answers")
 

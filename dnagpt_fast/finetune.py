@@ -36,8 +36,8 @@ from dnagpt_fast.finetuning.report import (
     write_predictions,
 )
 from dnagpt_fast.finetuning.settings import ConfigError, FinetuneConfig, LabelledDataSettings
-from dnagpt_fast.finetuning.sites import write_rows
 from dnagpt_fast.finetuning.sources import read_examples
+from dnagpt_fast.finetuning.tables import delimiter, write_rows
 from dnagpt_fast.finetuning.task_data import TaskBatch
 from dnagpt_fast.finetuning.task_loss import TaskLosses
 from dnagpt_fast.model import DNAGPT
@@ -368,8 +368,9 @@ def predict(
 ) -> tuple[Predictions, Language]:
     """Answers of a fine-tuned model for new sequences, written as a table. `data`: its file and columns.
 
-    Labels are not read. Raises ConfigError, LabelError, FileNotFoundError.
+    Labels are not read. Raises ConfigError, LabelError, FileNotFoundError, ValueError for a table of another name.
     """
+    delimiter(output)
     model, language, record = load_finetuned(run)
     if language.template.kind == "generation":
         raise ConfigError(

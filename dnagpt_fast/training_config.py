@@ -8,7 +8,7 @@ import json
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -187,7 +187,7 @@ class PretrainConfig:
         return dataclasses.asdict(self)
 
 
-def check_least(config: Any, least: dict[str, float]) -> None:
+def check_least(config: Any, least: Mapping[str, float]) -> None:
     """Raises ConfigError for a setting, named as `section.key`, that is below its least value, or NaN."""
     for name, low in least.items():
         section, key = name.split(".")
@@ -252,7 +252,7 @@ def settings_of_run(run: Path) -> Path:
     """The config.json of a run folder. Raises ConfigError where it holds none."""
     path = run / "config.json"
     if not path.is_file():
-        raise ConfigError(f"{run} holds no run to resume: it has no config.json")
+        raise ConfigError(f"{run} holds no run: it has no config.json")
     return path
 
 

@@ -19,9 +19,8 @@ from dnagpt_fast.finetuning.baselines import kmer_counts, ridge
 from dnagpt_fast.finetuning.examples import Examples, reverse_complement, target_values
 from dnagpt_fast.finetuning.metrics import regression_scores
 from dnagpt_fast.finetuning.settings import load_finetune_config
-from dnagpt_fast.finetuning.sites import write_rows
 from dnagpt_fast.finetuning.splits import split_examples
-from dnagpt_fast.finetuning.tables import read_table
+from dnagpt_fast.finetuning.tables import read_table, write_rows
 from dnagpt_fast.genome import Genome
 
 UPSTREAM_BP, DOWNSTREAM_BP = 160, 80

@@ -72,7 +72,7 @@ def test_bases_are_drawn_from_the_model_and_a_seed_repeats_them():
         (["pretrain", "--out", "OUT", "--sed", "a=1"], "No such option"),
         (["pretrain", "--out", "OUT", "--set", "run.step=1"], "unknown key 'run.step'"),
         (["pretrain", "--out", "OUT"], "names no genome"),
-        (["pretrain", "--out", "OUT", "--resume"], "holds no run to resume"),
+        (["pretrain", "--out", "OUT", "--resume"], "holds no run: it has no config"),
         (["pretrain", "--out", "OUT", "--config", "OUT/none.toml"], "none.toml"),
     ],
 )

@@ -43,7 +43,7 @@ def test_settings_of_a_run_folder(tmp_path):
     config = load_config(None, ["run.steps=10"])
     (tmp_path / "config.json").write_text(json.dumps({"settings": config.to_dict()}))
     assert load_config(settings_of_run(tmp_path)) == config
-    with pytest.raises(ConfigError, match="holds no run to resume"):
+    with pytest.raises(ConfigError, match="holds no run: it has no config"):
         settings_of_run(tmp_path / "nowhere")
 
 

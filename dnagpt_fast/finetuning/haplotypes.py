@@ -137,7 +137,7 @@ def read_haplotypes(
     if not kept:
         raise LabelError(f"{path}: no usable variants{f' in {region}' if region else ''}: {dict(skipped)}")
     if skipped:
-        told = "; ".join(f"{count} {reason}" for reason, count in skipped.items())
+        told = "; ".join(f"{count} ({reason})" for reason, count in skipped.items())
         logger.warning("%s: variants left out: %s", path, told)
     return HaplotypePanel(
         path=path,
@@ -176,6 +176,8 @@ def _check_reference(genome: Genome, contig: str, position_bp: int, reference: s
 
 def _variant_rows(path: Path) -> Iterator[tuple]:
     """First ("", names), then (where, (contig, position_bp, REF, ALTs, function that gives the alleles))."""
+    # htslib calls a missing index an error; reading from the start on needs none
+    loudness = pysam.set_verbosity(0)
     try:
         file = pysam.VariantFile(str(path))
     except NotImplementedError:
@@ -184,6 +186,8 @@ def _variant_rows(path: Path) -> Iterator[tuple]:
         ) from None
     except (OSError, ValueError) as error:
         raise LabelError(f"{path} cannot be read as VCF or BCF: {error}") from error
+    finally:
+        pysam.set_verbosity(loudness)
     with file:
         samples = list(file.header.samples)
         if not samples:

@@ -13,7 +13,7 @@ from dnagpt_fast.finetuning.haplotypes import HaplotypePanel
 from dnagpt_fast.finetuning.metrics import Score, classification_scores, regression_scores
 from dnagpt_fast.finetuning.prepare import Language
 from dnagpt_fast.finetuning.settings import SamplingSettings
-from dnagpt_fast.finetuning.sites import write_rows
+from dnagpt_fast.finetuning.tables import write_rows
 from dnagpt_fast.finetuning.task_data import TaskData
 from dnagpt_fast.finetuning.task_loss import TaskLosses
 from dnagpt_fast.generation import generate

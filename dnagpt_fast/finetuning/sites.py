@@ -5,8 +5,6 @@ A site is the place of a motif on a strand. Sites are told by position and stran
 give each site once.
 """
 
-import csv
-import hashlib
 import json
 import logging
 from collections import Counter, defaultdict
@@ -20,6 +18,7 @@ from dnagpt_fast.finetuning.annotation import Transcript
 from dnagpt_fast.finetuning.examples import LabelError, Loci, reverse_complement
 from dnagpt_fast.finetuning.sequence_files import find_contig
 from dnagpt_fast.finetuning.splits import SPLITS, blocks_to_sets, overlapping
+from dnagpt_fast.finetuning.tables import delimiter, write_rows
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.output_files import whole
 
@@ -335,9 +334,10 @@ def make_task(
 
     start_bp, end_bp are those of the whole window, motif included; sequence is read in the site's direction.
     Training windows that overlap a held-out one are left out. Both files appear whole or not at all.
-    Raises LabelError where nothing is left.
+    Raises LabelError where nothing is left, ValueError for a table of another name.
     """
     output = Path(output)
+    delimiter(output)
     positives, counts = annotated_sites(transcripts, genome, settings.kind)
     if not len(positives):
         raise LabelError(
@@ -384,14 +384,3 @@ def make_task(
     with whole(output.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(summary, indent=2) + "\n")
     return summary
-
-
-def write_rows(path: str | Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A .csv or .tsv file, written under a temporary name and renamed; its SHA-256."""
-    path = Path(path)
-    with whole(path) as temporary:
-        with open(temporary, "w", newline="") as file:
-            writer = csv.writer(file, delimiter="," if path.suffix == ".csv" else "\t", lineterminator="\n")
-            writer.writerow(header)
-            writer.writerows(rows)
-        return hashlib.sha256(temporary.read_bytes()).hexdigest()

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from dnagpt_fast.finetuning.examples import Examples, LabelError, Loci, clean_sequences, parse_number
 from dnagpt_fast.finetuning.extras import need
+from dnagpt_fast.output_files import whole
 
 LOCUS_COLUMNS = (("contig", "chrom"), ("start_bp", "start"), ("end_bp", "end"), ("strand",))
 
@@ -62,6 +64,25 @@ def open_text(path: Path) -> io.TextIOBase:
     if path.suffix == ".gz":
         return cast(io.TextIOBase, gzip.open(path, "rt", encoding="utf-8", newline=""))
     return cast(io.TextIOBase, open(path, encoding="utf-8", newline=""))
+
+
+def delimiter(path: str | Path) -> str:
+    """Of a table that is to be written. Raises ValueError for a name that ends neither in .tsv nor in .csv."""
+    kinds = {".tsv": "\t", ".csv": ","}
+    if Path(path).suffix not in kinds:
+        raise ValueError(f"{path}: tables are written as .tsv or .csv: end its name in one of them")
+    return kinds[Path(path).suffix]
+
+
+def write_rows(path: str | Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A .csv or .tsv file, whole or not at all; its SHA-256. Raises ValueError for another name."""
+    parted_by = delimiter(path)
+    with whole(Path(path)) as temporary:
+        with open(temporary, "w", newline="") as file:
+            writer = csv.writer(file, delimiter=parted_by, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows(rows)
+        return hashlib.sha256(temporary.read_bytes()).hexdigest()
 
 
 def _text_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:

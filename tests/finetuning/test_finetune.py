@@ -71,6 +71,12 @@ def test_predict_says_what_the_report_said(motif_run, tmp_path):
     assert language.classes == ("no", "yes")
 
 
+def test_predict_refuses_a_table_of_another_kind_before_it_predicts(motif_run, tmp_path):
+    table, folder = motif_run
+    with pytest.raises(ValueError, match=r"p.xlsx: tables are written as .tsv or .csv"):
+        predict(folder, config_for(table).data, tmp_path / "p.xlsx")
+
+
 def test_windows_of_a_long_sequence_are_averaged(motif_run, tmp_path):
     _, folder = motif_run
     long = "ACGTTGCA" * 12  # 96 bases, two windows of the 58 that fit
@@ -397,3 +403,7 @@ def test_the_command_line(tmp_path, capsys):
         main(["predict", str(tmp_path / "r"), str(tmp_path / "no.csv"), "-o", str(tmp_path / "p.tsv")])
     assert exit_.value.code == 1
     assert capsys.readouterr().err.startswith("dnagpt-fast: error: no file")
+    with pytest.raises(SystemExit) as exit_:
+        main(["predict", str(tmp_path), str(table), "-o", str(tmp_path / "p.tsv")])
+    assert exit_.value.code == 1
+    assert "holds no run: it has no config.json" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from dnagpt_fast.finetuning.examples import LabelError
-from dnagpt_fast.finetuning.tables import read_table
+from dnagpt_fast.finetuning.tables import read_table, write_rows
 
 ROWS = (
     "sequence,label,half_life,split,chrom,start,end,strand\n"
@@ -78,6 +78,15 @@ def test_a_file_that_is_no_parquet(tmp_path):
     path.write_bytes(b"sequence,label\n")
     with pytest.raises(LabelError, match=r"cannot be read as parquet"):
         read_table(path)
+
+
+def test_a_table_is_written_as_its_name_says(tmp_path):
+    for name, parted_by in (("x.csv", ","), ("x.tsv", "\t")):
+        write_rows(tmp_path / name, ["sequence", "label"], [["ACGT", "a,b"]])
+        assert (tmp_path / name).read_text().splitlines()[0] == f"sequence{parted_by}label"
+        assert read_table(tmp_path / name).label == ["a,b"]
+    with pytest.raises(ValueError, match=r"x.xlsx: tables are written as .tsv or .csv"):
+        write_rows(tmp_path / "x.xlsx", ["sequence"], [])
 
 
 def test_labels_may_be_absent_for_prediction(tmp_path):
