@@ -4,32 +4,48 @@ from typing import Any
 
 from benchmarks.triton_launches import ARCHITECTURES
 
-PAGE_HEAD = """# What the compiler makes of the Triton kernels
+PAGE_HEAD = """# What the compilers make of the kernels
 
-Written by `python -m benchmarks.compile_audit --update` from compile_audit.json; Triton {version}, no card needed.
+Written by `python -m benchmarks.compile_audit --update` from compile_audit.json; {versions}. No card needed.
 {summary}
 
-A cell: registers a thread / warps (AMD: waves) alive on an SM (CU) / tensor-core instructions / KiB of shared memory
-of a block. The rest (exponentials, fused multiply-adds, TMA, all instructions, threads) stands in the JSON. Empty: not
-compiled for that card.
+A cell of a Triton kernel: registers a thread / warps (AMD: waves) alive on an SM (CU) / tensor-core instructions / KiB
+of shared memory of a block. The rest (exponentials, fused multiply-adds, TMA, all instructions, threads) stands in the
+JSON. Empty: not compiled for that card.
+
+A cell of a kernel of csrc/cuda (the last three sections): registers / warps / 16-byte loads and stores of global memory /
+instructions a lane executes for 16 bytes in the inner loop, and those of them that the integer pipe runs. None has
+shared memory. The atomics are the integer sums of `gc_count` over windows that several warps count.
 """
 
 
-def page(version: str, table: dict[str, dict[str, Any]]) -> str:
+def cell(row: dict[str, Any]) -> str:
+    """What PAGE_HEAD says of it."""
+    if "per_16_bytes" in row:
+        moved, executed = (
+            f"{row['load_16']}+{row['store_16']}",
+            f"{row['per_16_bytes']}, {row['integer_per_16_bytes']}",
+        )
+        return f"{row['registers']} / {row['occupancy']} / {moved} / {executed}"
+    return (
+        f"{row['registers']} / {row['occupancy']} / {row['tensor_core']} / {row['shared_bytes'] / 1024:.0f}"
+    )
+
+
+def page(compilers: dict[str, str], table: dict[str, dict[str, Any]]) -> str:
     """The table for readers: one section a kernel, a line a case, a column a card."""
     cells: dict[str, dict[str, dict[str, str]]] = {}
     for key, row in table.items():
         kernel, case, architecture = key.split(" | ")
-        cells.setdefault(kernel, {}).setdefault(case, {})[architecture] = (
-            f"{row['registers']} / {row['occupancy']} / {row['tensor_core']} / {row['shared_bytes'] / 1024:.0f}"
-        )
+        cells.setdefault(kernel, {}).setdefault(case, {})[architecture] = cell(row)
     sums = {kind: sum(row[kind] for row in table.values()) for kind in ("spills", "stack_bytes", "atomics")}
-    tensor = sum(row["tensor_core"] > 0 for row in table.values())
+    tensor = sum(row.get("tensor_core", 0) > 0 for row in table.values())
     summary = (
         f"{len(table)} kernels on {len(ARCHITECTURES)} cards, {tensor} of them with tensor-core instructions; together "
         f"{sums['spills']} spills, {sums['stack_bytes']} bytes of stack, {sums['atomics']} atomics."
     )
-    lines = [PAGE_HEAD.format(version=version, summary=summary)]
+    versions = ", ".join(f"{compiler} {compilers[compiler]}" for compiler in sorted(compilers))
+    lines = [PAGE_HEAD.format(versions=versions, summary=summary)]
     for kernel in sorted(cells):
         lines += [
             f"## {kernel}",

@@ -1,22 +1,25 @@
-"""Compile every Triton kernel ahead of time for every card and read the machine code. Needs no GPU.
+"""Compile every Triton and CUDA kernel ahead of time for every card and read the machine code. Needs no GPU.
 
     python -m benchmarks.compile_audit                        all kernels, all cards; compares with compile_audit.json
     python -m benchmarks.compile_audit --op attention --arch sm_90 --case 'K64.*causal'
-    python -m benchmarks.compile_audit --update               make the table anew (after a Triton bump, a new tile), and
-                                                              from it compile_audit.md, the page to read
+    python -m benchmarks.compile_audit --op cuda              the kernels of csrc/cuda, by nvcc (a minute)
+    python -m benchmarks.compile_audit --update               make the table anew (after a compiler's bump, a new tile),
+                                                              and from it compile_audit.md, the page to read
 
-An op takes part through a module benchmarks/audit_<op>.py, named in PROVIDERS below, with one function
+An op with Triton kernels takes part through a module named in PROVIDERS below, with one function
 
     def cases(architecture: str) -> Iterator[tuple[str, Callable[[], object]]]
 
 that yields (case name, call). The call runs the op's own host function on small CPU tensors, with the op's choice of
 tiles made as on `architecture` ("sm_80" .. "gfx942"); Triton's launch is replaced meanwhile, so nothing is computed,
-and what is compiled is what a card would be given. A row is one kernel of one case on one card.
+and what is compiled is what a card would be given. A row is one kernel of one case on one card. CUDA_OPS are the
+sources csrc/cuda/<op>.cu, which audit_cuda.py compiles; without nvcc they are left out, and a line says so.
 
 Laws, whatever the table says: no spill, no stack, no atomic, fits the card; tensor-core instructions in every
-half-precision kernel whose source has a dot. Held against the table within TOLERANCE: registers, shared memory,
-occupancy, instruction counts. Prints what differs and ends with status 1 on a broken law, a worse row, or a row that
-only one side has.
+half-precision kernel whose source has a dot; 16-byte loads and stores of global memory in the kernels of csrc/cuda.
+Held against the table within TOLERANCE, where the compiler is the table's: registers, shared memory, occupancy,
+instruction counts. Prints what differs and ends with status 1 on a broken law, a worse row, or a row that only one
+side has.
 """
 
 import argparse
@@ -32,7 +35,7 @@ import sys
 import tempfile
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +43,21 @@ os.environ["TRITON_INTERPRET"] = "0"  # read when triton is first imported, belo
 
 import triton
 
+from benchmarks import audit_cuda
 from benchmarks.audit_page import page
 from benchmarks.triton_launches import ARCHITECTURES, Launch, launches_go_to, target_of
 from dnagpt_fast.output_files import whole
 
 PROVIDERS = {"attention": "benchmarks.audit_attention", "combined_loss": "benchmarks.audit_combined_loss"}
+CUDA_OPS = ("kmer_tokenize", "gc_count", "sample_batch")
 TABLE = Path(__file__).with_suffix(".json")
 Row = dict[str, Any]
 
 # largest step for the worse, relative; occupancy may only rise. 0: must not get worse at all
 TOLERANCE = {"registers": 0.05, "shared_bytes": 0.0, "occupancy": 0.0, "instructions": 0.1, "exp2": 0.02}
+TOLERANCE |= {"per_16_bytes": 0.05, "integer_per_16_bytes": 0.05}
 # largest change either way, relative
-SAME = {"tensor_core": 0.0, "fused_multiply_add": 0.1, "tma": 0.0}
+SAME = {"tensor_core": 0.0, "fused_multiply_add": 0.1, "tma": 0.0, "load_16": 0.0, "store_16": 0.0}
 
 # CUDA C++ Programming Guide, technical specifications per compute capability; MI300 ISA guide for gfx942.
 # shared memory of an SM and of a block (bytes), warps and blocks an SM holds
@@ -82,19 +88,24 @@ def tool(name: str) -> str:
     return str(path)
 
 
-def counts(mnemonics: Iterator[str]) -> Row:
-    """How often each kind of COUNTED occurs, and all instructions."""
+def counts(mnemonics: list[str], kinds: dict[str, str]) -> Row:
+    """How often each kind occurs, and all instructions."""
     seen = Counter(mnemonics)
-    row: Row = {kind: 0 for kind in COUNTED}
+    row: Row = {kind: 0 for kind in kinds}
     for mnemonic, times in seen.items():
-        for kind, pattern in COUNTED.items():
+        for kind, pattern in kinds.items():
             if re.match(pattern, mnemonic):
                 row[kind] += times
     return row | {"instructions": sum(seen.values())}
 
 
-def read_cubin(cubin: bytes) -> Row:
-    """Registers, spills and counts of the one kernel in an NVIDIA binary."""
+def read_cubin(
+    cubin: bytes, kinds: dict[str, str] = COUNTED, also: Callable[[str], Row] = lambda code: {}
+) -> dict[str, Row]:
+    """Registers, spills, static shared memory and counts of each kernel in an NVIDIA binary, by its mangled name.
+
+    `also` is given the machine code of a kernel as text and adds to its row.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.cubin")
         path.write_bytes(cubin)
@@ -104,21 +115,27 @@ def read_cubin(cubin: bytes) -> Row:
         sass = subprocess.run(
             [tool("nvdisasm"), "-c", path], check=True, capture_output=True, text=True
         ).stdout
-    found = re.search(r"Function \w+:\s+REG:(\d+) STACK:(\d+)", usage)
+    found = re.findall(r"Function (\w+):\s+REG:(\d+) STACK:(\d+) SHARED:(\d+)", usage)
     if not found:
         raise ValueError(f"cuobjdump gave no resource usage: {usage!r}")
-    mnemonics = re.findall(
-        r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)", sass, re.MULTILINE
-    )
-    if not mnemonics:
-        raise ValueError("nvdisasm gave no instruction")
-    spills = sum(mnemonic.startswith(("LDL", "STL")) for mnemonic in mnemonics)
-    return {
-        "registers": int(found[1]),
-        "spills": spills,
-        "stack_bytes": int(found[2]),
-        **counts(iter(mnemonics)),
-    }
+    code = dict(part.split(":", 1) for part in re.split(r"^\.text\.", sass, flags=re.MULTILINE)[1:])
+    rows: dict[str, Row] = {}
+    for name, registers, stack, shared in found:
+        mnemonics = re.findall(
+            r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)", code[name], re.MULTILINE
+        )
+        if not mnemonics:
+            raise ValueError(f"nvdisasm gave no instruction of {name}")
+        spills = sum(mnemonic.startswith(("LDL", "STL")) for mnemonic in mnemonics)
+        rows[name] = {
+            "registers": int(registers),
+            "spills": spills,
+            "stack_bytes": int(stack),
+            **counts(mnemonics, kinds),
+            "shared_bytes": int(shared),
+            **also(code[name]),
+        }
+    return rows
 
 
 def read_amdgcn(text: str) -> Row:
@@ -136,7 +153,7 @@ def read_amdgcn(text: str) -> Row:
         # scalar registers spill to lanes of vector registers, not to memory
         "spills": meta("vgpr_spill_count"),
         "stack_bytes": meta("private_segment_fixed_size"),
-        **counts(iter(mnemonics)),
+        **counts(mnemonics, COUNTED),
     }
 
 
@@ -184,7 +201,7 @@ def audit(launch: Launch, architecture: str) -> Row:
         threads = compiled.metadata.num_warps * 64
         tensor_columns = 0
     else:
-        row = read_cubin(compiled.asm["cubin"])
+        (row,) = read_cubin(compiled.asm["cubin"]).values()
         # with warp specialisation there are more warps than num_warps says
         threads = int(re.findall(r"\.reqntid (\d+)", compiled.asm["ptx"])[0])
         tensor_columns = compiled.metadata.tmem_size
@@ -194,11 +211,19 @@ def audit(launch: Launch, architecture: str) -> Row:
     return row
 
 
-def broken_laws(row: Row, needs_tensor_cores: bool) -> list[str]:
-    """What no row may do."""
-    laws = [f"{row[kind]} {kind}" for kind in ("spills", "stack_bytes", "atomics") if row[kind]]
+def laws_of_all(row: Row) -> list[str]:
+    """What no row may do, whoever compiled it."""
+    laws = [f"{row[kind]} {kind}" for kind in ("spills", "stack_bytes") if row[kind]]
     if not row["occupancy"]:
         laws.append(f"does not fit the card ({row['shared_bytes']} bytes of shared memory)")
+    return laws
+
+
+def broken_laws(row: Row, needs_tensor_cores: bool) -> list[str]:
+    """What no row of a Triton kernel may do."""
+    laws = laws_of_all(row)
+    if row["atomics"]:
+        laws.append(f"{row['atomics']} atomics")
     if needs_tensor_cores and not row["tensor_core"]:
         laws.append("no tensor-core instruction")
     return laws
@@ -208,11 +233,13 @@ def worse(row: Row, kept: Row) -> list[str]:
     """Where `row` is worse than the table's, beyond the tolerance."""
     found = []
     for kind, tolerance in TOLERANCE.items():
+        if kind not in kept:
+            continue
         sign = -1 if kind == "occupancy" else 1
         if sign * (row[kind] - kept[kind]) > tolerance * kept[kind]:
             found.append(f"{kind} {kept[kind]} -> {row[kind]}")
     for kind, tolerance in SAME.items():
-        if abs(row[kind] - kept[kind]) > tolerance * kept[kind]:
+        if kind in kept and abs(row[kind] - kept[kind]) > tolerance * kept[kind]:
             found.append(f"{kind} {kept[kind]} -> {row[kind]}")
     return found
 
@@ -220,52 +247,85 @@ def worse(row: Row, kept: Row) -> list[str]:
 def rows(ops: list[str], architectures: list[str], wanted: str) -> Iterator[tuple[str, Row, list[str]]]:
     """(key, row, broken laws) of every kernel whose key matches the pattern."""
     for op in ops:
-        provider = importlib.import_module(PROVIDERS[op])
         for architecture in architectures:
-            target = target_of(architecture)
-            for case, call in provider.cases(architecture):
-                launches: list[Launch] = []
-                with launches_go_to(target, launches.append):
-                    call()
-                if not launches:
-                    raise ValueError(f"{op}, case {case!r} on {architecture}: nothing was launched")
-                variants: dict[str, list[str]] = {}
-                for launch in launches:
-                    # a kernel launched again is a row of its own where its compile-time arguments differ
-                    known = variants.setdefault(launch.kernel.__name__, [])
-                    if launch.source.hash() in known:
-                        continue
-                    known.append(launch.source.hash())
-                    variant = f" ({len(known)})" if len(known) > 1 else ""
-                    key = f"{launch.kernel.__name__}{variant} | {case} | {architecture}"
-                    if not re.search(wanted, key):
-                        continue
-                    row = audit(launch, architecture)
-                    half = any(kind in launch.source.signature.values() for kind in ("*fp16", "*bf16"))
-                    yield key, row, broken_laws(row, half and has_dot(launch))
+            made = cuda_rows if op in CUDA_OPS else triton_rows
+            yield from made(op, architecture, wanted)
 
 
-def read_table(path: Path) -> tuple[str, dict[str, Row]]:
-    """(Triton's version, key -> row); empty where there is no table yet."""
+def cuda_rows(op: str, architecture: str, wanted: str) -> Iterator[tuple[str, Row, list[str]]]:
+    """The same of the kernels of csrc/cuda/<op>.cu."""
+    if architecture.startswith("gfx"):
+        return
+    for name, row in read_cubin(
+        audit_cuda.cubin(op, architecture), audit_cuda.COUNTED, audit_cuda.loop_cost
+    ).items():
+        kernel = audit_cuda.readable(name)
+        key = f"{kernel} | {architecture}"
+        row["threads"] = audit_cuda.THREADS
+        row["occupancy"] = occupancy(
+            architecture, row["registers"], row["shared_bytes"], audit_cuda.THREADS, 0
+        )
+        if re.search(wanted, key):
+            yield key, row, laws_of_all(row) + audit_cuda.broken_laws(kernel, row)
+
+
+def triton_rows(op: str, architecture: str, wanted: str) -> Iterator[tuple[str, Row, list[str]]]:
+    """The same of the kernels that the op's host function launches."""
+    provider = importlib.import_module(PROVIDERS[op])
+    target = target_of(architecture)
+    for case, call in provider.cases(architecture):
+        launches: list[Launch] = []
+        with launches_go_to(target, launches.append):
+            call()
+        if not launches:
+            raise ValueError(f"{op}, case {case!r} on {architecture}: nothing was launched")
+        variants: dict[str, list[str]] = {}
+        for launch in launches:
+            # a kernel launched again is a row of its own where its compile-time arguments differ
+            known = variants.setdefault(launch.kernel.__name__, [])
+            if launch.source.hash() in known:
+                continue
+            known.append(launch.source.hash())
+            variant = f" ({len(known)})" if len(known) > 1 else ""
+            key = f"{launch.kernel.__name__}{variant} | {case} | {architecture}"
+            if not re.search(wanted, key):
+                continue
+            row = audit(launch, architecture)
+            half = any(kind in launch.source.signature.values() for kind in ("*fp16", "*bf16"))
+            yield key, row, broken_laws(row, half and has_dot(launch))
+
+
+def compiler_of(key: str) -> str:
+    """ "nvcc" or "triton": which compiler made the row of this key."""
+    return "nvcc" if key.startswith(CUDA_OPS) else "triton"
+
+
+def read_table(path: Path) -> tuple[dict[str, str], dict[str, Row]]:
+    """(compiler -> version, key -> row); empty where there is no table yet."""
     if not path.is_file():
-        return "", {}
+        return {}, {}
     table = json.loads(path.read_text())
-    return table["triton"], table["rows"]
+    return table["compilers"], table["rows"]
 
 
-def write_table(path: Path, table: dict[str, Row]) -> None:
+def write_table(path: Path, compilers: dict[str, str], table: dict[str, Row]) -> None:
     """One row a line, sorted, so that a change reads as one; beside it the same as a page."""
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(table[key])}" for key in sorted(table))
     with whole(path) as json_file, whole(path.with_suffix(".md")) as page_file:
-        json_file.write_text(f'{{"triton": {json.dumps(triton.__version__)}, "rows": {{\n{lines}\n}}}}\n')
-        page_file.write_text(page(triton.__version__, table))
+        json_file.write_text(f'{{"compilers": {json.dumps(compilers)}, "rows": {{\n{lines}\n}}}}\n')
+        page_file.write_text(page(compilers, table))
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--op", action="append", choices=PROVIDERS, help="only this op; may be repeated")
+    parser.add_argument(
+        "--op",
+        action="append",
+        choices=[*PROVIDERS, *CUDA_OPS, "cuda"],
+        help="only this op; may be repeated; cuda: all of csrc/cuda",
+    )
     parser.add_argument(
         "--arch", action="append", choices=ARCHITECTURES, help="only this card; may be repeated"
     )
@@ -275,9 +335,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--update", action="store_true", help="write the rows into the table")
     parser.add_argument("--table", type=Path, default=TABLE)
     options = parser.parse_args(arguments)
-    ops, architectures = options.op or list(PROVIDERS), options.arch or list(ARCHITECTURES)
+    versions = {"triton": triton.__version__, "nvcc": audit_cuda.version()}
+    ops: list[str] = []
+    for op in options.op or [*PROVIDERS, "cuda"]:
+        ops += CUDA_OPS if op == "cuda" else [op]
+    if not versions["nvcc"] and set(ops) & set(CUDA_OPS):
+        if options.op:
+            parser.error("no nvcc in CUDA_HOME or PATH, which the kernels of csrc/cuda need")
+        print("no nvcc in CUDA_HOME or PATH: the kernels of csrc/cuda are left out")
+        ops = list(PROVIDERS)
+    architectures = options.arch or list(ARCHITECTURES)
 
-    version, kept = read_table(options.table)
+    kept_versions, kept = read_table(options.table)
     complaints: list[str] = []
     fresh: dict[str, Row] = {}
     for key, row, laws in rows(ops, architectures, options.case):
@@ -286,9 +355,10 @@ def main(arguments: list[str] | None = None) -> int:
         fresh[key] = row
         if options.update:
             continue
+        compiler = compiler_of(key)
         if key not in kept:
             complaints.append(f"{key}: not in the table")
-        elif version == triton.__version__:
+        elif kept_versions[compiler] == versions[compiler]:
             complaints += [f"{key}: {change}" for change in worse(row, kept[key])]
     if not fresh:
         complaints.append(f"no kernel matches {options.case!r}")
@@ -298,15 +368,20 @@ def main(arguments: list[str] | None = None) -> int:
         if not options.case and key not in fresh and key.rsplit(" | ")[-1] in architectures
     ]
     gone = [key for key in gone if any(key.startswith(op) for op in ops)]
+    made_by = {compiler_of(key) for key in fresh}
     if options.update:
-        write_table(options.table, {key: row for key, row in kept.items() if key not in gone} | fresh)
+        kept_versions |= {compiler: versions[compiler] for compiler in made_by}
+        table = {key: row for key, row in kept.items() if key not in gone} | fresh
+        write_table(options.table, kept_versions, table)
     else:
         complaints += [f"{key}: in the table, but no longer compiled" for key in gone]
-        if version != triton.__version__:
-            print(
-                f"the table is of Triton {version or '(none)'}, this is {triton.__version__}: "
-                "only the laws were held; make it anew with --update"
-            )
+        for compiler in sorted(made_by):
+            was = kept_versions.get(compiler, "(none)")
+            if was != versions[compiler]:
+                print(
+                    f"the table is of {compiler} {was}, this is {versions[compiler]}: "
+                    "only the laws were held; make it anew with --update"
+                )
     print(f"{len(fresh)} kernels, {len(complaints)} complaints", *complaints, sep="\n  ")
     return 1 if complaints else 0
 

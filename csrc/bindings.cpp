@@ -79,7 +79,7 @@ SampledBatch make_batch(const std::vector<Address>& out) {
 struct CudaGenome {
   GenomeView view;
   int device;
-  int64_t* trouble;
+  Trouble* trouble;
 };
 
 CudaGenome make_cuda_genome(const GenomeView& host, int device, Address trouble, Address packed, Address byte_offset,
@@ -92,11 +92,14 @@ CudaGenome make_cuda_genome(const GenomeView& host, int device, Address trouble,
   view.n_block_index = int64s(n_block_index);
   view.n_block_start_bp = int64s(n_block_start_bp);
   view.n_block_end_bp = int64s(n_block_end_bp);
-  return {view, device, mutable_int64s(trouble)};
+  return {view, device, reinterpret_cast<Trouble*>(trouble)};
 }
 
 void raise_for(const char* op, int error) {
-  if (error != 0) throw std::runtime_error(std::string(op) + ": CUDA error: " + cuda_error_text(error));
+  if (error == 0) return;
+  throw std::runtime_error(std::string(op) + ": CUDA error: " + cuda_error_text(error) +
+                           "; CUDA tells late, so it may be of an earlier kernel: with CUDA_LAUNCH_BLOCKING=1 in the "
+                           "environment the op named here is the one at fault");
 }
 
 CudaCall call_on(const CudaGenome& genome, Address stream) {
@@ -128,11 +131,12 @@ void bind_cuda(py::module_& m) {
 
   m.def("sample_batch_cuda", [](const CudaGenome& first_genome, Address genomes, const SamplerTables& tables,
                                 uint64_t seed, uint64_t first_index, Address index_at, int64_t count, int64_t n_tokens,
-                                int k, bool dynamic, int token_bytes, const std::vector<Address>& out, Address stream) {
-    raise_for("sample_batch",
-              sample_batch_cuda(reinterpret_cast<const GenomeView*>(genomes), tables, seed, first_index,
-                                reinterpret_cast<const uint64_t*>(index_at), count, n_tokens, k, dynamic,
-                                token_type(token_bytes), make_batch(out), call_on(first_genome, stream)));
+                                int k, bool dynamic, int token_bytes, const std::vector<Address>& out, Address trouble,
+                                Address stream) {
+    const CudaCall call{first_genome.device, reinterpret_cast<void*>(stream), reinterpret_cast<Trouble*>(trouble)};
+    raise_for("sample_batch", sample_batch_cuda(reinterpret_cast<const GenomeView*>(genomes), tables, seed, first_index,
+                                                reinterpret_cast<const uint64_t*>(index_at), count, n_tokens, k,
+                                                dynamic, token_type(token_bytes), make_batch(out), call));
   });
 }
 
@@ -257,7 +261,9 @@ PYBIND11_MODULE(_native, m) {
 #ifdef DNAGPT_WITH_CUDA
   bind_cuda(m);
   m.attr("cuda_archs") = DNAGPT_CUDA_ARCHS;
+  m.attr("cuda_runtime") = cuda_runtime_version();
 #else
   m.attr("cuda_archs") = "";
+  m.attr("cuda_runtime") = 0;
 #endif
 }

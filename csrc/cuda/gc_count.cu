@@ -6,9 +6,9 @@ namespace dnagpt {
 
 namespace {
 
-__global__ void __launch_bounds__(kThreadsPerBlock)
+__global__ void __launch_bounds__(kThreadsPerBlock, kLeastBlocks)
     gc_count_kernel(GenomeView genome, Windows windows, const int64_t* length_bp, int64_t parts, int64_t* gc,
-                    int64_t* known, int64_t* trouble) {
+                    int64_t* known, Trouble* trouble) {
   const int lane = threadIdx.x % kWarp;
   const int64_t warps = static_cast<int64_t>(gridDim.x) * kWarpsPerBlock;
   for (int64_t item = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + threadIdx.x / kWarp;
@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(kThreadsPerBlock)
       const int64_t from = part * per_part * kBasesPerLoad, to = from + per_part * kBasesPerLoad;
       count = count_bases(genome, contig, start_bp + from, start_bp + (to < length ? to : length), lane);
     } else if (part == 0 && lane == 0) {
-      tell_trouble(trouble, code, w, contig, start_bp);
+      tell_trouble(trouble, {code, kOpGcCount, 0, w, contig, start_bp});
     }
     if (lane != 0) continue;
     if (parts == 1) {

@@ -16,33 +16,40 @@ __device__ inline uint32_t bits_of_bases(int from, int to) {
   return 0xffffffffu >> (2 * from) & 0xffffffffu << (32 - 2 * to);
 }
 
+__device__ inline int gc_of(const uint4& bases) {
+  constexpr uint32_t kLowBits = 0x55555555;
+  return __popc(bases.x & kLowBits) + __popc(bases.y & kLowBits) + __popc(bases.z & kLowBits) +
+         __popc(bases.w & kLowBits);
+}
+
 // G and C codes among [from_bp, to_bp) of the contig at byte_offset: one lane's part. Whatever lies under N blocks is
 // counted as it is packed.
 __device__ inline int64_t gc_codes(const GenomeView& genome, int64_t byte_offset, int64_t from_bp, int64_t to_bp,
                                    int lane) {
-  constexpr uint32_t kLowBits = 0x55555555;
-  const uint8_t* begin = genome.packed;
-  const uint8_t* end = begin + genome.packed_bytes;
+  const uint8_t *begin = genome.packed, *end = begin + genome.packed_bytes;
   const uintptr_t contig = reinterpret_cast<uintptr_t>(begin) + byte_offset;
   const uintptr_t first = (contig + (from_bp >> 2)) & ~static_cast<uintptr_t>(kLoadBytes - 1);
   const int64_t base_of_first = (static_cast<int64_t>(first) - static_cast<int64_t>(contig)) * kBasesPerByte;
-  const int64_t loads = (to_bp - base_of_first + kBasesPerLoad - 1) / kBasesPerLoad;
+  const int64_t last = (to_bp - base_of_first - 1) / kBasesPerLoad;
   int64_t count = 0;
-#pragma unroll 4
-  for (int64_t load = lane; load < loads; load += kWarp) {
-    const uint4 bases = load_16(reinterpret_cast<const uint8_t*>(first + load * kLoadBytes), begin, end);
-    const int64_t base = base_of_first + load * kBasesPerLoad;
-    uint32_t x = bases.x & kLowBits, y = bases.y & kLowBits, z = bases.z & kLowBits, w = bases.w & kLowBits;
-    if (base < from_bp || base + kBasesPerLoad > to_bp) {
-      const int from = base < from_bp ? static_cast<int>(from_bp - base) : 0;
-      const int to = base + kBasesPerLoad > to_bp ? static_cast<int>(to_bp - base) : kBasesPerLoad;
-      x &= first_base_highest(bits_of_bases(from, to));
-      y &= first_base_highest(bits_of_bases(from - 16, to - 16));
-      z &= first_base_highest(bits_of_bases(from - 32, to - 32));
-      w &= first_base_highest(bits_of_bases(from - 48, to - 48));
-    }
-    count += __popc(x) + __popc(y) + __popc(z) + __popc(w);
+  // Only the first load and the last hold bases outside the range: one lane each, and the others need no masks. What
+  // lies between is part of a contig, so part of the buffer.
+  if (lane == 0 || (lane == 1 && last > 0)) {
+    const int64_t load = lane == 0 ? 0 : last, base = base_of_first + load * kBasesPerLoad;
+    const int from = base < from_bp ? static_cast<int>(from_bp - base) : 0;
+    const int to = base + kBasesPerLoad > to_bp ? static_cast<int>(to_bp - base) : kBasesPerLoad;
+    const uint8_t* const at = reinterpret_cast<const uint8_t*>(first + load * kLoadBytes);
+    const bool inside = at >= begin && at + kLoadBytes <= end;
+    uint4 bases = inside ? __ldg(reinterpret_cast<const uint4*>(at)) : load_bytes(at, begin, end);
+    bases.x &= first_base_highest(bits_of_bases(from, to));
+    bases.y &= first_base_highest(bits_of_bases(from - 16, to - 16));
+    bases.z &= first_base_highest(bits_of_bases(from - 32, to - 32));
+    bases.w &= first_base_highest(bits_of_bases(from - 48, to - 48));
+    count = gc_of(bases);
   }
+  const uint4* whole = reinterpret_cast<const uint4*>(first);
+#pragma unroll 4
+  for (int64_t load = lane + 1; load < last; load += kWarp) count += gc_of(__ldg(whole + load));
   return count;
 }
 
@@ -55,14 +62,17 @@ __device__ inline BaseCount count_bases(const GenomeView& genome, int64_t contig
                                         int lane) {
   if (from_bp >= to_bp) return {0, 0};
   const int64_t byte_offset = genome.byte_offset[contig], last_block = genome.n_block_index[contig + 1];
-  int64_t gc = gc_codes(genome, byte_offset, from_bp, to_bp, lane), known = to_bp - from_bp;
-  for (int64_t block = first_n_block_behind(genome, contig, from_bp); block < last_block; ++block) {
-    const int64_t block_start_bp = genome.n_block_start_bp[block], block_end_bp = genome.n_block_end_bp[block];
-    if (block_start_bp >= to_bp) break;
-    const int64_t from = block_start_bp > from_bp ? block_start_bp : from_bp;
-    const int64_t to = block_end_bp < to_bp ? block_end_bp : to_bp;
-    gc -= gc_codes(genome, byte_offset, from, to, lane);
-    known -= to - from;
+  int64_t block = first_n_block_behind(genome, contig, from_bp);
+  // the whole range first; then each N block that meets it is taken off again
+  int64_t gc = 0, known = 0, sign = 1, from = from_bp, to = to_bp;
+  while (true) {
+    gc += sign * gc_codes(genome, byte_offset, from, to, lane);
+    known += sign * (to - from);
+    if (block == last_block || genome.n_block_start_bp[block] >= to_bp) break;
+    sign = -1;
+    from = genome.n_block_start_bp[block] > from_bp ? genome.n_block_start_bp[block] : from_bp;
+    to = genome.n_block_end_bp[block] < to_bp ? genome.n_block_end_bp[block] : to_bp;
+    ++block;
   }
 #pragma unroll
   for (int step = kWarp / 2; step > 0; step /= 2) gc += __shfl_xor_sync(0xffffffffu, gc, step);

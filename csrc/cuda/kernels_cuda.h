@@ -7,16 +7,25 @@
 
 namespace dnagpt {
 
-// Where and after what a kernel runs. `trouble` is four int64 words that the device may write and the host may read at
-// any time: {code, window, contig, start_bp} of one window that the kernel refused, code 0 as long as there is none.
+// A window that a kernel refused, in memory that the device may write and the host may read at any time. All zero as
+// long as there is none; the first refused window stays until the host clears `code`. Read back as int64 (6,).
+struct Trouble {
+  int64_t code;  // one of the constants below
+  int64_t op;
+  int64_t genome;  // of a sampler's genomes, else 0
+  int64_t window, contig, start_bp;
+};
+
+constexpr int64_t kNoTrouble = 0, kUnknownContig = 1, kOutsideContig = 2, kUnknownOrientation = 3;
+constexpr int64_t kBeingTold = -1;  // the other words are on their way
+constexpr int64_t kOpTokenize = 0, kOpGcCount = 1, kOpSampleBatch = 2;
+
+// Where and after what a kernel runs, and where it tells of windows that it refused.
 struct CudaCall {
   int device;
   void* stream;
-  int64_t* trouble;
+  Trouble* trouble;
 };
-
-// What is wrong with a window.
-constexpr int64_t kNoTrouble = 0, kUnknownContig = 1, kOutsideContig = 2, kUnknownOrientation = 3;
 
 // As their namesakes in kernels.h, but windows need not have been checked: one that leaves its contig gives the id 0
 // (the unknown token), or no bases, and is told in `trouble`. Each returns a cudaError_t, 0 for success.
@@ -34,5 +43,8 @@ int sample_batch_cuda(const GenomeView* genomes, const SamplerTables& tables, ui
 
 // Text of a cudaError_t.
 const char* cuda_error_text(int error);
+
+// Version of the CUDA runtime linked in: 13000 for 13.0.
+int cuda_runtime_version();
 
 }  // namespace dnagpt

@@ -7,9 +7,9 @@ namespace dnagpt {
 namespace {
 
 template <typename Token, int K>
-__global__ void __launch_bounds__(kThreadsPerBlock)
+__global__ void __launch_bounds__(kThreadsPerBlock, kLeastBlocks)
     kmer_tokenize_kernel(GenomeView genome, Windows windows, int64_t n_tokens, int k, int first_id, RowCut cut,
-                         Token* tokens, int64_t* trouble) {
+                         Token* tokens, Trouble* trouble) {
   const int lane = threadIdx.x % kWarp;
   const int64_t warps = static_cast<int64_t>(gridDim.x) * kWarpsPerBlock;
   const int64_t work = windows.count * cut.tiles;
@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(kThreadsPerBlock)
     Token* row = tokens + w * n_tokens;
     const int64_t code = trouble_of(genome, contig, start_bp, n_tokens * (K ? K : k), orientation);
     if (code != kNoTrouble) {
-      if (tile == 0 && lane == 0) tell_trouble(trouble, code, w, contig, start_bp);
+      if (tile == 0 && lane == 0) tell_trouble(trouble, {code, kOpTokenize, 0, w, contig, start_bp});
       blank_tile(n_tokens, row, tile, cut.tiles, lane);
       continue;
     }
@@ -64,6 +64,10 @@ int kmer_tokenize_cuda(const GenomeView& genome, const Windows& windows, int64_t
 
 const char* cuda_error_text(int error) {
   return cudaGetErrorString(static_cast<cudaError_t>(error));
+}
+
+int cuda_runtime_version() {
+  return CUDART_VERSION;
 }
 
 }  // namespace dnagpt

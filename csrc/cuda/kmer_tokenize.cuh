@@ -1,6 +1,7 @@
 // A warp makes a stretch of one row of token ids.
 #pragma once
 
+#include "six_mers.cuh"
 #include "windows.cuh"
 
 namespace dnagpt {
@@ -46,12 +47,22 @@ __device__ inline bool find_unknown(const GenomeView& genome, int64_t low, int64
   return any;
 }
 
+// 16 bytes of ids in one store: nvcc 13 would take an assignment apart and store word by word.
 template <typename Token, int V>
-__device__ inline void store_16(Token* to, const Token (&values)[V]) {
-  static_assert(sizeof(values) == kStoreBytes, "one store");
-  uint4 packed;
-  __builtin_memcpy(&packed, values, kStoreBytes);
-  *reinterpret_cast<uint4*>(to) = packed;
+__device__ inline void store_16(Token* to, const uint32_t (&ids)[V]) {
+  static_assert(V * sizeof(Token) == kStoreBytes, "one store");
+  uint32_t words[4];
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    if constexpr (sizeof(Token) == 2) {
+      words[j] = ids[2 * j] | ids[2 * j + 1] << 16;
+    } else if constexpr (sizeof(Token) == 4) {
+      words[j] = ids[j];
+    } else {
+      words[j] = j % 2 ? 0 : ids[j / 2];  // an id is never negative
+    }
+  }
+  __stwb(reinterpret_cast<uint4*>(to), make_uint4(words[0], words[1], words[2], words[3]));
 }
 
 // Tile `tile` of the row of ids of one window. K = k at compile time, or 0. All lanes of a warp call it together.
@@ -62,8 +73,18 @@ __device__ inline void tokenize_tile(const GenomeView& genome, const Window& win
   constexpr int kWords = (12 * V + 31) / 32;
   const int k = K ? K : runtime_k;
   const bool reversed = window.orientation & kReversed;
-  const NumberRecipe recipe = number_recipe(k, window.orientation);
-  const int64_t byte_offset = genome.byte_offset[window.contig];
+  SixMerRecipe six_mer{};
+  NumberRecipe any_k{};
+  if (K == kMaxK) {
+    six_mer = six_mer_recipe(window.orientation);
+#pragma unroll
+    for (int t = 0; t < 4 && t < V; ++t) {
+      six_mer.left_weights[t] = pinned(six_mer.left_weights[t]);
+      six_mer.right_weights[t] = pinned(six_mer.right_weights[t]);
+    }
+  } else {
+    any_k = number_recipe(k, window.orientation);
+  }
   // chunks begin at or before the row: its first and last may hold only some ids of it
   const int before = static_cast<int>((reinterpret_cast<uintptr_t>(row) & (kStoreBytes - 1)) / sizeof(Token));
   const int64_t tile_first = tile * chunks_per_tile * V - before;
@@ -78,32 +99,48 @@ __device__ inline void tokenize_tile(const GenomeView& genome, const Window& win
   const int64_t block = first_n_block_behind(genome, window.contig, from_bp);
   const bool has_n = block < last_block && genome.n_block_start_bp[block] < to_bp;
 
-  for (int chunk = lane; chunk < chunks_per_tile; chunk += kWarp) {
-    const int64_t id = tile_first + static_cast<int64_t>(chunk) * V;  // place in the row of the chunk's first id
-    if (id >= n_tokens) break;
-    const int64_t position_bp = window.start_bp + (reversed ? n_tokens - V - id : id) * k;
+  // from here on a chunk is a small number, and so is its distance from the tile's lowest base
+  const int chunks = static_cast<int>((end - tile_first + V - 1) / V);
+  const int first_whole = tile_first < 0 ? 1 : 0, end_whole = pinned(static_cast<int>((end - tile_first) / V));
+  const int step = reversed ? -V * k : V * k;
+  const int64_t tile_bp =
+      window.start_bp + (reversed ? n_tokens - tile_first - static_cast<int64_t>(chunks) * V : tile_first) * k;
+  const int first_offset = reversed ? (chunks - 1) * V * k : 0;
+  const Stretch stretch = stretch_of(genome, window.contig, tile_bp, 0, (chunks - 1) * V * k);
+  Token* const tile_row = reinterpret_cast<Token*>(
+      pinned(reinterpret_cast<uint64_t>(row) + static_cast<uint64_t>(tile_first) * sizeof(Token)));
+
+  for (int chunk = lane; chunk < chunks; chunk += kWarp) {
+    const int offset = first_offset + chunk * step;
     uint32_t stream[kWords];
-    load_bases<kWords>(genome, byte_offset, position_bp, 2 * k * V, stream);
-    uint32_t unknown[V];
-    const bool patch = has_n && find_unknown<V>(genome, block, last_block, position_bp, k, unknown);
-    uint32_t ids[V];
-#pragma unroll
-    for (int v = 0; v < V; ++v) {
-      const uint32_t codes = stream[0] >> (32 - 2 * k);
-#pragma unroll
-      for (int j = 0; j + 1 < kWords; ++j) stream[j] = __funnelshift_l(stream[j + 1], stream[j], 2 * k);
-      stream[kWords - 1] <<= 2 * k;
-      ids[v] = number_by_recipe(codes, recipe, patch ? unknown[v] : 0) + first_id;
-    }
-    Token values[V];
-#pragma unroll
-    for (int v = 0; v < V; ++v) values[v] = static_cast<Token>(reversed ? ids[V - 1 - v] : ids[v]);
-    if (id >= 0 && id + V <= n_tokens) {
-      store_16(row + id, values);
+    load_bases<kWords>(stretch, offset, 2 * k * V, stream);
+    uint32_t unknown[V] = {}, ids[V];
+    const bool patch = has_n && find_unknown<V>(genome, block, last_block, tile_bp + offset, k, unknown);
+    if (K == kMaxK && !patch) {
+      six_mers<V>(stream, six_mer, first_id, ids);
     } else {
+      // six-mers with an N are few: their recipe need not be kept
+      const NumberRecipe recipe = K ? number_recipe(k, window.orientation) : any_k;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
-        if (id + v >= 0 && id + v < n_tokens) row[id + v] = values[v];
+        const uint32_t codes = stream[0] >> (32 - 2 * k);
+#pragma unroll
+        for (int j = 0; j + 1 < kWords; ++j) stream[j] = __funnelshift_l(stream[j + 1], stream[j], 2 * k);
+        stream[kWords - 1] <<= 2 * k;
+        ids[v] = number_by_recipe(codes, recipe, unknown[v]) + first_id;
+      }
+    }
+    uint32_t in_order[V];
+#pragma unroll
+    for (int v = 0; v < V; ++v) in_order[v] = reversed ? ids[V - 1 - v] : ids[v];
+    Token* const to = tile_row + chunk * V;
+    if (chunk >= first_whole && chunk < end_whole) {
+      store_16(to, in_order);
+    } else {
+      const int64_t id = tile_first + chunk * V;  // place in the row of the chunk's first id
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        if (id + v >= 0 && id + v < n_tokens) to[v] = static_cast<Token>(in_order[v]);
       }
     }
   }

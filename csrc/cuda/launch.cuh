@@ -15,6 +15,8 @@ namespace dnagpt {
 constexpr int kWarp = 32;
 constexpr int kThreadsPerBlock = 128;
 constexpr int kWarpsPerBlock = kThreadsPerBlock / kWarp;
+constexpr int kLeastBlocks =
+    6;  // a multiprocessor must hold so many at once: told so, ptxas does not spill to fit more
 constexpr int kBlocksPerMultiprocessor = 16;  // 2,048 threads, all that a multiprocessor holds
 
 // Makes `device` current for the life of the object.
@@ -48,6 +50,20 @@ inline cudaError_t grid_for(int64_t warps, int device, unsigned* blocks) {
   const int64_t most = static_cast<int64_t>(multiprocessors) * kBlocksPerMultiprocessor;
   *blocks = static_cast<unsigned>(wanted < most ? wanted : most);
   return error;
+}
+
+// `value` as something the compiler cannot work out again: it stays in a register instead of being made in every turn
+// of a loop.
+template <typename T>
+__device__ inline T pinned(T value) {
+#ifndef DNAGPT_STAND_IN
+  if constexpr (sizeof(T) == 8) {
+    asm volatile("" : "+l"(value));
+  } else {
+    asm volatile("" : "+r"(value));
+  }
+#endif
+  return value;
 }
 
 template <typename... Parameters, typename... Arguments>

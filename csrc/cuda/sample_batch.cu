@@ -24,10 +24,10 @@ __device__ inline void describe_sample(const GenomeView& genome, const SampledWi
 }
 
 template <typename Token, int K>
-__global__ void __launch_bounds__(kThreadsPerBlock)
+__global__ void __launch_bounds__(kThreadsPerBlock, kLeastBlocks)
     sample_batch_kernel(const GenomeView* genomes, SamplerTables tables, uint64_t seed, uint64_t first_index,
                         const uint64_t* index_at, int64_t count, int64_t n_tokens, int k, int first_id, RowCut cut,
-                        SampledBatch batch, int64_t* trouble) {
+                        SampledBatch batch, Trouble* trouble) {
   const int lane = threadIdx.x % kWarp;
   const int64_t warps = static_cast<int64_t>(gridDim.x) * kWarpsPerBlock;
   const int64_t items = cut.tiles + 1, length_bp = n_tokens * (K ? K : k);
@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(kThreadsPerBlock)
     const GenomeView genome = genomes[sampled.genome];
     const int64_t code = trouble_of(genome, sampled.contig, sampled.start_bp, length_bp, sampled.orientation);
     if (code != kNoTrouble && tile == 0 && lane == 0) {
-      tell_trouble(trouble, code, i, sampled.contig, sampled.start_bp);
+      tell_trouble(trouble, {code, kOpSampleBatch, sampled.genome, i, sampled.contig, sampled.start_bp});
     }
     Token* row = static_cast<Token*>(batch.tokens) + i * n_tokens;
     if (tile == cut.tiles) {

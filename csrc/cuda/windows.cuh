@@ -20,27 +20,34 @@ __device__ inline int64_t trouble_of(const GenomeView& genome, int64_t contig, i
   return orientation < 0 || orientation > 3 ? kUnknownOrientation : kNoTrouble;
 }
 
-__device__ inline void tell_trouble(int64_t* trouble, int64_t code, int64_t window, int64_t contig, int64_t start_bp) {
-  volatile int64_t* words = trouble;
-  words[1] = window;
-  words[2] = contig;
-  words[3] = start_bp;
+// The first to come tells, whole; the host sees `code` last.
+__device__ inline void tell_trouble(Trouble* trouble, const Trouble& found) {
+  auto* const code = reinterpret_cast<unsigned long long*>(&trouble->code);
+  if (atomicCAS(code, 0ULL, static_cast<unsigned long long>(kBeingTold)) != 0) return;
+  volatile Trouble* const told = trouble;
+  told->op = found.op;
+  told->genome = found.genome;
+  told->window = found.window;
+  told->contig = found.contig;
+  told->start_bp = found.start_bp;
   __threadfence_system();
-  words[0] = code;
+  told->code = found.code;
 }
 
-// 16 bytes at an address that 16 divides, those outside [begin, end) read as 0.
-__device__ inline uint4 load_16(const uint8_t* from, const uint8_t* begin, const uint8_t* end) {
-  if (from >= begin && end - from >= 16) return __ldg(reinterpret_cast<const uint4*>(from));
-  uint32_t words[4] = {0, 0, 0, 0};
-#pragma unroll
-  for (int i = 0; i < 16; ++i) {
+// 16 bytes at `from`, one by one, those outside [begin, end) read as 0: for the ends of a genome. Kept small, or it
+// would take most of every kernel's code.
+__device__ inline uint4 load_bytes(const uint8_t* from, const uint8_t* begin, const uint8_t* end) {
+  uint4 words = make_uint4(0, 0, 0, 0);
+#pragma unroll 1
+  for (int i = 15; i >= 0; --i) {
     const uintptr_t at = reinterpret_cast<uintptr_t>(from) + i;
-    if (at >= reinterpret_cast<uintptr_t>(begin) && at < reinterpret_cast<uintptr_t>(end)) {
-      words[i / 4] |= static_cast<uint32_t>(*reinterpret_cast<const uint8_t*>(at)) << (8 * (i % 4));
-    }
+    const bool inside = at >= reinterpret_cast<uintptr_t>(begin) && at < reinterpret_cast<uintptr_t>(end);
+    words.w = __funnelshift_l(words.z, words.w, 8);
+    words.z = __funnelshift_l(words.y, words.z, 8);
+    words.y = __funnelshift_l(words.x, words.y, 8);
+    words.x = words.x << 8 | (inside ? *reinterpret_cast<const uint8_t*>(at) : 0);
   }
-  return make_uint4(words[0], words[1], words[2], words[3]);
+  return words;
 }
 
 // The little-endian word of four packed bytes with its first base in the two highest bits.
@@ -48,30 +55,52 @@ __device__ inline uint32_t first_base_highest(uint32_t word) {
   return __byte_perm(word, 0, 0x0123);
 }
 
-// kWords * 32 bits of packed bases from base `position_bp` of the contig at `byte_offset`, first base highest; of these
+// A run of packed bases that a warp reads piece by piece: small offsets from an aligned address.
+struct Stretch {
+  const uint8_t* aligned;  // 16 divides it; at most 15 bytes before the first base
+  int first;               // bases from `aligned` to the first base of the stretch
+  const uint8_t* begin;    // of the buffer
+  const uint8_t* end;
+  bool inside;  // every 16 bytes that a piece may touch lie in the buffer
+};
+
+// The bases from `from_bp` on, which may lie outside the contig, even outside the buffer; pieces will begin at
+// [least, most] bases from it.
+__device__ inline Stretch stretch_of(const GenomeView& genome, int64_t contig, int64_t from_bp, int least, int most) {
+  Stretch stretch{};
+  stretch.begin = genome.packed;
+  stretch.end = genome.packed + genome.packed_bytes;
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(stretch.begin), end = reinterpret_cast<uintptr_t>(stretch.end);
+  const uintptr_t address = begin + genome.byte_offset[contig] + (from_bp >> 2), aligned = address & ~uintptr_t{15};
+  stretch.aligned = reinterpret_cast<const uint8_t*>(aligned);
+  stretch.first = static_cast<int>(address - aligned) * kBasesPerByte + static_cast<int>(from_bp & 3);
+  stretch.inside = aligned + ((stretch.first + least) >> 6) * 16 >= begin &&
+                   aligned + ((stretch.first + most) >> 6) * 16 + 32 <= end;
+  return stretch;
+}
+
+// kWords * 32 bits of packed bases from `offset` bases behind the first of the stretch on, first base highest; of these
 // `bits` matter, bases outside the buffer read as T. Two aligned 16-byte loads at most.
 template <int kWords>
-__device__ inline void load_bases(const GenomeView& genome, int64_t byte_offset, int64_t position_bp, int bits,
-                                  uint32_t (&stream)[kWords]) {
+__device__ inline void load_bases(const Stretch& stretch, int offset, int bits, uint32_t (&stream)[kWords]) {
   static_assert(kWords <= 3, "the shifts below reach seven of the eight words");
-  const uint8_t* begin = genome.packed;
-  const uint8_t* end = begin + genome.packed_bytes;
-  const uintptr_t address = reinterpret_cast<uintptr_t>(begin) + byte_offset + (position_bp >> 2);
-  const int into = static_cast<int>(address & 15), phase = 2 * static_cast<int>(position_bp & 3);
-  const uint8_t* aligned = reinterpret_cast<const uint8_t*>(address - into);
-  const uint4 first = load_16(aligned, begin, end);
+  const int place = stretch.first + offset, into = 2 * (place & 63);
+  const uint8_t* from = stretch.aligned + (place >> 6) * 16;
+  const auto load = [&](const uint8_t* at) {
+    return stretch.inside ? __ldg(reinterpret_cast<const uint4*>(at)) : load_bytes(at, stretch.begin, stretch.end);
+  };
+  const uint4 first = load(from);
   uint4 second = make_uint4(0, 0, 0, 0);
-  if (8 * into + phase + bits > 128) second = load_16(aligned + 16, begin, end);
+  if (into + bits > 128) second = load(from + 16);
   const uint32_t words[8] = {first.x, first.y, first.z, first.w, second.x, second.y, second.z, second.w};
   uint32_t half[kWords + 2];
 #pragma unroll
-  for (int j = 0; j < kWords + 2; ++j) half[j] = into & 8 ? words[j + 2] : words[j];
+  for (int j = 0; j < kWords + 2; ++j) half[j] = into & 64 ? words[j + 2] : words[j];
   uint32_t full[kWords + 1];
 #pragma unroll
-  for (int j = 0; j < kWords + 1; ++j) full[j] = first_base_highest(into & 4 ? half[j + 1] : half[j]);
-  const int shift = 8 * (into & 3) + phase;
+  for (int j = 0; j < kWords + 1; ++j) full[j] = first_base_highest(into & 32 ? half[j + 1] : half[j]);
 #pragma unroll
-  for (int j = 0; j < kWords; ++j) stream[j] = __funnelshift_l(full[j + 1], full[j], shift);
+  for (int j = 0; j < kWords; ++j) stream[j] = __funnelshift_l(full[j + 1], full[j], into & 31);
 }
 
 }  // namespace dnagpt

@@ -7,6 +7,7 @@ from dnagpt_fast.ops.fasta_pack import FastaPacker
 from dnagpt_fast.ops.gc_count import gc_count
 from dnagpt_fast.ops.gc_track import gc_track
 from dnagpt_fast.ops.kmer_tokenize import kmer_tokenize
+from dnagpt_fast.ops.native import synchronize
 from dnagpt_fast.ops.report import report
 from dnagpt_fast.ops.sample_batch import BatchSampler, SampledBatch
 from dnagpt_fast.ops.sequence_text import sequence_text
@@ -28,4 +29,5 @@ __all__ = [
     "kmer_tokenize",
     "report",
     "sequence_text",
+    "synchronize",
 ]

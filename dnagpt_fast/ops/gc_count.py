@@ -17,6 +17,9 @@ def gc_count(genome: Any, contig: Any, start_bp: Any, length_bp: Any) -> tuple[t
     length_bp  int or integers (B,)
 
     Raises IndexError for an unknown contig or a window that leaves its contig, ValueError for any other bad argument.
+
+    Windows in device memory are not looked at by the host: the kernel writes counts of 0 for a bad
+    one, and IndexError comes from the next call on this genome, or from ops.synchronize(genome).
     """
     arrays = getattr(genome, "arrays", genome)
     device = arrays.packed.device
@@ -34,7 +37,7 @@ def gc_count(genome: Any, contig: Any, start_bp: Any, length_bp: Any) -> tuple[t
             native.genome_view(arrays), contig_at, start_at, 0, 0, count, length_at, 0
         )
     if not native.on_host(device):
-        rows = {name: row.to(device) for name, row in rows.items()}
+        rows = native.on_device(device, rows)
     if dispatch.choose("gc_count", device.type) == "reference":
         return reference(arrays, **rows)
     gc, known = torch.empty_like(rows["contig"]), torch.empty_like(rows["contig"])

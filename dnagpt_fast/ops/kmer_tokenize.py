@@ -33,6 +33,9 @@ def kmer_tokenize(
 
     Bases under N blocks are the digit N. Raises IndexError for an unknown contig or a window that leaves its contig,
     ValueError for any other bad argument.
+
+    Windows in device memory are not looked at by the host: the kernel writes the unknown token for a bad
+    one, and IndexError comes from the next call on this genome, or from ops.synchronize(genome).
     """
     arrays = getattr(genome, "arrays", genome)
     device = arrays.packed.device
@@ -58,7 +61,7 @@ def kmer_tokenize(
             native.genome_view(arrays), *_addresses(rows), same, count, 0, n_tokens * k
         )
     if not native.on_host(device):
-        rows = {name: row.to(device) for name, row in rows.items()}
+        rows = native.on_device(device, rows)
     if dispatch.choose("kmer_tokenize", device.type) == "reference":
         each = rows.get("orientation", torch.full_like(rows["contig"], same))
         return reference(arrays, rows["contig"], rows["start_bp"], n_tokens, each, k, dynamic, dtype)

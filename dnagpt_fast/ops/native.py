@@ -66,26 +66,49 @@ def genome_view(genome: PackedGenome) -> Any:
     return view
 
 
-@dataclass(frozen=True)
-class CudaGenome:
-    """A genome in device memory as the CUDA kernels take it.
-
-    trouble  int64 (4,) in page-locked host memory: {code, window, contig, start_bp} of a window that a kernel refused
-    """
-
-    view: Any
-    trouble: torch.Tensor
-
-
 # as in csrc/cuda/kernels_cuda.h
 TROUBLE = {1: "its contig is not in the genome", 2: "it leaves its contig", 3: "its orientation is not 0..3"}
+TROUBLE_OPS = ("kmer_tokenize", "gc_count", "sample_batch")
+
+
+class Trouble:
+    """Where kernels on one device tell of a window that they refused: Trouble of csrc/cuda/kernels_cuda.h.
+
+    words  int64 (6,) in page-locked host memory: {code, op, genome, window, contig, start_bp}, code 0 for none
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.words = torch.zeros(6, dtype=torch.int64, pin_memory=device.type == "cuda")
+        self.address = self.words.data_ptr()
+        self._seen = self.words.numpy()  # the same memory: asked at every call, and much quicker to ask
+
+    def raise_if_any(self) -> None:
+        """IndexError where a kernel has refused a window; the words are cleared. Does not wait for the device."""
+        if self._seen[0] <= 0:  # -1: the other words are being written, and the next call will tell
+            return
+        code, op, genome, window, contig, start_bp = self._seen.tolist()
+        self._seen[:] = 0
+        where = f"genome {genome}, contig {contig}" if op == 2 else f"contig {contig}"
+        raise IndexError(
+            f"{TROUBLE_OPS[op]} earlier met window {window} ({where}, start_bp {start_bp}), made on the device: "
+            f"{TROUBLE[code]}; its tokens were set to the unknown token, its counts to 0"
+        )
+
+
+@dataclass(frozen=True)
+class CudaGenome:
+    """A genome in device memory as the CUDA kernels take it, and what they tell of windows on it."""
+
+    view: Any
+    trouble: Trouble
 
 
 def cuda_genome(genome: PackedGenome) -> CudaGenome:
     """Checked and made once, kept with the genome.
 
     Raises RuntimeError where this build has no CUDA kernels, IndexError where an earlier call met a window that leaves
-    its contig: windows that are in device memory are checked there, and the host learns it at the next call.
+    its contig: windows that are in device memory are checked there, and the host learns it at the next call, or in
+    `synchronize`.
     """
     kept = genome.__dict__.get("_native_cuda")
     if kept is None:
@@ -94,24 +117,32 @@ def cuda_genome(genome: PackedGenome) -> CudaGenome:
                 f"genome on {genome.device}, but dnagpt_fast was built for the CPU only; mend it with {REBUILD}"
             )
         host = genome_view(genome)
-        trouble = torch.zeros(4, dtype=torch.int64, pin_memory=genome.device.type == "cuda")
+        trouble = Trouble(genome.device)
         addresses = [getattr(genome, name).data_ptr() for name in FIELDS]
-        view = _native.CudaGenome(host, genome.device.index or 0, trouble.data_ptr(), *addresses)
+        view = _native.CudaGenome(host, genome.device.index or 0, trouble.address, *addresses)
         kept = CudaGenome(view, trouble)
         genome.__dict__["_native_cuda"] = kept
-    raise_trouble(kept)
+    kept.trouble.raise_if_any()
     return kept
 
 
-def raise_trouble(genome: CudaGenome) -> None:
-    """IndexError where a kernel has refused a window since the last call; the words are cleared. Does not wait."""
-    if genome.trouble[0]:
-        code, window, contig, start_bp = genome.trouble.tolist()
-        genome.trouble.zero_()
-        raise IndexError(
-            f"an earlier call on this genome met window {window} (contig {contig}, start_bp {start_bp}), made on the "
-            f"device: {TROUBLE[code]}; its tokens were set to the unknown token, its counts to 0"
-        )
+def synchronize(genome: Any) -> None:
+    """Wait for all ops on this genome, then raise what their kernels found: nothing on the CPU, which tells at once.
+
+    genome  a Genome or its PackedGenome
+
+    Raises IndexError for a window that a kernel refused, RuntimeError for what CUDA itself has to say. For a
+    BatchSampler there is BatchSampler.synchronize.
+    """
+    arrays = getattr(genome, "arrays", genome)
+    if not on_host(arrays.device):
+        wait_for(arrays.device)
+        cuda_genome(arrays)
+
+
+def wait_for(device: torch.device) -> None:
+    """Until all work queued on this CUDA device is done."""
+    torch.cuda.synchronize(device)
 
 
 def on_host(device: torch.device) -> bool:
@@ -151,20 +182,29 @@ def window_rows(device: torch.device, **rows: Any) -> tuple[dict[str, torch.Tens
 
     Raises ValueError for another shape or dtype, another length than the first row's, another device than the genome's.
     """
-    found = {name: int64_row(name, values) for name, values in rows.items()}
-    first, *others = found.values()
-    count, on_host = first.numel(), first.device.type == "cpu"
-    for row in others:
-        on_host = on_host and row.device.type == "cpu"
-        if row.numel() != count:
-            (name, _), *rest = found.items()
-            counts = ", ".join(f"{name} {row.numel()}" for name, row in rest)
-            raise ValueError(f"{name} has {count} entries, {counts}: wanted one of each a window")
-    if not on_host:
+    found: dict[str, torch.Tensor] = {}
+    count, on_host, elsewhere = -1, True, False
+    for name, values in rows.items():
+        row = found[name] = int64_row(name, values)
+        if count < 0:
+            count = row.shape[0]
+        elif row.shape[0] != count:
+            lengths = {other: int64_row(other, rows[other]).shape[0] for other in rows}
+            (first, _), *rest = lengths.items()
+            counts = ", ".join(f"{other} {length}" for other, length in rest)
+            raise ValueError(f"{first} has {count} entries, {counts}: wanted one of each a window")
+        if not row.is_cpu:
+            on_host, elsewhere = False, elsewhere or row.device != device
+    if elsewhere:
         for name, row in found.items():
-            if row.device.type != "cpu" and row.device != device:
+            if not row.is_cpu and row.device != device:
                 raise ValueError(f"{name} is on {row.device}, the genome on {device}")
     return found, on_host
+
+
+def on_device(device: torch.device, rows: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """`rows` on the genome's device; those that are there already are not touched."""
+    return {name: row.to(device) if row.is_cpu else row for name, row in rows.items()}
 
 
 def _check_arrays(genome: PackedGenome) -> None:
@@ -191,7 +231,10 @@ def _check_arrays(genome: PackedGenome) -> None:
 
 def int64_row(name: str, values: Any) -> torch.Tensor:
     """`values` (B,) as one contiguous int64 row where it is. Raises ValueError for another shape or no integers."""
-    if type(values) is not torch.Tensor:
+    if type(values) is torch.Tensor:
+        if values.dtype is torch.int64 and values.dim() == 1 and values.is_contiguous():
+            return values
+    else:
         if not isinstance(values, (torch.Tensor, np.ndarray, list, tuple, range)):
             raise ValueError(f"{name} is {type(values).__name__}: wanted a (B,) array or tensor of integers")
         values = torch.as_tensor(np.asarray(values, dtype=np.int64 if len(values) == 0 else None))
@@ -199,8 +242,6 @@ def int64_row(name: str, values: Any) -> torch.Tensor:
         raise ValueError(
             f"{name} is {values.dtype} of shape {tuple(values.shape)}: wanted integers of shape (B,)"
         )
-    if values.dtype is torch.int64 and values.is_contiguous():
-        return values
     return values.to(torch.int64).contiguous()
 
 
@@ -216,6 +257,11 @@ def cpu_isa() -> str:
 def machine_isas() -> list[str]:
     """All instruction sets this machine can run, the plainest first."""
     return _native.machine_isas()
+
+
+def cuda_runtime() -> int:
+    """The CUDA runtime linked in, 13000 for 13.0; 0 without CUDA."""
+    return int(_native.cuda_runtime)
 
 
 def cuda_archs() -> list[str]:

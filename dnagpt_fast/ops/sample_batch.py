@@ -97,6 +97,7 @@ class BatchSampler:
             self._views = [native.genome_view(genome) for genome in self._genomes]
         else:
             self._cuda = [native.cuda_genome(genome) for genome in self._genomes]
+            self._trouble = native.Trouble(self.device)
             views = b"".join(genome.view.view_bytes() for genome in self._cuda)
             self._view_bytes = torch.frombuffer(bytearray(views), dtype=torch.uint8).to(self.device)
         self.seed = seed
@@ -109,26 +110,23 @@ class BatchSampler:
         """Samples first_index .. first_index + count - 1, on the genomes' device. Raises ValueError beyond 2^64.
 
         On a CUDA device first_index may be one int64 in device memory, read when the kernel runs: a captured graph
-        then draws new samples at each replay.
+        then draws new samples at each replay. Tables that allow a window outside its contig are found out there too:
+        IndexError at the next call, or in `synchronize`.
         """
         index, index_address = self._index(first_index, count)
         device = self.device
-        windows = torch.empty((4, count), dtype=torch.int64, device=device)
+        windows = torch.empty((4, count), dtype=torch.int64, device=device).unbind()
         kmers = torch.empty((count, self.n_kmers), dtype=self.dtype, device=device)
         gc_fraction = torch.empty(count, dtype=torch.float32, device=device)
-        gc_known, turned = (torch.empty(count, dtype=torch.bool, device=device) for _ in range(2))
+        gc_known, turned = torch.empty((2, count), dtype=torch.bool, device=device).unbind()
         what = (count, self.n_kmers, self.k, self.dynamic, TOKEN_BYTES[self.dtype])
-        out = [
-            *(row.data_ptr() for row in windows),
-            *(x.data_ptr() for x in (kmers, gc_fraction, gc_known, turned)),
-        ]
+        out = [x.data_ptr() for x in (*windows, kmers, gc_fraction, gc_known, turned)]
         if native.on_host(device):
             native._native.sample_batch(
                 self._views, self._native_tables, self.seed, index, *what, out, torch.get_num_threads()
             )
         else:
-            for genome in self._cuda:
-                native.raise_trouble(genome)
+            self._trouble.raise_if_any()
             native._native.sample_batch_cuda(
                 self._cuda[0].view,
                 self._view_bytes.data_ptr(),
@@ -138,9 +136,16 @@ class BatchSampler:
                 index_address,
                 *what,
                 out,
+                self._trouble.address,
                 native.current_stream(device),
             )
         return SampledBatch(Windows(*windows), kmers, gc_fraction, gc_known, turned)
+
+    def synchronize(self) -> None:
+        """Wait for the device, then raise IndexError where a sample left its contig; on the CPU there is no waiting."""
+        if not native.on_host(self.device):
+            native.wait_for(self.device)
+            self._trouble.raise_if_any()
 
     def _index(self, first_index: int | torch.Tensor, count: int) -> tuple[int, int]:
         """(first sample index, 0), or (0, address of the first index in device memory)."""

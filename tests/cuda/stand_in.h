@@ -173,6 +173,11 @@ T __ldg(const T* from) {
   return *from;
 }
 
+template <typename T>
+void __stwb(T* to, T value) {
+  *to = value;
+}
+
 inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
   const uint64_t bytes = static_cast<uint64_t>(high) << 32 | low;
   unsigned out = 0;
@@ -215,8 +220,16 @@ T atomicAdd(T* to, T value) {
   return old;
 }
 
+template <typename T>
+T atomicCAS(T* to, T compare, T value) {
+  const T old = *to;
+  if (old == compare) *to = value;
+  return old;
+}
+
 // The host side of the runtime, as far as the kernels call it.
 
+#define CUDART_VERSION 13000
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1 };
 using cudaStream_t = void*;
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount };

@@ -101,7 +101,7 @@ def test_kmer_tokenize(module, count, n_tokens, k, token_bytes):
     dtype = TOKEN[token_bytes]
     wanted = kmer_tokenize(genome, contig, start_bp, n_tokens, turn, k=k, dtype=dtype[1]).numpy()
     for seed in SEEDS:
-        tokens, trouble = np.full((count, n_tokens), 0xA5, dtype[0]), np.zeros(4, np.int64)
+        tokens, trouble = np.full((count, n_tokens), 0xA5, dtype[0]), np.zeros(6, np.int64)
         windows, view, pieces = (
             windows_struct(contig, start_bp, turn),
             genome_struct(genome),
@@ -121,7 +121,7 @@ def test_gc_count(module, parts, length):
     wanted = [count.numpy() for count in gc_count(genome, contig, start_bp, length_bp)]
     loaded = module("gc_count")
     for seed in SEEDS:
-        gc, known, trouble = (np.zeros(n, np.int64) for n in (4, 4, 4))
+        gc, known, trouble = (np.zeros(n, np.int64) for n in (4, 4, 6))
         windows = windows_struct(contig, start_bp, np.zeros(4))
         arguments = [genome_struct(genome), windows, read_only(length_bp), parts, gc, known, trouble]
         loaded.launch(kernel_of(loaded, "gc_count_kernel"), (3,), (THREADS,), arguments, seed=seed, race=True)
@@ -172,7 +172,7 @@ def test_sample_batch(module, count, n_tokens, k, token_bytes):
         "start_bp",
     )
     for seed in SEEDS:
-        out, trouble = [np.full_like(row, 1) for row in wanted], np.zeros(4, np.int64)
+        out, trouble = [np.full_like(row, 1) for row in wanted], np.zeros(6, np.int64)
         arguments = [
             read_only(arena(loaded, genomes)),
             run.Struct("<PPPPPPq", *(read_only(getattr(tables, field)) for field in fields), 2),
@@ -189,7 +189,7 @@ def test_sample_batch(module, count, n_tokens, k, token_bytes):
 def test_a_window_off_its_contig_reads_nothing(module):
     genome = packed_genome("ACGT" * 15)
     loaded = module("kmer_tokenize")
-    tokens, trouble = np.full((2, 10), 7, np.int32), np.zeros(4, np.int64)
+    tokens, trouble = np.full((2, 10), 7, np.int32), np.zeros(6, np.int64)
     arguments = [
         genome_struct(genome),
         windows_struct([0, 0], [0, 1], [0, 0]),
@@ -202,4 +202,4 @@ def test_a_window_off_its_contig_reads_nothing(module):
     ]
     loaded.launch(kernel_of(loaded, "kmer_tokenize_kernelIiLi6E"), (1,), (THREADS,), arguments, race=True)
     assert (tokens[1] == 0).all()
-    assert trouble.tolist() == [2, 1, 0, 1]
+    assert trouble.tolist() == [2, 0, 0, 1, 0, 1]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dnagpt_fast.genome.sampler import WindowSampler
-from dnagpt_fast.ops import dispatch, gc_count, kmer_tokenize, native
+from dnagpt_fast.ops import dispatch, gc_count, kmer_tokenize, native, synchronize
 from dnagpt_fast.ops.sample_batch import BatchSampler
 from tests.ops.packed_genomes import packed_genome, random_text
 
@@ -41,7 +41,7 @@ class Stub:
 
     def sample_batch_cuda(self, view, genomes, tables, seed, index, index_at, *rest):
         self.calls.append(("sample_batch", view, (genomes, tables, seed, index, index_at, *rest)))
-        self.real.sample_batch([view.host], tables, seed, index, *rest[:-1], 1)
+        self.real.sample_batch([view.host], tables, seed, index, *rest[:-2], 1)
 
 
 @pytest.fixture
@@ -80,10 +80,58 @@ def test_a_bad_window_on_the_host_is_an_error_before_the_launch(stub, bad):
 def test_a_window_the_device_refused_is_raised_at_the_next_call_once(stub):
     genome = packed_genome(random_text(500, seed=1))
     kmer_tokenize(genome, [0], [0], 20)
-    native.cuda_genome(genome).trouble.copy_(torch.tensor([2, 5, 0, 499]))
-    with pytest.raises(IndexError, match=r"window 5 \(contig 0, start_bp 499\).*it leaves its contig"):
+    words = native.cuda_genome(genome).trouble.words
+    words.copy_(torch.tensor([2, 0, 0, 5, 0, 499]))
+    told = r"kmer_tokenize earlier met window 5 \(contig 0, start_bp 499\).*it leaves its contig"
+    with pytest.raises(IndexError, match=told):
         gc_count(genome, [0], [0], 20)
     gc_count(genome, [0], [0], 20)
+
+
+def test_synchronize_waits_and_raises_what_a_kernel_found(stub, monkeypatch):
+    genome, waited = packed_genome(random_text(500, seed=1)), []
+    gc_count(genome, [0], [0], 20)
+    words = native.cuda_genome(genome).trouble.words
+
+    def wait(device):
+        waited.append(device)
+        words.copy_(torch.tensor([1, 1, 0, 3, 9, 0]))
+
+    monkeypatch.setattr(native, "wait_for", wait)
+    with pytest.raises(IndexError, match=r"gc_count earlier met window 3 \(contig 9, .*not in the genome"):
+        synchronize(genome)
+    assert waited == [genome.device]
+    monkeypatch.setattr(native, "wait_for", waited.append)
+    synchronize(genome)
+    assert len(waited) == 2
+
+
+def test_on_the_cpu_there_is_nothing_to_wait_for(monkeypatch):
+    monkeypatch.setattr(native, "wait_for", lambda device: pytest.fail("waited"))
+    synchronize(packed_genome("ACGT"))
+
+
+def test_trouble_half_told_is_left_for_the_next_call():
+    trouble = native.Trouble(torch.device("cpu"))
+    trouble.words[0] = -1
+    trouble.raise_if_any()
+    trouble.words.copy_(torch.tensor([3, 0, 0, 1, 2, 3]))
+    with pytest.raises(IndexError, match=r"window 1 .*its orientation is not 0\.\.3"):
+        trouble.raise_if_any()
+
+
+def test_a_bad_sample_is_blamed_on_its_own_genome(stub, monkeypatch):
+    genomes = [packed_genome(random_text(900, seed=s)) for s in (2, 3)]
+    draw = BatchSampler(genomes, WindowSampler(genomes, 60, seed=3).tables, 3, 10)
+    monkeypatch.setattr(native, "wait_for", lambda device: None)
+    draw.synchronize()
+    draw._trouble.words.copy_(torch.tensor([2, 2, 1, 4, 0, 890]))
+    # windows of other ops on the first genome are not at fault
+    kmer_tokenize(genomes[0], [0], [0], 20)
+    with pytest.raises(
+        IndexError, match=r"sample_batch earlier met window 4 \(genome 1, contig 0, start_bp 890\)"
+    ):
+        draw.synchronize()
 
 
 def test_sampled_batches_take_the_cuda_entry(stub):
