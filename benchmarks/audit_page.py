@@ -13,9 +13,9 @@ A cell of a Triton kernel: registers a thread / warps (AMD: waves) alive on an S
 of shared memory of a block. The rest (exponentials, fused multiply-adds, TMA, all instructions, threads) stands in the
 JSON. Empty: not compiled for that card.
 
-A cell of a kernel of csrc/cuda (the last three sections): registers / warps / 16-byte loads and stores of global memory /
-instructions a lane executes for 16 bytes in the inner loop, and those of them that the integer pipe runs. None has
-shared memory. The atomics are the integer sums of `gc_count` over windows that several warps count.
+A cell of a kernel of csrc/cuda (the last three sections): registers / warps / 16-byte loads and stores of global
+memory / instructions a lane executes for 16 bytes in the inner loop, and those of them that the integer pipe runs. None
+has shared memory. The atomics are the integer sums of `gc_count` over windows that several warps count.
 """
 
 
