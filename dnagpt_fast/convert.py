@@ -1,14 +1,16 @@
 """Models on disk in their three forms, and from each to each. All hold the same tensors under the official names.
 
 official  a torch file, .pth: the state dict, bare or under `model`             (official.py)
-folder    config.json + model.safetensors: a checkpoint of a run, or a whole run folder, whose newest checkpoint counts
+folder    config.json + model.safetensors; a checkpoint of a run, or a whole run folder, whose newest checkpoint counts
 hf        config.json + model.safetensors of Hugging Face, and its tokenizer     (hub.py)
 """
 
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,14 +119,14 @@ def _write_hf(model: DNAGPT, tokenizer: KmerTokenizer, folder: Path) -> None:
 
 
 def _load_folder(folder: Path) -> tuple[DNAGPT, KmerTokenizer]:
-    if not (folder / WEIGHTS).is_file() and not (folder / INDEX).is_file():
-        found = checkpoint.complete(folder)
-        if not found:
-            reasons = "; ".join(checkpoint.damaged(folder))
-            raise CheckpointError(
-                f"{folder} holds neither {WEIGHTS} nor a complete checkpoint of a run. {reasons}"
-            )
-        folder = found[-1].path
+    if (folder / WEIGHTS).is_file() or (folder / INDEX).is_file():
+        source: Callable[[], StateDict] = partial(_read_weights, folder)
+    else:
+        try:
+            found = checkpoint.open_checkpoint(folder)
+        except checkpoint.CheckpointError as error:
+            raise CheckpointError(f"{folder} holds no {WEIGHTS} either: {error}") from error
+        folder, source = found.path, found.weights
     content = _read_json(folder / CONFIG)
     if content.get("model_type") == "dnagpt":
         names = ModelConfig.__dataclass_fields__
@@ -145,7 +147,7 @@ def _load_folder(folder: Path) -> tuple[DNAGPT, KmerTokenizer]:
             tokenizer = KmerTokenizer(**_tokenizer_arguments(Vocabulary(**vocabulary)))
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from error
-    return build(config, _read_weights(folder), folder), tokenizer
+    return build(config, source(), folder), tokenizer
 
 
 def _tokenizer_arguments(vocabulary: Vocabulary) -> dict[str, Any]:

@@ -44,6 +44,7 @@ from dnagpt_fast.model import DNAGPT
 from dnagpt_fast.output_files import whole
 from dnagpt_fast.pretrain import differences, pick_device, versions, write_json
 from dnagpt_fast.training import checkpoint
+from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
 from dnagpt_fast.training.loop import Loop, StopRequest
 from dnagpt_fast.training.metrics import MetricsLog, read_metrics
 from dnagpt_fast.training.optimizer import build_optimizer, warmup_cosine
@@ -245,7 +246,10 @@ def _train(job: FinetuneRun, run: Path, first_step: int, stop: StopRequest, cons
     metrics = MetricsLog(run, first_step)
     record = job.record()
     try:
-        with TrainingProgress(console, first_step, job.steps) as progress:
+        with (
+            CheckpointWriter(run, config.run.keep) as writer,
+            TrainingProgress(console, first_step, job.steps) as progress,
+        ):
             for report in job.loop.run(first_step, job.steps, stop):
                 done = report.step + 1
                 line = {
@@ -267,7 +271,7 @@ def _train(job: FinetuneRun, run: Path, first_step: int, stop: StopRequest, cons
                 progress.update(done, figures)
                 ended = done == job.steps or report.stop
                 if ended or epoch_ends:
-                    checkpoint.save(run, done, job.model, job.optimizer, record, config.run.keep)
+                    writer.save(done, job.model, job.optimizer, record)
                 if epoch_ends and _patience_spent(job, run):
                     break
     finally:

@@ -12,6 +12,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from dnagpt_fast.batch import PretrainBatch
 from dnagpt_fast.config import ModelConfig, preset
@@ -80,7 +81,15 @@ class Block(nn.Module):
         self.ln_1 = nn.LayerNorm(config.embedding_dim, bias=config.bias)
         self.ln_2 = nn.LayerNorm(config.embedding_dim, bias=config.bias)
 
+        self.recompute = False
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) -> (B, T, D). With `recompute` the backward pass has x alone and computes the rest anew."""
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self.body, x, use_reentrant=False)
+        return self.body(x)
+
+    def body(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.attn(self.ln_1(x))
         return x + self.mlp(self.ln_2(x))
 
@@ -133,6 +142,21 @@ class DNAGPT(nn.Module):
         self.number_embedding = head(1, embedding_dim, embedding_dim, bias)
         self.mlm_head = head(embedding_dim, embedding_dim, vocab_size, bias)
         self.num_regression = head(embedding_dim, embedding_dim, 1, bias)
+
+    @property
+    def blocks(self) -> list[Block]:
+        return cast("list[Block]", list(self.transformer.h))
+
+    def recompute_blocks(self) -> None:
+        """From now on a block keeps its input only and is computed again in the backward pass (arXiv 1604.06174)."""
+        for block in self.blocks:
+            block.recompute = True
+
+    def compile_blocks(self) -> None:
+        """From now on each block runs as torch.compile makes it: the same code for all of them, names as before."""
+        for block in self.blocks:
+            # The function alone: what hangs on the module, as the hooks that gather its weights do, stays outside.
+            block.body = torch.compile(block.body, fullgraph=True)  # type: ignore[method-assign]
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> "DNAGPT":

@@ -21,7 +21,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from dnagpt_fast import ops
 from dnagpt_fast.accelerators import peak_flops
@@ -36,16 +35,19 @@ from dnagpt_fast.model import DNAGPT
 from dnagpt_fast.output_files import whole
 from dnagpt_fast.step_memory import step_memory
 from dnagpt_fast.training import checkpoint
+from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
 from dnagpt_fast.training.figures import StageClock, StepCost, peak_memory_gib
 from dnagpt_fast.training.host_memory import return_freed_tensors
 from dnagpt_fast.training.loop import Loop, StepReport, StopRequest
 from dnagpt_fast.training.metrics import MetricsLog, TensorBoardLog, draw_losses
 from dnagpt_fast.training.optimizer import build_optimizer, warmup_cosine
+from dnagpt_fast.training.parallel import distribute
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.progress import TrainingProgress
 from dnagpt_fast.training_config import ConfigError, PretrainConfig, from_tree
 from dnagpt_fast.validation import (
     UNIFORM,
+    Answers,
     ValidationReport,
     Validator,
     answers_of,
@@ -61,6 +63,7 @@ FREE_ON_RESUME = (
     "run.tensorboard",
     "run.timeout_s",
     "run.micro_batch_size",
+    "parallel.",
     "checkpoint.",
     "validation.",
     "data.genome",
@@ -100,6 +103,10 @@ class PretrainingLosses(nn.Module):
             "gc": parts.gc,
             "nats_per_bp": nats_per_bp,
         }
+
+    def answers(self, batch: PretrainBatch, template: Template) -> Answers:
+        """What validation asks. A method of this module, because it is the one that gathers weights in shards."""
+        return answers_of(self.model, batch, template)
 
 
 def model_config(config: PretrainConfig) -> ModelConfig:
@@ -162,38 +169,58 @@ class PretrainingRun:
         for genome in self.mix.genomes:
             genome.expect_random_reads()
         torch.manual_seed(config.run.seed)
-        self.model = DNAGPT.from_config(shape).to(self.device)
+        self.model = DNAGPT.from_config(shape)
         # Numbers enter no pre-training sample, so their embedding would only be carried along by the optimizer.
         self.model.number_embedding.requires_grad_(False)
-        settings = config.optimizer
-        self.optimizer = build_optimizer(
-            self.model,
-            lr=settings.lr,
-            betas=(settings.beta1, settings.beta2),
-            eps=settings.eps,
-            weight_decay=settings.weight_decay,
-        )
-        self.cost, self.peak_source = self._cost()
-        clock = StageClock(self.device)
-        clock.mark_after(self.model.transformer.ln_f, "loss")
-        if processes.world_size > 1:
-            clock.watch_gradients(p for p in self.model.parameters() if p.requires_grad)
-        losses = PretrainingLosses(
+        self.losses = PretrainingLosses(
             self.model, config.loss.order_weight, config.loss.gc_weight, self.maker.length_bp
         )
-        self.loop = Loop(
+        self.cost, self.peak_source = self._cost()
+        settings = config.optimizer
+        self.lr_at = warmup_cosine(
+            settings.lr, config.schedule.warmup_steps, config.run.steps, config.schedule.min_lr_share
+        )
+
+    @cached_property
+    def loop(self) -> Loop:
+        """The model distributed, its optimizer and what turns them: made when first asked for, by all processes at once
+        (`Processes.joined`)."""
+        config, settings, parallel = self.config, self.config.optimizer, self.config.parallel
+        bf16 = config.run.precision == "bf16"
+        if parallel.activation_checkpointing:
+            self.model.recompute_blocks()
+        if parallel.compile_blocks:
+            self.model.compile_blocks()
+        losses = distribute(
+            self.losses,
+            self.model.blocks,
+            parallel.sharding,
+            self.processes,
+            self.device,
+            bf16=bf16,
+            methods=["answers"],
+        )
+        clock = StageClock(self.device)
+        clock.mark_after(self.model.transformer.ln_f, "loss")
+        if self.processes.world_size > 1:
+            clock.watch_gradients(p for p in self.model.parameters() if p.requires_grad)
+        return Loop(
             losses_of=losses,
-            optimizer=self.optimizer,
-            batch_at=self.batch_at,
-            lr_at=warmup_cosine(
-                settings.lr, config.schedule.warmup_steps, config.run.steps, config.schedule.min_lr_share
+            optimizer=build_optimizer(
+                self.model,
+                lr=settings.lr,
+                betas=(settings.beta1, settings.beta2),
+                eps=settings.eps,
+                weight_decay=settings.weight_decay,
             ),
+            batch_at=self.batch_at,
+            lr_at=self.lr_at,
             describe=lambda batch: self.mix.describe(batch.windows, self.maker.length_bp),
             parts=self.parts,
             clip_norm=settings.clip_norm,
-            bf16=config.run.precision == "bf16",
+            bf16=bf16,
             device=self.device,
-            processes=processes,
+            processes=self.processes,
             clock=clock,
         )
 
@@ -204,9 +231,15 @@ class PretrainingRun:
 
     def _step_bytes(self, shape: ModelConfig) -> int:
         """What the model and a step will need of a GPU at most."""
-        precision = self.config.run.precision
+        parallel = self.config.parallel
         return step_memory(
-            shape, self.part_size, self.maker.n_tokens, device="cuda", precision=precision
+            shape,
+            self.part_size,
+            self.maker.n_tokens,
+            device="cuda",
+            precision=self.config.run.precision,
+            shards=self.processes.world_size if parallel.sharding == "fsdp" else 1,
+            checkpointing=parallel.activation_checkpointing,
         ).total
 
     def record(self) -> dict[str, Any]:
@@ -280,9 +313,6 @@ def pretrain(
             )
         job = PretrainingRun(config, processes)
         console.print(told(job.placement, len(job.mix.genomes), device), highlight=False, soft_wrap=True)
-        if processes.world_size > 1:
-            # Gradients are averaged while the backward pass still runs; the weights begin as process 0's.
-            job.loop.losses_of = DistributedDataParallel(job.loop.losses_of)
         first_step = _resume(job, run, start, console) if resume else 0
         if processes.is_main:
             run.mkdir(parents=True, exist_ok=True)
@@ -314,6 +344,10 @@ def _train(job: PretrainingRun, run: Path, first_step: int, stop: StopRequest, c
     config, done = job.config, first_step
     record = job.record()
     with contextlib.ExitStack() as files:
+        settings = config.checkpoint
+        writer = files.enter_context(
+            CheckpointWriter(run, settings.keep, job.processes, config.run.timeout_s)
+        )
         logs: list[MetricsLog | TensorBoardLog] = []
         if job.processes.is_main:
             kinds: list[type[MetricsLog] | type[TensorBoardLog]] = [MetricsLog]
@@ -330,11 +364,12 @@ def _train(job: PretrainingRun, run: Path, first_step: int, stop: StopRequest, c
                 log.write(line)
             progress.update(done, _figures(line))
             last = done == config.run.steps or report.stop
-            if last or (config.checkpoint.every_steps and done % config.checkpoint.every_steps == 0):
-                if job.processes.is_main:
-                    checkpoint.save(run, done, job.model, job.optimizer, record, config.checkpoint.keep)
-                if last:
-                    job.processes.barrier()
+            if last or (settings.every_steps and done % settings.every_steps == 0):
+                writer.save(done, job.model, job.loop.optimizer, record)
+            if writer.broken:
+                stop.signal_name = (
+                    stop.signal_name or "a checkpoint that failed"
+                )  # for all, after the next step
             if not last and config.validation.every_steps and done % config.validation.every_steps == 0:
                 _validate(job, run, done, console)
     return done
@@ -380,7 +415,7 @@ def _resume(job: PretrainingRun, run: Path, start: checkpoint.Checkpoint | None,
     if refused:
         told = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in refused.items())
         raise ConfigError(f"{run} cannot be resumed with other settings: {told}")
-    start.load(job.model, job.optimizer)
+    start.load(job.model, job.loop.optimizer)
     console.print(f"resuming from {start.path}, step {start.step} of {job.config.run.steps}")
     return start.step
 
@@ -391,7 +426,7 @@ def _validate(job: PretrainingRun, run: Path, steps: int, console: Console) -> V
         return None
     template = job.maker.template
     report = job.validator(
-        lambda batch: answers_of(job.model, batch, template),
+        lambda batch: job.losses.answers(batch, template),
         job.device,
         job.processes,
         bf16=job.config.run.precision == "bf16",
@@ -456,16 +491,8 @@ def load_run(run: Path) -> tuple[DNAGPT, Vocabulary, dict[str, Any]]:
 
     Raises CheckpointError where there is none.
     """
-    if (run / checkpoint.STATE).is_file():
-        reason = checkpoint.damage(run)
-        if reason is not None:
-            raise checkpoint.CheckpointError(f"{run} is damaged: {reason}")
-        found: checkpoint.Checkpoint | None = checkpoint.Checkpoint(run, 0)
-    else:
-        found = checkpoint.newest(run)
-    if found is None:
-        raise checkpoint.CheckpointError(f"{run} holds no checkpoint")
+    found = checkpoint.open_checkpoint(run)
     record = found.config()
     model = DNAGPT.from_config(ModelConfig.from_dict(record["model"]))
-    found.load(model)
+    model.load_state_dict(found.weights())
     return model.eval(), Vocabulary(**record["vocabulary"]), record

@@ -137,6 +137,22 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
+class ParallelSettings:
+    """How the work is cut up; none of it changes what is computed but for rounding.
+
+    sharding                  of several processes: ddp, a replica of the model each, for models that fit one device;
+                              fsdp, a share of every weight, gradient and moment each. One process has all of it anyway
+    activation_checkpointing  a block keeps its input only and is computed again in the backward pass: less memory, a
+                              third more work
+    compile_blocks            torch.compile of each block: a longer first step; on the CPU it needs a C++ compiler
+    """
+
+    sharding: str = "ddp"
+    activation_checkpointing: bool = False
+    compile_blocks: bool = False
+
+
+@dataclass(frozen=True)
 class CheckpointSettings:
     """every_steps 0: at the end only. keep: the newest so many stay."""
 
@@ -171,6 +187,7 @@ class PretrainConfig:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     run: RunSettings = field(default_factory=RunSettings)
+    parallel: ParallelSettings = field(default_factory=ParallelSettings)
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     validation: ValidationSettings = field(default_factory=ValidationSettings)
 
@@ -180,6 +197,8 @@ class PretrainConfig:
             raise ConfigError(f"data.held_out_tail = {self.data.held_out_tail}: wanted 0 <= share < 1")
         if self.run.precision not in ("fp32", "bf16"):
             raise ConfigError(f"run.precision = {self.run.precision!r}: wanted fp32 or bf16")
+        if self.parallel.sharding not in ("ddp", "fsdp"):
+            raise ConfigError(f"parallel.sharding = {self.parallel.sharding!r}: wanted ddp or fsdp")
         if not (self.template.gc_prompt and self.template.order_prompt):
             raise ConfigError("template.gc_prompt and template.order_prompt need at least one token each")
 

@@ -231,3 +231,44 @@ def test_config_names_what_is_wrong():
         DNAGPT.from_name("gpt5", 10)
     config = ModelConfig(10)
     assert ModelConfig.from_dict(config.to_dict()) == config
+
+
+def loss_and_gradients(model, ids):
+    model.zero_grad()
+    loss = model.hidden_states(ids).square().mean()
+    loss.backward()
+    return [loss.detach(), *(p.grad.clone() for p in model.transformer.parameters())]
+
+
+def test_blocks_that_are_computed_again_give_the_same_bits(tiny):
+    model, ids = tiny.model(), tiny.golden["ids"]
+    wanted = loss_and_gradients(model, ids)
+    names, runs = list(model.state_dict()), []
+    model.recompute_blocks()
+    model.transformer.h[0].attn.register_forward_hook(lambda *_: runs.append(0))
+    assert all(torch.equal(a, b) for a, b in zip(loss_and_gradients(model, ids), wanted, strict=True))
+    assert list(model.state_dict()) == names
+    assert len(runs) == 2, "forward, and again in the backward pass"
+    with torch.no_grad():
+        model.hidden_states(ids)
+    assert len(runs) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recompute", [False, True])
+def test_compiled_blocks_give_the_same_within_rounding(tiny, recompute):
+    from torch._dynamo.utils import counters
+
+    model, ids = tiny.model(), tiny.golden["ids"]
+    wanted = loss_and_gradients(model, ids)
+    names = list(model.state_dict())
+    counters.clear()
+    model.compile_blocks()
+    if recompute:
+        model.recompute_blocks()
+    for one, other in zip(loss_and_gradients(model, ids), wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    assert list(model.state_dict()) == names
+    # one function for all blocks; without graph breaks, or fullgraph would have raised
+    assert counters["stats"]["unique_graphs"] == 1
+    assert len(model.transformer.h) > 1

@@ -8,7 +8,6 @@ import time
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from dnagpt_fast.pretrain import PretrainingRun, load_run, pretrain
 from dnagpt_fast.training import checkpoint
@@ -36,7 +35,7 @@ def settings(tmp_path):
 
 
 def same_weights(one, other) -> bool:
-    first, second = (load_file(checkpoint.newest(run).path / "model.safetensors") for run in (one, other))
+    first, second = (checkpoint.newest(run).weights() for run in (one, other))
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 

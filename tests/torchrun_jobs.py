@@ -47,7 +47,10 @@ def finish(process: subprocess.Popen) -> str:
         return " ".join(process.communicate(timeout=180)[0].split())
     finally:
         if process.poll() is None:
+            for pid in workers(process):  # each in a session of its own
+                os.kill(pid, signal.SIGKILL)
             os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
 
 def workers(process: subprocess.Popen) -> list[int]:
@@ -74,5 +77,7 @@ def wait_for_steps(run: Path, steps: int, process: subprocess.Popen) -> None:
 
 def same_curve(run: Path, other: Path) -> None:
     for one, two in zip(metrics(run), metrics(other), strict=True):
-        # The same samples and the same sums in another order: fp32 rounding, carried through 12 steps of AdamW.
-        assert one["loss"] == pytest.approx(two["loss"], rel=2e-4), one["step"]
+        # The same samples and the same sums in another order: fp32 rounding, 1e-7, seen to grow to 3e-7 in 12 steps of
+        # AdamW at a rate of 1e-2.
+        for name in ("loss", "next_token", "order", "grad_norm", "lr"):
+            assert one[name] == pytest.approx(two[name], rel=1e-5), (one["step"], name)

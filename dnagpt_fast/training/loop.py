@@ -2,6 +2,7 @@
 what a batch is and how a loss is made it does not know."""
 
 import contextlib
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from dnagpt_fast.training.figures import StageClock
+from dnagpt_fast.training.parallel import clip_norm, without_exchange
 from dnagpt_fast.training.processes import Processes
 
 # A step's batch is remade from its indices to name what is in it, so nothing needs to be kept while all goes well.
@@ -111,25 +113,22 @@ class Loop:
                 sums[name] = sums[name] + value if name in sums else value
         self.clock.mark("optimizer")
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(trained, self.clip_norm or float("inf"))
+        norm = clip_norm(trained, self.clip_norm)
         self.clock.mark("communication")
-        means, finite, stop_asked = self._agree(sums, norm, stop)
+        means, grad_norm, finite, stop_asked = self._agree(sums, norm, stop)
         if not finite:
-            self._refuse(step, part_losses, norm)
+            self._refuse(step, part_losses, grad_norm)
         self.clock.mark("optimizer")
         self.optimizer.step()
         self.clock.end()
-        return StepReport(step, means, lr, float(norm), time.perf_counter() - began, stop_asked)
+        return StepReport(step, means, lr, grad_norm, time.perf_counter() - began, stop_asked)
 
     def _backward(self, step: int, part: int) -> dict[str, torch.Tensor]:
         self.clock.mark("data")
         batch = self.batch_at(step, part)
         self.clock.mark("forward")
         last = part == self.parts - 1
-        no_sync = (
-            contextlib.nullcontext() if last else getattr(self.losses_of, "no_sync", contextlib.nullcontext)()
-        )
-        with no_sync:
+        with contextlib.nullcontext() if last else without_exchange(self.losses_of):
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
                 losses = self.losses_of(batch)
             self.clock.mark("backward")
@@ -140,25 +139,26 @@ class Loop:
 
     def _agree(
         self, sums: dict[str, torch.Tensor], norm: torch.Tensor, stop: StopRequest
-    ) -> tuple[dict[str, float], bool, bool]:
-        """Means over parts and processes, whether all is finite everywhere, whether anybody wants to stop: one exchange
-        of a few numbers, and the step's only wait for the device."""
+    ) -> tuple[dict[str, float], float, bool, bool]:
+        """Means over parts and processes, the norm, whether all is finite everywhere, whether anybody wants to stop.
+
+        One exchange of a few numbers, and the step's only wait for the device."""
         values = torch.stack([*(value.double() for value in sums.values()), norm.double().to(self.device)])
         # A NaN would spoil the sums of the others: it is told apart first, then counted.
         bad = (~torch.isfinite(values)).any().double()
         asked = torch.tensor(float(stop.signal_name is not None), dtype=torch.float64, device=self.device)
-        shared = self.processes.sum(torch.stack([*values[:-1], bad, asked])).tolist()
-        scale = self.parts * self.processes.world_size
-        means = {name: value / scale for name, value in zip(sums, shared, strict=False)}
-        return means, shared[-2] == 0, shared[-1] > 0
+        shared = self.processes.sum(torch.stack([*values, bad, asked])).tolist()
+        *totals, norms, any_bad, any_asked = (value / self.processes.world_size for value in shared)
+        means = {name: value / self.parts for name, value in zip(sums, totals, strict=True)}
+        return means, norms, any_bad == 0, any_asked > 0
 
-    def _refuse(self, step: int, part_losses: list[torch.Tensor], norm: torch.Tensor) -> None:
+    def _refuse(self, step: int, part_losses: list[torch.Tensor], norm: float) -> None:
         values = [float(loss) for loss in part_losses]
-        guilty = [part for part, value in enumerate(values) if not torch.isfinite(torch.tensor(value))]
+        guilty = [part for part, value in enumerate(values) if not math.isfinite(value)]
         where = f"step {step}, process {self.processes.rank} of {self.processes.world_size}"
-        if not guilty and torch.isfinite(norm):
+        if not guilty and math.isfinite(norm):
             raise NonFiniteLoss(f"{where}: stopped because the loss of another process is not finite")
-        what = f"the loss is {values[guilty[0]]}" if guilty else f"the norm of the gradient is {float(norm)}"
+        what = f"the loss is {values[guilty[0]]}" if guilty else f"the norm of the gradient is {norm}"
         lines = [
             line for part in guilty or range(self.parts) for line in self.describe(self.batch_at(step, part))
         ]

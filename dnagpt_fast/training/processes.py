@@ -52,10 +52,13 @@ class Processes:
     @contextlib.contextmanager
     def joined(self, device: torch.device, timeout_s: float) -> Iterator[None]:
         """The block runs with all processes connected (gloo on the CPU, NCCL on CUDA); one that is gone or silent for
-        timeout_s seconds ends it in every other by LostProcess."""
-        if self.world_size == 1:
+        timeout_s seconds ends it in every other by LostProcess. Within a program that has connected them already they
+        stay as they are."""
+        if self.world_size == 1 or dist.is_initialized():
             yield
             return
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # where NCCL puts what has no device, such as pickled objects
         backend = "nccl" if device.type == "cuda" else "gloo"
         wait = timedelta(seconds=timeout_s)
         dist.init_process_group(
@@ -141,6 +144,14 @@ class Processes:
             missing.put(error)
         else:
             missing.put(others)
+
+    def cpu_group(self, timeout_s: float) -> dist.ProcessGroup | None:
+        """Connections beside those of the training, for what lies in the host's memory; None for one process.
+
+        Made by all processes at once."""
+        if self.world_size == 1:
+            return None
+        return dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
 
     def first(self, value: Any) -> Any:
         """Process 0's value, in every process."""

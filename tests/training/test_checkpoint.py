@@ -1,13 +1,20 @@
-"""Checkpoints: whole or absent, the newest kept, damage seen."""
+"""Checkpoints: whole or absent, the newest kept, damage seen, written beside the training."""
 
 import json
+import os
+import threading
+import time
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from torch import nn
 
-from dnagpt_fast.training import checkpoint
+from dnagpt_fast.training import checkpoint, checkpoint_writer
+from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
 from dnagpt_fast.training.optimizer import build_optimizer
+
+FILES = [".metadata", "__0_0.distcp", "config.json"]
 
 
 def trained(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -19,47 +26,95 @@ def trained(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
     return model, optimizer
 
 
+def save(run, step, seed, keep=5, config=None) -> nn.Module:
+    model, optimizer = trained(seed)
+    with CheckpointWriter(run, keep) as writer:
+        writer.save(step, model, optimizer, config or {})
+    return model
+
+
+def names(run) -> list[str]:
+    return sorted(path.name for path in (run / "checkpoints").iterdir())
+
+
 def test_what_was_saved_comes_back_bit_for_bit(tmp_path):
     model, optimizer = trained(1)
-    saved = checkpoint.save(tmp_path, 12, model, optimizer, {"settings": {"a": 1}}, keep=3)
+    with CheckpointWriter(tmp_path, 3) as writer:
+        writer.save(12, model, optimizer, {"settings": {"a": 1}})
     other, other_optimizer = trained(2)
     found = checkpoint.newest(tmp_path)
-    assert found == saved
     assert (found.step, found.config()) == (12, {"settings": {"a": 1}})
     found.load(other, other_optimizer)
+    alone = found.weights()
+    assert alone.keys() == model.state_dict().keys()
     for name, tensor in model.state_dict().items():
         assert torch.equal(other.state_dict()[name], tensor)
+        assert torch.equal(alone[name], tensor)
     before, after = optimizer.state_dict(), other_optimizer.state_dict()
     assert before["param_groups"] == after["param_groups"]
     for key, state in before["state"].items():
         assert all(torch.equal(state[name], after["state"][key][name]) for name in state)
 
 
-def test_the_newest_stay(tmp_path):
+def test_an_optimizer_that_never_stepped_takes_the_state(tmp_path):
+    """As in a resumed run: loading makes the moments, and neither they nor the weights feel that."""
     model, optimizer = trained(1)
+    with CheckpointWriter(tmp_path, 3) as writer:
+        writer.save(1, model, optimizer, {})
+    fresh = nn.Sequential(nn.Embedding(7, 4), nn.Linear(4, 3))
+    fresh_optimizer = build_optimizer(fresh, lr=0.1, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.1)
+    checkpoint.newest(tmp_path).load(fresh, fresh_optimizer)
+    for one, two in ((model, optimizer), (fresh, fresh_optimizer)):
+        two.zero_grad()
+        one(torch.arange(7)).sum().backward()
+        two.step()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), fresh.parameters(), strict=True))
+
+
+def test_the_training_goes_on_while_it_is_written_and_one_is_in_hand_at_most(tmp_path, monkeypatch):
+    """What is written is what there was when save() returned, however the weights moved since."""
+    may_write, saved = threading.Event(), dcp.FileSystemWriter.write_data
+    monkeypatch.setattr(
+        dcp.FileSystemWriter, "write_data", lambda *args: (may_write.wait(30), saved(*args))[1]
+    )
+    model, optimizer = trained(1)
+    wanted = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with CheckpointWriter(tmp_path, 3) as writer:
+        writer.save(1, model, optimizer, {})
+        for parameter in model.parameters():
+            parameter.data.fill_(7)
+        assert checkpoint.newest(tmp_path) is None
+        assert not writer.broken
+        second = threading.Thread(target=writer.save, args=(2, model, optimizer, {}))
+        second.start()
+        second.join(0.3)
+        assert second.is_alive(), "a second checkpoint was begun before the first was there"
+        may_write.set()
+        second.join()
+    weights = [found.weights() for found in checkpoint.complete(tmp_path)]
+    assert all(torch.equal(weights[0][name], wanted[name]) for name in wanted)
+    assert all((tensor == 7).all() for tensor in weights[1].values())
+
+
+def test_the_newest_stay(tmp_path):
     for step in (9, 10, 100_000_000, 11):
-        checkpoint.save(tmp_path, step, model, optimizer, {}, keep=2)
+        save(tmp_path, step, 1, keep=2)
     assert [found.step for found in checkpoint.complete(tmp_path)] == [11, 100_000_000]
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
-        "step-00000011",
-        "step-100000000",
-    ]
+    assert names(tmp_path) == ["step-00000011", "step-100000000"]
 
 
 def test_saving_a_step_again_replaces_it(tmp_path):
-    checkpoint.save(tmp_path, 5, *trained(1), {}, keep=2)
-    model, optimizer = trained(2)
-    checkpoint.save(tmp_path, 5, model, optimizer, {}, keep=2)
-    other, _ = trained(3)
-    checkpoint.newest(tmp_path).load(other)
-    assert torch.equal(other[1].weight, model[1].weight)
+    save(tmp_path, 5, 1, keep=2)
+    model = save(tmp_path, 5, 2, keep=2)
+    assert torch.equal(checkpoint.newest(tmp_path).weights()["1.weight"], model[1].weight)
+    assert names(tmp_path) == ["step-00000005"]
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "config.json", "state.json"])
+@pytest.mark.parametrize("name", [*FILES, "state.json"])
 @pytest.mark.parametrize("harm", ["removed", "cut"])
 def test_a_damaged_checkpoint_is_passed_over_and_told(tmp_path, name, harm):
     for step in (1, 2):
-        checkpoint.save(tmp_path, step, *trained(step), {"settings": {}}, keep=5)
+        save(tmp_path, step, step)
     victim = tmp_path / "checkpoints" / "step-00000002" / name
     if harm == "removed":
         victim.unlink()
@@ -71,38 +126,85 @@ def test_a_damaged_checkpoint_is_passed_over_and_told(tmp_path, name, harm):
     assert name in told
 
 
-def test_an_interrupted_write_hides_nothing_and_is_swept_away(tmp_path):
-    checkpoint.save(tmp_path, 3, *trained(1), {}, keep=5)
+def test_an_interrupted_write_hides_nothing_and_is_swept_away_by_the_next_run(tmp_path):
+    save(tmp_path, 3, 1)
     leftover = tmp_path / "checkpoints" / "tmp-step-00000004"
     leftover.mkdir()
-    (leftover / "model.safetensors").write_bytes(b"half")
+    (leftover / "__0_0.distcp").write_bytes(b"half")
+    # Reading must not sweep: a run may be writing there.
     assert checkpoint.newest(tmp_path).step == 3
-    assert not leftover.exists()
+    assert leftover.exists()
+    with CheckpointWriter(tmp_path, 5):
+        assert not leftover.exists()
+    assert names(tmp_path) == ["step-00000003"]
 
 
-def test_a_full_disk_leaves_the_older_checkpoints(tmp_path, monkeypatch):
-    checkpoint.save(tmp_path, 1, *trained(1), {}, keep=1)
+@pytest.mark.parametrize("where", ["the shares", "the mark"])
+def test_a_full_disk_leaves_the_older_checkpoints(tmp_path, monkeypatch, where):
+    save(tmp_path, 1, 1, keep=1)
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.torch, "save", full)
-    with pytest.raises(OSError, match="No space left"):
-        checkpoint.save(tmp_path, 2, *trained(2), {}, keep=1)
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
+    if where == "the shares":
+        monkeypatch.setattr(dcp.FileSystemWriter, "write_data", full)
+    else:
+        monkeypatch.setattr(checkpoint_writer.os, "fsync", full)
+    writer = CheckpointWriter(tmp_path, 1)
+    writer.save(2, *trained(2), {})
+    deadline = time.monotonic() + 30
+    while not writer.broken:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with pytest.raises(checkpoint.CheckpointError, match="No space left on device"):
+        writer.save(3, *trained(2), {})
+    assert names(tmp_path) == ["step-00000001"]
+
+
+def test_a_failure_of_the_training_lets_the_checkpoint_in_hand_finish(tmp_path, monkeypatch):
+    def fail(step):
+        with CheckpointWriter(tmp_path, 2) as writer:
+            writer.save(step, *trained(1), {})
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail(1)
+    assert checkpoint.newest(tmp_path).step == 1
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ZeroDivisionError) as caught:
+        fail(2)
+    assert "No space left" in caught.value.__notes__[0]
+    assert names(tmp_path) == ["step-00000001"]
 
 
 def test_weights_of_another_model_are_refused(tmp_path):
-    checkpoint.save(tmp_path, 1, *trained(1), {}, keep=1)
-    with pytest.raises(checkpoint.CheckpointError, match=r"(?s)does not fit this model.*size mismatch"):
+    save(tmp_path, 1, 1)
+    with pytest.raises(
+        checkpoint.CheckpointError, match=r"does not fit this model: 0\.weight is \(7, 4\) in it, \(8, 4\)"
+    ):
         checkpoint.newest(tmp_path).load(nn.Sequential(nn.Embedding(8, 4), nn.Linear(4, 3)))
+
+
+def test_a_checkpoint_that_is_no_pickle_is_told(tmp_path):
+    save(tmp_path, 1, 1)
+    metadata = tmp_path / "checkpoints" / "step-00000001" / ".metadata"
+    metadata.write_bytes(b"x" * metadata.stat().st_size)
+    with pytest.raises(checkpoint.CheckpointError, match="metadata cannot be read"):
+        checkpoint.newest(tmp_path).weights()
 
 
 def test_no_checkpoint_is_none(tmp_path):
     assert checkpoint.newest(tmp_path) is None
+    with pytest.raises(checkpoint.CheckpointError, match="holds no complete checkpoint"):
+        checkpoint.open_checkpoint(tmp_path)
 
 
 def test_state_names_every_file(tmp_path):
-    path = checkpoint.save(tmp_path, 1, *trained(1), {}, keep=1).path
+    save(tmp_path, 1, 1)
+    path = checkpoint.newest(tmp_path).path
     sizes = json.loads((path / "state.json").read_text())["bytes"]
-    assert sizes == {file.name: file.stat().st_size for file in path.iterdir() if file.name != "state.json"}
+    assert sizes == {name: (path / name).stat().st_size for name in FILES}
