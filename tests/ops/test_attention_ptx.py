@@ -83,6 +83,23 @@ def test_forward_and_backward(case):
 
 
 @compiled
+def test_a_packed_gradient_is_written_in_place_with_the_same_bits():
+    case = Case(2, 2, 77, 32, "causal", torch.bfloat16)
+    (qkv,), (do, _) = case.inputs()
+    qkv.requires_grad_()
+    q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))
+    results = []
+    for seed in (0, 1):
+        with ptx.compiled_on_the_cpu(WRITTEN, seed):
+            o = attention_triton.attention_packed_triton(qkv, scale=case.K**-0.5)
+            apart, _ = attention_triton.attention_triton(q, k, v, scale=case.K**-0.5)
+            results += [(x.detach(), *torch.autograd.grad(x, qkv, do, retain_graph=True)) for x in (o, apart)]
+    for other in results[1:]:
+        assert torch.equal(other[0], results[0][0])
+        assert torch.equal(other[1], results[0][1])
+
+
+@compiled
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
 @pytest.mark.parametrize(("Q", "S", "K"), [(1, 300, 64), (3, 150, 32), (18, 131, 128)])
 def test_decode(dtype, Q, S, K):
