@@ -30,7 +30,7 @@ def write_model_card(run: Path, record: dict[str, Any], results: dict[str, Any])
         "|---|---|",
         *(f"| {name} | `{digest}` |" for name, digest in record["hashes"].items()),
         "",
-        f"Split: {_split(settings)}.",
+        f"Split: {_split(record)}.",
         "",
         "| set | rows | |",
         "|---|---|---|",
@@ -64,10 +64,13 @@ def write_model_card(run: Path, record: dict[str, Any], results: dict[str, Any])
             lines.append(f"| {name} | {value[0]:.4f} | {value[1]:.4f} to {value[2]:.4f} |")
         else:
             lines.append(f"| {name} | {value:.4f} | |")
+    if any(isinstance(value, list) for value in results["test"].values()):
+        lines += [
+            "",
+            "Intervals: percentiles of a bootstrap over the test rows (within each class); they do not cover the "
+            "choice of the training rows or of the seed.",
+        ]
     lines += [
-        "",
-        "Intervals: percentiles of a bootstrap over the test rows (within each class); they do not cover the choice of "
-        "the training rows or of the seed.",
         "",
         "## Settings",
         "",
@@ -82,9 +85,9 @@ def write_model_card(run: Path, record: dict[str, Any], results: dict[str, Any])
         temporary.write_text("\n".join(lines))
 
 
-def _split(settings: dict[str, Any]) -> str:
-    split = settings["split"]
-    if settings["task"]["kind"] == "generation" and split["kind"] == "column":
+def _split(record: dict[str, Any]) -> str:
+    settings, split = record["settings"], record["settings"]["split"]
+    if "variants" in record["counts"]["train"]:
         return f"by person, shares {split['shares']}, seed {split['seed']}"
     if split["kind"] == "column":
         return f"the column `{settings['data']['split_column']}` of the data"

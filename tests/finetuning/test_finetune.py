@@ -210,6 +210,9 @@ def test_haplotypes(tmp_path):
     assert made.alleles.shape == (30, len(made.position_bp))
     counts = json.loads((tmp_path / "r/config.json").read_text())["counts"]
     assert [counts[name]["rows"] for name in ("train", "validation", "test")] == [28, 4, 8]
+    card = (tmp_path / "r/README.md").read_text()
+    assert "Split: by person, shares [0.7, 0.1, 0.2], seed 0." in card
+    assert "Intervals" not in card  # these scores have none
     with pytest.raises(ConfigError, match=r"tuned for generation and answers no question"):
         predict(tmp_path / "r", None, tmp_path / "p.tsv")
     # a finished run makes others without training again
@@ -224,6 +227,13 @@ def test_haplotypes(tmp_path):
     )
     assert again.steps == outcome.steps
     assert len((tmp_path / "r/made.tsv").read_text().splitlines()) == 51
+
+
+def test_generation_of_sequences(tmp_path):
+    (outcome,) = run(write_motif_table(tmp_path, 40), tmp_path / "r", "task.kind=generation", "run.epochs=1")
+    assert list(outcome.results["test"]) == ["nats_per_bp"]
+    assert "Split: the column `split` of the data." in (tmp_path / "r/README.md").read_text()
+    assert len((tmp_path / "r/made.tsv").read_text().splitlines()) == 1 + 8
 
 
 def test_several_runs_are_summarised(tmp_path):
