@@ -90,7 +90,7 @@ def start_model(config: FinetuneConfig, seed: int) -> tuple[DNAGPT, Vocabulary]:
 def load_finetuned(run: Path) -> tuple[DNAGPT, Language, dict[str, Any]]:
     """The best model (eval mode, CPU), its language and the record of a fine-tuning run. Raises ConfigError."""
     path = run / "config.json"
-    if (run / "summary.json").is_file():
+    if (run / "run-0").is_dir():
         raise ConfigError(f"{run} holds several runs: choose one of them, such as {run / 'run-0'}")
     if not path.is_file() or not (run / WEIGHTS).is_file():
         raise ConfigError(
@@ -199,10 +199,12 @@ def finetune(
     for i in range(config.run.runs):
         job = FinetuneRun(config, config.run.seed + i, prepared)
         prepared = job.prepared
+        if i == 0:  # so that --resume finds the settings, and another start finds the folder taken
+            run.mkdir(parents=True, exist_ok=True)
+            write_json(run / "config.json", job.record())
         outcomes.append(_one_run(job, run / f"run-{i}", resume, console))
         if outcomes[-1].stopped_by is not None:
             return outcomes
-    write_json(run / "config.json", {**job.record(), "seed": config.run.seed})
     summary = summarise([o.results for o in outcomes if o.results is not None])
     write_json(run / "summary.json", summary)
     for name in outcomes[0].results["test"] if outcomes[0].results else ():

@@ -126,6 +126,33 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch, method):
     assert rest.results["test"] == whole.results["test"]
 
 
+def test_several_runs_go_on_where_they_were_stopped(tmp_path, monkeypatch, capsys):
+    from dnagpt_fast.cli import main
+
+    table = write_motif_table(tmp_path, 40)
+    settings = ("run.epochs=2", "run.runs=2")
+    run(table, tmp_path / "whole", *settings)
+    original, steps = Loop.one_step, []
+
+    def stopped(self, step, stop):
+        steps.append(step)
+        if len(steps) == 8:  # the second step of the second run
+            signal.raise_signal(signal.SIGTERM)
+        return original(self, step, stop)
+
+    monkeypatch.setattr(Loop, "one_step", stopped)
+    assert run(table, tmp_path / "parts", *settings)[-1].stopped_by == "SIGTERM"
+    with pytest.raises(ConfigError, match="holds a run already"):
+        run(table, tmp_path / "parts", *settings)
+    # the command line finds the settings in the folder
+    with pytest.raises(SystemExit) as exit_:
+        main(["finetune", "--out", str(tmp_path / "parts"), "--resume"])
+    assert not exit_.value.code
+    assert len(steps) == 2 * 6
+    whole, parts = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "parts"))
+    assert parts == whole
+
+
 def test_resuming_with_other_settings_or_data_is_refused(tmp_path):
     table = write_motif_table(tmp_path, 40)
     run(table, tmp_path / "r", "run.epochs=1")
