@@ -288,10 +288,12 @@ def score(
 def convert_command(
     source: Model,
     target: Annotated[Path, typer.Argument(help="what to write; must not be there yet")],
-    to: Annotated[str, typer.Option(help="official (.pth), folder (safetensors) or hf (Hugging Face)")],
+    to: Annotated[
+        str, typer.Option(help="official (.pth), safetensors (one file), folder or hf (Hugging Face)")
+    ],
     num_heads: Heads = None,
 ) -> None:
-    """Turn a model from any of its three forms on disk into another; every tensor keeps its bits."""
+    """Turn a model from any of its forms on disk into another; every tensor keeps its bits."""
     from dnagpt_fast.convert import convert
 
     convert(source, target, to, num_heads=num_heads)

@@ -1,8 +1,9 @@
-"""Models on disk in their three forms, and from each to each. All hold the same tensors under the official names.
+"""Models on disk in their four forms, and from each to each. All hold the same tensors under the official names.
 
-official  a torch file, .pth: the state dict, bare or under `model`             (official.py)
-folder    config.json + model.safetensors; a checkpoint of a run, or a whole run folder, whose newest checkpoint counts
-hf        config.json + model.safetensors of Hugging Face, and its tokenizer     (hub.py)
+official     a torch file, .pth: the state dict, bare or under `model`             (official.py)
+safetensors  one file, whose header tells shape and vocabulary under `dnagpt`; without that part the tensors must tell
+folder       config.json + model.safetensors; a run's checkpoint, or a whole run folder, whose newest checkpoint counts
+hf           config.json + model.safetensors of Hugging Face, and its tokenizer     (hub.py)
 """
 
 import json
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from dnagpt_fast.config import ModelConfig
@@ -25,10 +26,11 @@ from dnagpt_fast.tokenizer import KmerTokenizer
 from dnagpt_fast.training import checkpoint
 from dnagpt_fast.vocab import Vocabulary
 
-FORMS = ("official", "folder", "hf")
+FORMS = ("official", "safetensors", "folder", "hf")
 FORMAT = 1
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 TOKENIZER = "tokenizer_config.json"
+HEADER = "dnagpt"
 
 
 def load_model(
@@ -47,20 +49,18 @@ def load_model(
     path = Path(path)
     if path.is_dir():
         model, tokenizer = _load_folder(path)
-    elif path.suffix == ".safetensors":
-        state = _read_safetensors(path)
-        config = config_of(state, path, num_heads)
-        model, tokenizer = build(config, state, path), KmerTokenizer.from_vocab_size(config.vocab_size)
+    elif path.suffix == ".safetensors" or _is_safetensors(path):
+        model, tokenizer = _load_file(path, num_heads)
     else:
         model, tokenizer = load_official(path, num_heads=num_heads)
     return model.to(device=device, dtype=dtype).eval(), tokenizer
 
 
 def form_of(path: str | Path) -> str:
-    """official, folder or hf, as it stands on disk; a .safetensors file counts as official. Raises CheckpointError."""
+    """One of FORMS, as it stands on disk. Raises CheckpointError."""
     path = Path(path)
     if not path.is_dir():
-        return "official"
+        return "safetensors" if _is_safetensors(path) else "official"
     return "hf" if _read_json(path / CONFIG).get("model_type") == "dnagpt" else "folder"
 
 
@@ -76,6 +76,9 @@ def save_model(model: DNAGPT, tokenizer: KmerTokenizer, path: str | Path, form: 
     try:
         if form == "official":
             torch.save(_tensors(model), temporary)
+        elif form == "safetensors":
+            header = {"format": "pt", HEADER: json.dumps(_description(model, tokenizer))}
+            save_file(_tensors(model), temporary, metadata=header)
         else:
             temporary.mkdir()
             (_write_hf if form == "hf" else _write_folder)(model, tokenizer, temporary)
@@ -98,14 +101,17 @@ def _tensors(model: DNAGPT) -> StateDict:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
 
 
-def _write_folder(model: DNAGPT, tokenizer: KmerTokenizer, folder: Path) -> None:
-    content = {
+def _description(model: DNAGPT, tokenizer: KmerTokenizer) -> dict[str, Any]:
+    return {
         "format": FORMAT,
         "kind": "converted",
         "model": model.config.to_dict(),
         "vocabulary": asdict(tokenizer.vocabulary),
     }
-    (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _write_folder(model: DNAGPT, tokenizer: KmerTokenizer, folder: Path) -> None:
+    (folder / CONFIG).write_text(json.dumps(_description(model, tokenizer), indent=2) + "\n")
     save_file(_tensors(model), folder / WEIGHTS)
 
 
@@ -139,15 +145,44 @@ def _load_folder(folder: Path) -> tuple[DNAGPT, KmerTokenizer]:
         raise CheckpointError(
             f"{folder / CONFIG} describes no DNAGPT: no model_type 'dnagpt', no part 'model'"
         )
+    config, tokenizer = _understand(shape, vocabulary, folder / CONFIG)
+    return build(config, source(), folder), tokenizer
+
+
+def _load_file(path: Path, num_heads: int | None) -> tuple[DNAGPT, KmerTokenizer]:
+    state = _read_safetensors(path)
+    with safe_open(path, "pt") as file:
+        header = (file.metadata() or {}).get(HEADER)
+    if header is None:
+        config = config_of(state, path, num_heads)
+        return build(config, state, path), KmerTokenizer.from_vocab_size(config.vocab_size)
+    try:
+        content = json.loads(header)
+        shape, vocabulary = content["model"], content["vocabulary"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: part {HEADER!r} of its header cannot be read: {error}") from error
+    config, tokenizer = _understand(shape, vocabulary, path)
+    return build(config, state, path), tokenizer
+
+
+def _understand(
+    shape: dict[str, Any], vocabulary: dict[str, Any] | None, where: Path
+) -> tuple[ModelConfig, KmerTokenizer]:
     try:
         config = ModelConfig.from_dict(shape)
         if vocabulary is None:
-            tokenizer = KmerTokenizer.from_vocab_size(config.vocab_size)
-        else:
-            tokenizer = KmerTokenizer(**_tokenizer_arguments(Vocabulary(**vocabulary)))
+            return config, KmerTokenizer.from_vocab_size(config.vocab_size)
+        return config, KmerTokenizer(**_tokenizer_arguments(Vocabulary(**vocabulary)))
     except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{folder / CONFIG}: {error}") from error
-    return build(config, source(), folder), tokenizer
+        raise CheckpointError(f"{where}: {error}") from error
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By its first bytes: the length of a JSON object, and its opening brace."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(9)[8:] == b"{"
 
 
 def _tokenizer_arguments(vocabulary: Vocabulary) -> dict[str, Any]:

@@ -48,6 +48,19 @@ def test_every_form_to_every_form_and_back_bit_for_bit(tiny, tmp_path, source, t
     assert not list(tmp_path.glob(".*"))
 
 
+def test_one_safetensors_file_describes_itself(tiny, tmp_path):
+    """Three heads are no published shape and 3-mers no published vocabulary: neither needs to be given again."""
+    convert(written(tiny, tmp_path, "folder"), tmp_path / "one.safetensors", "safetensors")
+    model, tokenizer = load_model(tmp_path / "one.safetensors")
+    assert (model.config, tokenizer.k) == (tiny.config, 3)
+    assert load_file(tmp_path / "one.safetensors").keys() == tiny.state.keys()
+    save_file(tiny.state, tmp_path / "bad.safetensors", metadata={"dnagpt": '{"model": 3}'})
+    with pytest.raises(
+        CheckpointError, match=r"bad\.safetensors: part 'dnagpt' of its header cannot be read"
+    ):
+        load_model(tmp_path / "bad.safetensors")
+
+
 def test_dtypes_are_kept(tiny, tmp_path):
     save_model(tiny.model().bfloat16(), KmerTokenizer(3), tmp_path / "a.pth", "official")
     for form in FORMS:
