@@ -29,7 +29,7 @@ import dnagpt_fast.model
 from dnagpt_fast.demo import DEMO_CONFIG
 from dnagpt_fast.ops import combined_loss, combined_loss_chunked, dispatch
 from dnagpt_fast.ops.combined_loss_tiles import TILE_ROWS, TILE_VOCAB, tile_order
-from dnagpt_fast.pretrain import PretrainingRun
+from dnagpt_fast.pretraining_run import PretrainingRun
 from dnagpt_fast.training.loop import StopRequest
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training_config import load_config

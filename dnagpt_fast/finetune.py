@@ -42,7 +42,8 @@ from dnagpt_fast.finetuning.task_data import TaskBatch
 from dnagpt_fast.finetuning.task_loss import TaskLosses
 from dnagpt_fast.model import DNAGPT
 from dnagpt_fast.output_files import whole
-from dnagpt_fast.pretrain import differences, pick_device, versions, write_json
+from dnagpt_fast.pretrain import differences, write_json
+from dnagpt_fast.pretraining_run import pick_device, versions
 from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
 from dnagpt_fast.training.loop import Loop, StopRequest

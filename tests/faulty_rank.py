@@ -11,13 +11,13 @@ import os
 import signal
 import sys
 
-from dnagpt_fast import cli, pretrain
+from dnagpt_fast import cli, pretraining_run
 
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
 def spoil(fault: str, at_step: int) -> None:
-    run, losses = pretrain.PretrainingRun, pretrain.PretrainingLosses
+    run, losses = pretraining_run.PretrainingRun, pretraining_run.PretrainingLosses
     batch_at, forward = run.batch_at, losses.forward
     now = -1
 

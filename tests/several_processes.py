@@ -12,7 +12,8 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
-from dnagpt_fast.pretrain import PretrainingRun, pretrain
+from dnagpt_fast.pretrain import pretrain
+from dnagpt_fast.pretraining_run import PretrainingRun
 from dnagpt_fast.training.checkpoint import open_checkpoint
 from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
 from dnagpt_fast.training.processes import Processes

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dnagpt_fast.demo import DEMO_CONFIG, free_folder, sample_bases
-from dnagpt_fast.pretrain import model_config
+from dnagpt_fast.pretraining_run import model_config
 from dnagpt_fast.training_config import load_config
 from tests.pretraining_runs import start
 

@@ -46,7 +46,7 @@ MODEL_SIDE = (
     "windows",
     "output_files",
 )
-TOP = ("pretrain", "finetune", "validation", "demo", "doctor", "model_commands", "cli")
+TOP = ("pretrain", "pretraining_run", "finetune", "validation", "demo", "doctor", "model_commands", "cli")
 
 
 def imports_of(path: Path) -> set[str]:

@@ -255,9 +255,7 @@ def test_blocks_that_are_computed_again_give_the_same_bits(tiny):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings(
-    "ignore:The .grad attribute of a Tensor:UserWarning"
-)  # torch's, of its own tracing
+@pytest.mark.filterwarnings("default")  # torch warns of its own code while it compiles
 @pytest.mark.parametrize("recompute", [False, True])
 def test_compiled_blocks_give_the_same_within_rounding(tiny, recompute):
     from torch._dynamo.utils import counters

@@ -9,7 +9,8 @@ import time
 import pytest
 import torch
 
-from dnagpt_fast.pretrain import PretrainingRun, load_run, pretrain
+from dnagpt_fast.pretrain import load_run, pretrain
+from dnagpt_fast.pretraining_run import PretrainingRun
 from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.loop import NonFiniteLoss
 from dnagpt_fast.training.processes import Processes

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dnagpt_fast.pretrain import PretrainingRun, pretrain
+from dnagpt_fast.pretrain import pretrain
+from dnagpt_fast.pretraining_run import PretrainingRun
 from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training_config import load_config

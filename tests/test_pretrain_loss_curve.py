@@ -7,7 +7,7 @@ import torch
 
 from dnagpt_fast.demo import DEMO_CONFIG
 from dnagpt_fast.ops import dispatch
-from dnagpt_fast.pretrain import PretrainingRun
+from dnagpt_fast.pretraining_run import PretrainingRun
 from dnagpt_fast.training.loop import StopRequest
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training_config import load_config
