@@ -142,9 +142,14 @@ class Inference:
     @torch.no_grad()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(R, D) after ln_f -> (R, V)"""
-        first, act, norm, last = self.model.mlm_head
         padded = F.pad(hidden, (0, 0, 0, _round_up(len(hidden)) - len(hidden)))
-        return self.linear(last, norm(act(self.linear(first, padded))))[: len(hidden)]
+        return self.linear(self.model.mlm_head[3], self.head_rows(padded))[: len(hidden)]
+
+    @torch.no_grad()
+    def head_rows(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(R, D) after ln_f -> what the last projection reads (R, D)."""
+        first, act, norm, _ = self.model.mlm_head
+        return norm(act(self.linear(first, hidden)))
 
     def linear(self, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
         if type(layer) not in PLAIN:  # an adapter stands in its place

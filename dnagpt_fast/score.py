@@ -7,16 +7,20 @@ computed with: see inference.py.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 
-from dnagpt_fast.inference import Inference, row_batches
+from dnagpt_fast.batch import IGNORE_INDEX
+from dnagpt_fast.inference import PLAIN, Inference, row_batches
 from dnagpt_fast.model import DNAGPT
+from dnagpt_fast.ops import combined_loss, dispatch
 from dnagpt_fast.tokenizer import KmerTokenizer
 from dnagpt_fast.windows import TokenWindow, prefix_ids, window_chunks
 
 ROWS_OF_LOGITS = 1024
-"""Rows whose logits over the vocabulary are held at once."""
+"""Rows whose logits over the vocabulary are held at once, where they are formed."""
 BATCHES_AHEAD = 8
 """Windows of this many batches are sorted by length together."""
 
@@ -43,10 +47,27 @@ def token_log_probs(inference: Inference, sequences: Sequence[Sequence[int]]) ->
     rows = torch.cat([hidden[:-1] for hidden in inference.hidden_states(sequences)])
     targets = torch.tensor([i for ids in sequences for i in ids[1:]], device=rows.device)
     parts = [
-        inference.logits(some).float().log_softmax(-1).gather(1, wanted[:, None])[:, 0]
+        target_log_probs(inference, some, wanted)
         for some, wanted in zip(rows.split(ROWS_OF_LOGITS), targets.split(ROWS_OF_LOGITS), strict=True)
     ]
     return list(torch.cat(parts).cpu().split([len(ids) - 1 for ids in sequences]))
+
+
+def target_log_probs(inference: Inference, rows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """log P(target) of up to ROWS_OF_LOGITS rows (R, D): float32 (R,).
+
+    The Triton kernels never form the logits. Elsewhere they are formed, by the product whose rows do not feel each
+    other (ops/linear.py), which the chunks of combined_loss on the CPU do.
+    """
+    last = cast(torch.nn.Linear, inference.model.mlm_head[3])
+    if dispatch.choose("combined_loss", rows.device.type) != "triton" or type(last) not in PLAIN:
+        return inference.logits(rows).float().log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    # the kernels share out the vocabulary by the number of rows: always the same one, and a row's bits are too
+    spare = ROWS_OF_LOGITS - len(rows)
+    hidden = inference.head_rows(F.pad(rows, (0, 0, 0, spare)))
+    targets = F.pad(targets, (0, spare), value=IGNORE_INDEX)
+    found = combined_loss(hidden, last.weight, targets, bias=last.bias, return_log_probs=True).log_probs
+    return cast(torch.Tensor, found)[: len(rows)]
 
 
 def score(

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from dnagpt_fast import KmerTokenizer
+from dnagpt_fast.inference import Inference
+from dnagpt_fast.ops import dispatch
 from dnagpt_fast.score import score
 from dnagpt_fast.windows import kmer_ids, reverse_complement
 from tests.test_embed import random_bases
@@ -67,6 +69,19 @@ def test_a_score_does_not_depend_on_its_batch(tiny, tokenizer):
     assert list(score(model, tokenizer, texts, max_tokens=60)) == together
     assert list(score(model, tokenizer, texts[::-1], max_tokens=4096))[::-1] == together
     assert [next(score(model, tokenizer, [text])) for text in texts] == together
+
+
+def test_the_kernels_score_without_logits(tiny, tokenizer, monkeypatch):
+    model, texts = tiny.model(), random_bases(4, 200)
+    plain = list(score(model, tokenizer, texts))
+    monkeypatch.setattr(Inference, "logits", lambda *_: pytest.fail("logits were formed"))
+    with dispatch.using(combined_loss="triton"):
+        ours = list(score(model, tokenizer, texts))
+        alone = [next(score(model, tokenizer, [text])) for text in texts]
+    assert ours == alone
+    for a, b in zip(ours, plain, strict=True):
+        assert a.log_likelihood == pytest.approx(b.log_likelihood, rel=1e-5)
+        assert (a.scored_kmers, a.scored_bp) == (b.scored_kmers, b.scored_bp)
 
 
 def test_both_strands_are_averaged(tiny, tokenizer):
