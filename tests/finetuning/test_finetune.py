@@ -13,6 +13,7 @@ from dnagpt_fast import finetune as module
 from dnagpt_fast.convert import convert
 from dnagpt_fast.finetune import finetune, load_finetuned, predict
 from dnagpt_fast.finetuning.examples import LabelError
+from dnagpt_fast.finetuning.metrics import classification_scores
 from dnagpt_fast.finetuning.settings import ConfigError
 from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.loop import Loop
@@ -24,6 +25,12 @@ QUIET = Console(quiet=True)
 
 def run(path, out, *more, resume=False):
     return finetune(config_for(path, *more), out, resume=resume, console=QUIET)
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    """The 300 of a real run take three seconds, more than the training here."""
+    monkeypatch.setitem(classification_scores.__kwdefaults__, "resamples", 20)
 
 
 @pytest.fixture(scope="module")
