@@ -12,7 +12,7 @@ import ctypes
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -137,31 +137,28 @@ def gpu_contenders() -> dict[str, Loss]:
 
 
 def gpu_rows(
-    rows: int = 32_768, dtype: torch.dtype = torch.bfloat16, rounds: int = 20
-) -> list[dict[str, object]]:
-    """For the report on a real card: every contender's median time and peak memory."""
-    x, w, t = inputs("cuda", dtype, rows)
-    results: list[dict[str, object]] = []
-    for name, loss in gpu_contenders().items():
-        check(loss, *inputs("cuda", dtype, 512))
+    rows: int = 32_768, dtype: torch.dtype = torch.bfloat16, rounds: int = 20, device: str = "cuda"
+) -> Iterator[dict[str, object]]:
+    """For the report on a real card: every contender's median time and peak memory. On the CPU: CONTENDERS."""
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    x, w, t = inputs(device, dtype, rows)
+    for name, loss in (gpu_contenders() if device == "cuda" else CONTENDERS).items():
+        check(loss, *inputs(device, dtype, min(rows, 512)))
         for gradient in (True, False):
             one_pass(loss, x, w, t, gradient)
-            memory = peak_mb(lambda loss=loss, gradient=gradient: one_pass(loss, x, w, t, gradient), "cuda")
+            memory = peak_mb(lambda loss=loss, gradient=gradient: one_pass(loss, x, w, t, gradient), device)
             times = []
             for _ in range(rounds):
-                torch.cuda.synchronize()
+                wait()
                 began = time.perf_counter()
                 one_pass(loss, x, w, t, gradient)
-                torch.cuda.synchronize()
+                wait()
                 times.append(time.perf_counter() - began)
-            results.append(
-                {
-                    "op": "combined_loss",
-                    "contender": name,
-                    "rows": rows,
-                    "gradient": gradient,
-                    "seconds": sorted(times)[len(times) // 2],
-                    "memory_mb": memory,
-                }
-            )
-    return results
+            yield {
+                "op": "combined_loss",
+                "contender": name,
+                "rows": rows,
+                "gradient": gradient,
+                "seconds": sorted(times)[len(times) // 2],
+                "memory_mb": memory,
+            }

@@ -1,0 +1,265 @@
+"""Everything this project claims of a card, checked and timed on the one that is present: correctness first, under ten
+minutes, one JSON and one page.
+
+    python -m benchmarks.gpu_report                       writes gpu_report.json and gpu_report.md here
+    python -m benchmarks.gpu_report --to FOLDER --only attention --only train_step
+    python -m benchmarks.gpu_report --rehearse            on the CPU, at toy sizes: tries the code, makes no figures
+
+First `pytest -m gpu tests/gpu` runs; where a test fails, the rest still runs, for the failure may explain it, but the
+report says so and the status is 1. Each section is a process of its own with a time limit: a section that hangs, or
+leaves the card's context broken, costs its own rows only. Rows are kept as they are made. Without a CUDA device: status
+2, and a line that says why.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dnagpt_fast import doctor, ops
+from dnagpt_fast.config import ModelConfig
+from dnagpt_fast.output_files import whole
+
+ROOT = Path(__file__).resolve().parents[1]
+Row = dict[str, Any]
+TOY = ModelConfig(19_564, 40, 1, 2, 32, False)
+
+
+@dataclass(frozen=True)
+class Section:
+    """module.function() makes the rows on a card; function(**toy()) rehearses it on the CPU."""
+
+    module: str
+    function: str
+    seconds: int
+    toy: Callable[[], Row]
+
+    def rows(self, rehearse: bool) -> Iterable[Row]:
+        function = getattr(importlib.import_module(self.module), self.function)
+        return function(**self.toy()) if rehearse else function()
+
+
+def once(function: Callable[[], object]) -> float:
+    """Seconds of one call: a rehearsal's clock, no figure."""
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def toy_shapes(kind: str, *sizes: int) -> list[Any]:
+    return [getattr(importlib.import_module("benchmarks.gpu_attention"), kind)(*sizes)]
+
+
+HERE: Row = {"device": "cpu", "clock": once}
+# the time limits add up to less than ten minutes, with the tests'
+TEST_SECONDS = 150
+SECTIONS = {
+    "genome": Section(
+        "benchmarks.gpu_genome", "rows", 60, lambda: HERE | {"packed_bytes": 1 << 16, "batches": (4,)}
+    ),
+    "attention": Section(
+        "benchmarks.gpu_attention",
+        "rows",
+        110,
+        lambda: HERE | {"shapes": toy_shapes("Shape", 1, 2, 40, 32), "dtype": torch.float32},
+    ),
+    "attention_decode": Section(
+        "benchmarks.gpu_attention",
+        "decode_rows",
+        40,
+        lambda: HERE | {"shapes": toy_shapes("Cached", 2, 2, 40, 32), "dtype": torch.float32},
+    ),
+    "combined_loss": Section(
+        "benchmarks.bench_combined_loss",
+        "gpu_rows",
+        80,
+        lambda: {"device": "cpu", "rows": 64, "rounds": 1, "dtype": torch.float32},
+    ),
+    "train_step": Section(
+        "benchmarks.gpu_model",
+        "train_rows",
+        100,
+        lambda: HERE | {"configs": ((TOY, 2),), "packed_bytes": 1 << 14},
+    ),
+    "generate": Section(
+        "benchmarks.gpu_model",
+        "generate_rows",
+        50,
+        lambda: HERE | {"config": TOY, "samples": 2, "new_tokens": 4},
+    ),
+}
+
+
+def circumstances() -> Row:
+    """What ran where."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    found: Row = {
+        "date": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        "commit": commit.stdout.strip() or "unknown: not a clone",
+        "torch": torch.__version__,
+        "torch_cuda": torch.version.cuda,
+        "driver_cuda": doctor.driver_version(),
+        "triton": importlib.import_module("triton").__version__,
+        **ops.report(),
+    }
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        found["device"] = properties.name
+        found["capability"] = f"sm_{properties.major}{properties.minor}"
+        found["memory_gib"] = round(properties.total_memory / 2**30, 1)
+        found["multiprocessors"] = properties.multi_processor_count
+    return found
+
+
+def run_process(command: list[str], seconds: float, **environment: str) -> tuple[str, str]:
+    """("" or what went wrong, all that it printed). The process is ended after `seconds`."""
+    try:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired as late:
+        printed = late.stdout or b""
+        return f"not done after {seconds:.0f} s", printed.decode() if isinstance(printed, bytes) else printed
+    return (f"ended with status {done.returncode}" if done.returncode else ""), done.stdout
+
+
+def run_tests(rehearse: bool) -> Row:
+    """The tests of tests/gpu: whether they passed, their last line, and all of it where they did not."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/gpu", "-p", "no:cacheprovider"]
+    wrong, printed = run_process(command, TEST_SECONDS, **({"DNAGPT_GPU_REHEARSAL": "1"} if rehearse else {}))
+    found: Row = {"passed": not wrong, "summary": (printed.strip().splitlines() or [""])[-1]}
+    return found if not wrong else found | {"wrong": wrong, "output": printed[-8000:]}
+
+
+def run_section(name: str, rehearse: bool) -> Row:
+    """{"rows", "seconds"} and, where it failed, {"wrong", "output"}; rows made before that are kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder, "rows.jsonl")
+        command = [sys.executable, "-m", "benchmarks.gpu_report", "--section", name, "--rows", str(target)]
+        began = time.monotonic()
+        wrong, printed = run_process(command + ["--rehearse"] * rehearse, SECTIONS[name].seconds)
+        lines = target.read_text().splitlines() if target.is_file() else []
+    found: Row = {"rows": [json.loads(line) for line in lines], "seconds": time.monotonic() - began}
+    return found if not wrong else found | {"wrong": wrong, "output": printed[-8000:]}
+
+
+def write_rows(name: str, target: Path, rehearse: bool) -> None:
+    """What a section's process does: one JSON line a row, as they are made."""
+    with open(target, "w") as file:
+        for row in SECTIONS[name].rows(rehearse):
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value).replace("|", "\\|")
+
+
+def table(rows: list[Row]) -> list[str]:
+    """Markdown: one table for rows of the same op, its columns in the order in which they first come."""
+    lines: list[str] = []
+    for op in dict.fromkeys(row["op"] for row in rows):
+        mine = [row for row in rows if row["op"] == op]
+        columns = [column for column in dict.fromkeys(key for row in mine for key in row) if column != "op"]
+        lines += ["", f"### {op}", "", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+        lines += [f"| {' | '.join(shown(row.get(column, '')) for column in columns)} |" for row in mine]
+    return lines
+
+
+def page(report: Row) -> str:
+    """The report for readers."""
+    about = report["circumstances"]
+    title = f"# {about.get('device', 'no card')}: kernels checked and timed"
+    if report["rehearsal"]:
+        title = "# REHEARSAL on the CPU at toy sizes: the code was tried, the figures below mean nothing"
+    tests = report["tests"]
+    lines = [title, "", "Written by `python -m benchmarks.gpu_report`.", ""]
+    lines += [f"- {name}: {shown(value)}" for name, value in about.items()]
+    lines += ["", "## Correctness", "", f"{'passed' if tests['passed'] else 'FAILED'}: {tests['summary']}"]
+    failures = [("tests/gpu", tests)] if not tests["passed"] else []
+    for name, section in report["sections"].items():
+        lines += ["", f"## {name} ({section['seconds']:.0f} s)"]
+        if "wrong" in section:
+            failures.append((name, section))
+            lines += ["", f"**FAILED: {section['wrong']}**; the rows made before that:"]
+        lines += table(section["rows"])
+    for name, failed in failures:
+        lines += [
+            "",
+            f"## What {name} printed",
+            "",
+            "```text",
+            re.sub("`{3,}", "'''", failed["output"]),
+            "```",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--to", type=Path, default=Path("."), help="folder of gpu_report.json and gpu_report.md"
+    )
+    parser.add_argument(
+        "--only", action="append", choices=SECTIONS, help="only this section; may be repeated"
+    )
+    parser.add_argument("--rehearse", action="store_true", help="on the CPU at toy sizes; no figures")
+    parser.add_argument("--section", choices=SECTIONS, help=argparse.SUPPRESS)
+    parser.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.section:
+        write_rows(options.section, options.rows, options.rehearse)
+        return 0
+    if not options.rehearse and not torch.cuda.is_available():
+        (device,) = (finding.told for finding in doctor.examine() if finding.what == "device")
+        print(
+            f"no CUDA device here: {device}. `dnagpt-fast doctor` tells more; --rehearse tries the code on the CPU."
+        )
+        return 2
+    options.to.mkdir(parents=True, exist_ok=True)
+    report: Row = {"rehearsal": options.rehearse, "circumstances": circumstances()}
+    print("tests/gpu ...", flush=True)
+    report["tests"] = run_tests(options.rehearse)
+    print(report["tests"]["summary"], flush=True)
+    report["sections"] = {}
+    for name in options.only or SECTIONS:
+        print(f"{name} ...", flush=True)
+        section = report["sections"][name] = run_section(name, options.rehearse)
+        print(
+            f"{len(section['rows'])} rows in {section['seconds']:.0f} s {section.get('wrong', '')}",
+            flush=True,
+        )
+    stem = "gpu_rehearsal" if options.rehearse else "gpu_report"
+    for suffix, text in ((".json", json.dumps(report, indent=1) + "\n"), (".md", page(report))):
+        with whole(options.to / f"{stem}{suffix}") as file:
+            file.write_text(text)
+        print(options.to / f"{stem}{suffix}")
+    good = report["tests"]["passed"] and not any(
+        "wrong" in section for section in report["sections"].values()
+    )
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
