@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import roofline
 from benchmarks.audit_page import page
 from benchmarks.triton_launches import ARCHITECTURES
 from tests.ops import test_attention_ptx, test_combined_loss_ptx
@@ -59,3 +60,14 @@ def test_no_row_breaks_a_law(card):
 def test_the_page_is_the_table():
     text = (ROOT / "benchmarks" / "compile_audit.md").read_text()
     assert text == page(TABLE["compilers"], ROWS), "make it anew: python -m benchmarks.compile_audit --update"
+
+
+def test_the_roofline_is_made_from_the_table():
+    text = (ROOT / "benchmarks" / "roofline.md").read_text()
+    assert text == roofline.page(TABLE), "make it anew: python -m benchmarks.roofline"
+
+
+def test_the_least_limit_counts():
+    card = roofline.Card("made up", "sm_90", 10, 1.0, 1000)
+    # 1,000 GB/s at 2 bytes, 1,280 G instructions a second at 4, 640 G integer ones at 1
+    assert roofline.bound(card, 2, 4, 1) == ([500e9, 320e9, 640e9], 0.64)
