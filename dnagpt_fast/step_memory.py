@@ -5,7 +5,7 @@ backward pass of some block, while the gradients grow and the activations go; th
 there. What autograd keeps of a block is counted tensor by tensor as model.py makes them. R rows (samples * tokens),
 D width, H heads, V vocabulary; "a row" is a tensor (R, D).
 
-Arithmetic: not yet held against measured peaks.
+On the CPU this is held against measured peaks (tests/test_step_memory.py). On CUDA nothing has been measured yet.
 """
 
 from dataclasses import dataclass, fields

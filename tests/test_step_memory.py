@@ -1,4 +1,10 @@
-"""The memory model: what moves with what."""
+"""The memory model: against the peaks of real steps on the CPU, and what moves with what."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +14,40 @@ from dnagpt_fast.model import DNAGPT
 from dnagpt_fast.step_memory import StepMemory, step_memory, trained_count
 
 SMALL = ModelConfig(1000, max_len=64, num_layers=2, num_heads=4, embedding_dim=32, bias=True)
+ROOT = Path(__file__).resolve().parents[1]
+# Model, samples, tokens. Each of a step's three moments is the peak of one: loss head, optimizer, a block's backward.
+QUICK = [
+    (ModelConfig(4096, max_len=256, num_layers=4, num_heads=4, embedding_dim=256), 4, 256),
+    (ModelConfig(19_564, max_len=128, num_layers=2, num_heads=4, embedding_dim=256), 2, 128),
+    (ModelConfig(1000, max_len=256, num_layers=6, num_heads=4, embedding_dim=192), 8, 256),
+]
+LONGER = [
+    (ModelConfig(4096, max_len=256, num_layers=4, num_heads=4, embedding_dim=256), 16, 256),
+    (ModelConfig(4096, max_len=64, num_layers=12, num_heads=4, embedding_dim=256), 2, 64),
+    (ModelConfig(1000, max_len=512, num_layers=6, num_heads=8, embedding_dim=128), 8, 512),
+    (ModelConfig(19_564, max_len=128, num_layers=4, num_heads=8, embedding_dim=512, bias=True), 4, 128),
+    (PRESETS["dna_gpt0.1b_m"], 4, 512),
+]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from /proc")
+@pytest.mark.parametrize(
+    "shapes", [QUICK, pytest.param(LONGER, marks=pytest.mark.slow)], ids=["quick", "longer"]
+)
+def test_measured_peaks_are_within_a_tenth(shapes):
+    asked = json.dumps([[config.to_dict(), samples, tokens] for config, samples, tokens in shapes])
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.measure_step_peak", asked],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for (config, samples, tokens), peak in zip(shapes, json.loads(done.stdout), strict=True):
+        planned = step_memory(config, samples, tokens)
+        assert planned.total == pytest.approx(peak, rel=0.1), f"{config}, {samples} x {tokens}: {planned}"
 
 
 def test_trained_parameters_are_all_but_the_number_embedding():
