@@ -153,11 +153,14 @@ class Loop:
         return means, norms, any_bad == 0, any_asked > 0
 
     def _refuse(self, step: int, part_losses: list[torch.Tensor], norm: float) -> None:
+        """Raises NonFiniteLoss. A loss that is not finite spoils the gradient of all: who had it is asked for first."""
         values = [float(loss) for loss in part_losses]
         guilty = [part for part, value in enumerate(values) if not math.isfinite(value)]
         where = f"step {step}, process {self.processes.rank} of {self.processes.world_size}"
-        if not guilty and math.isfinite(norm):
-            raise NonFiniteLoss(f"{where}: stopped because the loss of another process is not finite")
+        culprits = [rank for rank, bad in enumerate(self.processes.of_all(bool(guilty))) if bad]
+        if culprits and not guilty:
+            names = ", ".join(f"process {rank}" for rank in culprits)
+            raise NonFiniteLoss(f"{where}: stopped because of {names}, whose loss is not finite")
         what = f"the loss is {values[guilty[0]]}" if guilty else f"the norm of the gradient is {norm}"
         lines = [
             line for part in guilty or range(self.parts) for line in self.describe(self.batch_at(step, part))

@@ -161,6 +161,14 @@ class Processes:
         dist.broadcast_object_list(holder, src=0)
         return holder[0]
 
+    def of_all(self, value: Any) -> list[Any]:
+        """The values of all processes, in the order of rank, in every process."""
+        if self.world_size == 1:
+            return [value]
+        values = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over all processes, in place."""
         if self.world_size > 1:
