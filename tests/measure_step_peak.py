@@ -1,13 +1,15 @@
 """python -m tests.measure_step_peak JSON: what training steps really need on CPU, one process a shape.
 
-JSON: a list of [model settings, samples, tokens]. Prints a list of bytes: the highest resident memory during the third
-step above what the process held before the model was made. Everything the libraries set up once (kernels,
-workspaces for packed matrices) is set up by a small model first, so that it counts for none.
+JSON: a list of [model settings, samples, tokens, ways]; ways: {"processes": 2, "sharding": "fsdp", "checkpointing":
+true}, each of which may be left out. Prints a list of bytes: the highest resident memory of process 0 during three
+steps above what it held before the model was made. Everything the libraries set up once (kernels, workspaces for
+packed matrices) is set up by a small model first, so that it counts for none.
 """
 
 import gc
 import json
 import os
+import socket
 import sys
 
 import torch
@@ -19,6 +21,8 @@ from dnagpt_fast.model import DNAGPT
 from dnagpt_fast.training.host_memory import return_freed_tensors
 from dnagpt_fast.training.loop import Loop, StopRequest
 from dnagpt_fast.training.optimizer import build_optimizer
+from dnagpt_fast.training.parallel import distribute
+from dnagpt_fast.training.processes import Processes
 
 WARM_UP = ModelConfig(4096, max_len=256, num_layers=1, num_heads=4, embedding_dim=256)
 
@@ -32,10 +36,16 @@ class Losses(nn.Module):
         return {"loss": self.model.pretraining_loss(batch).total}
 
 
-def train(config: ModelConfig, samples: int, tokens: int) -> None:
+def train(
+    config: ModelConfig, samples: int, tokens: int, processes: Processes, sharding: str, checkpointing: bool
+) -> None:
     """Three optimizer steps as pre-training makes them."""
+    device = torch.device("cpu")
     model = DNAGPT.from_config(config)
     model.number_embedding.requires_grad_(False)
+    if checkpointing:
+        model.recompute_blocks()
+    losses = distribute(Losses(model), model.blocks, sharding, processes, device)
     kinds = torch.full((samples, tokens), ROW_NEXT_TOKEN, dtype=torch.uint8)
     kinds[:, -1] = ROW_ORDER
     nowhere = torch.zeros(samples, dtype=torch.int64)
@@ -49,11 +59,12 @@ def train(config: ModelConfig, samples: int, tokens: int) -> None:
         windows=Windows(nowhere, nowhere, nowhere, nowhere),
     )
     loop = Loop(
-        losses_of=Losses(model),
+        losses_of=losses,
         optimizer=build_optimizer(model, lr=1e-4, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.01),
         batch_at=lambda step, part: batch,
         lr_at=lambda step: 1e-4,
         describe=lambda batch: [],
+        processes=processes,
     )
     for step in range(3):
         loop.one_step(step, StopRequest())
@@ -64,25 +75,42 @@ def resident(key: str) -> int:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(key))
 
 
-def peak_of(config: ModelConfig, samples: int, tokens: int) -> int:
-    """In a child, whose memory starts afresh."""
+def peak_of(
+    config: ModelConfig,
+    samples: int,
+    tokens: int,
+    processes: int = 1,
+    sharding: str = "ddp",
+    checkpointing: bool = False,
+) -> int:
+    """In children, whose memory starts afresh."""
     reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        train(WARM_UP, 4, 256)  # a forked process maps the libraries' code anew
-        gc.collect()
-        before = resident("VmRSS")
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")  # forget the highest so far
-        train(config, samples, tokens)
-        os.write(writer, str(resident("VmHWM") - before).encode())
+    children = []
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "127.0.0.1", str(free.getsockname()[1])
+    for rank in range(processes):
+        child = os.fork()
+        if child:
+            children.append(child)
+            continue
+        mine = Processes(rank, processes, rank)
+        with mine.joined(torch.device("cpu"), 120.0):
+            train(
+                WARM_UP, 4, 256, mine, sharding, checkpointing
+            )  # a forked process maps the libraries' code anew
+            gc.collect()
+            before = resident("VmRSS")
+            with open("/proc/self/clear_refs", "w") as file:
+                file.write("5")  # forget the highest so far
+            train(config, samples, tokens, mine, sharding, checkpointing)
+            if rank == 0:
+                os.write(writer, str(resident("VmHWM") - before).encode())
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as answer:
         peak = answer.read()
-    _, status = os.waitpid(child, 0)
-    if status:
-        raise RuntimeError(f"{config} ended with {status}")
+    if any(os.waitpid(child, 0)[1] for child in children):
+        raise RuntimeError(f"{config} failed")
     return int(peak)
 
 
@@ -91,7 +119,11 @@ def main() -> None:
     return_freed_tensors()
     torch.manual_seed(0)
     shapes = json.loads(sys.argv[1])
-    sys.stdout.write(json.dumps([peak_of(ModelConfig(**settings), *counts) for settings, *counts in shapes]))
+    peaks = [
+        peak_of(ModelConfig(**settings), samples, tokens, **ways)
+        for settings, samples, tokens, ways in shapes
+    ]
+    sys.stdout.write(json.dumps(peaks))
 
 
 if __name__ == "__main__":

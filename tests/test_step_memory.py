@@ -35,7 +35,7 @@ LONGER = [
     "shapes", [QUICK, pytest.param(LONGER, marks=pytest.mark.slow)], ids=["quick", "longer"]
 )
 def test_measured_peaks_are_within_a_tenth(shapes):
-    asked = json.dumps([[config.to_dict(), samples, tokens] for config, samples, tokens in shapes])
+    asked = json.dumps([[config.to_dict(), samples, tokens, {}] for config, samples, tokens in shapes])
     done = subprocess.run(
         [sys.executable, "-m", "tests.measure_step_peak", asked],
         capture_output=True,

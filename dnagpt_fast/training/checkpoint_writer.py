@@ -65,7 +65,7 @@ class CheckpointWriter:
         folder = self.run / FOLDER
         temporary = folder / f"{TEMPORARY}step-{step:08d}"
         if self.processes.is_main:
-            temporary.mkdir(parents=True)
+            temporary.mkdir(parents=True, exist_ok=True)  # whichever process comes first makes it
         weights, moments = get_state_dict(model, optimizer)
         written = dcp.async_save(
             {MODEL: weights, OPTIMIZER: moments},

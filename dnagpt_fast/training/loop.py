@@ -45,13 +45,13 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator["StopRequest"]:
-        """Catches the first SIGTERM or SIGINT; a second one acts as if nobody listened."""
+        """Catches SIGTERM and SIGINT; a second SIGINT acts as if nobody listened. More SIGTERMs change nothing: Slurm
+        sends one to every process of a job, and then torchrun, which got one too, sends another."""
         previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
         def note(number: int, _: FrameType | None) -> None:
             self.signal_name = signal.Signals(number).name
-            for caught, handler in previous.items():
-                signal.signal(caught, handler)
+            signal.signal(signal.SIGINT, previous[signal.SIGINT])
 
         for number in previous:
             signal.signal(number, note)
