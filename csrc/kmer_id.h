@@ -1,8 +1,8 @@
 // From 2-bit codes to token ids (dnagpt_fast/vocab.py), shared by host and device code.
 //
 // id = first id of its length + base-5 number of the k-mer, digits N A G C T = 0 1 2 3 4, most significant base first.
-// N is the digit 0, so a base under an N block only loses what it added: ids are made as if there were no N, then
-// patched by subtraction.
+// N is the digit 0, so a base under an N block only loses what it added: ids are made as if there were no N, and what
+// the bases under N blocks have added is subtracted.
 #pragma once
 
 #include "packed_sequence.h"
@@ -38,6 +38,16 @@ DNAGPT_HOST_DEVICE inline int kmer_number(uint32_t codes, int k, int orientation
     int code = codes >> (2 * place) & 3;
     if (orientation & kComplemented) code ^= kComplementBit;
     number = number * 5 + digit_of_code(code);
+  }
+  return number;
+}
+
+// What kmer_number gives too much where both bits of each N among the k bases are set in `unknown`, and their codes are 0.
+DNAGPT_HOST_DEVICE inline int number_of_unknown(uint32_t unknown, int k, int orientation) {
+  const int digit = digit_of_code(orientation & kComplemented ? kComplementBit : 0);
+  int number = 0;
+  for (int j = 0; j < k; ++j) {
+    if (unknown >> (2 * j) & 3) number += digit * power_of_5(orientation & kReversed ? k - 1 - j : j);
   }
   return number;
 }

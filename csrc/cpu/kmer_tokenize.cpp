@@ -1,8 +1,9 @@
-// Windows of packed bases -> token ids: windows are cut into chunks, tokenized as if every base were known, and what
-// the bases under N blocks added is taken off again while a chunk is in the cache.
+// Windows of packed bases -> token ids: windows are cut into chunks; where N blocks reach into a chunk, its kernel gets
+// a mask of them in the layout of the packed bases.
 #include "cpu/kmer_tokenize.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "cpu/parallel.h"
 #include "kernels.h"
@@ -11,12 +12,103 @@ namespace dnagpt {
 
 namespace {
 
-// 16 kB of uint16: stays in the first-level cache between a chunk's two passes
+// 12 kB of packed bases for k = 6: their mask stays in the first-level cache until the kernel reads it
 constexpr int64_t kChunkTokens = 8192;
 // Ids of more bytes than this do not stay in the caches anyway: write them past them.
 constexpr int64_t kStreamingBytes = 16 << 20;
 constexpr int64_t kBytesPerThread = 2 << 20;
 constexpr int kCacheLine = 64;
+
+// Both bits of a base in its byte.
+constexpr uint8_t kLoneBase[kBasesPerByte] = {0xc0, 0x30, 0x0c, 0x03};
+
+// Sets both bits of `n_bases` >= 1 bases from base `from` in a mask of the layout of packed bases; may rewrite the 7
+// bytes behind.
+inline void mark(int64_t from, int64_t n_bases, uint8_t* mask) {
+  uint8_t* const first = mask + (from >> 2);
+  const int phase = 2 * static_cast<int>(from & 3);
+  if (n_bases == 1) {
+    *first |= kLoneBase[from & 3];
+  } else if (n_bases <= 29) {  // at every phase they end within 8 bytes
+    uint64_t word;
+    std::memcpy(&word, first, 8);
+    word |= __builtin_bswap64(~uint64_t{0} << (64 - 2 * n_bases) >> phase);
+    std::memcpy(first, &word, 8);
+  } else {
+    const int64_t to = from + n_bases;
+    *first |= static_cast<uint8_t>(0xff >> phase);
+    std::memset(first + 1, 0xff, static_cast<size_t>((to >> 2) - (from >> 2) - 1));
+    mask[to >> 2] |= static_cast<uint8_t>(0xff00 >> (2 * (to & 3)));
+  }
+}
+
+// The bases under N blocks of adjacent spans of a contig, one span after another, upwards in the genome or downwards.
+class UnknownBases {
+ public:
+  // position_bp: where the first span begins; where it ends, if reversed.
+  UnknownBases(const GenomeView& genome, int64_t contig, bool reversed, int64_t position_bp)
+      : start_(genome.n_block_start_bp),
+        end_(genome.n_block_end_bp),
+        low_(genome.n_block_index[contig]),
+        high_(genome.n_block_index[contig + 1]),
+        reversed_(reversed),
+        block_(first_n_block_behind(genome, contig, reversed ? position_bp - 1 : position_bp)) {
+    // downwards from the last block that begins before position_bp
+    if (reversed && (block_ == high_ || start_[block_] >= position_bp)) --block_;
+  }
+
+  // TokenizeSpan's mask of the next span, good until the next call; nullptr where all its bases are known.
+  const uint8_t* mask(int64_t start_bp, int64_t end_bp) {
+    const bool some = low_ <= block_ && block_ < high_ && start_[block_] < end_bp && end_[block_] > start_bp;
+    if (!some) return nullptr;
+    std::memset(mask_, 0, static_cast<size_t>(packed_bytes_for(end_bp - start_bp) + 1 + kUnknownSlack));
+    block_ = reversed_ ? mark_blocks<-1>(start_bp, end_bp) : mark_blocks<1>(start_bp, end_bp);
+    return mask_;
+  }
+
+ private:
+  // Marks the blocks of a span from block_ on; returns the first one that reaches out of it, or is not in it.
+  template <int step>
+  int64_t mark_blocks(int64_t start_bp, int64_t end_bp) {
+    // in locals: a store to the mask might else change them
+    const int64_t *const start = start_, *const end = end_;
+    const int64_t first_bp = start_bp & ~int64_t{3}, stop = step > 0 ? high_ : low_ - 1;
+    uint8_t* const mask = mask_;
+    int64_t block = block_;
+    // only the first block and the last one may reach out of the span
+    const int64_t from = std::max(start[block], start_bp), to = std::min(end[block], end_bp);
+    mark(from - first_bp, to - from, mask);
+    if (step > 0 ? end[block] > end_bp : start[block] < start_bp) return block;
+    const auto inside = [&](int64_t b) { return step > 0 ? end[b] <= end_bp : start[b] >= start_bp; };
+    block += step;
+    // four lone bases at once: the worst case is N strewn over the genome
+    while ((stop - block) * step >= 4 && inside(block + 3 * step)) {
+      int64_t bases = 0;
+      for (int i = 0; i < 4; ++i) bases |= end[block + i * step] - start[block + i * step];
+      for (int i = 0; i < 4; ++i, block += step) {
+        const int64_t base = start[block] - first_bp;
+        if (bases == 1) {
+          mask[base >> 2] |= kLoneBase[base & 3];
+        } else {
+          mark(base, end[block] - start[block], mask);
+        }
+      }
+    }
+    for (; block != stop && inside(block); block += step) {
+      mark(start[block] - first_bp, end[block] - start[block], mask);
+    }
+    if (block == stop) return block;
+    if (step > 0 && start[block] < end_bp) mark(start[block] - first_bp, end_bp - start[block], mask);
+    if (step < 0 && end[block] > start_bp) mark(start_bp - first_bp, end[block] - start_bp, mask);
+    return block;
+  }
+
+  const int64_t *const start_, *const end_;
+  const int64_t low_, high_;
+  const bool reversed_;
+  int64_t block_;
+  uint8_t mask_[kChunkTokens * kMaxK / kBasesPerByte + 1 + kUnknownSlack];
+};
 
 template <typename Token>
 struct Tokenizer {
@@ -45,59 +137,16 @@ struct Tokenizer {
     const bool reversed = orientation & kReversed;
     const uint8_t* bases = genome.packed + genome.byte_offset[contig];
     Token* const out = tokens + w * n_tokens;
-    const int64_t no_block = genome.n_block_index[contig], last_block = genome.n_block_index[contig + 1];
-    int64_t block = first_n_block_behind(genome, contig, reversed ? window_end_bp - from * k : window_start_bp);
+    const int64_t read_from_bp = reversed ? window_end_bp - from * k : window_start_bp + from * k;
+    UnknownBases unknown(genome, contig, reversed, read_from_bp);
     while (from < to) {
       const int64_t past_line =
           static_cast<int64_t>(reinterpret_cast<uintptr_t>(out + from) % kCacheLine / sizeof(Token));
       const int64_t count = std::min(to - from, kChunkTokens - past_line);
       const int64_t start_bp = reversed ? window_end_bp - (from + count) * k : window_start_bp + from * k;
-      const int64_t end_bp = start_bp + count * k;
-      // the first N block that ends behind start_bp is near that of the chunk before
-      while (block > no_block && genome.n_block_end_bp[block - 1] > start_bp) --block;
-      while (block < last_block && genome.n_block_end_bp[block] <= start_bp) ++block;
-      const bool has_n = block < last_block && genome.n_block_start_bp[block] < end_bp;
-      span(bases, start_bp, count, orientation, first_id, streaming && !has_n, out + from);
-      if (has_n) patch_n(bases, start_bp, end_bp, block, last_block, orientation, count, out + from);
+      const uint8_t* mask = unknown.mask(start_bp, start_bp + count * k);
+      span(bases, mask, start_bp, count, orientation, first_id, streaming, out + from);
       from += count;
-    }
-  }
-
-  // Takes from the tokens of the span [start_bp, end_bp) what its bases under N blocks, from `block` on, have added.
-  void patch_n(const uint8_t* bases, int64_t start_bp, int64_t end_bp, int64_t block, int64_t last_block,
-               int orientation, int64_t count, Token* out) const {
-    const bool reversed = orientation & kReversed;
-    const int complement = orientation & kComplemented ? kComplementBit : 0;
-    // what a base adds, by its place in the k-mer as it stands in the genome and its code
-    int added[kMaxK][4];
-    for (int j = 0; j < k; ++j) {
-      const int power = power_of_5(reversed ? j : k - 1 - j);
-      for (int code = 0; code < 4; ++code) added[j][code] = power * digit_of_code(code ^ complement);
-    }
-    Token* const first_token = reversed ? out + count - 1 : out;
-    const int64_t step = reversed ? -1 : 1;
-    // p / k for 0 <= p < 2^37 without a division
-    const uint64_t reciprocal = (uint64_t{1} << 40) / static_cast<uint64_t>(k) + 1;
-    for (; block < last_block && genome.n_block_start_bp[block] < end_bp; ++block) {
-      int64_t p = std::max(genome.n_block_start_bp[block], start_bp) - start_bp;
-      const int64_t to = std::min(genome.n_block_end_bp[block], end_bp) - start_bp;
-      int64_t i = static_cast<int64_t>(static_cast<uint64_t>(p) * reciprocal >> 40);
-      int64_t j = p - i * k;
-      const auto drop = [&] {
-        first_token[step * i] = static_cast<Token>(first_token[step * i] - added[j][base_code(bases, start_bp + p)]);
-      };
-      drop();
-      for (++p; p < to; ++p) {
-        if (++j == k) j = 0, ++i;
-        if (j == 0 && to - p >= k) {
-          // whole k-mers of N
-          const int64_t whole = (to - p) / k;
-          for (const int64_t last = i + whole; i < last; ++i) first_token[step * i] = static_cast<Token>(first_id);
-          p += whole * k;
-          if (p == to) break;
-        }
-        drop();
-      }
     }
   }
 };

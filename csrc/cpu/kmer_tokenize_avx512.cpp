@@ -18,6 +18,7 @@ struct Control {
   alignas(64) uint8_t order[64];     // byte order: eight 8-byte words, 6 bytes apart, first byte highest
   alignas(64) uint8_t shift[4][64];  // per phase: bit at which each 3-mer begins in its word
   alignas(64) uint8_t number[64];    // base-5 number of each 3-mer
+  alignas(64) uint8_t unknown[64];   // and what its N bases take off again
 };
 
 struct Controls {
@@ -35,6 +36,7 @@ struct Controls {
           control.shift[phase][i] = static_cast<uint8_t>(58 - 2 * phase - 6 * threemer);
         }
         control.number[i] = static_cast<uint8_t>(kmer_number(static_cast<uint32_t>(i), 3, orientation));
+        control.unknown[i] = static_cast<uint8_t>(number_of_unknown(static_cast<uint32_t>(i), 3, orientation));
       }
     }
   }
@@ -46,13 +48,26 @@ const Control& control_of(int orientation) {
 }
 
 struct Constants {
-  __m512i order, shift, number, weights, first_id;
+  __m512i order, shift, number, unknown, weights, first_id;
 };
 
-DNAGPT_AVX512 inline __m512i tokens_of(__m512i bytes, const Constants& c) {
-  const __m512i words = _mm512_permutexvar_epi8(c.order, bytes);
-  const __m512i threemers = _mm512_multishift_epi64_epi8(c.shift, words);
-  const __m512i numbers = _mm512_permutexvar_epi8(threemers, c.number);
+// Six bits a byte, in the order of the output.
+DNAGPT_AVX512 inline __m512i threemers_of(__m512i bytes, const Constants& c) {
+  return _mm512_multishift_epi64_epi8(c.shift, _mm512_permutexvar_epi8(c.order, bytes));
+}
+
+// 32 ids from 49 bytes, and of as many at `unknown` where masked.
+template <bool masked>
+DNAGPT_AVX512 inline __m512i tokens_of(__m512i bytes, const uint8_t* unknown, const Constants& c) {
+  __m512i numbers;
+  if (masked) {
+    const __m512i mask = _mm512_loadu_si512(unknown);
+    const __m512i known = threemers_of(_mm512_andnot_si512(mask, bytes), c);
+    numbers = _mm512_sub_epi8(_mm512_permutexvar_epi8(known, c.number),
+                              _mm512_permutexvar_epi8(threemers_of(mask, c), c.unknown));
+  } else {
+    numbers = _mm512_permutexvar_epi8(threemers_of(bytes, c), c.number);
+  }
   return _mm512_add_epi16(_mm512_maddubs_epi16(numbers, c.weights), c.first_id);
 }
 
@@ -84,33 +99,37 @@ DNAGPT_AVX512 inline void store_tokens(int64_t* to, __m512i ids) {
   store<streaming>(to + 24, _mm512_cvtepu16_epi64(_mm512_extracti32x4_epi32(ids, 3)));
 }
 
-// Fewer than a block of tokens from position_bp, through masks, so that no byte outside the span is touched.
-template <typename Token>
-DNAGPT_AVX512 inline void tokenize_few(const uint8_t* bases, int64_t position_bp, int n_tokens, bool reversed,
-                                       const Constants& c, Token* tokens) {
+// Fewer than a block of tokens from position_bp, through load masks, so that no byte outside the span is touched.
+template <bool masked, typename Token>
+DNAGPT_AVX512 inline void tokenize_few(const uint8_t* bases, const uint8_t* unknown, int64_t position_bp, int n_tokens,
+                                       bool reversed, const Constants& c, Token* tokens) {
   const int64_t first_byte = position_bp / 4;
   const int64_t n_bytes = packed_bytes_for(position_bp + n_tokens * kK) - first_byte;
   const __m512i bytes = _mm512_maskz_loadu_epi8(~uint64_t{0} >> (64 - n_bytes), bases + first_byte);
   alignas(64) uint16_t ids[kBlock];
-  _mm512_store_si512(ids, tokens_of(bytes, c));
+  _mm512_store_si512(ids, tokens_of<masked>(bytes, unknown, c));
   // reversed, the block's first genome token stands last
   const uint16_t* from = reversed ? ids + kBlock - n_tokens : ids;
   for (int i = 0; i < n_tokens; ++i) tokens[i] = from[i];
 }
 
-template <typename Token, bool reversed, bool streaming>
-DNAGPT_AVX512 void tokenize(const uint8_t* bases, int64_t start_bp, int64_t n_tokens, int orientation, int first_id,
-                            Token* tokens) {
+template <typename Token, bool reversed, bool streaming, bool masked>
+DNAGPT_AVX512 void tokenize(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens,
+                            int orientation, int first_id, Token* tokens) {
   const Control& control = control_of(orientation);
   Constants c;
   c.order = _mm512_load_si512(control.order);
   c.number = _mm512_load_si512(control.number);
+  c.unknown = _mm512_load_si512(control.unknown);
   c.weights = _mm512_set1_epi16(1 << 8 | 125);
   c.first_id = _mm512_set1_epi16(static_cast<int16_t>(first_id));
 
   // Written upwards; a reversed window is read downwards.
   const int64_t end_bp = start_bp + n_tokens * kK;
   const uint8_t* end = bases + packed_bytes_for(end_bp);
+  const auto unknown_at = [&](int64_t position_bp) {
+    return masked ? unknown + (position_bp >> 2) - (start_bp >> 2) : nullptr;
+  };
   int64_t done = 0;
   if (streaming) {
     const int64_t head = static_cast<int64_t>((0 - reinterpret_cast<uintptr_t>(tokens)) % 64 / sizeof(Token));
@@ -118,7 +137,7 @@ DNAGPT_AVX512 void tokenize(const uint8_t* bases, int64_t start_bp, int64_t n_to
     if (done) {
       const int64_t position_bp = reversed ? end_bp - done * kK : start_bp;
       c.shift = _mm512_load_si512(control.shift[position_bp & 3]);
-      tokenize_few(bases, position_bp, static_cast<int>(done), reversed, c, tokens);
+      tokenize_few<masked>(bases, unknown_at(position_bp), position_bp, static_cast<int>(done), reversed, c, tokens);
     }
   }
   int64_t position_bp = reversed ? end_bp - (done + kBlock) * kK : start_bp + done * kK;
@@ -128,7 +147,7 @@ DNAGPT_AVX512 void tokenize(const uint8_t* bases, int64_t start_bp, int64_t n_to
     const uint8_t* from = bases + (position_bp >> 2);
     const __m512i bytes = end - from >= 64 ? _mm512_loadu_si512(from)
                                            : _mm512_maskz_loadu_epi8(~uint64_t{0} >> (64 - (end - from)), from);
-    store_tokens<streaming>(tokens + done, tokens_of(bytes, c));
+    store_tokens<streaming>(tokens + done, tokens_of<masked>(bytes, unknown_at(position_bp), c));
   }
   if (done == n_tokens) return;
   const int64_t rest = n_tokens - done;
@@ -139,21 +158,30 @@ DNAGPT_AVX512 void tokenize(const uint8_t* bases, int64_t start_bp, int64_t n_to
     const uint8_t* from = bases + (position_bp >> 2);
     const __m512i bytes = end - from >= 64 ? _mm512_loadu_si512(from)
                                            : _mm512_maskz_loadu_epi8(~uint64_t{0} >> (64 - (end - from)), from);
-    store_tokens<false>(tokens + n_tokens - kBlock, tokens_of(bytes, c));
+    store_tokens<false>(tokens + n_tokens - kBlock, tokens_of<masked>(bytes, unknown_at(position_bp), c));
   } else {
     position_bp = reversed ? start_bp : end_bp - rest * kK;
     c.shift = _mm512_load_si512(control.shift[position_bp & 3]);
-    tokenize_few(bases, position_bp, static_cast<int>(rest), reversed, c, tokens + done);
+    tokenize_few<masked>(bases, unknown_at(position_bp), position_bp, static_cast<int>(rest), reversed, c,
+                         tokens + done);
   }
 }
 
-template <typename Token>
-void tokenize_span(const uint8_t* bases, int64_t start_bp, int64_t n_tokens, int orientation, int first_id,
-                   bool streaming, Token* tokens) {
+template <typename Token, bool masked>
+void tokenize_either(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens, int orientation,
+                     int first_id, bool streaming, Token* tokens) {
   const bool reversed = orientation & kReversed;
-  const auto kernel = streaming ? (reversed ? tokenize<Token, true, true> : tokenize<Token, false, true>)
-                                : (reversed ? tokenize<Token, true, false> : tokenize<Token, false, false>);
-  kernel(bases, start_bp, n_tokens, orientation, first_id, tokens);
+  const auto kernel = streaming
+                          ? (reversed ? tokenize<Token, true, true, masked> : tokenize<Token, false, true, masked>)
+                          : (reversed ? tokenize<Token, true, false, masked> : tokenize<Token, false, false, masked>);
+  kernel(bases, unknown, start_bp, n_tokens, orientation, first_id, tokens);
+}
+
+template <typename Token>
+void tokenize_span(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens, int orientation,
+                   int first_id, bool streaming, Token* tokens) {
+  const auto kernel = unknown ? tokenize_either<Token, true> : tokenize_either<Token, false>;
+  kernel(bases, unknown, start_bp, n_tokens, orientation, first_id, streaming, tokens);
 }
 
 }  // namespace

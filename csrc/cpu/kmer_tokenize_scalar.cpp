@@ -9,69 +9,85 @@ namespace dnagpt {
 
 namespace {
 
-using Table = std::vector<uint16_t>;
+struct Tables {
+  std::vector<uint16_t> number;   // of 2k bits
+  std::vector<uint16_t> unknown;  // number_of_unknown of 2k bits
+};
 
-std::array<std::array<Table, 4>, kMaxK + 1> make_tables() {
-  std::array<std::array<Table, 4>, kMaxK + 1> tables;
+std::array<std::array<Tables, 4>, kMaxK + 1> make_tables() {
+  std::array<std::array<Tables, 4>, kMaxK + 1> tables;
   for (int k = 1; k <= kMaxK; ++k) {
     for (int orientation = 0; orientation < 4; ++orientation) {
-      Table& table = tables[k][orientation];
-      table.resize(std::size_t{1} << (2 * k));
-      for (uint32_t codes = 0; codes < table.size(); ++codes) {
-        table[codes] = static_cast<uint16_t>(kmer_number(codes, k, orientation));
+      Tables& both = tables[k][orientation];
+      for (uint32_t codes = 0; codes < uint32_t{1} << (2 * k); ++codes) {
+        both.number.push_back(static_cast<uint16_t>(kmer_number(codes, k, orientation)));
+        both.unknown.push_back(static_cast<uint16_t>(number_of_unknown(codes, k, orientation)));
       }
     }
   }
   return tables;
 }
 
-const uint16_t* kmer_table(int k, int orientation) {
+const Tables& tables_of(int k, int orientation) {
   static const auto tables = make_tables();
-  return tables[k][orientation].data();
+  return tables[k][orientation];
 }
 
-// Up to 8 bytes from `from`, the first one highest; bytes at and behind `end` read as 0.
+inline uint64_t load_big_endian(const uint8_t* from) {
+  uint64_t word;
+  __builtin_memcpy(&word, from, 8);
+  return __builtin_bswap64(word);
+}
+
+// The same, bytes at and behind `end` read as 0.
 inline uint64_t load_big_endian(const uint8_t* from, const uint8_t* end) {
   uint64_t word = 0;
-  if (end - from >= 8) {
-    __builtin_memcpy(&word, from, 8);
-    return __builtin_bswap64(word);
-  }
   for (int i = 0; i < 8; ++i) word = word << 8 | (from + i < end ? from[i] : 0);
   return word;
 }
 
-template <typename Token, int k, int step>
-void tokenize(const uint8_t* bases, int64_t start_bp, int64_t n_tokens, const uint16_t* table, int first_id,
-              Token* token) {
-  constexpr int kBits = 2 * k;
-  // whatever the phase of its first base, 58 bits of a word are left
-  constexpr int kPerWord = 58 / kBits;
-  const uint8_t* end = bases + packed_bytes_for(start_bp + n_tokens * k);
-  int64_t position_bp = start_bp;
-  for (int64_t words = n_tokens / kPerWord; words > 0; --words, position_bp += kPerWord * k, token += step * kPerWord) {
-    const uint64_t word = load_big_endian(bases + position_bp / 4, end) << (2 * (position_bp & 3));
-    for (int i = 0; i < kPerWord; ++i) {
-      token[step * i] = static_cast<Token>(table[(word << (kBits * i)) >> (64 - kBits)] + first_id);
+template <typename Token, int k, bool reversed, bool masked>
+void tokenize(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens, int orientation,
+              int first_id, Token* token) {
+  constexpr int kBits = 2 * k, kStep = reversed ? -1 : 1;
+  // whatever the phase of the first base, 58 bits of a word are left; whole bytes of them, so that the phase stays
+  constexpr int kPerWord = 58 / kBits & ~3;
+  constexpr int kWordBytes = kPerWord * k / kBasesPerByte;
+  const Tables& tables = tables_of(k, orientation);
+  const uint16_t *const number = tables.number.data(), *const lost = tables.unknown.data();
+  const uint8_t *from = bases + start_bp / 4, *const end = bases + packed_bytes_for(start_bp + n_tokens * k);
+  const int phase = 2 * static_cast<int>(start_bp & 3);
+  if (reversed) token += n_tokens - 1;
+
+  const auto write = [&](uint64_t word, int count) {
+    word <<= phase;
+    const uint64_t mask = masked ? load_big_endian(unknown) << phase : 0;
+    word &= ~mask;
+    for (int i = 0; i < count; ++i) {
+      token[kStep * i] = static_cast<Token>(number[word << (kBits * i) >> (64 - kBits)] + first_id);
     }
-  }
-  if (n_tokens % kPerWord) {
-    uint64_t word = load_big_endian(bases + position_bp / 4, end) << (2 * (position_bp & 3));
-    for (int64_t i = n_tokens % kPerWord; i > 0; --i, token += step, word <<= kBits) {
-      *token = static_cast<Token>(table[word >> (64 - kBits)] + first_id);
+    if (mask) {
+      for (int i = 0; i < count; ++i) {
+        token[kStep * i] = static_cast<Token>(token[kStep * i] - lost[mask << (kBits * i) >> (64 - kBits)]);
+      }
     }
-  }
+    token += kStep * count;
+    from += kWordBytes;
+    if (masked) unknown += kWordBytes;
+  };
+  int64_t words = n_tokens / kPerWord;
+  for (; words > 0 && end - from >= 8; --words) write(load_big_endian(from), kPerWord);
+  for (; words > 0; --words) write(load_big_endian(from, end), kPerWord);
+  if (n_tokens % kPerWord) write(load_big_endian(from, end), static_cast<int>(n_tokens % kPerWord));
 }
 
 template <typename Token, int k>
-void tokenize_span(const uint8_t* bases, int64_t start_bp, int64_t n_tokens, int orientation, int first_id, bool,
-                   Token* tokens) {
-  const uint16_t* table = kmer_table(k, orientation);
-  if (orientation & kReversed) {
-    tokenize<Token, k, -1>(bases, start_bp, n_tokens, table, first_id, tokens + n_tokens - 1);
-  } else {
-    tokenize<Token, k, 1>(bases, start_bp, n_tokens, table, first_id, tokens);
-  }
+void tokenize_span(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens, int orientation,
+                   int first_id, bool, Token* tokens) {
+  const bool reversed = orientation & kReversed;
+  const auto kernel = unknown ? (reversed ? tokenize<Token, k, true, true> : tokenize<Token, k, false, true>)
+                              : (reversed ? tokenize<Token, k, true, false> : tokenize<Token, k, false, false>);
+  kernel(bases, unknown, start_bp, n_tokens, orientation, first_id, tokens);
 }
 
 }  // namespace
