@@ -214,16 +214,12 @@ PYBIND11_MODULE(_native, m) {
 
   py::class_<TextEncoder>(m, "TextEncoder")
       .def(py::init<int, bool, const std::vector<std::string>&, int64_t>())
-      .def("most_tokens",
-           [](const TextEncoder& encoder, const py::str& text) { return encoder.most_tokens(view(text)); })
+      .def("count", [](const TextEncoder& encoder, const py::str& text) { return encoder.count(view(text)); })
+      // returns how many chunks are unknown
       .def("encode", [](const TextEncoder& encoder, const py::str& text, Address ids) {
         const std::string_view letters = view(text);
-        TextEncoder::Result result;
-        {
-          const py::gil_scoped_release release;
-          result = encoder.encode(letters, mutable_int64s(ids));
-        }
-        return py::make_tuple(result.count, result.unknown);
+        const py::gil_scoped_release release;
+        return encoder.encode(letters, mutable_int64s(ids)).unknown;
       });
 
   py::class_<FastaPacker>(m, "FastaPacker")

@@ -42,7 +42,8 @@ DNAGPT_HOST_DEVICE inline int kmer_number(uint32_t codes, int k, int orientation
   return number;
 }
 
-// What kmer_number gives too much where both bits of each N among the k bases are set in `unknown`, and their codes are 0.
+// What kmer_number gives too much where both bits of each N among the k bases are set in `unknown`, and their codes are
+// 0.
 DNAGPT_HOST_DEVICE inline int number_of_unknown(uint32_t unknown, int k, int orientation) {
   const int digit = digit_of_code(orientation & kComplemented ? kComplementBit : 0);
   int number = 0;

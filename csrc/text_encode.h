@@ -17,17 +17,20 @@ class TextEncoder {
   // reserved: names without brackets in id order; k-mers follow them. unknown_id: for any other chunk.
   TextEncoder(int k, bool dynamic, const std::vector<std::string>& reserved, int64_t unknown_id);
 
-  // Tokens that a text can have at most.
-  int64_t most_tokens(std::string_view text) const;
+  // How many tokens a text of one-byte characters has.
+  int64_t count(std::string_view text) const;
 
   struct Result {
     int64_t count, unknown;
   };
 
-  // Writes the ids of a text of one-byte characters; `ids` has room for most_tokens(text).
+  // Writes the ids of a text of one-byte characters; `ids` has room for count(text).
   Result encode(std::string_view text, int64_t* ids) const;
 
  private:
+  // Calls function(piece, id of its reserved token or -1) for every piece between brackets.
+  template <typename Function>
+  void for_each_piece(std::string_view text, Function function) const;
   int64_t* encode_kmers(std::string_view letters, int64_t* id, int64_t& unknown) const;
   template <int K>
   int64_t* encode_whole_kmers(const char* letters, int64_t n_kmers, int64_t* id, int64_t& unknown) const;

@@ -7,9 +7,9 @@
 namespace dnagpt {
 
 // Tokenizes n_tokens k-mers from start_bp of the contig that begins at `bases`. Reads no byte behind the last base of
-// the span. `unknown`: nullptr where no base is N; else one byte for each byte of `bases` from that of start_bp on, both
-// bits of an N base set in it, with kUnknownSlack readable bytes behind. `streaming`: write around the caches where the
-// instruction set can.
+// the span. `unknown`: nullptr where no base is N; else one byte for each byte of `bases` from that of start_bp on,
+// both bits of an N base set in it, with kUnknownSlack readable bytes behind. `streaming`: write around the caches
+// where the instruction set can.
 template <typename Token>
 using TokenizeSpan = void (*)(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens,
                               int orientation, int first_id, bool streaming, Token* tokens);

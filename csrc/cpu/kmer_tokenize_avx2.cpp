@@ -53,13 +53,14 @@ DNAGPT_AVX2 inline __m256i codes_of(__m256i bytes, const Constants& c) {
   // 24 bits at the top of each 4-byte lane
   const __m256i pair = _mm256_sll_epi32(_mm256_shuffle_epi8(bytes, c.order), c.phase_shift);
   const __m256i low_mask = _mm256_set1_epi32(0x00000fff), high_mask = _mm256_set1_epi32(0x0fff0000);
-  return reversed ? _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi32(pair, 8), low_mask),
-                                    _mm256_and_si256(_mm256_srli_epi32(pair, 4), high_mask))
-                  : _mm256_or_si256(_mm256_srli_epi32(pair, 20),
-                                    _mm256_and_si256(_mm256_slli_epi32(pair, 8), high_mask));
+  return reversed
+             ? _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi32(pair, 8), low_mask),
+                               _mm256_and_si256(_mm256_srli_epi32(pair, 4), high_mask))
+             : _mm256_or_si256(_mm256_srli_epi32(pair, 20), _mm256_and_si256(_mm256_slli_epi32(pair, 8), high_mask));
 }
 
-// Table entries of the nibbles: of the first and last pair of bases in the bytes of `outer`, the middle one in `middle`.
+// Table entries of the nibbles: of the first and last pair of bases in the bytes of `outer`, the middle one in
+// `middle`.
 struct Pairs {
   __m256i outer, middle;
 };

@@ -35,13 +35,6 @@ TextEncoder::TextEncoder(int k, bool dynamic, const std::vector<std::string>& re
   }
 }
 
-int64_t TextEncoder::most_tokens(std::string_view text) const {
-  int64_t brackets = 0;
-  for (const char c : text) brackets += c == '<' || c == '>';
-  // a bracket makes two pieces of one, which may have one token more
-  return (static_cast<int64_t>(text.size()) + k_ - 1) / k_ + brackets;
-}
-
 int64_t TextEncoder::reserved_id(std::string_view piece) const {
   if (piece.size() == 1) return reserved_letter_[static_cast<unsigned char>(piece[0])];
   if (reserved_word_.empty()) return -1;
@@ -98,9 +91,8 @@ int64_t* TextEncoder::encode_kmers(std::string_view letters, int64_t* id, int64_
   return id;
 }
 
-TextEncoder::Result TextEncoder::encode(std::string_view text, int64_t* ids) const {
-  int64_t* id = ids;
-  int64_t unknown = 0;
+template <typename Function>
+void TextEncoder::for_each_piece(std::string_view text, Function function) const {
   // the next bracket of each kind is looked for once it is passed: no letter is searched twice for the same one
   const auto next = [&](char bracket, size_t from) { return std::min(text.find(bracket, from), text.size()); };
   size_t open = next('<', 0), close = next('>', 0);
@@ -110,14 +102,28 @@ TextEncoder::Result TextEncoder::encode(std::string_view text, int64_t* ids) con
     from = to + 1;
     if (to == open) open = next('<', std::min(from, text.size()));
     if (to == close) close = next('>', std::min(from, text.size()));
-    if (piece.empty()) continue;
-    const int64_t reserved = reserved_id(piece);
+    if (!piece.empty()) function(piece, reserved_id(piece));
+  }
+}
+
+int64_t TextEncoder::count(std::string_view text) const {
+  int64_t tokens = 0;
+  for_each_piece(text, [&](std::string_view piece, int64_t reserved) {
+    tokens += reserved >= 0 ? 1 : (static_cast<int64_t>(piece.size()) + k_ - 1) / k_;
+  });
+  return tokens;
+}
+
+TextEncoder::Result TextEncoder::encode(std::string_view text, int64_t* ids) const {
+  int64_t* id = ids;
+  int64_t unknown = 0;
+  for_each_piece(text, [&](std::string_view piece, int64_t reserved) {
     if (reserved >= 0) {
       *id++ = reserved;
     } else {
       id = encode_kmers(piece, id, unknown);
     }
-  }
+  });
   return {id - ids, unknown};
 }
 

@@ -65,7 +65,7 @@ def kmer_tokenize(
     if dispatch.choose("kmer_tokenize", device.type) == "reference":
         each = rows.get("orientation", torch.full_like(rows["contig"], same))
         return reference(arrays, rows["contig"], rows["start_bp"], n_tokens, each, k, dynamic, dtype)
-    tokens = torch.empty((count, n_tokens), dtype=dtype, device=device)
+    tokens = torch.empty(count, n_tokens, dtype=dtype, device=device)
     what = (n_tokens, k, dynamic, TOKEN_BYTES[dtype], tokens.data_ptr())
     if native.on_host(device):
         view = native.genome_view(arrays)

@@ -22,6 +22,8 @@ class TextEncoder:
         self.reserved = list(reserved)
         self.unknown_id = unknown_id
         self._native = native._native.TextEncoder(vocabulary.k, vocabulary.dynamic, self.reserved, unknown_id)
+        # its new_empty is the cheapest way to allocate, which counts for a short text
+        self._none = torch.empty(0, dtype=torch.int64)
 
     def __call__(self, text: str) -> tuple[torch.Tensor, int]:
         """(ids int64 (T,), how many chunks are unknown). Raises TypeError for anything but a str."""
@@ -29,8 +31,7 @@ class TextEncoder:
             raise TypeError(f"text is {type(text).__name__}: wanted str")
         # the kernel counts bytes, chunks are of characters: other texts than ASCII are rare, and have unknown chunks
         if dispatch.choose("text_encode", "cpu") == "reference" or not text.isascii():
-            ids, unknown = reference(text, self.vocabulary, self.reserved, self.unknown_id)
-            return torch.from_numpy(ids), unknown
-        room = torch.empty(self._native.most_tokens(text), dtype=torch.int64)
-        count, unknown = self._native.encode(text, room.data_ptr())
-        return (room if count == len(room) else room[:count]), unknown
+            found, unknown = reference(text, self.vocabulary, self.reserved, self.unknown_id)
+            return torch.from_numpy(found), unknown
+        ids = self._none.new_empty(self._native.count(text))
+        return ids, self._native.encode(text, ids.data_ptr())

@@ -58,6 +58,27 @@ def test_an_n_at_every_place(implementation):
         assert tokens.tolist() == [ids_of(oriented(text, orientation), 6, True) for text in texts]
 
 
+@pytest.mark.parametrize("n_every", [20, 5000])
+def test_runs_of_n_over_several_chunks(implementation, n_every):
+    # a chunk is 8,192 tokens of 49,152 bases: 25,000 tokens are three and a piece. Short runs lie dense or far apart;
+    # long ones open the contig, end it, and reach over the ends of chunks, counted from either end of the window
+    text = random_text(150_011, seed=5, n_every=n_every)
+    for start, end in (
+        (0, 3001),
+        (48_000, 99_999),
+        (120_030, 120_059),
+        (130_000, 130_030),
+        (149_990, 150_011),
+    ):
+        text = text[:start] + "N" * (end - start) + text[end:]
+    genome = packed_genome(text)
+    for start_bp in (0, 11):
+        for orientation in range(4):
+            tokens = kmer_tokenize(genome, [0], [start_bp], 25_000, orientation, dtype=torch.uint16)
+            window = oriented(text[start_bp : start_bp + 150_000], orientation)
+            assert tokens[0].tolist() == ids_of(window, 6, True)
+
+
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 @given(data=st.data())
 def test_native_equals_reference(instruction_set, data):
