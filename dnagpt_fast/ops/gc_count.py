@@ -23,31 +23,33 @@ def gc_count(genome: Any, contig: Any, start_bp: Any, length_bp: Any) -> tuple[t
     """
     arrays = getattr(genome, "arrays", genome)
     device = arrays.packed.device
+    on_host = native.on_host(device)
     if torch.compiler.is_compiling():
         length_bp = torch.full_like(contig, length_bp) if type(length_bp) is int else length_bp
         return torch.ops.dnagpt_fast.gc_count(*native.six_arrays(arrays), contig, start_bp, length_bp)
     if type(length_bp) is int:
         contig = native.int64_row("contig", contig)
         length_bp = torch.full_like(contig, length_bp)
-    rows, on_host = native.window_rows(device, contig=contig, start_bp=start_bp, length_bp=length_bp)
+    rows, rows_on_host = native.window_rows(device, contig=contig, start_bp=start_bp, length_bp=length_bp)
     count = rows["contig"].numel()
-    if on_host:
-        contig_at, start_at, length_at = (row.data_ptr() for row in rows.values())
+    addresses = [row.data_ptr() for row in rows.values()]
+    if rows_on_host:
+        contig_at, start_at, length_at = addresses
         native._native.check_windows(
             native.genome_view(arrays), contig_at, start_at, 0, 0, count, length_at, 0
         )
-    if not native.on_host(device):
+    if not on_host:
         rows = native.on_device(device, rows)
     if dispatch.choose("gc_count", device.type) == "reference":
         return reference(arrays, **rows)
     gc, known = torch.empty_like(rows["contig"]), torch.empty_like(rows["contig"])
-    addresses = [row.data_ptr() for row in rows.values()]
     out = (gc.data_ptr(), known.data_ptr())
-    if native.on_host(device):
+    if on_host:
         view = native.genome_view(arrays)
         native._native.gc_count(view, *addresses, count, *out, torch.get_num_threads())
     else:
         genome_on_device, stream = native.cuda_genome(arrays), native.current_stream(device)
+        addresses = [row.data_ptr() for row in rows.values()]
         native._native.gc_count_cuda(genome_on_device.view, *addresses, count, *out, stream)
     return gc, known
 

@@ -39,6 +39,7 @@ def kmer_tokenize(
     """
     arrays = getattr(genome, "arrays", genome)
     device = arrays.packed.device
+    on_host = native.on_host(device)
     if dtype not in TOKEN_BYTES:
         raise ValueError(f"dtype {dtype}: wanted torch.uint16, torch.int32 or torch.int64")
     if type(k) is not int or not 1 <= k <= MAX_K:
@@ -54,22 +55,21 @@ def kmer_tokenize(
         same = orientation
     else:
         rows["orientation"] = orientation
-    rows, on_host = native.window_rows(device, **rows)
+    rows, rows_on_host = native.window_rows(device, **rows)
     count = rows["contig"].numel()
-    if on_host:
-        native._native.check_windows(
-            native.genome_view(arrays), *_addresses(rows), same, count, 0, n_tokens * k
-        )
-    if not native.on_host(device):
+    addresses = _addresses(rows)
+    if rows_on_host:
+        native._native.check_windows(native.genome_view(arrays), *addresses, same, count, 0, n_tokens * k)
+    if not on_host:
         rows = native.on_device(device, rows)
     if dispatch.choose("kmer_tokenize", device.type) == "reference":
         each = rows.get("orientation", torch.full_like(rows["contig"], same))
         return reference(arrays, rows["contig"], rows["start_bp"], n_tokens, each, k, dynamic, dtype)
     tokens = torch.empty(count, n_tokens, dtype=dtype, device=device)
     what = (n_tokens, k, dynamic, TOKEN_BYTES[dtype], tokens.data_ptr())
-    if native.on_host(device):
+    if on_host:
         view = native.genome_view(arrays)
-        native._native.kmer_tokenize(view, *_addresses(rows), same, count, *what, torch.get_num_threads())
+        native._native.kmer_tokenize(view, *addresses, same, count, *what, torch.get_num_threads())
     else:
         genome_on_device, stream = native.cuda_genome(arrays), native.current_stream(device)
         native._native.kmer_tokenize_cuda(

@@ -93,18 +93,22 @@ class BatchSampler:
         self._native_tables = native._native.SamplerTables(
             *(array.data_ptr() for array in self._on_device.values()), G
         )
-        if native.on_host(self.device):
+        self._on_host = native.on_host(self.device)
+        if self._on_host:
             self._views = [native.genome_view(genome) for genome in self._genomes]
         else:
             self._cuda = [native.cuda_genome(genome) for genome in self._genomes]
             self._trouble = native.Trouble(self.device)
             views = b"".join(genome.view.view_bytes() for genome in self._cuda)
             self._view_bytes = torch.frombuffer(bytearray(views), dtype=torch.uint8).to(self.device)
+        kinds = (torch.int64, torch.float32, torch.bool, dtype)
+        self._kinds = [torch.empty(0, dtype=kind, device=self.device) for kind in kinds]
         self.seed = seed
         self.n_kmers = n_kmers
         self.k = k
         self.dynamic = dynamic
         self.dtype = dtype
+        self._what = (n_kmers, k, dynamic, TOKEN_BYTES[dtype])
 
     def __call__(self, first_index: int | torch.Tensor, count: int) -> SampledBatch:
         """Samples first_index .. first_index + count - 1, on the genomes' device. Raises ValueError beyond 2^64.
@@ -114,16 +118,17 @@ class BatchSampler:
         IndexError at the next call, or in `synchronize`.
         """
         index, index_address = self._index(first_index, count)
-        device = self.device
-        windows = torch.empty((4, count), dtype=torch.int64, device=device).unbind()
-        kmers = torch.empty((count, self.n_kmers), dtype=self.dtype, device=device)
-        gc_fraction = torch.empty(count, dtype=torch.float32, device=device)
-        gc_known, turned = torch.empty((2, count), dtype=torch.bool, device=device).unbind()
-        what = (count, self.n_kmers, self.k, self.dynamic, TOKEN_BYTES[self.dtype])
+        # new_empty of a kept tensor is the cheapest way to allocate, and a small batch is mostly allocations
+        int64, float32, boolean, token = self._kinds
+        new_row = int64.new_empty
+        windows = (new_row(count), new_row(count), new_row(count), new_row(count))
+        kmers, gc_fraction = token.new_empty(count, self.n_kmers), float32.new_empty(count)
+        gc_known, turned = boolean.new_empty(count), boolean.new_empty(count)
         out = [x.data_ptr() for x in (*windows, kmers, gc_fraction, gc_known, turned)]
-        if native.on_host(device):
+        if self._on_host:
+            threads = torch.get_num_threads()
             native._native.sample_batch(
-                self._views, self._native_tables, self.seed, index, *what, out, torch.get_num_threads()
+                self._views, self._native_tables, self.seed, index, count, *self._what, out, threads
             )
         else:
             self._trouble.raise_if_any()
@@ -134,23 +139,24 @@ class BatchSampler:
                 self.seed,
                 index,
                 index_address,
-                *what,
+                count,
+                *self._what,
                 out,
                 self._trouble.address,
-                native.current_stream(device),
+                native.current_stream(self.device),
             )
         return SampledBatch(Windows(*windows), kmers, gc_fraction, gc_known, turned)
 
     def synchronize(self) -> None:
         """Wait for the device, then raise IndexError where a sample left its contig; on the CPU there is no waiting."""
-        if not native.on_host(self.device):
+        if not self._on_host:
             native.wait_for(self.device)
             self._trouble.raise_if_any()
 
     def _index(self, first_index: int | torch.Tensor, count: int) -> tuple[int, int]:
         """(first sample index, 0), or (0, address of the first index in device memory)."""
         if isinstance(first_index, torch.Tensor):
-            if native.on_host(self.device) or first_index.device != self.device:
+            if self._on_host or first_index.device != self.device:
                 raise ValueError(
                     f"first_index on {first_index.device}: wanted an int, or int64 on {self.device}"
                 )
