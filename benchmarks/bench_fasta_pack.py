@@ -87,4 +87,5 @@ def test_fasta_to_packed(benchmark, monkeypatch, tmp_path):
         contenders["needletail, gzip"] = lambda: needletail_read(zipped)
     work = dict.fromkeys(contenders, 1e-9 * bases)
     op = f"fasta_pack (zlib {zlib.ZLIB_RUNTIME_VERSION})"
+    monkeypatch.delenv("DNAGPT_FAST_CPU_ISA")
     contest(benchmark, op, contenders, work, "Gbp", against="pysam", rounds=3)

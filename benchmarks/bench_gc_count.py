@@ -64,4 +64,5 @@ def test_whole_and_windows(benchmark, monkeypatch, tmp_path):
         assert counts["G"] + counts["C"] == gc.item()
         contenders["py2bit.bases"] = lambda: peer.bases("c", fraction=False)
         work["py2bit.bases"] = 1e-9 * PEER_BASES
+    monkeypatch.delenv("DNAGPT_FAST_CPU_ISA")
     contest(benchmark, "gc_count", contenders, work, "Gbp", against="read")
