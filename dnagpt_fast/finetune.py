@@ -49,6 +49,7 @@ from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
 from dnagpt_fast.training.loop import Loop, StopRequest
 from dnagpt_fast.training.metrics import MetricsLog, read_metrics
 from dnagpt_fast.training.optimizer import build_optimizer, warmup_cosine
+from dnagpt_fast.training.parallel import distribute
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.progress import TrainingProgress
 from dnagpt_fast.training_config import from_tree
@@ -57,7 +58,7 @@ from dnagpt_fast.vocab import Vocabulary
 FORMAT = 1
 WEIGHTS = "model.safetensors"
 # What a resumed run may change: how it runs and how it is judged, not what it computes.
-FREE_ON_RESUME = ("run.device", "run.keep", "run.evaluation_batch_size", "sampling")
+FREE_ON_RESUME = ("run.device", "run.timeout_s", "run.keep", "run.evaluation_batch_size", "sampling")
 
 
 @dataclass(frozen=True)
@@ -109,11 +110,16 @@ def load_finetuned(run: Path) -> tuple[DNAGPT, Language, dict[str, Any]]:
 class FinetuneRun:
     """Everything of one run, built and checked before the first step."""
 
-    def __init__(self, config: FinetuneConfig, seed: int, prepared: Prepared | None = None) -> None:
-        if Processes.from_environment().world_size > 1:
-            raise ConfigError("fine-tuning runs in one process: start it without torchrun")
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        seed: int,
+        prepared: Prepared | None = None,
+        processes: Processes | None = None,
+    ) -> None:
         self.config, self.seed = config, seed
-        self.device = pick_device(config.run.device)
+        self.processes = processes or Processes()
+        self.device = pick_device(config.run.device, self.processes.local_rank)
         self.model, self.vocabulary = start_model(config, seed)
         self.model.to(self.device).train()
         self.start_sha256 = _state_hash(self.model) if config.start.path else ""
@@ -136,30 +142,39 @@ class FinetuneRun:
             weight_decay=settings.weight_decay,
         )
         warmup = min(round(config.run.warmup_epochs * self.steps_per_epoch), self.steps)
-        self.part_size = config.run.micro_batch_size or config.run.batch_size
+        mine = self.processes.share(config.run.batch_size, "run.batch_size")
+        self.part_size = config.run.micro_batch_size or len(mine)
+        if len(mine) % self.part_size:
+            raise ConfigError(
+                f"run.micro_batch_size = {self.part_size} does not divide the {len(mine)} rows of a process and step"
+            )
+        self.first_row = mine.start
         self.loop = Loop(
-            losses_of=self.losses,
+            losses_of=distribute(self.losses, self.model.blocks, "ddp", self.processes, self.device),
             optimizer=self.optimizer,
             batch_at=self.batch_at,
             lr_at=warmup_cosine(settings.lr, warmup, self.steps, config.run.min_lr_share),
             describe=self.train.describe,
-            parts=config.run.batch_size // self.part_size,
+            parts=len(mine) // self.part_size,
             clip_norm=settings.clip_norm,
             bf16=config.run.precision == "bf16",
             device=self.device,
+            processes=self.processes,
         )
 
     def batch_at(self, step: int, part: int) -> TaskBatch:
-        """The micro-batch `part` of `step`, by arithmetic on the samples' indices."""
+        """The micro-batch `part` of this process in `step`, by arithmetic on the samples' indices."""
+        place = self.first_row + part * self.part_size
         if self.config.tuning.method == "lora" and self.config.tuning.lora_dropout:
             # dropout draws from torch's generator, which a resumed run does not inherit
-            torch.manual_seed(hash((self.seed, step, part)) & 0x7FFFFFFF)
-        first = step * self.config.run.batch_size + part * self.part_size
+            torch.manual_seed(hash((self.seed, step, place // self.part_size)) & 0x7FFFFFFF)
+        first = step * self.config.run.batch_size + place
         return self.train.batch(self.train.training_rows(first, self.part_size, self.seed)).to(self.device)
 
     def validation_loss(self) -> float:
         self.model.eval()
-        loss = mean_loss(self.losses, self.validation, self.config.run.evaluation_batch_size, self.device)
+        size = self.config.run.evaluation_batch_size
+        loss = mean_loss(self.losses, self.validation, size, self.device, self.processes)
         self.model.train()
         return loss
 
@@ -187,27 +202,41 @@ def finetune(
 ) -> list[Outcome]:
     """Tunes into the folder `run`; several runs into run/run-0, run/run-1, ... and run/summary.json.
 
-    With `resume` from the newest checkpoint, or from the start if there is none. Raises ConfigError, LabelError,
-    NonFiniteLoss, OSError.
+    With `resume` from the newest checkpoint, or from the start if there is none. Under torchrun each process has a
+    replica; what it returns is the same in all. Raises ConfigError, LabelError, NonFiniteLoss, OSError.
     """
-    console = console or Console(stderr=True)
-    if not resume and (run / "config.json").exists():
-        raise ConfigError(f"{run} holds a run already: continue it with --resume, or choose another folder")
-    if config.run.runs == 1:
-        return [_one_run(FinetuneRun(config, config.run.seed), run, resume, console)]
+    processes = Processes.from_environment()
+    console = console or Console(stderr=True, quiet=not processes.is_main)
+    device = pick_device(config.run.device, processes.local_rank)
+    with processes.joined(device, config.run.timeout_s):
+        if processes.first((run / "config.json").exists()) and not resume:
+            raise ConfigError(
+                f"{run} holds a run already: continue it with --resume, or choose another folder"
+            )
+        if config.run.runs == 1:
+            job = FinetuneRun(config, config.run.seed, processes=processes)
+            return [_one_run(job, run, resume, console)]
+        return _several_runs(config, run, processes, resume, console)
+
+
+def _several_runs(
+    config: FinetuneConfig, run: Path, processes: Processes, resume: bool, console: Console
+) -> list[Outcome]:
     outcomes: list[Outcome] = []
     prepared = None
     for i in range(config.run.runs):
-        job = FinetuneRun(config, config.run.seed + i, prepared)
+        job = FinetuneRun(config, config.run.seed + i, prepared, processes)
         prepared = job.prepared
-        if i == 0:  # so that --resume finds the settings, and another start finds the folder taken
+        if i == 0 and processes.is_main:
+            # so that --resume finds the settings, and another start finds the folder taken
             run.mkdir(parents=True, exist_ok=True)
             write_json(run / "config.json", job.record())
         outcomes.append(_one_run(job, run / f"run-{i}", resume, console))
         if outcomes[-1].stopped_by is not None:
             return outcomes
     summary = summarise([o.results for o in outcomes if o.results is not None])
-    write_json(run / "summary.json", summary)
+    if processes.is_main:
+        write_json(run / "summary.json", summary)
     for name in outcomes[0].results["test"] if outcomes[0].results else ():
         told = f"{summary[name]['mean']:.4f} ± {summary[name]['sd']:.4f}"
         console.print(f"{config.run.runs} runs {name:22} {told}", highlight=False)
@@ -227,30 +256,33 @@ def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _one_run(job: FinetuneRun, run: Path, resume: bool, console: Console) -> Outcome:
+    """Files are process 0's work alone, and so is what is decided by them; the others are told."""
+    processes = job.processes
     first_step = _resume(job, run, console) if resume else 0
-    run.mkdir(parents=True, exist_ok=True)
-    write_json(run / "config.json", job.record())
+    if processes.is_main:
+        run.mkdir(parents=True, exist_ok=True)
+        write_json(run / "config.json", job.record())
     counts = ", ".join(f"{name} {len(data):,}" for name, data in job.prepared.sets.items())
     console.print(f"rows: {counts}; {job.adaptation.trained:,} parameters are tuned", highlight=False)
     with StopRequest().listening() as stop:
         done = _train(job, run, first_step, stop, console)
-    if stop.signal_name is not None and not _finished(job, run, done):
-        console.print(
-            f"stopped by {stop.signal_name} after step {done} of {job.steps}; continue with --resume"
-        )
-        return Outcome(done, stop.signal_name, None)
-    return Outcome(done, None, _report(job, run, console))
+    if not _finished(job, run, done):
+        # Another process may be the one that got the signal.
+        name = stop.signal_name or "SIGTERM"
+        console.print(f"stopped by {name} after step {done} of {job.steps}; continue with --resume")
+        return Outcome(done, name, None)
+    return Outcome(done, None, processes.first(_report(job, run, console) if processes.is_main else None))
 
 
 def _train(job: FinetuneRun, run: Path, first_step: int, stop: StopRequest, console: Console) -> int:
     config, done = job.config, first_step
     if _finished(job, run, first_step):
         return done
-    metrics = MetricsLog(run, first_step)
+    metrics = MetricsLog(run, first_step) if job.processes.is_main else None
     record = job.record()
     try:
         with (
-            CheckpointWriter(run, config.run.keep) as writer,
+            CheckpointWriter(run, config.run.keep, job.processes, config.run.timeout_s) as writer,
             TrainingProgress(console, first_step, job.steps) as progress,
         ):
             for report in job.loop.run(first_step, job.steps, stop):
@@ -265,12 +297,13 @@ def _train(job: FinetuneRun, run: Path, first_step: int, stop: StopRequest, cons
                 figures = f"loss {report.losses['loss']:.4f}"
                 epoch_ends = done % job.steps_per_epoch == 0
                 if epoch_ends:
-                    best = _best(read_metrics(run))
                     line["validation_loss"] = job.validation_loss()
                     figures += f"  validation {line['validation_loss']:.4f}"
-                    if best is None or line["validation_loss"] < best["validation_loss"]:
+                if metrics is not None:
+                    best = _best(read_metrics(run)) if epoch_ends else None
+                    if epoch_ends and (best is None or line["validation_loss"] < best["validation_loss"]):
                         _save_weights(run / WEIGHTS, job.adaptation.state())
-                metrics.write(line)
+                    metrics.write(line)
                 progress.update(done, figures)
                 ended = done == job.steps or report.stop
                 if ended or epoch_ends:
@@ -278,7 +311,8 @@ def _train(job: FinetuneRun, run: Path, first_step: int, stop: StopRequest, cons
                 if epoch_ends and _patience_spent(job, run):
                     break
     finally:
-        metrics.close()
+        if metrics is not None:
+            metrics.close()
     return done
 
 
@@ -289,6 +323,11 @@ def _best(records: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _patience_spent(job: FinetuneRun, run: Path) -> bool:
+    return job.processes.first(job.processes.is_main and _epochs_without_gain(job, run))
+
+
+def _epochs_without_gain(job: FinetuneRun, run: Path) -> bool:
+    """As many of them as the settings have patience for."""
     records = [r for r in read_metrics(run) if "validation_loss" in r]
     best = _best(records)
     if best is None or not job.config.run.patience:
@@ -303,7 +342,7 @@ def _finished(job: FinetuneRun, run: Path, done: int) -> bool:
 def _resume(job: FinetuneRun, run: Path, console: Console) -> int:
     for line in checkpoint.damaged(run):
         console.print(f"left out: {line}", style="yellow")
-    start = checkpoint.newest(run)
+    start = job.processes.first(checkpoint.newest(run))
     if start is None:
         console.print(f"{run} holds no checkpoint yet: starting from step 0")
         return 0

@@ -30,6 +30,16 @@ class Linear(nn.Linear):
         return dense(x, self.weight, self.bias, gelu=gelu)
 
 
+class LayerNorm(nn.LayerNorm):
+    """nn.LayerNorm that works in float32 where its input is, also with weights that were gathered in bfloat16."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight, bias = self.weight, self.bias
+        if x.dtype == torch.float32:
+            weight, bias = weight.float(), None if bias is None else bias.float()
+        return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+
+
 class CausalSelfAttention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -78,9 +88,8 @@ class Block(nn.Module):
         # The order of construction is the official one, so that a seed gives the same initial values.
         self.attn = CausalSelfAttention(config)
         self.mlp = MLP(config)
-        self.ln_1 = nn.LayerNorm(config.embedding_dim, bias=config.bias)
-        self.ln_2 = nn.LayerNorm(config.embedding_dim, bias=config.bias)
-
+        self.ln_1 = LayerNorm(config.embedding_dim, bias=config.bias)
+        self.ln_2 = LayerNorm(config.embedding_dim, bias=config.bias)
         self.recompute = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

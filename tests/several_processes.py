@@ -1,6 +1,7 @@
 """What tests let several processes do: `torchrun ... -m tests.several_processes FILE`, FILE being a JSON list of jobs.
 
 {"do": "train", "config", "run", "overrides", "resume"}      a pre-training run, as the command line starts it
+{"do": "tune", "config", "run", "overrides", "resume"}       a fine-tuning run
 {"do": "copy", "config", "overrides", "checkpoint", "run"}   a checkpoint read into model and optimizer, written anew
 """
 
@@ -12,6 +13,8 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
+from dnagpt_fast.finetune import finetune
+from dnagpt_fast.finetuning.settings import load_finetune_config
 from dnagpt_fast.pretrain import pretrain
 from dnagpt_fast.pretraining_run import PretrainingRun
 from dnagpt_fast.training.checkpoint import open_checkpoint
@@ -32,6 +35,10 @@ def do_together(world_size: int, jobs: list[dict], folder: Path) -> None:
 
 def train(config: str, run: str, overrides: list[str] = (), resume: bool = False) -> None:
     pretrain(load_config(config, overrides), Path(run), resume=resume)
+
+
+def tune(config: str, run: str, overrides: list[str] = (), resume: bool = False) -> None:
+    finetune(load_finetune_config(config, overrides), Path(run), resume=resume)
 
 
 def copy(config: str, checkpoint: str, run: str, overrides: list[str] = ()) -> None:
@@ -61,4 +68,4 @@ def same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> b
 if __name__ == "__main__":
     with Processes.from_environment().joined(torch.device("cpu"), 60):
         for job in json.loads(Path(sys.argv[1]).read_text()):
-            {"train": train, "copy": copy}[job.pop("do")](**job)
+            {"train": train, "tune": tune, "copy": copy}[job.pop("do")](**job)

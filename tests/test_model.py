@@ -263,6 +263,7 @@ def test_compiled_blocks_give_the_same_within_rounding(tiny, recompute):
     model, ids = tiny.model(), tiny.golden["ids"]
     wanted = loss_and_gradients(model, ids)
     names = list(model.state_dict())
+    torch._dynamo.reset()
     counters.clear()
     model.compile_blocks()
     if recompute:

@@ -1,6 +1,7 @@
 """What a run reports on its test rows: predictions, scores with intervals, figures."""
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from dnagpt_fast.finetuning.task_data import TaskData
 from dnagpt_fast.finetuning.task_loss import TaskLosses
 from dnagpt_fast.generation import generate
 from dnagpt_fast.output_files import whole
+from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.vocab import PAD_ID, UNKNOWN_ID, reserved_id
 
 
@@ -36,11 +38,20 @@ class Predictions:
 
 
 @torch.no_grad()
-def mean_loss(losses: TaskLosses, data: TaskData, batch_size: int, device: torch.device) -> float:
-    """Mean loss over the rows of a set, unweighted; of generation in nats per base pair."""
-    total = 0.0
-    for batch in data.in_order_of_length(batch_size):
-        total += float(losses.row_losses(batch.to(device)).double().sum())
+def mean_loss(
+    losses: TaskLosses,
+    data: TaskData,
+    batch_size: int,
+    device: torch.device,
+    processes: Processes | None = None,
+) -> float:
+    """Mean loss over the rows of a set, unweighted; of generation in nats per base pair. Several processes share the
+    batches and have the same answer."""
+    processes = processes or Processes()
+    sums = torch.zeros((), dtype=torch.float64, device=device)
+    for batch in islice(data.in_order_of_length(batch_size), processes.rank, None, processes.world_size):
+        sums += losses.row_losses(batch.to(device)).double().sum()
+    total = float(processes.sum(sums))
     if data.template.kind == "generation":
         return total / sum(map(len, data.examples.sequence))
     return total / len(data)

@@ -119,7 +119,8 @@ class FinetuneOptimizerSettings:
 @dataclass(frozen=True)
 class FinetuneRunSettings:
     """epochs: most; patience: epochs without a lower validation loss before the run stops, 0: never.
-    runs: how many times, with seeds seed, seed + 1, ... (weights and order of the rows; the split stays)."""
+    runs: how many times, with seeds seed, seed + 1, ... (weights and order of the rows; the split stays).
+    batch_size: rows of a step over all processes. timeout_s: how long a process of several may be silent."""
 
     epochs: int = 10
     warmup_epochs: float = 3.0
@@ -133,6 +134,7 @@ class FinetuneRunSettings:
     seed: int = 0
     runs: int = 1
     keep: int = 2
+    timeout_s: float = 600.0
 
 
 @dataclass(frozen=True)
