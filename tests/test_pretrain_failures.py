@@ -152,11 +152,11 @@ def mount_refused() -> str:
 @pytest.mark.skipif(bool(mount_refused()), reason=f"no file system of one's own: {mount_refused()}")
 @pytest.mark.parametrize("how", ["ddp", "fsdp"])
 def test_a_full_disk_ends_the_job_and_leaves_the_checkpoints_before(tmp_path, straight, how):
-    """A file system of 1.2 MB, where a checkpoint takes some 0.4: the third is not whole."""
+    """A file system of 2 MB, which does not hold six checkpoints."""
     disk, run = tmp_path / "disk", tmp_path / "run"
     disk.mkdir()
     script = (
-        f'mount -t tmpfs -o size=1200k none {disk} && "$@"; code=$?; '
+        f'mount -t tmpfs -o size=2000k none {disk} && "$@"; code=$?; '
         f"df --output=avail {disk}; cp -a {disk}/run {run}; exit $code"
     )
     config = str(write_config(tmp_path))

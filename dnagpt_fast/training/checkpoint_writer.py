@@ -18,7 +18,9 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.state_dict import get_state_dict
+from torch.distributed.checkpoint.storage import WriteResult
 
 from dnagpt_fast.training.checkpoint import (
     CONFIG,
@@ -69,7 +71,7 @@ class CheckpointWriter:
         weights, moments = get_state_dict(model, optimizer)
         written = dcp.async_save(
             {MODEL: weights, OPTIMIZER: moments},
-            storage_writer=dcp.FileSystemWriter(temporary),
+            storage_writer=_FolderWriter(temporary),
             process_group=self._group,
             no_dist=self._group is None,
         )
@@ -120,6 +122,18 @@ class CheckpointWriter:
         except BaseException:
             if self.processes.is_main:
                 shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+class _FolderWriter(dcp.FileSystemWriter):
+    """torch's, which for a full disk reports that its archive has an unexpected position."""
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> torch.futures.Future[list[WriteResult]]:
+        try:
+            return super().write_data(plan, planner)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
             raise
 
 
