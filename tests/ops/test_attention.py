@@ -33,11 +33,15 @@ def test_triton_is_no_worse_than_plain_torch(T, K, kind):
     hold(Case(2, 2, T, K, kind))
 
 
+# fp32's tiles have 16 and 32 rows: 512 tokens show it nothing that 128 do not, and take seconds each
 @pytest.mark.slow
-@pytest.mark.parametrize("T", LENGTHS)
+@pytest.mark.parametrize(
+    ("dtype", "T"),
+    [(torch.float16, T) for T in LENGTHS] + [(torch.float32, T) for T in LENGTHS if T < 512],
+    ids=str,
+)
 @pytest.mark.parametrize("K", [32, 64, 128])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
 def test_triton_at_every_length_and_kind(T, K, kind, dtype):
     hold(Case(1 if "sequences" in kind else 2, 1, T, K, kind, dtype))
 
