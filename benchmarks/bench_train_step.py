@@ -58,11 +58,9 @@ def our_step(ids, targets):
 
     from dnagpt_fast.model import DNAGPT
     from dnagpt_fast.ops import combined_loss
-    from dnagpt_fast.training.host_memory import return_freed_tensors
     from dnagpt_fast.training.loop import Loop, StopRequest
     from dnagpt_fast.training.optimizer import build_optimizer
 
-    return_freed_tensors()
     model = DNAGPT.from_name("dna_gpt0.1b_m", VOCAB)
 
     class NextToken(nn.Module):

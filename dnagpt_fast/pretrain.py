@@ -24,7 +24,6 @@ from dnagpt_fast.pretraining_run import PretrainingRun, pick_device
 from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
 from dnagpt_fast.training.figures import peak_memory_gib
-from dnagpt_fast.training.host_memory import return_freed_tensors
 from dnagpt_fast.training.loop import StepReport, StopRequest
 from dnagpt_fast.training.metrics import MetricsLog, TensorBoardLog, draw_losses
 from dnagpt_fast.training.processes import Processes
@@ -67,8 +66,6 @@ def pretrain(
     processes = Processes.from_environment()
     console = console or Console(stderr=True, quiet=not processes.is_main)
     device = pick_device(config.run.device, processes.local_rank)
-    if device.type == "cpu":
-        return_freed_tensors()
     with processes.joined(device, config.run.timeout_s):
         # What is on disk is looked at by one process, so that all go on from the same step.
         start, taken = processes.first(_look(run) if processes.is_main else None)

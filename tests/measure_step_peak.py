@@ -18,7 +18,6 @@ from torch import nn
 from dnagpt_fast.batch import ROW_NEXT_TOKEN, ROW_ORDER, PretrainBatch, Windows
 from dnagpt_fast.config import ModelConfig
 from dnagpt_fast.model import DNAGPT
-from dnagpt_fast.training.host_memory import return_freed_tensors
 from dnagpt_fast.training.loop import Loop, StopRequest
 from dnagpt_fast.training.optimizer import build_optimizer
 from dnagpt_fast.training.parallel import distribute
@@ -116,7 +115,6 @@ def peak_of(
 
 def main() -> None:
     torch.set_num_threads(1)  # a thread pool would not survive the fork
-    return_freed_tensors()
     torch.manual_seed(0)
     shapes = json.loads(sys.argv[1])
     peaks = [
