@@ -34,10 +34,10 @@ class LayerNorm(nn.LayerNorm):
     """nn.LayerNorm that works in float32 where its input is, also with weights that were gathered in bfloat16."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight, bias = self.weight, self.bias
-        if x.dtype == torch.float32:
-            weight, bias = weight.float(), None if bias is None else bias.float()
-        return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+        if x.dtype != torch.float32 or self.weight.dtype == torch.float32:
+            return super().forward(x)
+        bias = None if self.bias is None else self.bias.float()
+        return F.layer_norm(x, self.normalized_shape, self.weight.float(), bias, self.eps)
 
 
 class CausalSelfAttention(nn.Module):

@@ -153,7 +153,9 @@ class PretrainingRun:
         )
         clock = StageClock(self.device)
         clock.mark_after(self.model.transformer.ln_f, "loss")
-        if self.processes.world_size > 1:
+        if self.processes.world_size > 1 and parallel.sharding == "fsdp":
+            clock.watch_shards(self.losses, self.model.blocks)
+        elif self.processes.world_size > 1:
             clock.watch_gradients(p for p in self.model.parameters() if p.requires_grad)
         return Loop(
             losses_of=losses,

@@ -45,7 +45,7 @@ def copy(config: str, checkpoint: str, run: str, overrides: list[str] = ()) -> N
     job = PretrainingRun(load_config(config, overrides), Processes.from_environment())
     start = open_checkpoint(Path(checkpoint))
     start.load(job.model, job.loop.optimizer)
-    with CheckpointWriter(Path(run), 1, job.processes, 60) as writer:
+    with CheckpointWriter(Path(run), 1, job.processes, 150) as writer:
         writer.save(start.step, job.model, job.loop.optimizer, start.config())
 
 
@@ -66,6 +66,6 @@ def same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> b
 
 
 if __name__ == "__main__":
-    with Processes.from_environment().joined(torch.device("cpu"), 60):
+    with Processes.from_environment().joined(torch.device("cpu"), 150):
         for job in json.loads(Path(sys.argv[1]).read_text()):
             {"train": train, "tune": tune, "copy": copy}[job.pop("do")](**job)

@@ -9,6 +9,8 @@ import torch
 
 from dnagpt_fast.pretrain import load_run, pretrain
 from dnagpt_fast.training import checkpoint
+from dnagpt_fast.training.figures import STAGES
+from dnagpt_fast.training.metrics import read_metrics
 from dnagpt_fast.training_config import load_config
 from tests.pretraining_runs import metrics, write_config
 from tests.several_processes import copy, do_together, everything_in, same_bits
@@ -54,6 +56,10 @@ def check_ways(folder: Path, world_size: int) -> None:
     wanted = json.loads((folder / "straight" / "validation.json").read_text())
     for run in runs.values():
         same_curve(run, folder / "straight")
+        for line in read_metrics(run):
+            shares = [line[f"share_{stage}"] for stage in STAGES]
+            assert sum(shares) == pytest.approx(1)
+            assert all(share > 0 for share in shares), line
         report = json.loads((run / "validation.json").read_text())
         assert report.keys() == wanted.keys()
         for name, value in report.items():

@@ -8,7 +8,7 @@ host included; a data stage that the device never waits for costs nothing.
 import resource
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,9 +74,42 @@ class StageClock:
         module.register_forward_hook(lambda *_: self.mark(stage))
 
     def watch_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Notes when each gradient is made, so that `mark_reduced` knows the last; for runs of several processes."""
+        """Notes when each gradient is made, so that `mark_reduced` knows the last; for replicas."""
         for parameter in parameters:
             parameter.register_post_accumulate_grad_hook(self._gradient_made)
+
+    def watch_shards(self, losses: nn.Module, blocks: Iterable[nn.Module]) -> None:
+        """For weights in shards, after `parallel.distribute`: what its hooks do around a block, forward and backward,
+        is communication that the computation waits for, and so is what follows the first block's gradient."""
+        for module in (losses, *blocks):
+            # Outside the hooks that gather and drop the weights, and inside of them.
+            module.register_forward_pre_hook(self._at_input("communication", "backward"), prepend=True)
+            module.register_forward_pre_hook(self._at_input("forward", "communication"))
+            module.register_forward_hook(self._at_output("communication"), prepend=True)
+            module.register_forward_hook(self._at_output("backward"))
+
+    def _at_input(self, stage: str, stage_of_gradient: str) -> Callable[[nn.Module, Any], None]:
+        def hook(_: nn.Module, args: Any) -> None:
+            self.mark(stage)
+            self._mark_at_gradient(args[0], stage_of_gradient)
+
+        return hook
+
+    def _at_output(self, stage_of_gradient: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            self._mark_at_gradient(output, stage_of_gradient)
+
+        return hook
+
+    def _mark_at_gradient(self, value: Any, stage: str) -> None:
+        """`stage` begins when the backward pass has come to this tensor."""
+
+        def hook(gradient: torch.Tensor) -> None:
+            self.mark(stage)
+            self._gradient_made(gradient)
+
+        if self._running and isinstance(value, torch.Tensor) and value.requires_grad:
+            value.register_hook(hook)
 
     def _gradient_made(self, _: torch.Tensor) -> None:
         if self._running:

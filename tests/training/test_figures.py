@@ -82,6 +82,61 @@ def test_what_follows_the_last_gradient_is_communication(ticks):
     assert shares["share_optimizer"] == pytest.approx(0.6)
 
 
+class Slow(torch.autograd.Function):
+    """x -> x; forward and backward take so many ticks."""
+
+    @staticmethod
+    def forward(ctx, x, ticks, forward, backward):
+        ctx.later = ticks, backward
+        ticks.now += forward
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        ticks, backward = ctx.later
+        ticks.now += backward
+        return gradient, None, None, None
+
+
+class Block(nn.Module):
+    def __init__(self, ticks):
+        super().__init__()
+        self.ticks = ticks
+
+    def forward(self, x):
+        return Slow.apply(x, self.ticks, 10, 20)
+
+
+def test_gathering_and_dropping_shards_is_communication(ticks):
+    """Stand-ins for fully_shard's hooks: a gather before each pass of a block (1 tick forward, 2 backward), and 4 ticks
+    of summing its gradients."""
+
+    def gather(_):
+        ticks.now += 2
+
+    model = nn.Sequential(Block(ticks), Block(ticks))
+    for block in model:
+        block.register_forward_pre_hook(lambda _, args: Slow.apply(args[0], ticks, 1, 4), prepend=True)
+        block.register_forward_hook(lambda _, __, output: output.register_hook(gather) and None)
+    clock = StageClock(CPU)
+    clock.watch_shards(model, list(model))
+    clock.begin(0)
+    clock.mark("forward")
+    x = torch.ones(1, requires_grad=True) * 1
+    ticks.now += 100  # embeddings and the like
+    loss = model(x)
+    clock.mark("backward")
+    loss.sum().backward()
+    ticks.now += 8  # what the last sums take after all
+    clock.mark_reduced()
+    clock.mark("optimizer")
+    ticks.now += 1
+    clock.end()
+    shares, whole = clock.shares(), 100 + 2 * (10 + 1 + 20 + 2 + 4) + 8 + 1
+    for stage, spent in (("forward", 120), ("backward", 40), ("communication", 2 * 7 + 8), ("optimizer", 1)):
+        assert shares[f"share_{stage}"] == pytest.approx(spent / whole), stage
+
+
 def test_a_stage_that_begins_inside_a_model(ticks):
     inner, outer = nn.Linear(2, 2), nn.Linear(2, 2)
     outer.register_forward_pre_hook(lambda *_: setattr(ticks, "now", ticks.now + 1))
