@@ -76,10 +76,9 @@ def step_memory(
     if half:
         weights += (all_weights // 2) if shards == 1 else 0  # autocast keeps the casts until the step is over
     if shards > 1:
-        gathered = (
-            2 * block_weights + 4 * (2 * V + config.max_len) * D
-        )  # this block and the next, and the root's
-        weights += gathered // 2 if half else gathered
+        # This block and the next; embeddings and head in fp32 for the whole step, and autocast's copy of the head.
+        weights += block_weights if half else 2 * block_weights
+        weights += 4 * (2 * V + config.max_len) * D + (2 * V * D if half else 0)
 
     # Kept of a block: the inputs of both norms; in the products' type the outputs of both norms, q, k, v, the attended
     # values, the wide row of the MLP, and, but in ops.dense, its GELU. One float a row and head for attention.
@@ -94,7 +93,7 @@ def step_memory(
     )  # inputs of ln_f and of the head, both sides of SiLU, the last norm's output, its gradient
     head_weight = 4 * V * D
     loss = _loss_bytes(device, R, V)
-    done_head = (head_weight + 4 * D * D) // shards
+    done_head = head_weight + 4 * D * D  # whole until the backward pass is over, in shards too
     moments = [
         # the loss head
         StepMemory(weights, 0, optimizer, blocks_kept, head_rows + head_weight + loss),

@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -13,6 +16,7 @@ from torch import nn
 from dnagpt_fast.training import checkpoint, checkpoint_writer
 from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
 from dnagpt_fast.training.optimizer import build_optimizer
+from tests.pretraining_runs import ROOT
 
 FILES = [".metadata", "__0_0.distcp", "config.json"]
 
@@ -208,3 +212,44 @@ def test_state_names_every_file(tmp_path):
     path = checkpoint.newest(tmp_path).path
     sizes = json.loads((path / "state.json").read_text())["bytes"]
     assert sizes == {name: (path / name).stat().st_size for name in FILES}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch.distributed.checkpoint as dcp
+from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
+from tests.training.test_checkpoint import trained
+
+run, write = Path(sys.argv[1]), dcp.FileSystemWriter.write_data
+
+def half(self, *args):
+    write(self, *args)
+    (victim,) = Path(self.path).glob("*.distcp")
+    os.truncate(victim, victim.stat().st_size // 2)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+with CheckpointWriter(run, 1) as writer:
+    writer.save(1, *trained(1), {})
+    writer.wait()
+    dcp.FileSystemWriter.write_data = half
+    writer.save(2, *trained(2), {})
+"""
+
+
+def test_a_process_killed_while_it_writes_leaves_the_last_good_one(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert names(tmp_path) == ["step-00000001", "tmp-step-00000002"]
+    assert checkpoint.newest(tmp_path).step == 1
+    model, _ = trained(1)
+    assert torch.equal(checkpoint.newest(tmp_path).weights()["1.weight"], model[1].weight)
+    save(tmp_path, 2, 2)
+    assert names(tmp_path) == ["step-00000001", "step-00000002"]
