@@ -117,6 +117,7 @@ def make_plan(request: Request) -> Plan:
     config, gpu = preset(request.model), accelerator(request.gpu)
     _check(request, gpu)
     capacity = int(gpu.memory_gib * GIB * USABLE_SHARE)
+    a_gpus_share = request.batch_size // request.gpus if request.batch_size else MAX_MICRO_BATCH
 
     def memory_of(samples: int, sharded: bool) -> StepMemory:
         return step_memory(
@@ -127,12 +128,12 @@ def make_plan(request: Request) -> Plan:
             precision=request.precision,
             shards=request.gpus if sharded else 1,
             checkpointing=request.checkpointing,
+            accumulating=bool(request.batch_size) and samples < a_gpus_share,
         )
 
     sharded = request.sharded
     if sharded is None:
         sharded = request.gpus > 1 and memory_of(request.micro_batch or 1, False).total > capacity
-    a_gpus_share = request.batch_size // request.gpus if request.batch_size else MAX_MICRO_BATCH
     micro_batch = request.micro_batch
     if not micro_batch:
         fitting = [

@@ -193,6 +193,7 @@ class PretrainingRun:
             precision=self.config.run.precision,
             shards=self.processes.world_size if parallel.sharding == "fsdp" else 1,
             checkpointing=parallel.activation_checkpointing,
+            accumulating=self.parts > 1,
         ).total
 
     def record(self) -> dict[str, Any]:

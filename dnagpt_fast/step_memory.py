@@ -51,6 +51,7 @@ def step_memory(
     precision: str = "fp32",
     shards: int = 1,
     checkpointing: bool = False,
+    accumulating: bool = False,
 ) -> StepMemory:
     """The peak of a pre-training step of `samples` windows of `tokens` tokens in one process.
 
@@ -58,6 +59,8 @@ def step_memory(
     precision      "fp32", or "bf16": autocast over fp32 weights
     shards         processes over which weights, gradients and moments are split (FSDP2, a block at a time); 1: none
     checkpointing  blocks keep their input only and are computed again in the backward pass
+    accumulating   a step has several micro-batches: from the second on all gradients are there, whole, since they are
+                   summed before they are split
 
     Raises ValueError for counts below one, or an unknown device or precision.
     """
@@ -96,12 +99,15 @@ def step_memory(
     done_head = head_weight + 4 * D * D  # whole until the backward pass is over, in shards too
     moments = [
         # the loss head
-        StepMemory(weights, 0, optimizer, blocks_kept, head_rows + head_weight + loss),
+        StepMemory(
+            weights, trained if accumulating else 0, optimizer, blocks_kept, head_rows + head_weight + loss
+        ),
         # the optimizer: all gradients
         StepMemory(weights, trained // shards, optimizer, 0, 0),
     ]
     for left in range(1, layers + 1):
         made = done_head + (layers - left) * block_weights // shards + block_weights // 3
+        made = trained if accumulating else made
         here = left * row + kept if checkpointing else left * kept
         moments.append(StepMemory(weights, made, optimizer, here + temporary, 0))
     return max(moments, key=lambda moment: moment.total)

@@ -141,7 +141,8 @@ class ParallelSettings:
     """How the work is cut up; none of it changes what is computed but for rounding.
 
     sharding                  of several processes: ddp, a replica of the model each, for models that fit one device;
-                              fsdp, a share of every weight, gradient and moment each. One process has all of it anyway
+                              fsdp, a share of every weight, gradient and moment each (gradients only once a step's
+                              micro-batches are summed). One process has all of it anyway
     activation_checkpointing  a block keeps its input only and is computed again in the backward pass: less memory, a
                               third more work
     compile_blocks            torch.compile of each block: a longer first step; on the CPU it needs a C++ compiler

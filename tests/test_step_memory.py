@@ -74,6 +74,7 @@ def test_sharding_checkpointing_and_samples_move_what_they_should():
     many = planned(32)
     assert planned(64).activations == 2 * many.activations
     assert planned(64).optimizer == many.optimizer
+    assert planned(shards=8, accumulating=True).total > sharded.total
     assert planned(32, checkpointing=True).activations < many.activations / 5
 
 
