@@ -28,9 +28,10 @@ def gc_count(genome: Any, contig: Any, start_bp: Any, length_bp: Any) -> tuple[t
         length_bp = torch.full_like(contig, length_bp) if type(length_bp) is int else length_bp
         return torch.ops.dnagpt_fast.gc_count(*native.six_arrays(arrays), contig, start_bp, length_bp)
     if type(length_bp) is int:
-        contig = native.int64_row("contig", contig)
-        length_bp = torch.full_like(contig, length_bp)
-    rows, rows_on_host = native.window_rows(device, contig=contig, start_bp=start_bp, length_bp=length_bp)
+        rows, rows_on_host = native.window_rows(device, contig=contig, start_bp=start_bp)
+        rows["length_bp"] = torch.full_like(rows["contig"], length_bp)
+    else:
+        rows, rows_on_host = native.window_rows(device, contig=contig, start_bp=start_bp, length_bp=length_bp)
     count = rows["contig"].numel()
     addresses = [row.data_ptr() for row in rows.values()]
     if rows_on_host:
