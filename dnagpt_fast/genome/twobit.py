@@ -268,7 +268,7 @@ def write_twobit(path: str | Path, records: Iterable[PackedRecord], *, version: 
                 body.write(blocks[:, 0].astype("<u4").tobytes())
                 body.write((blocks[:, 1] - blocks[:, 0]).astype("<u4").tobytes())
             body.write(struct.pack("<I", 0))
-            body.write(record.packed.tobytes())
+            body.write(record.packed.data)
             if name in names:
                 raise ValueError(f"contig {record.name!r} comes from two files: .2bit names are unique")
             names[name] = None
@@ -281,7 +281,7 @@ def write_twobit(path: str | Path, records: Iterable[PackedRecord], *, version: 
         with whole_file(path) as file:
             file.write(struct.pack("<IIII", SIGNATURE, version, len(names), 0))
             file.write(index)
-            shutil.copyfileobj(body, file, 8 << 20)
+            shutil.copyfileobj(body, file, 1 << 18)
             file_bytes = file.tell()
     return Written(len(names), bases, file_bytes, version)
 
