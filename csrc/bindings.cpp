@@ -123,9 +123,9 @@ void bind_cuda(py::module_& m) {
   });
 
   m.def("gc_count_cuda", [](const CudaGenome& genome, Address contig, Address start_bp, Address length_bp,
-                            int64_t count, Address gc, Address known, Address stream) {
+                            int64_t same_length_bp, int64_t count, Address gc, Address known, Address stream) {
     const Windows windows = make_windows(contig, start_bp, 0, 0, count);
-    raise_for("gc_count", gc_count_cuda(genome.view, windows, int64s(length_bp), mutable_int64s(gc),
+    raise_for("gc_count", gc_count_cuda(genome.view, windows, int64s(length_bp), same_length_bp, mutable_int64s(gc),
                                         mutable_int64s(known), call_on(genome, stream)));
   });
 
@@ -168,11 +168,11 @@ PYBIND11_MODULE(_native, m) {
                         dynamic, type, reinterpret_cast<void*>(tokens), options);
         });
 
-  m.def("gc_count", [](const GenomeView& genome, Address contig, Address start_bp, Address length_bp, int64_t count,
-                       Address gc, Address known, int threads) {
+  m.def("gc_count", [](const GenomeView& genome, Address contig, Address start_bp, Address length_bp,
+                       int64_t same_length_bp, int64_t count, Address gc, Address known, int threads) {
     const CpuOptions options{chosen_isa(), threads};
     const py::gil_scoped_release release;
-    gc_count(genome, make_windows(contig, start_bp, 0, 0, count), int64s(length_bp), mutable_int64s(gc),
+    gc_count(genome, make_windows(contig, start_bp, 0, 0, count), int64s(length_bp), same_length_bp, mutable_int64s(gc),
              mutable_int64s(known), options);
   });
 

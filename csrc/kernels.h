@@ -46,9 +46,9 @@ void check_windows(const GenomeView& genome, const Windows& windows, const int64
 void kmer_tokenize(const GenomeView& genome, const Windows& windows, int64_t n_tokens, int k, bool dynamic,
                    TokenType type, void* tokens, CpuOptions options);
 
-// gc (B,): G and C bases; known (B,): bases that are not N. Windows must have been checked.
-void gc_count(const GenomeView& genome, const Windows& windows, const int64_t* length_bp, int64_t* gc, int64_t* known,
-              CpuOptions options);
+// gc (B,): G and C bases; known (B,): bases that are not N. Windows must have been checked; lengths as there.
+void gc_count(const GenomeView& genome, const Windows& windows, const int64_t* length_bp, int64_t same_length_bp,
+              int64_t* gc, int64_t* known, CpuOptions options);
 
 // The same for the windows [i * step_bp, i * step_bp + window_bp), cut at the contig's end, i < n_windows.
 void gc_track(const GenomeView& genome, int64_t contig, int64_t window_bp, int64_t step_bp, int64_t n_windows,

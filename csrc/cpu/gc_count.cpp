@@ -47,16 +47,18 @@ struct Counter {
 
 }  // namespace
 
-void gc_count(const GenomeView& genome, const Windows& windows, const int64_t* length_bp, int64_t* gc, int64_t* known,
-              CpuOptions options) {
+void gc_count(const GenomeView& genome, const Windows& windows, const int64_t* length_bp, int64_t same_length_bp,
+              int64_t* gc, int64_t* known, CpuOptions options) {
   const Counter counter{genome, gc_of_bytes_for(options.isa)};
+  const auto length_of = [&](int64_t w) { return length_bp ? length_bp[w] : same_length_bp; };
   // A single window is cut into spans, many windows are shared out.
   if (windows.count == 1) {
-    const int threads = useful_threads(length_bp[0], kBasesPerThread, options.threads);
+    const int64_t length = length_of(0);
+    const int threads = useful_threads(length, kBasesPerThread, options.threads);
     std::vector<Count> parts(threads);
     parallel_ranges(threads, threads, [&](int64_t part, int64_t) {
-      const int64_t from = length_bp[0] / threads * part;
-      const int64_t to = part + 1 == threads ? length_bp[0] : length_bp[0] / threads * (part + 1);
+      const int64_t from = length / threads * part;
+      const int64_t to = part + 1 == threads ? length : length / threads * (part + 1);
       parts[part] = counter(windows.contig[0], windows.start_bp[0] + from, windows.start_bp[0] + to);
     });
     gc[0] = known[0] = 0;
@@ -64,12 +66,12 @@ void gc_count(const GenomeView& genome, const Windows& windows, const int64_t* l
     return;
   }
   int64_t bases = 0;
-  for (int64_t w = 0; w < windows.count; ++w) bases += length_bp[w];
+  for (int64_t w = 0; w < windows.count; ++w) bases += length_of(w);
   parallel_ranges(windows.count, useful_threads(bases, kBasesPerThread, options.threads),
                   [&](int64_t first, int64_t last) {
                     for (int64_t w = first; w < last; ++w) {
                       const int64_t start_bp = windows.start_bp[w];
-                      const Count count = counter(windows.contig[w], start_bp, start_bp + length_bp[w]);
+                      const Count count = counter(windows.contig[w], start_bp, start_bp + length_of(w));
                       gc[w] = count.gc;
                       known[w] = count.known;
                     }

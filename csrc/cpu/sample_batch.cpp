@@ -35,7 +35,7 @@ void sample_batch(const GenomeView* const* genomes, const SamplerTables& tables,
         kmer_tokenize(genome, one, n_tokens, k, dynamic, type,
                       static_cast<char*>(batch.tokens) + i * n_tokens * token_bytes, {options.isa, 1});
         int64_t gc, known;
-        gc_count(genome, one, &length_bp, &gc, &known, {options.isa, 1});
+        gc_count(genome, one, nullptr, length_bp, &gc, &known, {options.isa, 1});
         batch.gc_fraction[i] = known ? static_cast<float>(gc) / static_cast<float>(known) : 0.0F;
         batch.gc_known[i] = known > 0;
         // reversed against the strand it comes from: orientations 1 and 2

@@ -7,15 +7,16 @@ namespace dnagpt {
 namespace {
 
 __global__ void __launch_bounds__(kThreadsPerBlock, kLeastBlocks)
-    gc_count_kernel(GenomeView genome, Windows windows, const int64_t* length_bp, int64_t parts, int64_t* gc,
-                    int64_t* known, Trouble* trouble) {
+    gc_count_kernel(GenomeView genome, Windows windows, const int64_t* length_bp, int64_t same_length_bp, int64_t parts,
+                    int64_t* gc, int64_t* known, Trouble* trouble) {
   const int lane = threadIdx.x % kWarp;
   const int64_t warps = static_cast<int64_t>(gridDim.x) * kWarpsPerBlock;
   for (int64_t item = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + threadIdx.x / kWarp;
        item < windows.count * parts; item += warps) {
     const int64_t w = parts == 1 ? item : item / parts;
     const int64_t part = item - w * parts;
-    const int64_t contig = windows.contig[w], start_bp = windows.start_bp[w], length = length_bp[w];
+    const int64_t contig = windows.contig[w], start_bp = windows.start_bp[w],
+                  length = length_bp ? length_bp[w] : same_length_bp;
     const int64_t code = trouble_of(genome, contig, start_bp, length, 0);
     BaseCount count{0, 0};
     if (code == kNoTrouble) {
@@ -39,8 +40,8 @@ __global__ void __launch_bounds__(kThreadsPerBlock, kLeastBlocks)
 
 }  // namespace
 
-int gc_count_cuda(const GenomeView& genome, const Windows& windows, const int64_t* length_bp, int64_t* gc,
-                  int64_t* known, const CudaCall& call) {
+int gc_count_cuda(const GenomeView& genome, const Windows& windows, const int64_t* length_bp, int64_t same_length_bp,
+                  int64_t* gc, int64_t* known, const CudaCall& call) {
   if (windows.count == 0) return cudaSuccess;
   const OnDevice on(call.device);
   if (on.error() != cudaSuccess) return on.error();
@@ -57,7 +58,8 @@ int gc_count_cuda(const GenomeView& genome, const Windows& windows, const int64_
   if (parts > 1 && error == cudaSuccess) error = cudaMemsetAsync(gc, 0, bytes, stream);
   if (parts > 1 && error == cudaSuccess) error = cudaMemsetAsync(known, 0, bytes, stream);
   if (error != cudaSuccess) return error;
-  return launch(gc_count_kernel, blocks, stream, genome, windows, length_bp, parts, gc, known, call.trouble);
+  return launch(gc_count_kernel, blocks, stream, genome, windows, length_bp, same_length_bp, parts, gc, known,
+                call.trouble);
 }
 
 }  // namespace dnagpt

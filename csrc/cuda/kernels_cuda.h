@@ -31,8 +31,8 @@ struct CudaCall {
 // (the unknown token), or no bases, and is told in `trouble`. Each returns a cudaError_t, 0 for success.
 int kmer_tokenize_cuda(const GenomeView& genome, const Windows& windows, int64_t n_tokens, int k, bool dynamic,
                        TokenType type, void* tokens, const CudaCall& call);
-int gc_count_cuda(const GenomeView& genome, const Windows& windows, const int64_t* length_bp, int64_t* gc,
-                  int64_t* known, const CudaCall& call);
+int gc_count_cuda(const GenomeView& genome, const Windows& windows, const int64_t* length_bp, int64_t same_length_bp,
+                  int64_t* gc, int64_t* known, const CudaCall& call);
 
 // As sample_batch in kernels.h. `genomes` and all that `tables` and `batch` point to is device memory. The first index
 // is read from `index_at` in device memory where it is not nullptr, so that a captured graph can go on with new

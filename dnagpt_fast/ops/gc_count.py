@@ -27,32 +27,39 @@ def gc_count(genome: Any, contig: Any, start_bp: Any, length_bp: Any) -> tuple[t
     if torch.compiler.is_compiling():
         length_bp = torch.full_like(contig, length_bp) if type(length_bp) is int else length_bp
         return torch.ops.dnagpt_fast.gc_count(*native.six_arrays(arrays), contig, start_bp, length_bp)
+    same, rows = 0, {"contig": contig, "start_bp": start_bp}
     if type(length_bp) is int:
-        rows, rows_on_host = native.window_rows(device, contig=contig, start_bp=start_bp)
-        rows["length_bp"] = torch.full_like(rows["contig"], length_bp)
+        same = length_bp
     else:
-        rows, rows_on_host = native.window_rows(device, contig=contig, start_bp=start_bp, length_bp=length_bp)
+        rows["length_bp"] = length_bp
+    rows, rows_on_host = native.window_rows(device, **rows)
     count = rows["contig"].numel()
-    addresses = [row.data_ptr() for row in rows.values()]
+    addresses = contig_at, start_at, length_at = _addresses(rows)
     if rows_on_host:
-        contig_at, start_at, length_at = addresses
         native._native.check_windows(
-            native.genome_view(arrays), contig_at, start_at, 0, 0, count, length_at, 0
+            native.genome_view(arrays), contig_at, start_at, 0, 0, count, length_at, same
         )
+    elif same < 0:
+        raise ValueError(f"length_bp = {same}: wanted 0 or more")
     if not on_host:
         rows = native.on_device(device, rows)
     if dispatch.choose("gc_count", device.type) == "reference":
-        return reference(arrays, **rows)
+        each = rows.get("length_bp", torch.full_like(rows["contig"], same))
+        return reference(arrays, rows["contig"], rows["start_bp"], each)
     gc, known = torch.empty_like(rows["contig"]), torch.empty_like(rows["contig"])
-    out = (gc.data_ptr(), known.data_ptr())
+    out = (same, count, gc.data_ptr(), known.data_ptr())
     if on_host:
         view = native.genome_view(arrays)
-        native._native.gc_count(view, *addresses, count, *out, torch.get_num_threads())
+        native._native.gc_count(view, *addresses, *out, torch.get_num_threads())
     else:
         genome_on_device, stream = native.cuda_genome(arrays), native.current_stream(device)
-        addresses = [row.data_ptr() for row in rows.values()]
-        native._native.gc_count_cuda(genome_on_device.view, *addresses, count, *out, stream)
+        native._native.gc_count_cuda(genome_on_device.view, *_addresses(rows), *out, stream)
     return gc, known
+
+
+def _addresses(rows: dict[str, torch.Tensor]) -> tuple[int, int, int]:
+    length = rows["length_bp"].data_ptr() if "length_bp" in rows else 0
+    return rows["contig"].data_ptr(), rows["start_bp"].data_ptr(), length
 
 
 # What torch.compile sees: one op over the six arrays of a genome, which it neither traces nor splits.

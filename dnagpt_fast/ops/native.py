@@ -185,7 +185,8 @@ def window_rows(device: torch.device, **rows: Any) -> tuple[dict[str, torch.Tens
     found: dict[str, torch.Tensor] = {}
     count, on_host, elsewhere = -1, True, False
     for name, values in rows.items():
-        row = found[name] = int64_row(name, values)
+        plain = type(values) is torch.Tensor and values.dtype is torch.int64 and values.dim() == 1
+        row = found[name] = values if plain and values.is_contiguous() else int64_row(name, values)
         if count < 0:
             count = row.shape[0]
         elif row.shape[0] != count:
@@ -231,10 +232,7 @@ def _check_arrays(genome: PackedGenome) -> None:
 
 def int64_row(name: str, values: Any) -> torch.Tensor:
     """`values` (B,) as one contiguous int64 row where it is. Raises ValueError for another shape or no integers."""
-    if type(values) is torch.Tensor:
-        if values.dtype is torch.int64 and values.dim() == 1 and values.is_contiguous():
-            return values
-    else:
+    if type(values) is not torch.Tensor:
         if not isinstance(values, (torch.Tensor, np.ndarray, list, tuple, range)):
             raise ValueError(f"{name} is {type(values).__name__}: wanted a (B,) array or tensor of integers")
         values = torch.as_tensor(np.asarray(values, dtype=np.int64 if len(values) == 0 else None))

@@ -125,7 +125,9 @@ void gc_case(std::istream& in, std::ostream& out) {
   const Windows windows{contig.as<int64_t>(), start_bp.as<int64_t>(), nullptr, 0, count};
   const Array trouble = make_array(sizeof(Trouble)), gc = make_array(contig.bytes), known = make_array(contig.bytes);
   std::memset(trouble.as<char>(), 0, sizeof(Trouble));
-  check(gc_count_cuda(genome.view, windows, length_bp.as<int64_t>(), gc.as<int64_t>(), known.as<int64_t>(),
+  const bool same = length_bp.bytes == 8 && count != 1;  // one for all windows
+  check(gc_count_cuda(genome.view, windows, same ? nullptr : length_bp.as<int64_t>(),
+                      same ? *length_bp.as<int64_t>() : 0, gc.as<int64_t>(), known.as<int64_t>(),
                       {0, nullptr, trouble.as<Trouble>()}));
   write_array(out, trouble);
   write_array(out, gc);

@@ -55,6 +55,16 @@ def test_the_build_compiles_what_the_table_holds():
         assert f'"{flag}"' in flags
 
 
+def test_the_launch_path_calls_nothing_that_a_capture_forbids():
+    """All that csrc/cuda asks of the runtime is legal while a CUDA graph is captured, and waits for nothing."""
+    sources = (ROOT / "csrc" / "cuda").iterdir()
+    called = {name for source in sources for name in re.findall(r"\bcuda[A-Z]\w*(?=\()", source.read_text())}
+    assert called == {
+        *("cudaGetDevice", "cudaSetDevice", "cudaDeviceGetAttribute", "cudaMemsetAsync"),
+        *("cudaGetLastError", "cudaGetErrorString"),
+    }
+
+
 @needs_nvcc
 def test_nvcc_still_gives_the_kept_row():
     assert "1 kernels, 0 complaints" in audit("--op", "gc_count", "--arch", "sm_90")

@@ -123,7 +123,7 @@ def test_gc_count(module, parts, length):
     for seed in SEEDS:
         gc, known, trouble = (np.zeros(n, np.int64) for n in (4, 4, 6))
         windows = windows_struct(contig, start_bp, np.zeros(4))
-        arguments = [genome_struct(genome), windows, read_only(length_bp), parts, gc, known, trouble]
+        arguments = [genome_struct(genome), windows, read_only(length_bp), 0, parts, gc, known, trouble]
         loaded.launch(kernel_of(loaded, "gc_count_kernel"), (3,), (THREADS,), arguments, seed=seed, race=True)
         assert (gc == wanted[0]).all()
         assert (known == wanted[1]).all()

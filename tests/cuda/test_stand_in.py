@@ -127,6 +127,8 @@ def test_a_window_that_leaves_its_contig_is_told_and_reads_nothing(stand_in):
             assert np.frombuffer(trouble, np.int64).tolist() == [code, 1, 0, 1, window[0], window[1]]
             assert np.frombuffer(gc, np.int64).tolist() == [60, 0]
             assert np.frombuffer(known, np.int64).tolist() == [60, 0]
+            # one length for both windows, not a row of them
+            assert stand_in([gc_case(genome, contig, start_bp, [60])]) == [trouble, gc, known]
 
 
 def test_a_sample_that_leaves_its_contig_names_its_genome(stand_in):

@@ -152,7 +152,7 @@ void check_gc_count(CpuOptions options) {
     for (int64_t start_bp = 0; start_bp < 4; ++start_bp) {
       const int64_t contig = 0, span = length + 3 - start_bp;
       int64_t gc = -1, known = -1, expected_gc = 0, expected_known = 0;
-      gc_count(genome.view, {&contig, &start_bp, nullptr, 0, 1}, &span, &gc, &known, options);
+      gc_count(genome.view, {&contig, &start_bp, nullptr, 0, 1}, &span, 0, &gc, &known, options);
       for (const char base : genome.text.substr(start_bp)) {
         expected_gc += base == 'G' || base == 'C';
         expected_known += base != 'N';

@@ -1,7 +1,12 @@
 """How the ops reach the CUDA kernels, with stubs in their place; and what torch.compile sees of the ops."""
 
+import dataclasses
+import gc
+import weakref
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.ops import dispatch, gc_count, kmer_tokenize, native, synchronize
@@ -56,7 +61,7 @@ def stub(monkeypatch):
 def test_the_cuda_entries_get_the_arrays_the_stream_and_no_second_check(stub):
     genome = packed_genome("ACG", random_text(500, seed=1, n_every=30))
     tokens = kmer_tokenize(genome, [1, 1], [0, 7], 20, [0, 3])
-    gc, known = gc_count(genome, [1, 1], [0, 7], 100)
+    counts = gc_count(genome, [1, 1], [0, 7], 100)
     assert [call[0] for call in stub.calls] == ["kmer_tokenize", "gc_count"]
     for _, view, arguments in stub.calls:
         assert view.addresses == tuple(array.data_ptr() for array in native.six_arrays(genome))
@@ -64,7 +69,7 @@ def test_the_cuda_entries_get_the_arrays_the_stream_and_no_second_check(stub):
     assert stub.calls[0][1] is stub.calls[1][1]  # made once a genome
     with dispatch.using(kmer_tokenize="reference", gc_count="reference"):
         assert torch.equal(tokens, kmer_tokenize(genome, [1, 1], [0, 7], 20, [0, 3]))
-        assert all(map(torch.equal, (gc, known), gc_count(genome, [1, 1], [0, 7], 100)))
+        assert all(map(torch.equal, counts, gc_count(genome, [1, 1], [0, 7], 100)))
 
 
 @pytest.mark.parametrize("bad", [([2], [0]), ([1], [490]), ([1], [-1])])
@@ -159,6 +164,84 @@ def test_windows_on_another_device_are_refused():
     genome = packed_genome(random_text(100, seed=1))
     with pytest.raises(ValueError, match="contig is on meta, the genome on cpu"):
         kmer_tokenize(genome, torch.zeros(1, dtype=torch.int64, device="meta"), [0], 10)
+
+
+def test_windows_that_are_not_contiguous_are_made_so(stub):
+    genome = packed_genome(random_text(500, seed=1))
+    pairs = torch.tensor([[0, 7], [0, 30], [0, 100]])
+    strided = kmer_tokenize(genome, pairs[:, 0], pairs[:, 1], 20)
+    assert torch.equal(strided, kmer_tokenize(genome, [0, 0, 0], [7, 30, 100], 20))
+    both = gc_count(genome, pairs[:, 0], pairs[:, 1], pairs[:, 1])
+    assert all(map(torch.equal, both, gc_count(genome, [0, 0, 0], [7, 30, 100], [7, 30, 100])))
+
+
+@pytest.mark.parametrize("op", ["kmer_tokenize", "gc_count"])
+def test_a_genome_that_is_not_contiguous_or_lies_in_two_places_is_refused(stub, op):
+    genome = packed_genome(random_text(500, seed=1))
+    call = {"kmer_tokenize": kmer_tokenize, "gc_count": gc_count}[op]
+    every_other = genome.packed.repeat_interleave(2)[::2]
+    with pytest.raises(
+        ValueError, match=r"packed is .*not contiguous: wanted one contiguous row of torch.uint8"
+    ):
+        call(dataclasses.replace(genome, packed=every_other), [0], [0], 10)
+    with pytest.raises(ValueError, match="length_bp is on meta, packed on cpu"):
+        call(dataclasses.replace(genome, length_bp=genome.length_bp.to("meta")), [0], [0], 10)
+    assert stub.calls == []
+
+
+def test_a_negative_length_is_refused_before_the_launch(stub):
+    with pytest.raises(ValueError, match="length -1 bp, wanted 0 or more"):
+        gc_count(packed_genome("ACGTACGT"), [0], [0], -1)
+    assert stub.calls == []
+
+
+def test_a_sampler_keeps_its_genomes(stub):
+    """Their memory is addressed by what lies on the device: it must live as long as the sampler."""
+    genomes = [packed_genome(random_text(900, seed=s)) for s in (2, 3)]
+    draw = BatchSampler(genomes, WindowSampler(genomes, 60, seed=3).tables, 3, 10)
+    lives = [weakref.ref(genome.packed) for genome in genomes]
+    del genomes
+    gc.collect()
+    assert all(life() is not None for life in lives)
+    del draw
+    stub.calls.clear()
+    gc.collect()
+    assert all(life() is None for life in lives)
+
+
+def test_genomes_on_different_devices_make_no_sampler():
+    genomes = [packed_genome(random_text(900, seed=s)) for s in (2, 3)]
+    tables = WindowSampler(genomes, 60, seed=3).tables
+    elsewhere = dataclasses.replace(genomes[1], packed=genomes[1].packed.to("meta"))
+    with pytest.raises(ValueError, match=r"genomes on \['cpu', 'meta'\]: wanted one device"):
+        BatchSampler([genomes[0], elsewhere], tables, 3, 10)
+
+
+class Seen(TorchDispatchMode):
+    """Names of the torch ops that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.add(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_call_allocates_and_launches_and_does_nothing_else(stub):
+    """What a CUDA graph can capture: no copy to the host, no read of a value, no wait."""
+    genome = packed_genome(random_text(900, seed=2))
+    draw = BatchSampler([genome], WindowSampler([genome], 60, seed=3).tables, 3, 10)
+    rows = torch.zeros(3, dtype=torch.int64), torch.tensor([0, 5, 9])
+    kmer_tokenize(genome, *rows, 20)
+    with Seen() as seen:
+        kmer_tokenize(genome, *rows, 20, rows[0])
+        gc_count(genome, *rows, 60)
+        gc_count(genome, *rows, rows[1])
+        draw(7, 3)
+    assert seen.names <= {"empty", "empty_like", "new_empty"}
+    assert len(stub.calls) == 5
 
 
 def six(genome):
