@@ -22,8 +22,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dnagpt_fast.training.processes import Processes
 
-SHARDINGS = ("ddp", "fsdp")
-
 
 def distribute(
     losses: nn.Module,
