@@ -5,8 +5,7 @@ the same integers and the same floats. The call runs without the interpreter's l
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,8 +16,7 @@ from dnagpt_fast.ops.kmer_tokenize import TOKEN_BYTES
 from dnagpt_fast.packed import PackedGenome
 
 
-@dataclass(frozen=True)
-class SampledBatch:
+class SampledBatch(NamedTuple):
     """B samples.
 
     windows      where they come from
@@ -124,7 +122,8 @@ class BatchSampler:
         windows = (new_row(count), new_row(count), new_row(count), new_row(count))
         kmers, gc_fraction = token.new_empty(count, self.n_kmers), float32.new_empty(count)
         gc_known, turned = boolean.new_empty(count), boolean.new_empty(count)
-        out = [x.data_ptr() for x in (*windows, kmers, gc_fraction, gc_known, turned)]
+        out = [row.data_ptr() for row in windows]
+        out += [kmers.data_ptr(), gc_fraction.data_ptr(), gc_known.data_ptr(), turned.data_ptr()]
         if self._on_host:
             threads = torch.get_num_threads()
             native._native.sample_batch(
