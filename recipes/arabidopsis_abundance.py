@@ -1,5 +1,5 @@
 """mRNA abundance of Arabidopsis chr1 genes from 240 bases around the transcription start and eight numbers: fine-tuned
-from a pre-trained model and from random weights, beside ridge regressions on the same split.
+from a pre-trained model and from random weights, beside ridge regressions and boosted trees on the same split.
 
     python recipes/arabidopsis_abundance.py
 
@@ -15,7 +15,7 @@ from fetch import wheel
 from stage import HERE, Clock, finish, folders, pretrained, table, tuned
 
 from dnagpt_fast.finetuning.annotation import Transcript, read_annotation
-from dnagpt_fast.finetuning.baselines import kmer_counts, ridge
+from dnagpt_fast.finetuning.baselines import gradient_boosting, kmer_counts, ridge
 from dnagpt_fast.finetuning.examples import Examples, reverse_complement, target_values
 from dnagpt_fast.finetuning.metrics import regression_scores
 from dnagpt_fast.finetuning.settings import load_finetune_config
@@ -126,13 +126,15 @@ def main() -> None:
     clock.lap("pre-training")
     truth = {name: np.log10(target_values(part) + 0.1) for name, part in sets.items()}
     found = {}
-    for row, kmers, side in (
-        ("ridge, 5-mer counts", True, False),
-        ("ridge, the eight numbers", False, True),
-        ("ridge, 5-mer counts and numbers", True, True),
+    for row, method, kmers, side in (
+        ("ridge, 5-mer counts", ridge, True, False),
+        ("ridge, the eight numbers", ridge, False, True),
+        ("ridge, 5-mer counts and numbers", ridge, True, True),
+        ("boosted trees, the eight numbers", gradient_boosting, False, True),
+        ("boosted trees, 5-mer counts and numbers", gradient_boosting, True, True),
     ):
         x = {name: features(part, kmers, side) for name, part in sets.items()}
-        guess = ridge(
+        guess = method(
             x["train"],
             truth["train"],
             x["test"],

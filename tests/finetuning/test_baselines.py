@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dnagpt_fast.finetuning.baselines import (
+    gradient_boosting,
     kmer_counts,
     kmer_names,
     logistic_regression,
@@ -61,3 +62,17 @@ def test_ridge_finds_gc():
         validation_values=vy,
     )
     assert np.corrcoef(guess, ty)[0, 1] > 0.99
+
+
+def test_trees_find_what_is_not_linear_and_stop_before_they_learn_noise():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(900, 4))
+    y = np.abs(x[:, 0])  # no linear correlation
+    train, validation, test = np.split(np.arange(900), [500, 700])
+    given = {"validation": x[validation], "validation_values": y[validation]}
+    assert abs(np.corrcoef(ridge(x[train], y[train], x[test], **given), y[test])[0, 1]) < 0.3
+    assert np.corrcoef(gradient_boosting(x[train], y[train], x[test], **given), y[test])[0, 1] > 0.95
+    noise = rng.normal(size=900)
+    given["validation_values"] = noise[validation]
+    # 400 trees would fit the noise of the training rows; the validation rows like almost none
+    assert gradient_boosting(x[train], noise[train], x[test], **given).std() < 0.2
