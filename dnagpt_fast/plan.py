@@ -127,6 +127,7 @@ def make_plan(request: Request) -> Plan:
             device="cuda",
             precision=request.precision,
             shards=request.gpus if sharded else 1,
+            replicas=1 if sharded else request.gpus,
             checkpointing=request.checkpointing,
             accumulating=bool(request.batch_size) and samples < a_gpus_share,
         )

@@ -192,6 +192,7 @@ class PretrainingRun:
             device="cuda",
             precision=self.config.run.precision,
             shards=self.processes.world_size if parallel.sharding == "fsdp" else 1,
+            replicas=self.processes.world_size if parallel.sharding == "ddp" else 1,
             checkpointing=parallel.activation_checkpointing,
             accumulating=self.parts > 1,
         ).total

@@ -18,6 +18,8 @@ from dnagpt_fast.ops.combined_loss_chunked import CHUNK_BYTES
 GIB = 2**30
 # Two Triton tiles' worth of partials and the like; the kernels hold no (rows x vocabulary) tensor (TARGETS: 128 MB).
 KERNEL_LOSS_BYTES = 128 * 10**6
+# What DDP sends at once (torch's default, bucket_cap_mb), for which the exchange holds as much again.
+BUCKET_BYTES = 25 * 2**20
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def step_memory(
     device: str = "cpu",
     precision: str = "fp32",
     shards: int = 1,
+    replicas: int = 1,
     checkpointing: bool = False,
     accumulating: bool = False,
 ) -> StepMemory:
@@ -58,14 +61,19 @@ def step_memory(
     device         "cpu" or "cuda": which implementations run (ops/dispatch.py)
     precision      "fp32", or "bf16": autocast over fp32 weights
     shards         processes over which weights, gradients and moments are split (FSDP2, a block at a time); 1: none
+    replicas       processes with a whole model each, whose gradients are averaged in buckets (DDP); 1: no others
     checkpointing  blocks keep their input only and are computed again in the backward pass
     accumulating   a step has several micro-batches: from the second on all gradients are there, whole, since they are
                    summed before they are split
 
     Raises ValueError for counts below one, or an unknown device or precision.
     """
-    if min(samples, tokens, shards) < 1:
-        raise ValueError(f"{samples} samples, {tokens} tokens, {shards} shards: wanted at least one of each")
+    if min(samples, tokens, shards, replicas) < 1:
+        raise ValueError(
+            f"{samples} samples, {tokens} tokens, {shards} shards, {replicas} replicas: wanted at least one of each"
+        )
+    if shards > 1 and replicas > 1:
+        raise ValueError(f"{shards} shards of {replicas} replicas: wanted one or the other")
     if device not in ("cpu", "cuda") or precision not in ("fp32", "bf16"):
         raise ValueError(f"{precision} on {device}: wanted fp32 or bf16 on cpu or cuda")
     half = precision == "bf16"
@@ -78,10 +86,13 @@ def step_memory(
     weights = all_weights // shards
     if half:
         weights += (all_weights // 2) if shards == 1 else 0  # autocast keeps the casts until the step is over
-    if shards > 1:
-        # This block and the next; embeddings and head in fp32 for the whole step, and autocast's copy of the head.
-        weights += block_weights if half else 2 * block_weights
-        weights += 4 * (2 * V + config.max_len) * D + (2 * V * D if half else 0)
+    # FSDP2 gathers this block and the next; the embeddings and the token head are one piece in fp32, there from the
+    # loss to the end of the backward pass, when their gradients, a copy to send, and on the CPU the exchange's are too.
+    root = 4 * (2 * V + config.max_len) * D if shards > 1 else 0
+    pair = 2 * block_weights if shards > 1 else 0
+    # Half precision adds autocast's copy of the head.
+    gathered = root + (pair // 2 + root // 4 if half else pair)
+    exchanged = (2 + (device == "cpu")) * root
 
     # Kept of a block: the inputs of both norms; in the products' type the outputs of both norms, q, k, v, the attended
     # values, the wide row of the MLP, and, but in ops.dense, its GELU. One float a row and head for attention.
@@ -91,25 +102,30 @@ def step_memory(
     # Around them in the MLP's backward pass: the gradients of its output and of the residual; two wide rows.
     temporary = 2 * row + 8 * moving
 
-    head_rows = (
-        6 * row
-    )  # inputs of ln_f and of the head, both sides of SiLU, the last norm's output, its gradient
+    # Inputs of ln_f and of the head, both sides of SiLU, the last norm's output, its gradient.
+    head_rows = 6 * row
     head_weight = 4 * V * D
     loss = _loss_bytes(device, R, V)
     done_head = head_weight + 4 * D * D  # whole until the backward pass is over, in shards too
+    # DDP's gradients are parts of its buckets, which stay; the last one is still under way when all are made.
+    standing = trained if accumulating or replicas > 1 else 0
+    under_way = BUCKET_BYTES if replicas > 1 else 0
     moments = [
         # the loss head
         StepMemory(
-            weights, trained if accumulating else 0, optimizer, blocks_kept, head_rows + head_weight + loss
+            weights + gathered,
+            standing,
+            optimizer,
+            blocks_kept,
+            head_rows + head_weight + loss,
         ),
-        # the optimizer: all gradients
-        StepMemory(weights, trained // shards, optimizer, 0, 0),
+        # the end of the backward pass, and the optimizer: all gradients
+        StepMemory(weights + root, trained // shards + under_way + exchanged, optimizer, 0, 0),
     ]
     for left in range(1, layers + 1):
-        made = done_head + (layers - left) * block_weights // shards + block_weights // 3
-        made = trained if accumulating else made
+        made = standing or done_head + (layers - left) * block_weights // shards + block_weights // 3 + pair
         here = left * row + kept if checkpointing else left * kept
-        moments.append(StepMemory(weights, made, optimizer, here + temporary, 0))
+        moments.append(StepMemory(weights + gathered, made, optimizer, here + temporary, 0))
     return max(moments, key=lambda moment: moment.total)
 
 

@@ -33,12 +33,38 @@ LONGER = [
 ]
 
 
+# Of two processes: replicas, shards, recomputed blocks.
+WIDE = ModelConfig(4096, max_len=64, num_layers=6, num_heads=8, embedding_dim=512)
+TOGETHER = [
+    (QUICK[0][0], 8, 256, {"checkpointing": True}),
+    (QUICK[0][0], 4, 256, {"processes": 2}),
+    (WIDE, 2, 64, {"processes": 2}),
+    (QUICK[0][0], 4, 256, {"processes": 2, "sharding": "fsdp"}),
+    (WIDE, 2, 64, {"processes": 2, "sharding": "fsdp"}),
+]
+
+
+def planned(config: ModelConfig, samples: int, tokens: int, ways: dict) -> StepMemory:
+    processes, sharded = ways.get("processes", 1), ways.get("sharding") == "fsdp"
+    return step_memory(
+        config,
+        samples,
+        tokens,
+        shards=processes if sharded else 1,
+        replicas=1 if sharded else processes,
+        checkpointing=ways.get("checkpointing", False),
+    )
+
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from /proc")
 @pytest.mark.parametrize(
-    "shapes", [QUICK, pytest.param(LONGER, marks=pytest.mark.slow)], ids=["quick", "longer"]
+    "shapes",
+    [QUICK, pytest.param(LONGER, marks=pytest.mark.slow), pytest.param(TOGETHER, marks=pytest.mark.slow)],
+    ids=["quick", "longer", "together"],
 )
 def test_measured_peaks_are_within_a_tenth(shapes):
-    asked = json.dumps([[config.to_dict(), samples, tokens, {}] for config, samples, tokens in shapes])
+    shapes = [(config, samples, tokens, *(ways or [{}])) for config, samples, tokens, *ways in shapes]
+    asked = json.dumps([[config.to_dict(), *rest] for config, *rest in shapes])
     done = subprocess.run(
         [sys.executable, "-m", "tests.measure_step_peak", asked],
         capture_output=True,
@@ -48,9 +74,8 @@ def test_measured_peaks_are_within_a_tenth(shapes):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    for (config, samples, tokens), peak in zip(shapes, json.loads(done.stdout), strict=True):
-        planned = step_memory(config, samples, tokens)
-        assert planned.total == pytest.approx(peak, rel=0.1), f"{config}, {samples} x {tokens}: {planned}"
+    for shape, peak in zip(shapes, json.loads(done.stdout), strict=True):
+        assert planned(*shape).total == pytest.approx(peak, rel=0.1), f"{shape}: {planned(*shape)}"
 
 
 def test_trained_parameters_are_all_but_the_number_embedding():
@@ -64,18 +89,18 @@ def test_trained_parameters_are_all_but_the_number_embedding():
 def test_sharding_checkpointing_and_samples_move_what_they_should():
     config = PRESETS["dna_gpt3b_m"]
 
-    def planned(samples=4, **settings) -> StepMemory:
+    def on_gpu(samples=4, **settings) -> StepMemory:
         return step_memory(config, samples, 512, device="cuda", precision="bf16", **settings)
 
-    whole, sharded = planned(), planned(shards=8)
+    whole, sharded = on_gpu(), on_gpu(shards=8)
     assert sharded.optimizer == whole.optimizer // 8
     assert sharded.total < whole.total
     # enough samples for the activations to be the peak
-    many = planned(32)
-    assert planned(64).activations == 2 * many.activations
-    assert planned(64).optimizer == many.optimizer
-    assert planned(shards=8, accumulating=True).total > sharded.total
-    assert planned(32, checkpointing=True).activations < many.activations / 5
+    many = on_gpu(32)
+    assert on_gpu(64).activations == 2 * many.activations
+    assert on_gpu(64).optimizer == many.optimizer
+    assert on_gpu(shards=8, accumulating=True).total > sharded.total
+    assert on_gpu(32, checkpointing=True).activations < many.activations / 5
 
 
 @pytest.mark.parametrize(
