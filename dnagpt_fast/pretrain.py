@@ -9,6 +9,7 @@ RUN/config.json      settings, model, held-out ranges, implementations and versi
 
 import contextlib
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -236,3 +237,9 @@ def load_run(run: Path) -> tuple[DNAGPT, Vocabulary, dict[str, Any]]:
     model = DNAGPT.from_config(ModelConfig.from_dict(record["model"]))
     model.load_state_dict(found.weights())
     return model.eval(), Vocabulary(**record["vocabulary"]), record
+
+
+if __name__ == "__main__":  # under torchrun: `dnagpt-fast pretrain` in every process
+    from dnagpt_fast.cli import main
+
+    main(["pretrain", *sys.argv[1:]])

@@ -4,6 +4,8 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -15,7 +17,7 @@ from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.loop import NonFiniteLoss
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training_config import ConfigError, load_config
-from tests.pretraining_runs import CONTIG, GENOME, metrics, start, write_config
+from tests.pretraining_runs import CONTIG, GENOME, ROOT, metrics, start, write_config
 
 
 @pytest.fixture(autouse=True)
@@ -230,3 +232,10 @@ def test_without_held_out_ranges_there_is_no_report(tmp_path, settings):
     genome = f'data.genomes=[{{path="{GENOME}"}}]'
     config = settings("run.steps=2", "schedule.warmup_steps=1", genome, "data.held_out_tail=0.0")
     assert pretrain(config, tmp_path / "run").report is None
+
+
+def test_the_module_is_the_command():
+    command = [sys.executable, "-m", "dnagpt_fast.pretrain", "--set", "run.steps=1"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert told.returncode == 2
+    assert "wanted the folder of the run" in " ".join(told.stderr.split())

@@ -121,7 +121,9 @@ def test_two_then_four_then_one_process(tmp_path, folder):
     """Stopped by SIGTERM on two, resumed and stopped on four, finished on one: no sample lost or doubled."""
     run, config = tmp_path / "run", str(folder / "settings.toml")
     for world_size, steps in ((2, 3), (4, 7)):
-        process = torchrun(world_size, "pretrain", "--config", config, "--out", str(run), "--resume")
+        process = torchrun(
+            world_size, "--config", config, "--out", str(run), "--resume", module=["dnagpt_fast.pretrain"]
+        )
         wait_for_steps(run, steps, process)
         process.send_signal(signal.SIGTERM)
         output = finish(process)
