@@ -30,7 +30,7 @@ def machine(monkeypatch):
 
     def make(driver=None, capability=None, archs=("80", "90", "100", "120"), runtime=13000):
         def load(name, *options, **more):
-            if name != "libcuda.so.1":  # torch loads the C library when it is first asked for torchrun's parts
+            if name != "libcuda.so.1":  # torch, too, loads libraries when first asked for some of its parts
                 return load_really(name, *options, **more)
             if driver is None:
                 raise OSError("no such file")

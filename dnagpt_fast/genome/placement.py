@@ -30,8 +30,8 @@ def place(packed_bytes: int, free_bytes: int, model_bytes: int) -> Placement:
     left = int(free_bytes * USABLE_SHARE) - model_bytes
     resident = packed_bytes <= left
     sums = (
-        f"{_gb(free_bytes)} free, {USABLE_SHARE:.0%} of it usable, {_gb(model_bytes)} for the training step: "
-        f"{_gb(max(left, 0))} left"
+        f"{_size(free_bytes)} free, {USABLE_SHARE:.0%} of it usable, {_size(model_bytes)} for the training step: "
+        f"{_size(max(left, 0))} left"
     )
     return Placement(resident, packed_bytes, sums)
 
@@ -48,8 +48,10 @@ def place_on(device: torch.device, genomes: Sequence[PackedGenome], model_bytes:
 def told(placement: Placement, genomes: int, device: torch.device) -> str:
     """The log's line."""
     where = f"resident on {device}" if placement.resident else "mapped in host memory"
-    return f"corpus: {genomes} genome(s), {_gb(placement.packed_bytes)} packed, {where} ({placement.reason})"
+    return (
+        f"corpus: {genomes} genome(s), {_size(placement.packed_bytes)} packed, {where} ({placement.reason})"
+    )
 
 
-def _gb(count: int) -> str:
-    return f"{count / GB:,.1f} GB"
+def _size(count: int) -> str:
+    return f"{count / GB:,.1f} GB" if count >= GB else f"{count / 10**6:,.1f} MB"
