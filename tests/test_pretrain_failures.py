@@ -65,6 +65,7 @@ def check_kept(run: Path) -> None:
     assert not checkpoint.damaged(run)
 
 
+@pytest.mark.slow
 def test_torchrun_starts_a_killed_job_again_and_the_curve_is_the_same(tmp_path, straight):
     process = faulty("kill", 1, tmp_path, "--resume", options=("--standalone", "--max-restarts=1"))
     output = finish(process)

@@ -16,6 +16,8 @@ import torch.distributed as dist
 
 # How long the others have to say that they, too, saw an exchange fail, before they are named as lost.
 SECONDS_TO_REPORT = 3.0
+# What gloo's errors, bare RuntimeErrors, have in their text: its own file's name, but for this one.
+OF_AN_EXCHANGE = ("gloo", "ProcessGroup", "Application timeout caused pair closure")
 # How long the store may be silent before its host, process 0's, is named too.
 SECONDS_TO_ANSWER = 5.0
 
@@ -202,9 +204,8 @@ def _finishing() -> Iterator[None]:
 
 
 def _is_of_an_exchange(error: Exception) -> bool:
-    """gloo's failures are bare RuntimeErrors, told from others by their text."""
     text = str(error)
-    return isinstance(error, dist.DistError) or "gloo" in text or "ProcessGroup" in text
+    return isinstance(error, dist.DistError) or any(part in text for part in OF_AN_EXCHANGE)
 
 
 def _first_line(error: Exception) -> str:

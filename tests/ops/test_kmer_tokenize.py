@@ -58,6 +58,7 @@ def test_an_n_at_every_place(implementation):
         assert tokens.tolist() == [ids_of(oriented(text, orientation), 6, True) for text in texts]
 
 
+@pytest.mark.parametrize("implementation", INSTRUCTION_SETS, indirect=True)  # the reference knows no chunks
 @pytest.mark.parametrize("n_every", [20, 5000])
 def test_runs_of_n_over_several_chunks(implementation, n_every):
     # a chunk is 8,192 tokens of 49,152 bases: 25,000 tokens are three and a piece. Short runs lie dense or far apart;

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 import torch.distributed as dist
 
-from dnagpt_fast.training.processes import LostProcess, Processes
+from dnagpt_fast.training.processes import LostProcess, Processes, _is_of_an_exchange
 
 WAIT = timedelta(seconds=30)
 
@@ -50,3 +50,18 @@ def test_a_start_that_never_came_together_is_passed_over(torchruns_store):
         stores = [*meet([2, 0], 3), waiting.result()]
     stores[0].set("one", "round")
     assert all(store.check(["one"]) for store in stores)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        (
+            "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [10.0.0.1]:29400",
+            True,
+        ),
+        ("Application timeout caused pair closure", True),  # gloo's own, though it does not say so
+        ("The size of tensor a (3) must match the size of tensor b (4)", False),
+    ],
+)
+def test_failed_exchanges_are_told_from_other_errors(text, is_one):
+    assert _is_of_an_exchange(RuntimeError(text)) == is_one
