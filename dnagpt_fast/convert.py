@@ -7,8 +7,6 @@ hf           config.json + model.safetensors of Hugging Face, and its tokenizer 
 """
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -22,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from dnagpt_fast.config import ModelConfig
 from dnagpt_fast.model import DNAGPT
 from dnagpt_fast.official import CheckpointError, StateDict, build, config_of, load_official
+from dnagpt_fast.output_files import whole
 from dnagpt_fast.tokenizer import KmerTokenizer
 from dnagpt_fast.training import checkpoint
 from dnagpt_fast.vocab import Vocabulary
@@ -72,8 +71,7 @@ def save_model(model: DNAGPT, tokenizer: KmerTokenizer, path: str | Path, form: 
     if path.exists():
         raise FileExistsError(f"{path} is there already")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with whole(path) as temporary:
         if form == "official":
             torch.save(_tensors(model), temporary)
         elif form == "safetensors":
@@ -82,13 +80,6 @@ def save_model(model: DNAGPT, tokenizer: KmerTokenizer, path: str | Path, form: 
         else:
             temporary.mkdir()
             (_write_hf if form == "hf" else _write_folder)(model, tokenizer, temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
-        raise
 
 
 def convert(source: str | Path, target: str | Path, form: str, *, num_heads: int | None = None) -> None:

@@ -42,7 +42,7 @@ from dnagpt_fast.finetuning.task_data import TaskBatch
 from dnagpt_fast.finetuning.task_loss import TaskLosses
 from dnagpt_fast.model import DNAGPT
 from dnagpt_fast.output_files import whole
-from dnagpt_fast.pretrain import differences, write_json
+from dnagpt_fast.pretrain import raise_if_refused, refused_changes, write_json
 from dnagpt_fast.pretraining_run import pick_device, versions
 from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
@@ -346,15 +346,11 @@ def _resume(job: FinetuneRun, run: Path, console: Console) -> int:
     if start is None:
         console.print(f"{run} holds no checkpoint yet: starting from step 0")
         return 0
-    before = start.config()
-    then = from_tree(FinetuneConfig, before["settings"], str(start.path / checkpoint.CONFIG))
-    changed = differences(then.to_dict(), job.config.to_dict())
-    refused = {key: pair for key, pair in changed.items() if not key.startswith(FREE_ON_RESUME)}
-    if before["hashes"] != job.prepared.hashes:
-        refused["the data"] = before["hashes"], job.prepared.hashes
-    if refused:
-        told = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in refused.items())
-        raise ConfigError(f"{run} cannot be resumed with other settings: {told}")
+    refused = refused_changes(start, job.config, FREE_ON_RESUME)
+    before = start.config()["hashes"]
+    if before != job.prepared.hashes:
+        refused["the data"] = before, job.prepared.hashes
+    raise_if_refused(run, refused)
     start.load(job.model, job.optimizer)
     console.print(f"resuming from {start.path}, step {start.step} of {job.steps}")
     return start.step

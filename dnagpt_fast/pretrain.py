@@ -165,19 +165,14 @@ def _resume(job: PretrainingRun, run: Path, start: checkpoint.Checkpoint | None,
     if start is None:
         console.print(f"{run} holds no checkpoint yet: starting from step 0")
         return 0
-    before = start.config()
-    then = from_tree(PretrainConfig, before["settings"], str(start.path / checkpoint.CONFIG))
-    changed = differences(then.to_dict(), job.config.to_dict())
-    refused = {key: pair for key, pair in changed.items() if not key.startswith(FREE_ON_RESUME)}
+    refused = refused_changes(start, job.config, FREE_ON_RESUME)
     genomes = [
         [{key: genome[key] for key in GENOME_KEYS} for genome in record["genomes"]]
-        for record in (before, json.loads(json.dumps(job.record())))
+        for record in (start.config(), json.loads(json.dumps(job.record())))
     ]
     if genomes[0] != genomes[1]:
         refused["data.genomes"] = (genomes[0], genomes[1])
-    if refused:
-        told = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in refused.items())
-        raise ConfigError(f"{run} cannot be resumed with other settings: {told}")
+    raise_if_refused(run, refused)
     start.load(job.model, job.loop.optimizer)
     console.print(f"resuming from {start.path}, step {start.step} of {job.config.run.steps}")
     return start.step
@@ -208,6 +203,22 @@ def _draw(job: PretrainingRun, run: Path) -> None:
     if job.validator is not None:
         levels["order-5 Markov chain, held out"] = job.validator.markov_nats_per_bp
     draw_losses(run, "nats_per_bp", "training loss, nats per base pair", levels)
+
+
+def refused_changes(
+    start: checkpoint.Checkpoint, config: Any, free: tuple[str, ...]
+) -> dict[str, tuple[Any, Any]]:
+    """Settings that are others than those of the checkpoint, but for what begins with one of `free`."""
+    then = from_tree(type(config), start.config()["settings"], str(start.path / checkpoint.CONFIG))
+    changed = differences(then.to_dict(), config.to_dict())
+    return {key: pair for key, pair in changed.items() if not key.startswith(free)}
+
+
+def raise_if_refused(run: Path, refused: dict[str, tuple[Any, Any]]) -> None:
+    """Raises ConfigError naming each setting with both of its values."""
+    if refused:
+        told = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in refused.items())
+        raise ConfigError(f"{run} cannot be resumed with other settings: {told}")
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
