@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 REQUIRED = ("torch", "numpy", "safetensors", "typer", "rich", "pysam", "matplotlib")
+TESTED_TRANSFORMERS = ("5.3", "5.24")
+"""The oldest and the newest release that the tests run with; the oldest is what `pyproject.toml` asks for."""
 EXTRAS = {"hf": ("transformers", "peft"), "finetune": ("sklearn", "scipy", "pandas", "pyarrow", "peft")}
 
 
@@ -27,6 +29,7 @@ def examine() -> list[Finding]:
     findings += [_package(name) for name in REQUIRED]
     findings.append(_triton())
     findings += [_extra(name, packages) for name, packages in EXTRAS.items()]
+    findings += _transformers()
     findings += _native()
     findings.append(_device())
     return findings
@@ -53,6 +56,23 @@ def _extra(name: str, packages: tuple[str, ...]) -> Finding:
         else "installed"
     )
     return Finding(f"extra [{name}]", True, told)
+
+
+def _transformers() -> list[Finding]:
+    """Nothing where transformers is not installed; then the extra's finding says so."""
+    try:
+        installed = version("transformers")
+    except PackageNotFoundError:
+        return []
+    from packaging.version import Version  # transformers needs it
+
+    oldest, newest = TESTED_TRANSFORMERS
+    span = f"tested with {oldest} to {newest}"
+    if Version(installed) < Version(oldest):
+        return [Finding("transformers", False, f"{installed}, {span}: pip install 'transformers>={oldest}'")]
+    if Version(installed).release[:2] > Version(newest).release:
+        span += f"; newer than tested, and if something fails there: pip install 'transformers=={newest}.*'"
+    return [Finding("transformers", True, f"{installed}, {span}")]
 
 
 def _native() -> list[Finding]:

@@ -7,6 +7,7 @@ exactly this model's (transformers itself only warns), unless told `strict=False
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 try:
-    import transformers  # noqa: F401
+    import transformers
 except ImportError as error:
     raise ImportError(
         "dnagpt_fast.hub needs transformers: it comes with the extra, `pip install 'dnagpt-fast[hf]'`"
@@ -30,7 +31,6 @@ from transformers import (
     DynamicCache,
     GenerationConfig,
     GenerationMixin,
-    PreTrainedConfig,
     PreTrainedModel,
     initialization,
 )
@@ -43,60 +43,37 @@ from transformers.modeling_outputs import (
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from dnagpt_fast.config import ModelConfig
+from dnagpt_fast.hub_config import CACHE, DNAGPTConfig
 from dnagpt_fast.hub_tokenizer import DNAGPTTokenizer
 from dnagpt_fast.model import DNAGPT, MLP, CausalSelfAttention, NumberBlock, head, insert_numbers
 from dnagpt_fast.vocab import PAD_ID, UNKNOWN_ID
 
+UNUSED_TENSORS = frozenset(
+    ("num_items_in_batch", "cache_position", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
+)
+"""Tensors that transformers may pass to any model, and what they say comes by another argument here too."""
 
-class DNAGPTConfig(PreTrainedConfig):
-    """The shape of the model under its official names; Hugging Face's names (hidden_size ...) are aliases.
 
-    Generation stops at the unknown and the pad token, as in the official script.
+def one_cache(cache: Cache | None, past_key_values: Cache | None) -> Cache | None:
+    """The cache, which may come by either of its names. Raises ValueError for two."""
+    if cache is not None and past_key_values is not None:
+        raise ValueError("cache and past_key_values are two names of one argument: both were given")
+    return past_key_values if cache is None else cache
+
+
+def refuse_unknown_state(arguments: Mapping[str, Any]) -> None:
+    """Raises TypeError for a cache or a tensor under a name that this model does not know.
+
+    transformers passes settings of its own through every model, so unknown names as such must be let through. But a
+    tensor or a cache left out changes the numbers: it must not vanish when transformers renames an argument.
     """
-
-    model_type = "dnagpt"
-    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 the base class's form
-    attribute_map = {  # noqa: RUF012
-        "hidden_size": "embedding_dim",
-        "num_hidden_layers": "num_layers",
-        "num_attention_heads": "num_heads",
-        "max_position_embeddings": "max_len",
-    }
-
-    def __init__(
-        self,
-        vocab_size: int = 19_564,
-        max_len: int = 512,
-        num_layers: int = 12,
-        num_heads: int = 12,
-        embedding_dim: int = 768,
-        bias: bool = False,
-        use_cache: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        self.vocab_size = vocab_size
-        self.max_len = max_len
-        self.num_layers = num_layers
-        self.num_heads = num_heads
-        self.embedding_dim = embedding_dim
-        self.bias = bias
-        self.use_cache = use_cache
-        self.model_config()
-        kwargs.setdefault("pad_token_id", PAD_ID)
-        kwargs.setdefault("eos_token_id", [UNKNOWN_ID, PAD_ID])
-        kwargs["tie_word_embeddings"] = False
-        super().__init__(**kwargs)
-
-    def model_config(self) -> ModelConfig:
-        """Raises ValueError for a shape that cannot be."""
-        return ModelConfig(
-            self.vocab_size, self.max_len, self.num_layers, self.num_heads, self.embedding_dim, self.bias
-        )
-
-    @classmethod
-    def from_model_config(cls, config: ModelConfig) -> "DNAGPTConfig":
-        return cls(**config.to_dict())
+    for name, value in arguments.items():
+        if name not in UNUSED_TENSORS and isinstance(value, (torch.Tensor, Cache)):
+            raise TypeError(
+                f"forward got {name} ({type(value).__name__}), which this model does not know; with transformers "
+                f"{transformers.__version__} it may be a new name of an argument. `dnagpt-fast doctor` names the "
+                "tested versions"
+            )
 
 
 class DNAGPTBlock(GradientCheckpointingLayer):
@@ -154,7 +131,7 @@ class DNAGPTPreTrainedModel(PreTrainedModel):
     base_model_prefix = "transformer"
     supports_gradient_checkpointing = True
     _no_split_modules = ["DNAGPTBlock"]  # noqa: RUF012
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _skip_keys_device_placement = [CACHE]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
     # Tensors that may be absent, or there for nothing, when weights of another head are taken over.
@@ -239,19 +216,23 @@ class DNAGPTModel(DNAGPTPreTrainedModel):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
-        **_: Any,
+        cache: Cache | None = None,
+        **kwargs: Any,
     ) -> BaseModelOutputWithPast | tuple[Any, ...]:
-        """Raises ValueError for positions past max_len.
+        """cache: by this name or the older `past_key_values`. Raises ValueError for positions past max_len, TypeError
+        for tensors and caches under unknown names.
 
         position_ids default to the count of attended tokens before each one, so left padding moves nothing.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("wanted one of input_ids and inputs_embeds")
+        refuse_unknown_state(kwargs)
+        cache = one_cache(cache, past_key_values)
         x = self.wte(input_ids) if inputs_embeds is None else inputs_embeds
         use_cache = self.config.use_cache if use_cache is None else use_cache
-        if use_cache and past_key_values is None and not (self.training and self.gradient_checkpointing):
-            past_key_values = DynamicCache()
-        past = 0 if past_key_values is None else int(past_key_values.get_seq_length())
+        if use_cache and cache is None and not (self.training and self.gradient_checkpointing):
+            cache = DynamicCache()
+        past = 0 if cache is None else int(cache.get_seq_length())
         B, T, _width = x.shape
         if attention_mask is not None and attention_mask.dim() == 2 and bool(attention_mask.all()):
             attention_mask = None
@@ -270,7 +251,7 @@ class DNAGPTModel(DNAGPTPreTrainedModel):
         states, weights = [], []
         for block in self.h:
             states.append(x)
-            x, attended = block(x, mask, past_key_values)
+            x, attended = block(x, mask, cache)
             weights.append(attended)
         x = self.ln_f(x)
         states.append(x)
@@ -280,9 +261,9 @@ class DNAGPTModel(DNAGPTPreTrainedModel):
         wants_weights = self.config.output_attentions if output_attentions is None else output_attentions
         output = BaseModelOutputWithPast(
             last_hidden_state=x,
-            past_key_values=past_key_values if use_cache else None,
             hidden_states=tuple(states) if wants_states else None,
             attentions=tuple(weights) if wants_weights else None,
+            **{CACHE: cache if use_cache else None},
         )
         return output if return_dict is not False else output.to_tuple()
 
@@ -369,6 +350,7 @@ class DNAGPTForCausalLM(DNAGPTPreTrainedModel, GenerationMixin):
         number_loc: torch.Tensor | None = None,
         number_block: NumberBlock | None = None,
         return_dict: bool | None = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> DNAGPTOutput | tuple[Any, ...]:
         """labels (B, T): ids to predict, shifted here, -100 ignored. numbers ...: as in `DNAGPT.forward`; they make the
@@ -383,11 +365,12 @@ class DNAGPTForCausalLM(DNAGPTPreTrainedModel, GenerationMixin):
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            cache=one_cache(cache, past_key_values),
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
+            **kwargs,
         )
         hidden = output.last_hidden_state
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
@@ -402,10 +385,10 @@ class DNAGPTForCausalLM(DNAGPTPreTrainedModel, GenerationMixin):
         result = DNAGPTOutput(
             loss=loss,
             logits=logits,
-            past_key_values=output.past_key_values,
             hidden_states=output.hidden_states,
             attentions=output.attentions,
             numbers_out=numbers_out,
+            **{CACHE: output.get(CACHE)},
         )
         return result if return_dict is not False else result.to_tuple()
 
@@ -438,7 +421,7 @@ class DNAGPTForSequenceClassification(DNAGPTPreTrainedModel):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
-        **_: Any,
+        **kwargs: Any,
     ) -> SequenceClassifierOutputWithPast | tuple[Any, ...]:
         """labels: int64 (B,) classes, float (B,) or (B, labels) values, or float (B, labels) of 0 and 1, as
         `config.problem_type` says; without it, by their number and dtype. Padding is told by attention_mask, without it
@@ -457,6 +440,7 @@ class DNAGPTForSequenceClassification(DNAGPTPreTrainedModel):
             use_cache=False,
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
+            **kwargs,
         )
         hidden = output.last_hidden_state
         places = torch.arange(hidden.shape[1], device=hidden.device)

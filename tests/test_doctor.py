@@ -1,12 +1,16 @@
 """What `doctor` says of drivers and devices that are not here, and of what is missing."""
 
 import ctypes
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
 
 from dnagpt_fast import doctor
 from dnagpt_fast.ops import native
+
+ROOT = Path(__file__).parent.parent
 
 
 def findings() -> dict[str, doctor.Finding]:
@@ -113,3 +117,40 @@ def test_which_kernels_run_where(capability, way):
 def test_the_version_of_the_driver_that_is_here_can_be_asked():
     version = doctor.driver_version()
     assert version is None or version >= 10000
+
+
+@pytest.mark.parametrize(
+    ("installed", "well", "told"),
+    [
+        (None, True, None),
+        ("5.2.9", False, "5.2.9, tested with 5.3 to 5.24: pip install 'transformers>=5.3'"),
+        ("5.3.0", True, "5.3.0, tested with 5.3 to 5.24"),
+        ("5.24.7", True, "5.24.7, tested with 5.3 to 5.24"),
+        ("5.25.0", True, "newer than tested"),
+        ("6.0.0.dev0", True, "newer than tested"),
+    ],
+)
+def test_a_transformers_that_was_not_tested_is_named(monkeypatch, installed, well, told):
+    really = doctor.version
+
+    def version(name):
+        if name != "transformers":
+            return really(name)
+        if installed is None:
+            raise doctor.PackageNotFoundError(name)
+        return installed
+
+    monkeypatch.setattr(doctor, "version", version)
+    monkeypatch.setattr(doctor, "TESTED_TRANSFORMERS", ("5.3", "5.24"))
+    found = findings().get("transformers")
+    if installed is None:
+        assert found is None
+    else:
+        assert found.well is well
+        assert told in found.told
+
+
+def test_the_oldest_transformers_tested_is_the_oldest_allowed():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = settings["project"]["optional-dependencies"]["hf"]
+    assert f"transformers>={doctor.TESTED_TRANSFORMERS[0]}" in wanted

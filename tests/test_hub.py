@@ -26,6 +26,19 @@ def tiny(request):
 
 
 @pytest.fixture
+def strong(tiny):
+    """With weights whose context matters: the small output projections of a new model add so little to a token's own
+    embedding, and biases so much to every token, that a cache or a mask that is not used hardly shows."""
+    model = tiny.model()
+    for name, parameter in model.named_parameters():
+        if name.endswith("attn.c_proj.weight"):
+            parameter.data *= 40
+        elif name.endswith("bias"):
+            parameter.data *= 0.1
+    return model
+
+
+@pytest.fixture
 def folder(tiny, tmp_path):
     path = tmp_path / "hf"
     hub.DNAGPTForCausalLM.from_dnagpt(tiny.model()).save_pretrained(path)
@@ -65,10 +78,9 @@ def test_numbers_go_in_and_come_out(tiny, folder):
         model(golden["reg_ids"], numbers=golden["reg_numbers"])
 
 
-def test_generate_with_transformers_is_our_greedy_generation(tiny, folder):
+def test_generate_with_transformers_is_our_greedy_generation(strong):
     """Prompts of different lengths, padded at the left, with its cache and without, against one prompt at a time."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = hub.DNAGPTForCausalLM.from_dnagpt(strong), hub.DNAGPTTokenizer(3)
     prompts = ["<R>ACGTTGACGGATTA", "<R>ACG", "<R>NNACGTA"]
     batch = tokenizer(prompts, padding=True, return_tensors="pt")
     longest = batch["input_ids"].shape[1]
@@ -77,9 +89,47 @@ def test_generate_with_transformers_is_our_greedy_generation(tiny, folder):
     assert kept.equal(fresh)
     for prompt, row in zip(prompts, kept, strict=True):
         ids = tokenizer.kmer.encode(prompt)[None]
-        assert row[longest - ids.shape[1] :].equal(tiny.model().generate(ids, 20)[0])
+        wanted = strong.generate(ids, 20)[0]
+        assert row[longest - ids.shape[1] :].equal(wanted)
+        # what a cache that is not used would give: each token from the one before it alone
+        assert not wanted[ids.shape[1] + 1 :].equal(blind(strong, wanted[ids.shape[1]], 19))
     several = model.generate(**batch, max_new_tokens=5, do_sample=True, num_return_sequences=3)
     assert several.shape[0] == 9
+
+
+def blind(model, token, count):
+    """Greedy tokens of a model that sees the last token only."""
+    found = []
+    for _ in range(count):
+        token = model(token.view(1, 1))[0, -1].argmax()
+        found.append(token)
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_a_cache_goes_by_both_names(strong, name):
+    model = hub.DNAGPTForCausalLM.from_dnagpt(strong)
+    ids = torch.tensor([[21, 60, 80, 100, 120]])
+    with torch.no_grad():
+        alone = model(ids).logits
+        first = model(ids[:, :2], use_cache=True)
+        assert first[hub.CACHE].get_seq_length() == 2
+        rest = model(ids[:, 2:], **{name: first[hub.CACHE]})
+    torch.testing.assert_close(rest.logits, alone[:, 2:], atol=2e-5, rtol=2e-5)
+    assert (model(ids[:, 2:]).logits - alone[:, 2:]).abs().max() > 0.1
+    with pytest.raises(ValueError, match="two names of one argument"):
+        model(ids[:, 2:], cache=first[hub.CACHE], past_key_values=first[hub.CACHE])
+
+
+@pytest.mark.parametrize("which", ["DNAGPTModel", "DNAGPTForCausalLM", "DNAGPTForSequenceClassification"])
+def test_state_under_an_unknown_name_is_refused(tiny, which):
+    """A changed interface must raise, not be passed over; settings and the tensors of Trainer go through."""
+    model = getattr(hub, which)(hub.DNAGPTConfig.from_model_config(tiny.config))
+    ids = torch.tensor([[21, 60, 80]])
+    model(ids, num_items_in_batch=torch.tensor(3), cache_position=torch.arange(3), return_loss=True)
+    for value in (transformers.DynamicCache(), torch.zeros(1, 3)):
+        with pytest.raises(TypeError, match="key_values_of_the_future"):
+            model(ids, key_values_of_the_future=value)
 
 
 def test_text_generation_pipeline(folder):
@@ -100,7 +150,7 @@ def test_all_hidden_states_and_attentions(tiny, folder):
 
 
 def test_padding_changes_nothing(folder):
-    """Left and right padding, with and without a cache behind it, against the sequence alone."""
+    """Left and right padding against the sequence alone."""
     model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     ids = torch.tensor([[21, 60, 80, 100, 120]])
     pads = torch.full((1, 3), 20)
@@ -113,9 +163,6 @@ def test_padding_changes_nothing(folder):
             got = model(padded, attention_mask=torch.tensor(mask)).logits
             assert torch.isfinite(got).all()
             torch.testing.assert_close(got[:, kept], alone, atol=2e-5, rtol=2e-5)
-        first = model(ids[:, :2], use_cache=True)
-        rest = model(ids[:, 2:], past_key_values=first.past_key_values)
-        torch.testing.assert_close(rest.logits, alone[:, 2:], atol=2e-5, rtol=2e-5)
         assert model(ids, logits_to_keep=2).logits.shape[1] == 2
 
 

@@ -72,16 +72,19 @@ def test_a_score_does_not_depend_on_its_batch(tiny, tokenizer):
 
 
 def test_the_kernels_score_without_logits(tiny, tokenizer, monkeypatch):
+    """The same scores as from logits, to the accuracy of float32 sums, in any batch. Equal bits in any batch are asked
+    of the path with logits only (above): the interpreter multiplies with numpy, whose last bits depend on the shape on
+    some machines (AVX2)."""
     model, texts = tiny.model(), random_bases(4, 200)
     plain = list(score(model, tokenizer, texts))
     monkeypatch.setattr(Inference, "logits", lambda *_: pytest.fail("logits were formed"))
     with dispatch.using(combined_loss="triton"):
         ours = list(score(model, tokenizer, texts))
         alone = [next(score(model, tokenizer, [text])) for text in texts]
-    assert ours == alone
-    for a, b in zip(ours, plain, strict=True):
-        assert a.log_likelihood == pytest.approx(b.log_likelihood, rel=1e-5)
-        assert (a.scored_kmers, a.scored_bp) == (b.scored_kmers, b.scored_bp)
+    for a, b, c in zip(ours, alone, plain, strict=True):
+        assert a.log_likelihood == pytest.approx(b.log_likelihood, rel=1e-6)
+        assert a.log_likelihood == pytest.approx(c.log_likelihood, rel=1e-5)
+        assert (a.scored_kmers, a.scored_bp) == (b.scored_kmers, b.scored_bp) == (c.scored_kmers, c.scored_bp)
 
 
 def test_both_strands_are_averaged(tiny, tokenizer):
