@@ -5,7 +5,9 @@ from unittest import mock
 
 import torch
 
-from dnagpt_fast.ops import attention_decode_triton, attention_tiles, attention_triton
+from dnagpt_fast.ops.attention import decode_kernels as attention_decode_triton
+from dnagpt_fast.ops.attention import launch as attention_triton
+from dnagpt_fast.ops.attention import tiles as attention_tiles
 
 TOKENS = {"short": 512, "long": 4096}
 THOROUGH = ("sm_80", "sm_90")

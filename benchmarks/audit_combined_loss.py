@@ -6,7 +6,7 @@ from unittest import mock
 
 import torch
 
-from dnagpt_fast.ops import combined_loss_triton
+from dnagpt_fast.ops.combined_loss import launch as combined_loss_triton
 
 ROWS, VOCAB, WIDTH = 256, 1024, 768
 PLAIN: dict[str, Any] = {"label_smoothing": 0.0, "z_loss": 0.0, "soft_cap": None}

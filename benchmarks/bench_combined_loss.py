@@ -19,7 +19,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dnagpt_fast.ops import combined_loss, dispatch
+from dnagpt_fast.ops import dispatch
+from dnagpt_fast.ops.combined_loss.op import combined_loss
 
 ROWS, VOCAB, WIDTH = 4096, 19_564, 768
 ROUNDS = 4

@@ -8,9 +8,9 @@ import torch
 
 from benchmarks.big_genome import random_genome
 from benchmarks.contest import contest
-from dnagpt_fast.genome.batches import BatchMaker, Template
 from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.ops import BatchSampler, dispatch
+from dnagpt_fast.pretrain.batches import BatchMaker, Template
 from dnagpt_fast.vocab import Vocabulary
 
 BATCH, N_KMERS, CALLS = 64, 510, 100

@@ -56,8 +56,8 @@ def official_step(ids, targets):
 def our_step(ids, targets):
     from torch import nn
 
-    from dnagpt_fast.model import DNAGPT
-    from dnagpt_fast.ops import combined_loss
+    from dnagpt_fast.model.dnagpt import DNAGPT
+    from dnagpt_fast.ops.combined_loss.op import combined_loss
     from dnagpt_fast.training.loop import Loop, StopRequest
     from dnagpt_fast.training.optimizer import build_optimizer
 

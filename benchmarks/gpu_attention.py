@@ -25,8 +25,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dnagpt_fast import ops
 from dnagpt_fast.ops import dispatch
-from dnagpt_fast.ops.attention_reference import attention_decode_reference
-from dnagpt_fast.ops.attention_rule import implementation_for
+from dnagpt_fast.ops.attention.reference import attention_decode_reference
+from dnagpt_fast.ops.attention.rule import implementation_for
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 Decode = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -257,8 +257,9 @@ def tune(shapes: list[Shape] = SHAPES, device: str = "cuda", clock: Clock = card
     """Time every tile of this grid for each pass; yields the fastest as a row of attention_tiles.TILES."""
     from triton import OutOfResources
 
-    from dnagpt_fast.ops import attention_triton
-    from dnagpt_fast.ops.attention_tiles import FAMILIES, Tile, architecture, tile_for
+    from dnagpt_fast.ops.attention import launch as attention_triton
+    from dnagpt_fast.ops.attention.tiles import FAMILIES, Tile, tile_for
+    from dnagpt_fast.ops.triton_settings import architecture
 
     family = FAMILIES.get(architecture(torch.device(device, 0)), "ampere")
     for shape, which in itertools.product(shapes, ("forward", "dq", "dkdv")):

@@ -12,14 +12,14 @@ import torch
 
 from benchmarks.big_genome import random_genome
 from benchmarks.gpu_attention import Clock, card_clock
-from dnagpt_fast.accelerators import peak_flops
 from dnagpt_fast.batch import PretrainBatch
-from dnagpt_fast.config import ModelConfig, preset
-from dnagpt_fast.flops import step_flops
-from dnagpt_fast.genome.batches import BatchMaker, Template
 from dnagpt_fast.genome.sampler import WindowSampler
-from dnagpt_fast.model import DNAGPT
+from dnagpt_fast.model.config import ModelConfig, preset
+from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.ops import dispatch
+from dnagpt_fast.planning.accelerators import peak_flops
+from dnagpt_fast.planning.flops import step_flops
+from dnagpt_fast.pretrain.batches import BatchMaker, Template
 from dnagpt_fast.training.optimizer import build_optimizer
 from dnagpt_fast.vocab import Vocabulary, reserved_id
 

@@ -27,8 +27,9 @@ from typing import Any
 
 import torch
 
-from dnagpt_fast import doctor, ops
-from dnagpt_fast.config import ModelConfig
+from dnagpt_fast import ops
+from dnagpt_fast.cli import doctor
+from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.output_files import whole
 
 ROOT = Path(__file__).resolve().parents[1]

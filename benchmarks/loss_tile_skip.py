@@ -25,15 +25,17 @@ from unittest import mock
 
 import torch
 
-import dnagpt_fast.model
-from dnagpt_fast.demo import DEMO_CONFIG
-from dnagpt_fast.ops import combined_loss, combined_loss_chunked, dispatch
-from dnagpt_fast.ops.combined_loss_tiles import TILE_ROWS, TILE_VOCAB, tile_order
-from dnagpt_fast.pretraining_run import PretrainingRun
+import dnagpt_fast.model.network
+from dnagpt_fast.ops import dispatch
+from dnagpt_fast.ops.combined_loss import chunked as combined_loss_chunked
+from dnagpt_fast.ops.combined_loss.op import combined_loss
+from dnagpt_fast.ops.combined_loss.tiles import TILE_ROWS, TILE_VOCAB, tile_order
+from dnagpt_fast.pretrain.demo import DEMO_CONFIG
+from dnagpt_fast.pretrain.job import PretrainingRun
+from dnagpt_fast.pretrain.settings import load_config
+from dnagpt_fast.pretrain.validation import answers_of, last_projection
 from dnagpt_fast.training.loop import StopRequest
 from dnagpt_fast.training.processes import Processes
-from dnagpt_fast.training_config import load_config
-from dnagpt_fast.validation import answers_of, last_projection
 
 SKIP_BELOW = 2.0**-24
 PLAIN = 4**6
@@ -91,7 +93,7 @@ def train(job: PretrainingRun, arm: str, first: int, last: int, looks: int) -> d
     with (
         dispatch.using(combined_loss="chunked"),
         mock.patch.object(combined_loss_chunked, "CHUNK_BYTES", chunk_bytes),
-        mock.patch.object(dnagpt_fast.model, "combined_loss", loss),
+        mock.patch.object(dnagpt_fast.model.network, "combined_loss", loss),
     ):
         for done, report in enumerate(job.loop.run(first, last, StopRequest()), start=1):
             losses.append(float(report.losses["loss"]))

@@ -6,13 +6,13 @@ from typing import Any
 # Public name -> where it lives. Looked up on first use, so that `import dnagpt_fast` does not import torch.
 _PUBLIC = {
     "DNAGPT": "model",
-    "ModelConfig": "config",
-    "KmerTokenizer": "tokenizer",
+    "ModelConfig": "model",
+    "KmerTokenizer": "model",
     "load_official": "official",
-    "load_model": "convert",
-    "embed": "embed",
-    "score": "score",
-    "generate_sequences": "generation",
+    "load_model": "weights.forms",
+    "embed": "model.embed",
+    "score": "model.score",
+    "generate_sequences": "model.generation",
     "CheckpointError": "official",
     "Genome": "genome",
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
@@ -133,3 +133,28 @@ def _safetensors_head(shape: tuple[int, int], size: int) -> bytes:
     ).encode()
     room = size - 8
     return room.to_bytes(8, "little") + text.ljust(room)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator:
+    """A binary file that appears under `path` only when the block ends well: temporary name, fsync, rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Whole or not at all, so that a reader never sees half a file."""
+    with whole(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")

@@ -81,3 +81,23 @@ class Vocabulary:
             value, digit = divmod(value, 5)
             letters.append(BASES[digit])
         return "".join(reversed(letters))
+
+
+COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
+
+
+def reverse_complement(sequence: str) -> str:
+    """Of upper-case text over ACGTN."""
+    return sequence.translate(COMPLEMENT)[::-1]
+
+
+def species_token(name: str) -> str:
+    """`human` or `R` -> `R`. Raises ValueError for another name."""
+    token = SPECIES.get(name.lower(), name)
+    try:
+        reserved_id(token)
+    except KeyError:
+        raise ValueError(
+            f"species {name!r}: wanted one of {', '.join(SPECIES)}, or a reserved token without brackets"
+        ) from None
+    return token

@@ -14,14 +14,15 @@ import numpy as np
 from fetch import wheel
 from stage import HERE, Clock, finish, folders, pretrained, table, tuned
 
-from dnagpt_fast.finetuning.annotation import Transcript, read_annotation
-from dnagpt_fast.finetuning.baselines import gradient_boosting, kmer_counts, ridge
-from dnagpt_fast.finetuning.examples import Examples, reverse_complement, target_values
-from dnagpt_fast.finetuning.metrics import regression_scores
-from dnagpt_fast.finetuning.settings import load_finetune_config
-from dnagpt_fast.finetuning.splits import split_examples
-from dnagpt_fast.finetuning.tables import read_table, write_rows
+from dnagpt_fast.evaluation.baselines import gradient_boosting, kmer_counts, ridge
+from dnagpt_fast.evaluation.scores import regression_scores
+from dnagpt_fast.finetune.data.annotation import Transcript, read_annotation
+from dnagpt_fast.finetune.data.examples import Examples, target_values
+from dnagpt_fast.finetune.data.splits import split_examples
+from dnagpt_fast.finetune.data.tables import read_table, write_rows
+from dnagpt_fast.finetune.settings import load_finetune_config
 from dnagpt_fast.genome import Genome
+from dnagpt_fast.vocab import reverse_complement
 
 UPSTREAM_BP, DOWNSTREAM_BP = 160, 80
 MAX_N_SHARE = 0.05

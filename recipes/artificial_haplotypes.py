@@ -11,12 +11,12 @@ import json
 from fetch import debian
 from stage import HERE, Clock, finish, folders, pretrained, table, tuned
 
-from dnagpt_fast.finetuning.baselines import sample_markov, sample_site_frequencies
-from dnagpt_fast.finetuning.haplotype_statistics import compare_haplotypes
-from dnagpt_fast.finetuning.haplotypes import read_haplotypes
-from dnagpt_fast.finetuning.plots import plot_haplotypes
-from dnagpt_fast.finetuning.prepare import prepare
-from dnagpt_fast.finetuning.settings import load_finetune_config
+from dnagpt_fast.evaluation.baselines import sample_markov, sample_site_frequencies
+from dnagpt_fast.evaluation.haplotype_statistics import compare_haplotypes
+from dnagpt_fast.evaluation.plots import plot_haplotypes
+from dnagpt_fast.finetune.data.haplotypes import read_haplotypes
+from dnagpt_fast.finetune.prepare import prepare
+from dnagpt_fast.finetune.settings import load_finetune_config
 from dnagpt_fast.vocab import Vocabulary
 
 SCORES = (

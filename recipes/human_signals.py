@@ -12,13 +12,13 @@ from pathlib import Path
 from fetch import debian, wheel
 from stage import Clock, finish, folders, pretrained, table, tuned
 
-from dnagpt_fast.finetuning.annotation import read_annotation
-from dnagpt_fast.finetuning.baselines import kmer_counts, logistic_regression, position_features
-from dnagpt_fast.finetuning.examples import class_of
-from dnagpt_fast.finetuning.metrics import classification_scores
-from dnagpt_fast.finetuning.sites import TaskSettings, make_task
-from dnagpt_fast.finetuning.splits import split_examples
-from dnagpt_fast.finetuning.tables import read_table
+from dnagpt_fast.evaluation.baselines import kmer_counts, logistic_regression, position_features
+from dnagpt_fast.evaluation.scores import classification_scores
+from dnagpt_fast.finetune.data.annotation import read_annotation
+from dnagpt_fast.finetune.data.examples import class_of
+from dnagpt_fast.finetune.data.sites import TaskSettings, make_task
+from dnagpt_fast.finetune.data.splits import split_examples
+from dnagpt_fast.finetune.data.tables import read_table
 from dnagpt_fast.genome import Genome
 
 BLOCK_BP = 1_000_000

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from dnagpt_fast.finetune import finetune
-from dnagpt_fast.finetuning.settings import load_finetune_config
-from dnagpt_fast.pretrain import pretrain
-from dnagpt_fast.training import checkpoint
-from dnagpt_fast.training_config import load_config
+from dnagpt_fast.finetune.run import finetune
+from dnagpt_fast.finetune.settings import load_finetune_config
+from dnagpt_fast.pretrain.run import pretrain
+from dnagpt_fast.pretrain.settings import load_config
+from dnagpt_fast.weights import checkpoint
 
 HERE = Path(__file__).parent
 

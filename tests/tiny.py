@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from dnagpt_fast.config import ModelConfig
-from dnagpt_fast.model import DNAGPT
+from dnagpt_fast.model.config import ModelConfig
+from dnagpt_fast.model.dnagpt import DNAGPT
 
 DATA = Path(__file__).parent / "data"
 NAMES = ("tiny_bias", "tiny_nobias")

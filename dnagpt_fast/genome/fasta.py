@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from dnagpt_fast.genome.errors import GenomeFileError
-from dnagpt_fast.genome.packer import PackedRecord
+from dnagpt_fast.genome.records import GenomeFileError, PackedRecord
 from dnagpt_fast.ops.fasta_pack import END, LONE_RETURN, NO_LETTER, FastaPacker
 
 CHUNK_BYTES = 4 << 20

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dnagpt_fast.genome.errors import GenomeFileError
 from dnagpt_fast.genome.fasta import GZIP_MAGIC, read_fasta
-from dnagpt_fast.genome.packer import PackedRecord
+from dnagpt_fast.genome.records import GenomeFileError, PackedRecord
 from dnagpt_fast.genome.twobit import TwoBit, is_twobit, read_twobit
 from dnagpt_fast.ops.sequence_text import sequence_text
 from dnagpt_fast.packed import PackedGenome

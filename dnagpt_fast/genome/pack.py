@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dnagpt_fast.genome.fasta import read_fasta
-from dnagpt_fast.genome.packer import PackedRecord
+from dnagpt_fast.genome.records import PackedRecord
 from dnagpt_fast.genome.twobit import Written, write_twobit
 
 

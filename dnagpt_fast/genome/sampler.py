@@ -31,6 +31,7 @@ import numpy as np
 import torch
 
 from dnagpt_fast.batch import Windows
+from dnagpt_fast.genome.intervals import Intervals, allowed_starts, outside
 from dnagpt_fast.packed import PackedGenome
 
 STREAM_WINDOWS = 0
@@ -69,90 +70,6 @@ def multiply_high(u_low: np.ndarray, u_high: np.ndarray, factor: np.ndarray) -> 
     middle = u_high * f_low + ((u_low * f_low) >> SHIFT_32)
     carry = (u_low * f_high + (middle & MASK_32)) >> SHIFT_32
     return u_high * f_high + (middle >> SHIFT_32) + carry
-
-
-class UnknownBases:
-    """Counts N in ranges of a genome: its contigs stand end to end on one axis, contig c from `offset[c]` on."""
-
-    def __init__(self, genome: PackedGenome) -> None:
-        lengths = genome.length_bp.cpu().numpy()
-        self.offset = np.concatenate([[0], np.cumsum(lengths)])
-        blocks_of = np.diff(genome.n_block_index.cpu().numpy())
-        shift = np.repeat(self.offset[:-1], blocks_of)
-        self.start = genome.n_block_start_bp.cpu().numpy() + shift
-        self.end = genome.n_block_end_bp.cpu().numpy() + shift
-        self._before = np.concatenate([[0], np.cumsum(self.end - self.start)])
-
-    def before(self, position: np.ndarray) -> np.ndarray:
-        """Unknown bases left of each position on the common axis."""
-        block = np.searchsorted(self.start, position, side="right")
-        inside = np.where(block > 0, np.maximum(self.end[block - 1] - position, 0), 0) if len(self.end) else 0
-        return self._before[block] - inside
-
-    def count(self, contig: np.ndarray, start_bp: np.ndarray, length_bp: int) -> np.ndarray:
-        """Unknown bases of the windows [start_bp, start_bp + length_bp); int64 (B,)."""
-        position = self.offset[contig] + start_bp
-        return self.before(position + length_bp) - self.before(position)
-
-
-@dataclass(frozen=True)
-class Intervals:
-    """Intervals [start_bp, end_bp) on contigs; int64 arrays of one length, in the order of contig and start."""
-
-    contig: np.ndarray
-    start_bp: np.ndarray
-    end_bp: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.contig)
-
-
-def outside(held_out: Intervals, length_bp: np.ndarray) -> Intervals:
-    """What the held-out ranges leave of contigs of these lengths. The ranges may overlap, in any order."""
-    order = np.lexsort((held_out.start_bp, held_out.contig))
-    edge = {c: 0 for c in range(len(length_bp))}
-    pieces = []
-    for i in order:
-        contig, start, end = int(held_out.contig[i]), int(held_out.start_bp[i]), int(held_out.end_bp[i])
-        pieces.append((contig, edge[contig], start))
-        edge[contig] = max(edge[contig], end)
-    pieces += [(contig, start, int(length_bp[contig])) for contig, start in edge.items()]
-    kept = sorted(piece for piece in pieces if piece[1] < piece[2])
-    columns = np.array(kept, dtype=np.int64).reshape(-1, 3)
-    return Intervals(columns[:, 0], columns[:, 1], columns[:, 2])
-
-
-def allowed_starts(genome: PackedGenome, within: Intervals, length_bp: int, max_n_bp: int) -> Intervals:
-    """Starts whose window lies inside one interval of `within` and holds at most `max_n_bp` unknown bases.
-
-    Between two neighbouring points of {N block edges} and {N block edges - length_bp} the number of unknown bases is a
-    straight line of slope -1, 0 or 1, so the allowed part of each such piece is one interval.
-    """
-    unknown = UnknownBases(genome)
-    offset = unknown.offset
-    first, stop = (
-        offset[within.contig] + within.start_bp,
-        offset[within.contig] + within.end_bp - length_bp + 1,
-    )
-    fits = stop > first
-    first, stop, contig = first[fits], stop[fits], within.contig[fits]
-    edges = np.concatenate([unknown.start, unknown.end])
-    points = np.unique(np.concatenate([edges, edges - length_bp, first, stop]))
-    low, high = points[:-1], points[1:]
-    owner = np.searchsorted(first, low, side="right") - 1
-    inside = (owner >= 0) & (low < stop[owner]) if len(first) else np.zeros(len(low), dtype=bool)
-    low, high, owner = low[inside], high[inside], owner[inside]
-    count_low = unknown.before(low + length_bp) - unknown.before(low)
-    count_last = unknown.before(high - 1 + length_bp) - unknown.before(high - 1)
-    low = np.where((count_low > max_n_bp) & (count_last < count_low), low + count_low - max_n_bp, low)
-    high = np.where((count_last > max_n_bp) & (count_last > count_low), high - (count_last - max_n_bp), high)
-    keep = (np.minimum(count_low, count_last) <= max_n_bp) & (low < high)
-    low, high, owner = low[keep], high[keep], owner[keep]
-    new = np.ones(len(low), dtype=bool)
-    new[1:] = (low[1:] != high[:-1]) | (owner[1:] != owner[:-1])
-    last = np.append(new[1:], True) if len(new) else new
-    shift = offset[contig[owner[new]]]
-    return Intervals(contig[owner[new]], low[new] - shift, high[last] - shift)
 
 
 @dataclass(frozen=True)
@@ -280,19 +197,6 @@ class WindowSampler:
             start_bp=torch.from_numpy(start),
             orientation=torch.from_numpy(np.array(ORIENTATIONS, dtype=np.int64)[turn]),
         )
-
-
-def tile(genome: PackedGenome, ranges: Intervals, length_bp: int, max_n_bp: int) -> Intervals:
-    """Windows side by side from the start of each range, those with more than `max_n_bp` unknown bases left out."""
-    contig, start = [], []
-    for c, first, end in zip(ranges.contig, ranges.start_bp, ranges.end_bp, strict=True):
-        starts = np.arange(first, end - length_bp + 1, length_bp, dtype=np.int64)
-        start.append(starts)
-        contig.append(np.full(len(starts), c, dtype=np.int64))
-    contigs = np.concatenate([*contig, np.zeros(0, dtype=np.int64)])
-    starts = np.concatenate([*start, np.zeros(0, dtype=np.int64)])
-    keep = UnknownBases(genome).count(contigs, starts, length_bp) <= max_n_bp
-    return Intervals(contigs[keep], starts[keep], starts[keep] + length_bp)
 
 
 def _no_window(label: str, genome: PackedGenome, left: Intervals, length_bp: int, max_n_bp: int) -> str:

@@ -11,15 +11,14 @@ import shutil
 import struct
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from dnagpt_fast.genome.errors import GenomeFileError
-from dnagpt_fast.genome.packer import PackedRecord
+from dnagpt_fast.genome.records import GenomeFileError, PackedRecord
+from dnagpt_fast.output_files import whole_file
 from dnagpt_fast.packed import BASES_PER_BYTE
 
 SIGNATURE = 0x1A412743
@@ -298,22 +297,3 @@ def _index(names: list[bytes], sizes: list[int], version: int | None) -> tuple[i
     for name, start in zip(names, starts.tolist(), strict=True):
         parts += [bytes([len(name)]), name, struct.pack(offset, begin + start)]
     return version, b"".join(parts)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator:
-    """A binary file that appears under `path` only when the block ends well: temporary name, fsync, rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -1,8 +1,8 @@
 """The ops, each with a plain reference and its kernels behind one public function."""
 
 from dnagpt_fast.ops import dispatch
-from dnagpt_fast.ops.attention import attention, attention_decode, attention_packed
-from dnagpt_fast.ops.combined_loss import CombinedLoss, combined_loss
+from dnagpt_fast.ops.attention.op import attention, attention_decode, attention_packed
+from dnagpt_fast.ops.combined_loss.op import CombinedLoss, combined_loss
 from dnagpt_fast.ops.fasta_pack import FastaPacker
 from dnagpt_fast.ops.gc_count import gc_count
 from dnagpt_fast.ops.gc_track import gc_track

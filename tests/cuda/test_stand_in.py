@@ -8,7 +8,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dnagpt_fast.genome.sampler import Intervals, WindowSampler
+from dnagpt_fast.genome.intervals import Intervals
+from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.ops import gc_count, kmer_tokenize
 from dnagpt_fast.ops.sample_batch import BatchSampler
 from tests.cuda.stand_in import gc_case, sample_case, tokenize_case

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dnagpt_fast.genome.batches import BatchMaker, Template
 from dnagpt_fast.genome.genome import Genome
-from dnagpt_fast.genome.mix import GenomeMix
 from dnagpt_fast.genome.sampler import WindowSampler
-from dnagpt_fast.training_config import DataSettings
-from dnagpt_fast.validation import held_out_windows
+from dnagpt_fast.pretrain.batches import BatchMaker, Template
+from dnagpt_fast.pretrain.mix import GenomeMix
+from dnagpt_fast.pretrain.settings import DataSettings
+from dnagpt_fast.pretrain.validation import held_out_windows
 from dnagpt_fast.vocab import Vocabulary
 
 CONTIGS, CONTIG_BP = 6, 3_600_000_000  # 5.4 GB packed; the last contig begins behind 2^32 bytes

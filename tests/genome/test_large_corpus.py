@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from dnagpt_fast.batch import Windows
-from dnagpt_fast.genome.batches import BatchMaker, Template
 from dnagpt_fast.genome.genome import Genome
-from dnagpt_fast.genome.mix import GenomeMix
-from dnagpt_fast.genome.packer import PackedRecord
+from dnagpt_fast.genome.records import PackedRecord
 from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.genome.twobit import write_twobit
 from dnagpt_fast.ops import dispatch
-from dnagpt_fast.training_config import DataSettings
+from dnagpt_fast.pretrain.batches import BatchMaker, Template
+from dnagpt_fast.pretrain.mix import GenomeMix
+from dnagpt_fast.pretrain.settings import DataSettings
 from dnagpt_fast.vocab import Vocabulary, reserved_id
 from tests.genome.large_corpus import CONTIG_BP, CONTIG_NAMES, PATCH_BP, PATCH_START, patch, write_sparse
 

@@ -6,17 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnagpt_fast.genome.sampler import (
-    Intervals,
-    UnknownBases,
-    WindowSampler,
-    allowed_starts,
-    multiply_high,
-    outside,
-    philox4x32,
-    thresholds,
-    tile,
-)
+from dnagpt_fast.genome.intervals import Intervals, UnknownBases, allowed_starts, outside, tile
+from dnagpt_fast.genome.sampler import WindowSampler, multiply_high, philox4x32, thresholds
 from tests.genome.synthetic import packed_genome, random_letters
 
 EMPTY = np.zeros(0, dtype=np.int64)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from dnagpt_fast.genome import Genome, GenomeFileError
 from dnagpt_fast.genome.fasta import read_fasta
-from dnagpt_fast.genome.packer import PackedRecord
+from dnagpt_fast.genome.records import PackedRecord
 from dnagpt_fast.genome.twobit import read_twobit, write_twobit
 from dnagpt_fast.ops.fasta_pack import END, FastaPacker
 from tests.genome.twobit_oracle import contigs_of

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks import bench_combined_loss, gpu_attention, gpu_model
-from dnagpt_fast.config import ModelConfig
+from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.ops import dispatch
 
 pytestmark = pytest.mark.gpu

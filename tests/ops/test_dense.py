@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dnagpt_fast.model import DNAGPT
+from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.dense import dense
 from tests.closeness import assert_function_no_worse_than_naive

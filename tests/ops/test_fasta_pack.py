@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnagpt_fast.genome.packer import PackedRecord
+from dnagpt_fast.genome.records import PackedRecord
 from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.fasta_pack import END, HEADER, LONE_RETURN, NO_LETTER, FastaPacker
 from dnagpt_fast.ops.fasta_pack_reference import RunCollector

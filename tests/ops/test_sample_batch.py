@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnagpt_fast.genome.batches import BatchMaker, Template
 from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.ops import BatchSampler, dispatch
+from dnagpt_fast.pretrain.batches import BatchMaker, Template
 from dnagpt_fast.vocab import Vocabulary
 from tests.ops.packed_genomes import INSTRUCTION_SETS, packed_genome, random_text
 

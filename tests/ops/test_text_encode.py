@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.ops import TextEncoder, dispatch
-from dnagpt_fast.tokenizer import KmerTokenizer
 from dnagpt_fast.vocab import RESERVED, Vocabulary
 
 # bases, brackets, letters that are reserved names, and others of one to four bytes in UTF-8

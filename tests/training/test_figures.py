@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 import dnagpt_fast
-from dnagpt_fast.flops import step_flops
-from dnagpt_fast.pretrain import pretrain
+from dnagpt_fast.planning.flops import step_flops
+from dnagpt_fast.pretrain.run import pretrain
+from dnagpt_fast.pretrain.settings import PretrainConfig
 from dnagpt_fast.training import figures
 from dnagpt_fast.training.figures import STAGES, StageClock, StepCost, peak_memory_gib
-from dnagpt_fast.training.metrics import read_metrics
-from dnagpt_fast.training_config import PretrainConfig, from_tree
+from dnagpt_fast.training.log import read_metrics
+from dnagpt_fast.training.settings import from_tree
 
 CPU = torch.device("cpu")
 GENOME = next((Path(dnagpt_fast.__file__).parent / "data").glob("*.2bit"))

@@ -1,0 +1,5 @@
+"""`python -m dnagpt_fast`: the command line without its script."""
+
+from dnagpt_fast.cli import main
+
+main()

@@ -1,0 +1,92 @@
+"""The commands that read genomes: pack, info, make-task."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def pack(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FASTA... TWOBIT", help="FASTA in (plain, gzip, BGZF); .2bit out")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="the .2bit; then every FILE is a FASTA")
+    ] = None,
+) -> None:
+    """Pack FASTA files into one UCSC .2bit file."""
+    from dnagpt_fast.genome.pack import pack_fasta
+
+    if output is None:
+        if len(files) < 2:
+            raise typer.BadParameter(
+                "wanted one FASTA file or more, then the .2bit file to write", param_hint="FILES"
+            )
+        *files, output = files
+    began = time.monotonic()
+    written = pack_fasta(files, output)
+    typer.echo(
+        f"{output}: {written.contigs:,} contigs, {written.bases:,} bp in {written.file_bytes:,} bytes, "
+        f"{time.monotonic() - began:.1f} s"
+    )
+
+
+def info(
+    genome: Annotated[Path, typer.Argument(help=".2bit or FASTA (plain, gzip, BGZF)")],
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a contig, one a line")] = False,
+) -> None:
+    """List the contigs of a genome: length, N, soft mask, GC."""
+    from dnagpt_fast.genome import Genome
+    from dnagpt_fast.genome.inventory import contig_rows, total_row
+
+    with Genome.open(genome) as opened:
+        rows = list(contig_rows(opened))
+    if as_json:
+        for row in rows:
+            typer.echo(json.dumps(row.as_dict()))
+        return
+    if len(rows) > 1:
+        rows.append(total_row(rows))
+    width = max(len("contig"), *(len(row.name) for row in rows))
+    typer.echo(
+        f"{'contig':{width}} {'length_bp':>15} {'N_bp':>13} {'N_blocks':>9} {'masked_bp':>15} {'GC':>7}"
+    )
+    for row in rows:
+        gc = "-" if row.gc is None else f"{row.gc:.4f}"
+        typer.echo(
+            f"{row.name:{width}} {row.length_bp:>15,} {row.n_bp:>13,} {row.n_blocks:>9,} {row.masked_bp:>15,} {gc:>7}"
+        )
+
+
+def make_task(
+    kind: Annotated[str, typer.Argument(help="tis, pas, splice, splice-donor or splice-acceptor")],
+    genome: Annotated[Path, typer.Option(help=".2bit or FASTA")],
+    annotation: Annotated[Path, typer.Option(help="refGene table, GTF or GFF3, plain or .gz")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="the .tsv or .csv to write")],
+    window_bp: Annotated[int, typer.Option(help="bases around the motif, half on each side")] = 600,
+    keep_motif: Annotated[bool, typer.Option(help="leave the motif in the sequence")] = False,
+    negatives: Annotated[float, typer.Option(help="hard negatives for each positive")] = 1.0,
+    within_genes: Annotated[bool, typer.Option(help="negatives from inside transcripts only")] = False,
+    block_bp: Annotated[int, typer.Option(help="block of the split by chromosome block")] = 1_000_000,
+    shares: Annotated[tuple[float, float, float], typer.Option(help="of training, validation and test")] = (
+        0.7,
+        0.1,
+        0.2,
+    ),
+    max_n_share: Annotated[float, typer.Option(help="windows with more N are left out")] = 0.05,
+    seed: Annotated[int, typer.Option(help="of the negatives and the split")] = 0,
+) -> None:
+    """Cut labelled windows for fine-tuning out of a genome and its annotation."""
+    from dnagpt_fast.finetune.data.annotation import read_annotation
+    from dnagpt_fast.finetune.data.sites import TaskSettings
+    from dnagpt_fast.finetune.data.sites import make_task as cut
+    from dnagpt_fast.genome import Genome
+
+    settings = TaskSettings(
+        kind, window_bp, keep_motif, negatives, within_genes, max_n_share, shares, block_bp, seed
+    )
+    with Genome.open(genome) as opened:
+        summary = cut(opened, read_annotation(annotation), settings, output)
+    typer.echo(json.dumps(summary, indent=2))

@@ -1,0 +1,154 @@
+"""The commands that use a model: generate, embed, score, convert, and the options they share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    Path, typer.Argument(help="published .pth, run folder, its checkpoint, or Hugging Face folder")
+]
+
+Source = Annotated[Path, typer.Argument(help=".2bit or FASTA (plain, gzip, BGZF)")]
+
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; default cuda where there is one")]
+
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; default as stored")]
+
+Heads = Annotated[
+    int | None, typer.Option(help="attention heads, where a bare file of another shape does not say")
+]
+
+Prefix = Annotated[str, typer.Option(help="tokens before every sequence; the species token the model knows")]
+
+WindowBp = Annotated[int | None, typer.Option(help="cut contigs into windows of so many bases, a row each")]
+
+BothStrands = Annotated[bool, typer.Option(help="average with the reverse complement")]
+
+MaxTokens = Annotated[int, typer.Option(help="tokens at once; bounds the memory")]
+
+
+def generate(
+    model: Model,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="FASTA; default standard output")
+    ] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="text to go on from; may be given again")] = None,
+    samples: Annotated[int, typer.Option(help="sequences for each prompt")] = 1,
+    max_tokens: Annotated[int, typer.Option(help="length to reach in tokens, the prompt's included")] = 256,
+    greedy: Annotated[bool, typer.Option(help="always the most likely token")] = False,
+    temperature: Annotated[float, typer.Option()] = 1.0,
+    top_k: Annotated[int, typer.Option(help="draw from the k most likely tokens; 0: off")] = 0,
+    top_p: Annotated[
+        float, typer.Option(help="draw from the most likely tokens up to this share; 0: off")
+    ] = 0.95,
+    seed: Annotated[int, typer.Option(help="same seed, prompt and sample number: same sequence")] = 0,
+    bases_only: Annotated[
+        bool, typer.Option(help="draw k-mers of A, C, G, T only, up to the full length")
+    ] = False,
+    crop_to: Annotated[
+        int | None,
+        typer.Option(help="past max_len: go on from so many tokens (fast); default as the original"),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="sequences at once")] = 16,
+    device: Device = None,
+    dtype: Dtype = None,
+    num_heads: Heads = None,
+) -> None:
+    """Sample sequences from a model into FASTA."""
+    from dnagpt_fast.cli.sequence_jobs import generate_fasta, open_model
+
+    opened, tokenizer = open_model(model, device, dtype, num_heads)
+    settings = {
+        "max_tokens": max_tokens,
+        "num_samples": samples,
+        "do_sample": not greedy,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+        "bases_only": bases_only,
+        "crop_to": crop_to,
+        "batch_size": batch_size,
+    }
+    count = generate_fasta(opened, tokenizer, prompt or ["<R>"], output, settings)
+    if output is not None:
+        typer.echo(f"{output}: {count} sequences")
+
+
+def embed(
+    model: Model,
+    genome: Source,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help=".npy or .safetensors; names beside it in .names")
+    ],
+    layer: Annotated[int, typer.Option(help="0 the embeddings, i after block i, -1 the last")] = -1,
+    pooling: Annotated[str, typer.Option(help="mean, last or max over the k-mers")] = "mean",
+    window_bp: WindowBp = None,
+    both_strands: BothStrands = False,
+    prefix: Prefix = "<R>",
+    max_tokens: MaxTokens = 4096,
+    device: Device = None,
+    dtype: Dtype = None,
+    num_heads: Heads = None,
+) -> None:
+    """One vector for each sequence of a file."""
+    from dnagpt_fast.cli.sequence_jobs import embed_file, open_model
+
+    opened, tokenizer = open_model(model, device, dtype, num_heads)
+    settings = {
+        "layer": layer,
+        "pooling": pooling,
+        "both_strands": both_strands,
+        "prefix": prefix,
+        "max_tokens": max_tokens,
+    }
+    rows, width = embed_file(opened, tokenizer, genome, output, window_bp, settings)
+    typer.echo(f"{output}: {rows} vectors of {width}")
+
+
+def score(
+    model: Model,
+    genome: Source,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="table; default standard output")
+    ] = None,
+    window_bp: WindowBp = None,
+    substitution: Annotated[
+        list[str] | None,
+        typer.Option(help="CONTIG:POSITION:BASE, 0-based; scores it instead of the sequences"),
+    ] = None,
+    both_strands: BothStrands = False,
+    prefix: Prefix = "<R>",
+    overlap: Annotated[int | None, typer.Option(help="k-mers of context that windows share")] = None,
+    max_tokens: MaxTokens = 4096,
+    device: Device = None,
+    dtype: Dtype = None,
+    num_heads: Heads = None,
+) -> None:
+    """Log-likelihood of each sequence of a file, or of single-base substitutions."""
+    from dnagpt_fast.cli.sequence_jobs import open_model, score_lines, substitution_lines, write_lines
+
+    if substitution and (window_bp is not None or both_strands or overlap is not None):
+        raise typer.BadParameter("goes with --prefix only", param_hint="--substitution")
+    opened, tokenizer = open_model(model, device, dtype, num_heads)
+    if substitution:
+        write_lines(substitution_lines(opened, tokenizer, genome, substitution, prefix), output)
+        return
+    settings = {"both_strands": both_strands, "prefix": prefix, "overlap": overlap, "max_tokens": max_tokens}
+    write_lines(score_lines(opened, tokenizer, genome, window_bp, settings), output)
+
+
+def convert(
+    source: Model,
+    target: Annotated[Path, typer.Argument(help="what to write; must not be there yet")],
+    to: Annotated[
+        str, typer.Option(help="official (.pth), safetensors (one file), folder or hf (Hugging Face)")
+    ],
+    num_heads: Heads = None,
+) -> None:
+    """Turn a model from any of its forms on disk into another; every tensor keeps its bits."""
+    from dnagpt_fast.weights.forms import convert as between_forms
+
+    between_forms(source, target, to, num_heads=num_heads)
+    typer.echo(f"{target}: {to}")

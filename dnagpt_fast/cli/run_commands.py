@@ -1,0 +1,150 @@
+"""The commands that train: plan, pretrain, finetune, predict."""
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def pretrain(
+    out: Annotated[Path | None, typer.Option("--out", help="the run's folder; new, unless --resume")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="settings, a TOML file")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="one setting: section.key=value, e.g. optimizer.lr=3e-4")
+    ] = None,
+    genomes: Annotated[
+        list[str] | None,
+        typer.Option("--genome", help="SPECIES=FILE (.2bit or FASTA), added to data.genomes"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="continue in --out where its newest checkpoint ends")
+    ] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="a small model on the packaged megabase of human chr22")
+    ] = False,
+) -> None:
+    """Pre-train a DNAGPT from packed genomes: next token, GC content, sequence order."""
+    from dnagpt_fast.pretrain.demo import DEMO_CONFIG, free_folder, show_sample
+    from dnagpt_fast.pretrain.run import pretrain as run
+    from dnagpt_fast.pretrain.settings import load_config
+    from dnagpt_fast.training.settings import settings_of_run
+
+    if demo and config is not None:
+        raise typer.BadParameter("--demo brings its own settings: leave --config out", param_hint="--demo")
+    if out is None:
+        if not demo or resume:
+            raise typer.BadParameter("wanted the folder of the run", param_hint="--out")
+        out = free_folder(Path("dnagpt_demo"))
+    source = DEMO_CONFIG if demo else config
+    if resume and source is None and not genomes:
+        source = settings_of_run(out)
+    outcome = run(load_config(source, settings or [], genomes or []), out, resume=resume)
+    if outcome.stopped_by is not None:
+        raise typer.Exit(128 + signal.Signals[outcome.stopped_by])
+    if demo:
+        show_sample(out)
+    typer.echo(f"the run is in {out}")
+
+
+def plan(
+    model: Annotated[str, typer.Option(help="a published shape: dna_gpt0.1b_h, dna_gpt0.1b_m, dna_gpt3b_m")],
+    corpus_bp: Annotated[float, typer.Option(help="base pairs of the genomes, e.g. 3.1e9")],
+    gpu: Annotated[str, typer.Option(help="h100, h200, a100, b200, l40s, a10, rtx4090, v100 ...")] = "h100",
+    gpus: Annotated[int, typer.Option(help="how many, on all machines")] = 1,
+    epochs: Annotated[float, typer.Option(help="passes over the corpus")] = 1.0,
+    batch_size: Annotated[int, typer.Option(help="samples of a step over all GPUs; 0: whatever fits")] = 0,
+    micro_batch: Annotated[int, typer.Option(help="samples of one forward pass; 0: as many as fit")] = 0,
+    precision: Annotated[str, typer.Option(help="bf16 or fp32")] = "bf16",
+    utilisation: Annotated[float, typer.Option(help="assumed share of the peak FLOP/s")] = 0.4,
+    sharded: Annotated[
+        bool | None, typer.Option("--sharded/--replicated", help="FSDP2; by default only where it must be")
+    ] = None,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="compute activations again in the backward pass")
+    ] = False,
+    keep: Annotated[int, typer.Option(help="checkpoints kept on disk")] = 3,
+) -> None:
+    """Say what a pre-training run will take: memory per GPU, batch, steps, hours, disk. Exit code 1: no fit."""
+    from dnagpt_fast.planning.plan import Request, make_plan
+
+    made = make_plan(
+        Request(
+            model=model,
+            gpu=gpu,
+            gpus=gpus,
+            corpus_bp=corpus_bp,
+            epochs=epochs,
+            batch_size=batch_size,
+            micro_batch=micro_batch,
+            precision=precision,
+            utilisation=utilisation,
+            sharded=sharded,
+            checkpointing=checkpointing,
+            keep=keep,
+        )
+    )
+    rows = made.rows()
+    width = max(len(label) for label, _ in rows)
+    for label, value in rows:
+        typer.echo(f"{label:{width}}  {value}")
+    for line in made.remedies():
+        typer.echo(line, err=True)
+    if not made.fits:
+        raise typer.Exit(1)
+
+
+def finetune(
+    out: Annotated[Path, typer.Option("--out", help="the run's folder; new, unless --resume")],
+    config: Annotated[Path | None, typer.Option("--config", help="settings, a TOML file")] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="classification, regression or generation (task.kind)")
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--start", help="run folder, official checkpoint or Hugging Face folder")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="labelled sequences: table, FASTA, BED, VCF, .haps")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="one setting: section.key=value, e.g. optimizer.lr=3e-5")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="continue in --out where its newest checkpoint ends")
+    ] = False,
+) -> None:
+    """Fine-tune a DNAGPT on labelled sequences or haplotypes."""
+    from dnagpt_fast.finetune.run import finetune as run
+    from dnagpt_fast.finetune.settings import load_finetune_config
+    from dnagpt_fast.training.settings import settings_of_run
+
+    source = settings_of_run(out) if resume and config is None else config
+    given = [
+        f"{key}={value}"
+        for key, value in (("task.kind", task), ("start.path", start), ("data.path", data))
+        if value is not None
+    ]
+    outcomes = run(load_finetune_config(source, [*(settings or []), *given]), out, resume=resume)
+    if outcomes[-1].stopped_by is not None:
+        raise typer.Exit(128 + signal.Signals[outcomes[-1].stopped_by])
+    typer.echo(f"the run is in {out}")
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="folder of a fine-tuning run")],
+    data: Annotated[Path, typer.Argument(help="sequences: table, FASTA or BED")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="the .tsv or .csv to write")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="a data setting other than the run's, e.g. data.on_long=window"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+) -> None:
+    """Ask a fine-tuned model about new sequences."""
+    from dnagpt_fast.finetune.predict import predict as answer
+    from dnagpt_fast.finetune.settings import load_finetune_config
+    from dnagpt_fast.training.settings import settings_of_run
+
+    config = load_finetune_config(settings_of_run(run), [*(settings or []), f"data.path={data}"])
+    found, _ = answer(run, config.data, output, device=device)
+    typer.echo(f"{output}: {len(found.where):,} answers")

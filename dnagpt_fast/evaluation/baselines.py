@@ -1,0 +1,133 @@
+"""Plain methods beside the model on the same split: what a fine-tuned DNAGPT must beat to be worth its time."""
+
+from collections.abc import Sequence
+from itertools import islice, product
+
+import numpy as np
+
+from dnagpt_fast.extras import need
+
+_DIGIT = np.full(256, 255, np.uint8)
+_DIGIT[np.frombuffer(b"ACGT", np.uint8)] = range(4)
+
+
+def kmer_counts(sequences: Sequence[str], k: int) -> np.ndarray:
+    """float32 (n, 4^k): overlapping k-mers of each text, as shares of its k-mers; those with an N do not count."""
+    out = np.zeros((len(sequences), 4**k), np.float32)
+    powers = 4 ** np.arange(k)[::-1]
+    for row, text in zip(out, sequences, strict=True):
+        digits = _DIGIT[np.frombuffer(text.encode("ascii"), np.uint8)]
+        if len(digits) < k:
+            continue
+        windows = np.lib.stride_tricks.sliding_window_view(digits, k)
+        ids = windows[(windows < 4).all(1)] @ powers
+        row += np.bincount(ids, minlength=4**k)
+        row /= max(len(ids), 1)
+    return out
+
+
+def kmer_names(k: int) -> list[str]:
+    """The k-mers in the order of `kmer_counts`."""
+    return ["".join(letters) for letters in product("ACGT", repeat=k)]
+
+
+def position_features(sequences: Sequence[str]) -> np.ndarray:
+    """float32 (n, 4 L): which base stands at each of the L places; texts of one length. N is all zero."""
+    lengths = {len(s) for s in sequences}
+    if len(lengths) != 1:
+        raise ValueError(f"texts of {min(lengths)} to {max(lengths)} bases: wanted one length")
+    digits = np.stack([_DIGIT[np.frombuffer(s.encode("ascii"), np.uint8)] for s in sequences])
+    return (digits[:, :, None] == np.arange(4)).reshape(len(sequences), -1).astype(np.float32)
+
+
+def logistic_regression(
+    train: np.ndarray,
+    classes: np.ndarray,
+    test: np.ndarray,
+    *,
+    validation: np.ndarray,
+    validation_classes: np.ndarray,
+) -> np.ndarray:
+    """Probabilities (n, C) on `test`, float64. Features are standardised by the training rows; the strength of the
+    L2 penalty is chosen on the validation rows by log loss."""
+    linear, pre, metrics = (
+        need("sklearn.linear_model"),
+        need("sklearn.preprocessing"),
+        need("sklearn.metrics"),
+    )
+    scale = pre.StandardScaler().fit(train)
+    best, least = None, np.inf
+    for strength in (1e-4, 1e-3, 1e-2, 1e-1, 1.0):
+        model = linear.LogisticRegression(C=strength, max_iter=2000, class_weight="balanced")
+        model.fit(scale.transform(train), classes)
+        loss = metrics.log_loss(
+            validation_classes, model.predict_proba(scale.transform(validation)), labels=model.classes_
+        )
+        if loss < least:
+            best, least = model, loss
+    assert best is not None
+    return best.predict_proba(scale.transform(test))
+
+
+def ridge(
+    train: np.ndarray,
+    values: np.ndarray,
+    test: np.ndarray,
+    *,
+    validation: np.ndarray,
+    validation_values: np.ndarray,
+) -> np.ndarray:
+    """Predictions (n,) on `test`. Features are standardised by the training rows; the penalty is chosen on the
+    validation rows."""
+    linear, pre = need("sklearn.linear_model"), need("sklearn.preprocessing")
+    scale = pre.StandardScaler().fit(train)
+    best, least = None, np.inf
+    for strength in (1.0, 1e1, 1e2, 1e3, 1e4, 1e5):
+        model = linear.Ridge(alpha=strength).fit(scale.transform(train), values)
+        error = float(np.mean((model.predict(scale.transform(validation)) - validation_values) ** 2))
+        if error < least:
+            best, least = model, error
+    assert best is not None
+    return best.predict(scale.transform(test))
+
+
+def gradient_boosting(
+    train: np.ndarray,
+    values: np.ndarray,
+    test: np.ndarray,
+    *,
+    validation: np.ndarray,
+    validation_values: np.ndarray,
+) -> np.ndarray:
+    """Predictions (n,) on `test` of boosted trees, not linear as `ridge` is: of 400, as many as suit the validation
+    rows best."""
+    trees = need("sklearn.ensemble").HistGradientBoostingRegressor(
+        learning_rate=0.03, max_iter=400, early_stopping=False, random_state=0
+    )
+    trees.fit(train, values)
+    errors = [np.mean((guess - validation_values) ** 2) for guess in trees.staged_predict(validation)]
+    return next(islice(trees.staged_predict(test), int(np.argmin(errors)), None))
+
+
+def sample_site_frequencies(training: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """uint8 (count, S): each variant drawn by itself with its frequency in the training haplotypes (H, S)."""
+    rng = np.random.Generator(np.random.Philox(seed))
+    return (rng.random((count, training.shape[1])) < training.mean(0)).astype(np.uint8)
+
+
+def sample_markov(training: np.ndarray, count: int, order: int = 10, seed: int = 0) -> np.ndarray:
+    """uint8 (count, S): each variant drawn given the `order` variants before it, as often as in the training set.
+
+    Where no training haplotype has that past, a shorter one counts.
+    """
+    rng = np.random.Generator(np.random.Philox(seed))
+    sites = training.shape[1]
+    made = np.zeros((count, sites), np.uint8)
+    for s in range(sites):
+        for row in made:
+            for back in range(min(order, s), -1, -1):
+                match = training[(training[:, s - back : s] == row[s - back : s]).all(1), s]
+                if len(match):
+                    row[s] = rng.random() < match.mean()
+                    break
+    return made

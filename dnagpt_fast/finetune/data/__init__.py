@@ -1,0 +1,1 @@
+"""Labelled sequences from tables, FASTA, BED, VCF and annotations, and their split."""

@@ -1,0 +1,229 @@
+"""Labelled sequences, whatever file they came from: one `Examples` with the place of each row for error messages."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+_IUPAC = "RYSWKMBDHVX"
+_CLEAN = str.maketrans("U" + _IUPAC, "T" + "N" * len(_IUPAC))
+_LETTERS = frozenset("ACGTUN" + _IUPAC)
+ON_LOWER_CASE = ("upper", "error")
+ON_N = ("error", "drop", "keep")
+ON_LONG = ("error", "crop_end", "crop_start", "crop_both", "window")
+
+
+class LabelError(ValueError):
+    """Labelled data that cannot be used; names the file, the line or record, what stood there and the remedy."""
+
+
+@dataclass(frozen=True)
+class Loci:
+    """Where n examples stand: contig names, int64 [start_bp, end_bp) on the forward strand, strands `+` or `-`."""
+
+    contig: list[str]
+    start_bp: np.ndarray
+    end_bp: np.ndarray
+    strand: list[str]
+
+    def take(self, index: np.ndarray) -> "Loci":
+        return Loci(
+            [self.contig[i] for i in index],
+            self.start_bp[index],
+            self.end_bp[index],
+            [self.strand[i] for i in index],
+        )
+
+
+@dataclass(frozen=True)
+class Examples:
+    """n labelled sequences.
+
+    path          the file they came from
+    where         n places in it, as `x.csv:12` or `x.fa: record 5 (name)`
+    sequence      n texts over ACGTN, upper case, already of the strand they are meant on
+    label         n texts as they stand in the file; None where the file has none (prediction)
+    numbers       float64 (n, m), side inputs in the order of number_names
+    split         n names of a split column; None without one
+    loci          where they stand in a genome; None where the file does not tell
+    parent        int64 (n,): rows that are windows of one sequence share its number
+    """
+
+    path: Path
+    where: list[str]
+    sequence: list[str]
+    label: list[str] | None
+    numbers: np.ndarray
+    number_names: tuple[str, ...] = ()
+    split: list[str] | None = None
+    loci: Loci | None = None
+    parent: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if len(self.parent) != len(self.sequence):
+            object.__setattr__(self, "parent", np.arange(len(self.sequence)))
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    def take(self, index: Sequence[int] | np.ndarray) -> "Examples":
+        """The rows at these places, in this order."""
+        at = np.asarray(index, np.int64)
+        return replace(
+            self,
+            where=[self.where[i] for i in at],
+            sequence=[self.sequence[i] for i in at],
+            label=None if self.label is None else [self.label[i] for i in at],
+            numbers=self.numbers[at],
+            split=None if self.split is None else [self.split[i] for i in at],
+            loci=None if self.loci is None else self.loci.take(at),
+            parent=self.parent[at],
+        )
+
+
+def clean_sequence(text: str, where: str, on_lower_case: str = "upper") -> tuple[str, int]:
+    """(Upper-case text over ACGTN, count of IUPAC letters that became N). U is T.
+
+    on_lower_case  "upper": soft-masked bases are bases; "error": refuse them
+    Raises LabelError naming the place and the letter.
+    """
+    if not text:
+        raise LabelError(f"{where}: the sequence is empty: remove the row")
+    upper = text.upper()
+    if on_lower_case == "error" and upper != text:
+        at = next(i for i, letter in enumerate(text) if letter.islower())
+        raise LabelError(
+            f"{where}: base {at} is {text[at]!r}, lower case: set data.on_lower_case = 'upper' to take soft-masked "
+            f"bases as bases"
+        )
+    foreign = set(upper) - _LETTERS
+    if foreign:
+        at = next(i for i, letter in enumerate(upper) if letter in foreign)
+        raise LabelError(f"{where}: base {at} is {text[at]!r}: wanted letters of ACGTUN or IUPAC codes")
+    clean = upper.translate(_CLEAN)
+    return clean, clean.count("N") - upper.count("N")
+
+
+def clean_sequences(texts: Sequence[str], where: Sequence[str], on_lower_case: str = "upper") -> list[str]:
+    """`clean_sequence` of every row, with one warning that counts the IUPAC letters that became N."""
+    if on_lower_case not in ON_LOWER_CASE:
+        raise ValueError(f"on_lower_case = {on_lower_case!r}: wanted one of {', '.join(ON_LOWER_CASE)}")
+    pairs = [clean_sequence(text, place, on_lower_case) for text, place in zip(texts, where, strict=True)]
+    changed = sum(count for _, count in pairs)
+    if changed:
+        logger.warning("%s: %d IUPAC letter(s) other than N were read as N", where[0].split(":")[0], changed)
+    return [sequence for sequence, _ in pairs]
+
+
+def parse_number(text: str, where: str, column: str) -> float:
+    """A finite number. Raises LabelError naming place and column."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise LabelError(f"{where}: {column} = {text!r} is no number: mend or remove the row") from None
+    if not np.isfinite(value):
+        raise LabelError(f"{where}: {column} = {text!r}: wanted a finite number; mend or remove the row")
+    return value
+
+
+def filter_n(examples: Examples, max_n_share: float, on_n: str) -> Examples:
+    """Deals with rows of more than max_n_share N: "error" (LabelError), "drop" (counted in a warning) or "keep"."""
+    if on_n not in ON_N:
+        raise ValueError(f"on_n = {on_n!r}: wanted one of {', '.join(ON_N)}")
+    share = np.array([s.count("N") / len(s) for s in examples.sequence])
+    many = share > max_n_share
+    if on_n == "keep" or not many.any():
+        return examples
+    if on_n == "error":
+        first = int(np.argmax(many))
+        raise LabelError(
+            f"{examples.where[first]}: {share[first]:.0%} of the bases are N, more than data.max_n_share = "
+            f"{max_n_share:g} ({many.sum()} row(s) in all): set data.on_n = 'drop' or 'keep', or raise the share"
+        )
+    logger.warning("%s: dropped %d row(s) with more than %g N", examples.path, many.sum(), max_n_share)
+    return examples.take(np.nonzero(~many)[0])
+
+
+def fit_length(examples: Examples, longest_bp: int, on_long: str) -> Examples:
+    """Deals with sequences longer than the model takes.
+
+    on_long  "error"; "crop_end", "crop_start", "crop_both": what is cut away; "window": the sequence becomes several
+             rows of at most longest_bp with one `parent`, whose predictions are averaged
+    Raises LabelError naming the first such row.
+    """
+    if on_long not in ON_LONG:
+        raise ValueError(f"on_long = {on_long!r}: wanted one of {', '.join(ON_LONG)}")
+    if longest_bp < 1:
+        raise ValueError(f"the template leaves {longest_bp} bases of the model's max_len")
+    length = np.array([len(s) for s in examples.sequence])
+    too_long = length > longest_bp
+    if not too_long.any():
+        return examples
+    if on_long == "error":
+        first = int(np.argmax(too_long))
+        raise LabelError(
+            f"{examples.where[first]}: {length[first]:,} bases; this model with this template takes {longest_bp:,} "
+            f"({too_long.sum()} row(s) are longer): set data.on_long to crop_end, crop_start, crop_both or window"
+        )
+    if on_long == "window":
+        row, start = [], []
+        for i, bases in enumerate(length.tolist()):
+            windows = -(-bases // longest_bp)
+            # evenly spread, so that no window is a short tail
+            begins = np.linspace(0, bases - min(bases, longest_bp), windows).round().astype(int).tolist()
+            row += [i] * windows
+            start += begins
+        windowed = examples.take(row)
+        return replace(
+            windowed,
+            sequence=[s[b : b + longest_bp] for s, b in zip(windowed.sequence, start, strict=True)],
+        )
+    logger.warning("%s: %s of %d row(s) to %d bases", examples.path, on_long, too_long.sum(), longest_bp)
+    cropped = []
+    for s in examples.sequence:
+        extra = max(0, len(s) - longest_bp)
+        begin = {"crop_end": 0, "crop_start": extra, "crop_both": extra // 2}[on_long]
+        cropped.append(s[begin : begin + longest_bp])
+    return replace(examples, sequence=cropped)
+
+
+def class_of(examples: Examples, classes: Sequence[str]) -> np.ndarray:
+    """int64 (n,): the place of each label in `classes`. Raises LabelError for a label that is none of them."""
+    place = {name: i for i, name in enumerate(classes)}
+    found = np.empty(len(examples), np.int64)
+    for i, (text, where) in enumerate(zip(_labels(examples), examples.where, strict=True)):
+        if text not in place:
+            raise LabelError(
+                f"{where}: label {text!r} is none of the classes {', '.join(classes)}: mend the row, or add it to "
+                f"task.classes"
+            )
+        found[i] = place[text]
+    return found
+
+
+def find_classes(examples: Examples) -> tuple[str, ...]:
+    """The labels that occur, sorted; numbers in numeric order. Raises LabelError with fewer than two."""
+    found = sorted(set(_labels(examples)))
+    if all(text.lstrip("-").isdigit() for text in found):
+        found.sort(key=int)
+    if len(found) < 2:
+        raise LabelError(
+            f"{examples.path}: every label is {found[0]!r}: classification wants two classes or more"
+        )
+    return tuple(found)
+
+
+def target_values(examples: Examples) -> np.ndarray:
+    """float64 (n,): the labels as numbers. Raises LabelError for text, NaN or infinity."""
+    labels = _labels(examples)
+    return np.array([parse_number(t, w, "label") for t, w in zip(labels, examples.where, strict=True)])
+
+
+def _labels(examples: Examples) -> list[str]:
+    if examples.label is None:
+        raise LabelError(f"{examples.path} has no labels: name the column by data.label_column")
+    return examples.label

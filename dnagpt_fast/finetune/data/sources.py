@@ -1,0 +1,91 @@
+"""The file of a run's labelled sequences, read by the reader that its name asks for."""
+
+from pathlib import Path
+
+from dnagpt_fast.finetune.data.examples import Examples, LabelError, filter_n
+from dnagpt_fast.finetune.data.haplotypes import HaplotypePanel, read_haplotypes
+from dnagpt_fast.finetune.data.sequence_files import read_bed, read_labelled_fasta
+from dnagpt_fast.finetune.data.settings import LabelledDataSettings
+from dnagpt_fast.finetune.data.tables import open_text, read_table
+from dnagpt_fast.genome import Genome
+
+TABLES = (".csv", ".tsv", ".txt", ".parquet")
+FASTA = (".fa", ".fasta", ".fna")
+HAPLOTYPES = (".vcf", ".bcf", ".haps")
+
+
+def kind_of(path: Path) -> str:
+    """table, fasta, bed or haplotypes. Raises LabelError for another name."""
+    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    for kind, suffixes in (
+        ("table", TABLES),
+        ("fasta", FASTA),
+        ("bed", (".bed",)),
+        ("haplotypes", HAPLOTYPES),
+    ):
+        if suffix in suffixes:
+            return kind
+    known = ", ".join((*TABLES, *FASTA, ".bed", *HAPLOTYPES))
+    raise LabelError(f"{path}: what is a {suffix or 'file without a suffix'}? wanted {known}")
+
+
+def read_examples(settings: LabelledDataSettings, *, labelled: bool = True) -> Examples:
+    """The labelled sequences of data.path, those with many N dealt with as data.on_n says.
+
+    Raises LabelError, FileNotFoundError.
+    """
+    path = Path(settings.path)
+    kind = kind_of(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    if kind == "haplotypes":
+        raise LabelError(f"{path}: haplotypes have no labels: they are for task.kind = 'generation'")
+    if kind == "bed":
+        if not settings.genome:
+            raise LabelError(f"{path}: intervals need their genome: set data.genome")
+        column = "name" if settings.label_column == "label" else settings.label_column
+        with Genome.open(settings.genome) as genome:
+            found = read_bed(
+                path, genome, label_column=_bed_label(path, settings, column), labelled=labelled,
+                number_columns=settings.number_columns, split_column=settings.split_column,
+            )  # fmt: skip
+    elif kind == "fasta":
+        found = read_labelled_fasta(
+            path, label_column=settings.label_column, label_pattern=settings.label_pattern,
+            number_columns=settings.number_columns, split_column=settings.split_column,
+            on_lower_case=settings.on_lower_case, labelled=labelled,
+        )  # fmt: skip
+    else:
+        found = read_table(
+            path, sequence_column=settings.sequence_column, label_column=settings.label_column,
+            number_columns=settings.number_columns, split_column=settings.split_column,
+            on_lower_case=settings.on_lower_case, labelled=labelled,
+        )  # fmt: skip
+    return filter_n(found, settings.max_n_share, settings.on_n)
+
+
+def _bed_label(path: Path, settings: LabelledDataSettings, column: str) -> str:
+    """A header that names a column `label` is believed; else BED's own `name` column."""
+    with open_text(path) as file:
+        first = file.readline()
+    named = first.lstrip("# \t").rstrip("\r\n").split("\t") if first.startswith("#") else []
+    return settings.label_column if settings.label_column in named else column
+
+
+def read_panel(settings: LabelledDataSettings) -> HaplotypePanel:
+    """The haplotypes of data.path, held against data.genome where it is given. Raises LabelError, FileNotFoundError."""
+    path = Path(settings.path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    genome = Genome.open(settings.genome) if settings.genome else None
+    try:
+        return read_haplotypes(
+            path,
+            genome=genome,
+            region=settings.region,
+            min_allele_count=settings.min_allele_count,
+            max_sites=settings.max_sites,
+        )
+    finally:
+        if genome is not None:
+            genome.close()

@@ -1,0 +1,145 @@
+"""A fine-tuning run as one object: model, rows, losses and loop, built and checked before the first step."""
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import torch
+
+from dnagpt_fast import ops
+from dnagpt_fast.finetune.adaptation import Adaptation
+from dnagpt_fast.finetune.prepare import Prepared, prepare
+from dnagpt_fast.finetune.report import (
+    mean_loss,
+)
+from dnagpt_fast.finetune.settings import ConfigError, FinetuneConfig
+from dnagpt_fast.finetune.task_data import TaskBatch
+from dnagpt_fast.finetune.task_loss import TaskLosses
+from dnagpt_fast.model.config import preset
+from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.training.loop import Loop
+from dnagpt_fast.training.optimizer import build_optimizer, warmup_cosine
+from dnagpt_fast.training.parallel import distribute
+from dnagpt_fast.training.processes import Processes, pick_device
+from dnagpt_fast.vocab import Vocabulary
+from dnagpt_fast.weights.forms import load_model
+from dnagpt_fast.weights.run_folder import versions
+
+FORMAT = 1
+
+
+def start_model(config: FinetuneConfig, seed: int) -> tuple[DNAGPT, Vocabulary]:
+    """The model that tuning starts from: of a run folder (of pre-training or of fine-tuning), of an official checkpoint
+    file, of a Hugging Face folder, or random with this seed. Raises ConfigError, CheckpointError, FileNotFoundError."""
+    torch.manual_seed(seed)
+    if not config.start.path:
+        vocabulary = Vocabulary(config.vocabulary.k, config.vocabulary.dynamic)
+        names = ("max_len", "num_layers", "num_heads", "embedding_dim")
+        given = {name: getattr(config.model, name) for name in names if getattr(config.model, name)}
+        try:
+            shape = dataclasses.replace(
+                preset(config.model.name, len(vocabulary)), bias=config.model.bias, **given
+            )
+        except ValueError as error:
+            raise ConfigError(f"model: {error}") from error
+        return DNAGPT.from_config(shape), vocabulary
+    model, tokenizer = load_model(config.start.path, num_heads=config.start.num_heads or None)
+    return model, tokenizer.vocabulary
+
+
+class FinetuneRun:
+    """Everything of one run, built and checked before the first step."""
+
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        seed: int,
+        prepared: Prepared | None = None,
+        processes: Processes | None = None,
+    ) -> None:
+        self.config, self.seed = config, seed
+        self.processes = processes or Processes()
+        self.device = pick_device(config.run.device, self.processes.local_rank)
+        self.model, self.vocabulary = start_model(config, seed)
+        self.model.to(self.device).train()
+        self.start_sha256 = _state_hash(self.model) if config.start.path else ""
+        self.prepared = prepared or prepare(config, self.vocabulary, self.model.max_len)
+        language = self.prepared.language
+        self.train, self.validation = self.prepared.sets["train"], self.prepared.sets["validation"]
+        kind = config.task.kind
+        self.adaptation = Adaptation(self.model, kind, config.tuning, numbers=language.template.numbers)
+        self.losses = TaskLosses(
+            self.model, kind, language.answers, whole_vocabulary=config.task.whole_vocabulary
+        ).to(self.device)
+        self.steps_per_epoch = -(-len(self.train) // config.run.batch_size)
+        self.steps = config.run.epochs * self.steps_per_epoch
+        settings = config.optimizer
+        self.optimizer = build_optimizer(
+            self.model,
+            lr=settings.lr,
+            betas=(settings.beta1, settings.beta2),
+            eps=settings.eps,
+            weight_decay=settings.weight_decay,
+        )
+        warmup = min(round(config.run.warmup_epochs * self.steps_per_epoch), self.steps)
+        mine = self.processes.share(config.run.batch_size, "run.batch_size")
+        self.part_size = config.run.micro_batch_size or len(mine)
+        if len(mine) % self.part_size:
+            raise ConfigError(
+                f"run.micro_batch_size = {self.part_size} does not divide the {len(mine)} rows of a process and step"
+            )
+        self.first_row = mine.start
+        self.loop = Loop(
+            losses_of=distribute(self.losses, self.model.blocks, "ddp", self.processes, self.device),
+            optimizer=self.optimizer,
+            batch_at=self.batch_at,
+            lr_at=warmup_cosine(settings.lr, warmup, self.steps, config.run.min_lr_share),
+            describe=self.train.describe,
+            parts=len(mine) // self.part_size,
+            clip_norm=settings.clip_norm,
+            bf16=config.run.precision == "bf16",
+            device=self.device,
+            processes=self.processes,
+        )
+
+    def batch_at(self, step: int, part: int) -> TaskBatch:
+        """The micro-batch `part` of this process in `step`, by arithmetic on the samples' indices."""
+        place = self.first_row + part * self.part_size
+        if self.config.tuning.method == "lora" and self.config.tuning.lora_dropout:
+            # dropout draws from torch's generator, which a resumed run does not inherit
+            torch.manual_seed(hash((self.seed, step, place // self.part_size)) & 0x7FFFFFFF)
+        first = step * self.config.run.batch_size + place
+        return self.train.batch(self.train.training_rows(first, self.part_size, self.seed)).to(self.device)
+
+    def validation_loss(self) -> float:
+        self.model.eval()
+        size = self.config.run.evaluation_batch_size
+        loss = mean_loss(self.losses, self.validation, size, self.device, self.processes)
+        self.model.train()
+        return loss
+
+    def record(self) -> dict[str, Any]:
+        """What config.json holds, here and in every checkpoint."""
+        return {
+            "format": FORMAT,
+            "kind": "finetune",
+            "model": self.model.config.to_dict(),
+            "vocabulary": dataclasses.asdict(self.vocabulary),
+            "language": self.prepared.language.to_dict(),
+            "settings": self.config.to_dict(),
+            "seed": self.seed,
+            "start_sha256": self.start_sha256,
+            "trained_parameters": self.adaptation.trained,
+            "hashes": self.prepared.hashes,
+            "counts": self.prepared.counts,
+            "report": ops.report(),
+            "versions": versions(),
+        }
+
+
+def _state_hash(model: DNAGPT) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

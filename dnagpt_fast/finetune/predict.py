@@ -1,0 +1,73 @@
+"""Answers of a fine-tuned model for new sequences."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from dnagpt_fast.finetune.data.examples import fit_length
+from dnagpt_fast.finetune.data.settings import LabelledDataSettings
+from dnagpt_fast.finetune.data.sources import read_examples
+from dnagpt_fast.finetune.data.tables import delimiter
+from dnagpt_fast.finetune.language import Language
+from dnagpt_fast.finetune.prepare import encode
+from dnagpt_fast.finetune.report import Predictions, predict_rows, write_predictions
+from dnagpt_fast.finetune.settings import ConfigError, FinetuneConfig
+from dnagpt_fast.finetune.task_loss import TaskLosses
+from dnagpt_fast.model.config import ModelConfig
+from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.training.processes import pick_device
+from dnagpt_fast.training.settings import from_tree
+from dnagpt_fast.vocab import Vocabulary
+
+WEIGHTS = "model.safetensors"
+
+
+def load_finetuned(run: Path) -> tuple[DNAGPT, Language, dict[str, Any]]:
+    """The best model (eval mode, CPU), its language and the record of a fine-tuning run. Raises ConfigError."""
+    path = run / "config.json"
+    if (run / "run-0").is_dir():
+        raise ConfigError(f"{run} holds several runs: choose one of them, such as {run / 'run-0'}")
+    if not path.is_file() or not (run / WEIGHTS).is_file():
+        raise ConfigError(
+            f"{run} holds no finished epoch of a fine-tuning run: no config.json or no {WEIGHTS}"
+        )
+    record = json.loads(path.read_text())
+    if record.get("kind") != "finetune":
+        raise ConfigError(f"{run} is a run of {record.get('kind', 'something else')}, not of fine-tuning")
+    model = DNAGPT.from_config(ModelConfig.from_dict(record["model"]))
+    model.load_state_dict(load_file(run / WEIGHTS))
+    vocabulary = Vocabulary(**record["vocabulary"])
+    return model.eval(), Language.from_dict(record["language"], vocabulary), record
+
+
+def predict(
+    run: Path, data: LabelledDataSettings | None, output: Path, *, device: str = "auto", batch_size: int = 32
+) -> tuple[Predictions, Language]:
+    """Answers of a fine-tuned model for new sequences, written as a table. `data`: its file and columns.
+
+    Labels are not read. Raises ConfigError, LabelError, FileNotFoundError, ValueError for a table of another name.
+    """
+    delimiter(output)
+    model, language, record = load_finetuned(run)
+    if language.template.kind == "generation":
+        raise ConfigError(
+            f"{run} was tuned for generation and answers no question about a sequence: `dnagpt-fast generate {run}`, "
+            f"or for haplotypes `dnagpt-fast finetune --resume --out {run} --set sampling.count=...`"
+        )
+    settings = from_tree(FinetuneConfig, record["settings"]).data
+    if data is None:
+        data = settings
+    if len(data.number_columns) != language.template.numbers:
+        raise ConfigError(
+            f"data.number_columns = {data.number_columns}: the model was tuned with {settings.number_columns}"
+        )
+    examples = read_examples(data, labelled=False)
+    examples = fit_length(examples, language.template.longest_bp(model.max_len), data.on_long)
+    where = pick_device(device)
+    losses = TaskLosses(model.to(where), language.template.kind, language.answers).to(where)
+    rows = encode(examples, language, labelled=False)
+    found = predict_rows(losses, rows, language, batch_size, where, labelled=False)
+    write_predictions(output, found, language)
+    return found, language

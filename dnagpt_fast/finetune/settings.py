@@ -1,0 +1,176 @@
+"""What a fine-tuning run is: settings from a TOML file and overrides, checked up front. The defaults of optimizer,
+schedule and early stopping are those of the published models."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dnagpt_fast.finetune.data.examples import ON_LONG, ON_LOWER_CASE, ON_N
+from dnagpt_fast.finetune.data.settings import LabelledDataSettings, SplitSettings
+from dnagpt_fast.finetune.data.splits import KINDS
+from dnagpt_fast.training.settings import (
+    ConfigError,
+    ModelSettings,
+    VocabularySettings,
+    check_least,
+    from_tree,
+    settings_tree,
+)
+
+TASKS = ("classification", "regression", "generation")
+PATH_KEYS = (("data", "path"), ("data", "genome"), ("start", "path"))
+
+
+@dataclass(frozen=True)
+class StartSettings:
+    """path: a run folder, an official checkpoint file or a Hugging Face folder; empty: random weights of the shape of
+    [model] and [vocabulary], which a start from a path leaves unread. num_heads: where an official file does not tell.
+    """
+
+    path: str = ""
+    num_heads: int = 0
+
+
+@dataclass(frozen=True)
+class FinetuneTaskSettings:
+    """kind: classification, regression or generation. species: a name of vocab.SPECIES or a reserved token.
+
+    classes        the labels, in the order of their answers; empty: those of the training rows, sorted
+    positive       of two classes the one that f1 and auprc are about, and whose answer is `N`; empty: the last
+    class_weights  one for each class; empty: all 1; "balanced" is written balanced = true
+    whole_vocabulary  train the answer against every token, as the published models were, not against the answers alone
+    target_transform  of regression: "none" or "log10" (of x + 0.1, as published); values are standardised in any case
+    """
+
+    kind: str = "classification"
+    species: str = "human"
+    classes: tuple[str, ...] = ()
+    positive: str = ""
+    class_weights: tuple[float, ...] = ()
+    balanced: bool = False
+    whole_vocabulary: bool = False
+    target_transform: str = "none"
+
+
+@dataclass(frozen=True)
+class TuningSettings:
+    """method: full or lora. The LoRA settings are peft's; the heads of the task are trained in full beside it.
+
+    freeze_embeddings  token and position embeddings stay as they are
+    freeze_blocks      the first so many blocks stay as they are
+    """
+
+    method: str = "full"
+    lora_rank: int = 8
+    lora_alpha: float = 16.0
+    lora_dropout: float = 0.0
+    lora_targets: tuple[str, ...] = ("c_attn", "c_proj", "c_fc")
+    freeze_embeddings: bool = False
+    freeze_blocks: int = 0
+
+
+@dataclass(frozen=True)
+class FinetuneOptimizerSettings:
+    lr: float = 3e-5
+    beta1: float = 0.9
+    beta2: float = 0.98
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+
+
+@dataclass(frozen=True)
+class FinetuneRunSettings:
+    """epochs: most; patience: epochs without a lower validation loss before the run stops, 0: never.
+    runs: how many times, with seeds seed, seed + 1, ... (weights and order of the rows; the split stays).
+    batch_size: rows of a step over all processes. timeout_s: how long a process of several may be silent."""
+
+    epochs: int = 10
+    warmup_epochs: float = 3.0
+    min_lr_share: float = 0.0
+    patience: int = 3
+    batch_size: int = 8
+    micro_batch_size: int = 0
+    evaluation_batch_size: int = 32
+    precision: str = "fp32"
+    device: str = "auto"
+    seed: int = 0
+    runs: int = 1
+    keep: int = 2
+    timeout_s: float = 600.0
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """Of generation, after training: how many sequences are made (0: as many as the test set holds) and how."""
+
+    count: int = 0
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 0.0
+    seed: int = 0
+
+
+LEAST = {
+    "run.epochs": 1, "run.warmup_epochs": 0, "run.patience": 0, "run.batch_size": 1,
+    "run.micro_batch_size": 0, "run.evaluation_batch_size": 1, "run.runs": 1, "run.keep": 1,
+    "tuning.lora_rank": 1, "tuning.freeze_blocks": 0, "sampling.count": 0, "sampling.temperature": 1e-6,
+    "optimizer.lr": 0, "optimizer.clip_norm": 0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    start: StartSettings = field(default_factory=StartSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    vocabulary: VocabularySettings = field(default_factory=VocabularySettings)
+    task: FinetuneTaskSettings = field(default_factory=FinetuneTaskSettings)
+    data: LabelledDataSettings = field(default_factory=LabelledDataSettings)
+    split: SplitSettings = field(default_factory=SplitSettings)
+    tuning: TuningSettings = field(default_factory=TuningSettings)
+    optimizer: FinetuneOptimizerSettings = field(default_factory=FinetuneOptimizerSettings)
+    run: FinetuneRunSettings = field(default_factory=FinetuneRunSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+
+    def __post_init__(self) -> None:
+        check_least(self, LEAST)
+        for name, text, known in (
+            ("task.kind", self.task.kind, TASKS),
+            ("task.target_transform", self.task.target_transform, ("none", "log10")),
+            ("data.on_lower_case", self.data.on_lower_case, ON_LOWER_CASE),
+            ("data.on_n", self.data.on_n, ON_N),
+            ("data.on_long", self.data.on_long, ON_LONG),
+            ("split.kind", self.split.kind, KINDS),
+            ("tuning.method", self.tuning.method, ("full", "lora")),
+            ("run.precision", self.run.precision, ("fp32", "bf16")),
+        ):
+            if text not in known:
+                raise ConfigError(f"{name} = {text!r}: wanted one of {', '.join(known)}")
+        if self.task.balanced and self.task.class_weights:
+            raise ConfigError("task.balanced and task.class_weights: wanted one of them")
+        if self.run.micro_batch_size and self.run.batch_size % self.run.micro_batch_size:
+            raise ConfigError(
+                f"run.micro_batch_size = {self.run.micro_batch_size} does not divide run.batch_size = "
+                f"{self.run.batch_size}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def load_finetune_config(path: str | Path | None, overrides: Sequence[str] = ()) -> FinetuneConfig:
+    """As pretrain.settings.load_config, for fine-tuning. Raises ConfigError, FileNotFoundError."""
+    tree = settings_tree(path, overrides, _absolute_paths)
+    config = from_tree(FinetuneConfig, tree, str(path) if path is not None else "")
+    if not config.data.path:
+        raise ConfigError("data.path is empty: give the file of labelled sequences")
+    return config
+
+
+def _absolute_paths(tree: dict[str, Any], folder: Path) -> None:
+    for section, key in PATH_KEYS:
+        values = tree.get(section)
+        if isinstance(values, dict) and isinstance(values.get(key), str) and values[key]:
+            values[key] = str((folder / values[key]).resolve())

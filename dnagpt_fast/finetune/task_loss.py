@@ -1,0 +1,82 @@
+"""The losses and answers of the three tasks: a DNAGPT and a batch in, scalars or predictions out."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import nn
+
+from dnagpt_fast.batch import IGNORE_INDEX
+from dnagpt_fast.finetune.task_data import TaskBatch
+from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.ops.combined_loss.op import combined_loss
+
+
+class TaskLosses(nn.Module):
+    """batch -> losses by name, as training/loop.py wants them; `predict` gives the answers.
+
+    answers           ids of the classes' tokens (classification)
+    whole_vocabulary  the softmax of training runs over all tokens; that of `predict` over the answers in any case
+    """
+
+    def __init__(
+        self, model: DNAGPT, kind: str, answers: Sequence[int] = (), *, whole_vocabulary: bool = False
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.kind = kind
+        self.whole_vocabulary = whole_vocabulary
+        self.register_buffer("answers", torch.tensor(list(answers), dtype=torch.int64), persistent=False)
+
+    def forward(self, batch: TaskBatch) -> dict[str, torch.Tensor]:
+        if self.kind == "generation":
+            return {"loss": self._next_token(batch, "mean")}
+        each = self.row_losses(batch)
+        return {"loss": (each * batch.weight).sum() / batch.weight.sum()}
+
+    def row_losses(self, batch: TaskBatch) -> torch.Tensor:
+        """(B,) unweighted: cross-entropy of the class in nats, squared error of the standardised target, or the sum of
+        the cross-entropies of a sequence's tokens."""
+        if self.kind == "generation":
+            return self._next_token(batch, "none").view(batch.target.shape).sum(1)
+        read = self._read(batch)
+        if self.kind == "regression":
+            return (self.model.num_regression(read).squeeze(-1).float() - batch.target) ** 2
+        answers = cast(torch.Tensor, self.answers)
+        last = cast(nn.Linear, self.model.mlm_head[3])
+        return combined_loss(
+            self.model.mlm_head[:3](read),
+            last.weight,
+            answers[batch.target],
+            bias=last.bias,
+            classes=None if self.whole_vocabulary else answers,
+            reduction="none",
+        ).total
+
+    def predict(self, batch: TaskBatch) -> torch.Tensor:
+        """Classification: probabilities of the answers (B, C); regression: standardised values (B,). float32"""
+        read = self._read(batch)
+        if self.kind == "regression":
+            return self.model.num_regression(read).squeeze(-1).float()
+        answers = cast(torch.Tensor, self.answers)
+        last = cast(nn.Linear, self.model.mlm_head[3])
+        bias = None if last.bias is None else last.bias[answers]
+        logits = nn.functional.linear(self.model.mlm_head[:3](read), last.weight[answers], bias)
+        return logits.float().softmax(-1)
+
+    def _read(self, batch: TaskBatch) -> torch.Tensor:
+        """Hidden states (B, D) at the places that answer."""
+        hidden = self.model.hidden_states(batch.token_ids, batch.numbers, batch.number_block)
+        return hidden[torch.arange(len(hidden), device=hidden.device), batch.read_at]
+
+    def _next_token(self, batch: TaskBatch, reduction: str) -> torch.Tensor:
+        hidden = self.model.hidden_states(batch.token_ids)
+        last = cast(nn.Linear, self.model.mlm_head[3])
+        return combined_loss(
+            self.model.mlm_head[:3](hidden).flatten(0, 1),
+            last.weight,
+            batch.target.flatten(),
+            bias=last.bias,
+            ignore_index=IGNORE_INDEX,
+            reduction=reduction,
+        ).total

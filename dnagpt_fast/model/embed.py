@@ -1,0 +1,110 @@
+"""One vector a sequence: hidden states of a chosen layer, pooled over the sequence's k-mers.
+
+A sequence longer than the model reads is cut into windows without overlap and pooled over all of them. Memory does not
+grow with the input: windows go through the model in batches of a bounded number of tokens, sorted by length, and only
+sums are kept. A vector does not depend on what it is computed with: see inference.py.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.model.inference import Inference, row_batches
+from dnagpt_fast.model.token_windows import TokenWindow, prefix_ids, window_chunks
+from dnagpt_fast.model.tokenizer import KmerTokenizer
+
+POOLINGS = ("mean", "last", "max")
+BATCHES_AHEAD = 8
+"""Windows of this many batches are sorted by length together."""
+
+
+def embed(
+    model: DNAGPT,
+    tokenizer: KmerTokenizer,
+    sequences: Iterable[str],
+    *,
+    layer: int = -1,
+    pooling: str = "mean",
+    both_strands: bool = False,
+    prefix: str = "<R>",
+    max_tokens: int = 4096,
+) -> Iterator[np.ndarray]:
+    """float32 (D,) for each sequence of bases, in order.
+
+    layer         0 the embeddings, i the output of block i, num_layers or -1 the last one after ln_f
+    pooling       over the sequence's k-mers (prefix left out): "mean", "max", or the state at the "last" one
+    both_strands  the mean of the sequence's vector and its reverse complement's
+    prefix        tokens before every window; the species token the model was trained with, or ""
+    max_tokens    tokens in a batch; bounds the memory
+    Raises ValueError for settings or sequences that cannot be used.
+    """
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling = {pooling!r}: wanted one of {', '.join(POOLINGS)}")
+    layer = model.layer_index(layer)
+    chunks = window_chunks(
+        tokenizer,
+        sequences,
+        prefix_ids(tokenizer, prefix),
+        model.max_len,
+        0,
+        both_strands,
+        BATCHES_AHEAD * max_tokens,
+    )
+    vectors = _pooled(Inference(model), chunks, layer, pooling, max_tokens)
+    if not both_strands:
+        return (vector.astype(np.float32) for vector in vectors)
+    return (
+        ((forward + backward) / 2).astype(np.float32)
+        for forward, backward in zip(vectors, vectors, strict=True)
+    )
+
+
+@dataclass
+class _Pool:
+    """What one sequence's windows come to; they are folded in in order, so that the sums are always the same."""
+
+    total: np.ndarray | float = 0.0
+    count: int = 0
+    largest: np.ndarray | float = -np.inf
+    last: np.ndarray | float = 0.0
+
+    def fold(self, hidden: torch.Tensor, pooling: str) -> None:
+        if pooling == "mean":
+            self.total = self.total + hidden.sum(0).double().numpy()
+            self.count += len(hidden)
+        elif pooling == "max":
+            self.largest = np.maximum(self.largest, hidden.amax(0).numpy())
+        else:
+            self.last = hidden[-1].numpy()
+
+    def then(self, other: "_Pool") -> "_Pool":
+        largest = np.maximum(self.largest, other.largest)
+        return _Pool(self.total + other.total, self.count + other.count, largest, other.last)
+
+    def result(self, pooling: str) -> np.ndarray:
+        value = {"mean": self.total / max(self.count, 1), "max": self.largest, "last": self.last}[pooling]
+        return np.asarray(value, np.float64)
+
+
+def _pooled(
+    inference: Inference,
+    chunks: Iterator[list[TokenWindow]],
+    layer: int,
+    pooling: str,
+    max_tokens: int,
+) -> Iterator[np.ndarray]:
+    pool = _Pool()
+    for chunk in chunks:
+        parts = [_Pool() for _ in chunk]
+        for batch in row_batches([len(window.ids) for window in chunk], max_tokens):
+            states = inference.hidden_states([chunk[i].ids for i in batch], layer)
+            for i, hidden in zip(batch, states, strict=True):
+                parts[i].fold(hidden[chunk[i].n_prefix :].float().cpu(), pooling)
+        for window, part in zip(chunk, parts, strict=True):
+            pool = pool.then(part)
+            if window.is_last:
+                yield pool.result(pooling)
+                pool = _Pool()

@@ -1,0 +1,264 @@
+"""Forward passes without gradients for many sequences at once, none of which feels the others.
+
+Sequences of different lengths are laid end to end as rows (R, D). Every linear layer runs over all rows together;
+attention runs over sequences of equal length together, so nothing is padded or masked. The number of rows is rounded up
+to a multiple on which a row's bits do not depend on the other rows (ops/linear.py). On the CPU the result of a sequence
+is therefore the same to the last bit whatever it is computed with; on a GPU it is so as far as the library's matrix
+product is.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dnagpt_fast.model.layers import Block, Linear, merge_heads
+from dnagpt_fast.model.network import Network
+from dnagpt_fast.ops.attention.decode_grouped import LEAST_ROWS
+from dnagpt_fast.ops.attention.op import attention, attention_decode
+from dnagpt_fast.ops.linear import ROWS_MULTIPLE, linear, pack_weight
+
+PLAIN = (nn.Linear, Linear)
+PACK_LIMIT_BYTES = 4 << 30
+"""Weights up to this size are copied into the faster layout for generation."""
+
+
+@dataclass
+class KeyValueCache:
+    """Keys and values of B sequences: per layer (B, H, S, K); sequence b has lengths[b] tokens in it."""
+
+    keys: list[torch.Tensor]
+    values: list[torch.Tensor]
+    lengths: torch.Tensor
+
+    def select(self, kept: torch.Tensor) -> "KeyValueCache":
+        """The cache of some of the sequences, int64 (B',)."""
+        return KeyValueCache(
+            [keys[kept] for keys in self.keys], [values[kept] for values in self.values], self.lengths[kept]
+        )
+
+
+class Inference:
+    """A model's forward passes. The model's weights must not change while this is in use.
+
+    pack  copy the weights of a float32 CPU model into a layout that a few rows run through faster (up to 4 GiB of
+          them); worth it for more than some ten steps of generation
+    """
+
+    def __init__(self, model: Network, *, pack: bool = False) -> None:
+        self.model = model
+        self.device = model.transformer.wte.weight.device
+        self.blocks = cast("list[Block]", list(model.transformer.h))
+        self._packed: dict[int, torch.Tensor | None] = {}
+        if pack:
+            layers = [cast(nn.Linear, m) for m in model.modules() if type(m) in PLAIN]
+            if sum(layer.weight.nbytes for layer in layers) <= PACK_LIMIT_BYTES:
+                self._packed = {id(layer): pack_weight(layer.weight) for layer in layers}
+
+    @torch.no_grad()
+    def hidden_states(self, sequences: Sequence[Sequence[int]], layer: int = -1) -> list[torch.Tensor]:
+        """Hidden states (T_i, D) of each sequence of token ids, all of them held at once.
+
+        layer  as in `Network.hidden_states`. Raises ValueError for an empty or too long sequence, or ids out of range.
+        """
+        layer = self.model.layer_index(layer)
+        rows = _Rows(self.model, sequences)
+        x = self._embed(rows)
+        for block in self.blocks[:layer]:
+            x = self._block(block, x, lambda qkv: rows.attend(qkv, self.model.num_heads))
+        if layer == self.model.num_layers:
+            x = self.model.transformer.ln_f(x)
+        return rows.split(x)
+
+    @torch.no_grad()
+    def prefill(
+        self, sequences: Sequence[Sequence[int]], capacity: int | None
+    ) -> tuple[torch.Tensor, KeyValueCache | None]:
+        """Hidden states (B, D) at each sequence's last token, after ln_f, and a cache with room for `capacity` tokens.
+
+        Equal sequences are computed once. capacity None: no cache. Errors as in `hidden_states`.
+        """
+        unique: dict[tuple[int, ...], int] = {}
+        place = [unique.setdefault(tuple(sequence), len(unique)) for sequence in sequences]
+        rows = _Rows(self.model, list(unique))
+        heads, size = self.model.num_heads, self.model.config.head_size
+        where = torch.tensor(place, device=self.device)
+        cache = None
+        if capacity is not None:
+            shape = (len(sequences), heads, capacity, size)
+            dtype = self.model.transformer.wte.weight.dtype
+            cache = KeyValueCache([], [], torch.tensor([len(s) for s in sequences], device=self.device))
+        x = self._embed(rows)
+        for number, block in enumerate(self.blocks):
+
+            def attend(qkv: torch.Tensor, last: bool = number == len(self.blocks) - 1) -> torch.Tensor:
+                if cache is not None:
+                    for kind, column in ((cache.keys, 1), (cache.values, 2)):
+                        room = torch.zeros(shape, dtype=dtype, device=self.device)
+                        for b, at in enumerate(place):
+                            start, stop = rows.bounds(at)
+                            piece = qkv[start:stop].view(stop - start, 3, heads, size)[:, column]
+                            room[b, :, : stop - start] = piece.transpose(0, 1)
+                        kind.append(room)
+                return rows.attend_last(qkv, heads) if last else rows.attend(qkv, heads)
+
+            x = self._block(block, x, attend, rows.last_rows if number == len(self.blocks) - 1 else None)
+        return self.model.transformer.ln_f(x)[: len(unique)][where], cache
+
+    @torch.no_grad()
+    def decode(self, token_ids: torch.Tensor, cache: KeyValueCache) -> torch.Tensor:
+        """Hidden states (B, D) at one new token of each sequence, int64 (B,); the cache takes it in.
+
+        Raises ValueError where a sequence has no position or no room left.
+        """
+        B, heads, size = len(token_ids), self.model.num_heads, self.model.config.head_size
+        capacity = min(cache.keys[0].shape[2], self.model.max_len)
+        if self.device.type == "cpu" and int(cache.lengths.max()) >= capacity:
+            raise ValueError(
+                f"a sequence has {int(cache.lengths.max())} tokens in the cache: its end is {capacity}"
+            )
+        x = self.model.transformer.wte.weight.new_zeros(_round_up(B), self.model.embedding_dim)
+        x[:B] = self.model.transformer.wte(token_ids) + self.model.transformer.wpe.weight[cache.lengths]
+        each = torch.arange(B, device=self.device)
+        lengths = cache.lengths + 1
+        for number, block in enumerate(self.blocks):
+
+            def attend(qkv: torch.Tensor, number: int = number) -> torch.Tensor:
+                q, k, v = qkv[:B].view(B, 3, heads, size).unbind(1)
+                cache.keys[number][each, :, cache.lengths] = k
+                cache.values[number][each, :, cache.lengths] = v
+                o = attention_decode(q[:, :, None], cache.keys[number], cache.values[number], lengths)
+                out = qkv.new_zeros(len(qkv), qkv.shape[1] // 3)
+                out[:B] = o.reshape(B, -1)
+                return out
+
+            x = self._block(block, x, attend)
+        cache.lengths = lengths
+        return self.model.transformer.ln_f(x)[:B]
+
+    @torch.no_grad()
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(R, D) after ln_f -> (R, V)"""
+        padded = F.pad(hidden, (0, 0, 0, _round_up(len(hidden)) - len(hidden)))
+        return self.linear(self.model.mlm_head[3], self.head_rows(padded))[: len(hidden)]
+
+    @torch.no_grad()
+    def head_rows(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(R, D) after ln_f -> what the last projection reads (R, D)."""
+        first, act, norm, _ = self.model.mlm_head
+        return norm(act(self.linear(first, hidden)))
+
+    def linear(self, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        if type(layer) not in PLAIN:  # an adapter stands in its place
+            return layer(x)
+        layer = cast(nn.Linear, layer)
+        return linear(x, layer.weight, layer.bias, packed=self._packed.get(id(layer)))
+
+    def _embed(self, rows: "_Rows") -> torch.Tensor:
+        transformer = self.model.transformer
+        return transformer.wte(rows.token_ids) + transformer.wpe(rows.positions)
+
+    def _block(
+        self,
+        block: Block,
+        x: torch.Tensor,
+        attend: Callable[[torch.Tensor], torch.Tensor],
+        kept: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """One block over rows; `kept`: the rows that `attend` answers for, where they are not all of them."""
+        attended = attend(self.linear(block.attn.c_attn, block.ln_1(x)))
+        x = (x if kept is None else x[kept]) + self.linear(block.attn.c_proj, attended)
+        wide = F.gelu(self.linear(block.mlp.c_fc, block.ln_2(x)), approximate="tanh")
+        return x + self.linear(block.mlp.c_proj, wide)
+
+
+class _Rows:
+    """Sequences laid end to end, those of equal length side by side, and rows of token 0 up to a round number."""
+
+    def __init__(self, model: Network, sequences: Sequence[Sequence[int]]) -> None:
+        device = model.transformer.wte.weight.device
+        for i, sequence in enumerate(sequences):
+            if not 1 <= len(sequence) <= model.max_len:
+                raise ValueError(
+                    f"sequence {i} has {len(sequence)} tokens: wanted 1..{model.max_len} (max_len)"
+                )
+        order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+        self.groups: list[tuple[int, int, int]] = []  # first row, sequences, tokens in each
+        self._start = [0] * len(sequences)
+        self._stop = [0] * len(sequences)
+        flat: list[int] = []
+        positions: list[int] = []
+        for tokens, same in groupby(order, key=lambda i: len(sequences[i])):
+            members = list(same)
+            self.groups.append((len(flat), len(members), tokens))
+            for i in members:
+                self._start[i], self._stop[i] = len(flat), len(flat) + tokens
+                flat += sequences[i]
+                positions += range(tokens)
+        self.count = len(flat)
+        spare = _round_up(self.count) - self.count
+        self.token_ids = torch.tensor(flat + [0] * spare, dtype=torch.long)
+        low, high = (int(end) for end in torch.aminmax(self.token_ids))
+        if low < 0 or high >= model.vocab_size:
+            raise ValueError(
+                f"token ids {low}..{high}: this model's vocabulary has ids 0..{model.vocab_size - 1}"
+            )
+        self.token_ids = self.token_ids.to(device)
+        self.positions = torch.tensor(positions + [0] * spare, device=device)
+        last = [stop - 1 for stop in self._stop]
+        self.last_rows = torch.tensor(last + [0] * (_round_up(len(last)) - len(last)), device=device)
+
+    def bounds(self, i: int) -> tuple[int, int]:
+        return self._start[i], self._stop[i]
+
+    def split(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [x[start:stop] for start, stop in zip(self._start, self._stop, strict=True)]
+
+    def attend(self, qkv: torch.Tensor, heads: int) -> torch.Tensor:
+        """Causal attention within each sequence: (R, 3D) -> (R, D), the spare rows 0."""
+        width = qkv.shape[1] // 3
+        out = qkv.new_zeros(len(qkv), width)
+        for start, stop, B, T in self._attention_groups():
+            q, k, v = qkv[start:stop].view(B, T, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+            o = cast(torch.Tensor, attention(q, k, v))
+            out[start:stop] = merge_heads(o).view(stop - start, width)
+        return out
+
+    def attend_last(self, qkv: torch.Tensor, heads: int) -> torch.Tensor:
+        """The same for the last token of each sequence only, in the order of `last_rows`."""
+        width = qkv.shape[1] // 3
+        out = qkv.new_zeros(len(self.last_rows), width)
+        for i, (start, stop) in enumerate(zip(self._start, self._stop, strict=True)):
+            q, k, v = qkv[start:stop].view(1, stop - start, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+            length = torch.tensor([stop - start], device=qkv.device)
+            out[i] = attention_decode(q[:, :, -1:], k, v, length).reshape(width)
+        return out
+
+    def _attention_groups(self) -> Iterator[tuple[int, int, int, int]]:
+        for start, B, T in self.groups:
+            if T >= LEAST_ROWS:
+                yield start, start + B * T, B, T
+            else:  # so few query rows that their bits could depend on the neighbours (ops/attention_decode_grouped.py)
+                yield from ((start + b * T, start + (b + 1) * T, 1, T) for b in range(B))
+
+
+def _round_up(rows: int) -> int:
+    return -(-rows // ROWS_MULTIPLE) * ROWS_MULTIPLE
+
+
+def row_batches(lengths: Sequence[int], max_rows: int) -> Iterator[list[int]]:
+    """Indices in order of length, in batches of at most max_rows rows (a longer sequence goes alone)."""
+    batch: list[int] = []
+    rows = 0
+    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if batch and rows + lengths[i] > max_rows:
+            yield batch
+            batch, rows = [], 0
+        batch.append(i)
+        rows += lengths[i]
+    if batch:
+        yield batch

@@ -1,0 +1,167 @@
+"""The layers of DNAGPT: attention, MLP, block, heads and the insertion of numbers."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from dnagpt_fast.model.config import ModelConfig
+from dnagpt_fast.ops.attention.op import attention_packed
+from dnagpt_fast.ops.dense import dense
+
+NumberBlock = int | Sequence[int] | Sequence[Sequence[int]] | torch.Tensor
+
+
+class Linear(nn.Linear):
+    """nn.Linear by ops.dense; with `gelu`, of the input's GELU, which is then not kept for the backward pass."""
+
+    def forward(self, x: torch.Tensor, *, gelu: bool = False) -> torch.Tensor:
+        return dense(x, self.weight, self.bias, gelu=gelu)
+
+
+class LayerNorm(nn.LayerNorm):
+    """nn.LayerNorm that works in float32 where its input is, also with weights that were gathered in bfloat16."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dtype != torch.float32 or self.weight.dtype == torch.float32:
+            return super().forward(x)
+        bias = None if self.bias is None else self.bias.float()
+        return F.layer_norm(x, self.normalized_shape, self.weight.float(), bias, self.eps)
+
+
+class CausalSelfAttention(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.c_attn = Linear(config.embedding_dim, 3 * config.embedding_dim, bias=config.bias)
+        self.c_proj = Linear(config.embedding_dim, config.embedding_dim, bias=config.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) -> (B, T, D)"""
+        return self.c_proj(merge_heads(attention_packed(self.projection(x))))
+
+    def projection(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) -> q, k, v in one (B, T, 3, H, K)"""
+        B, T, D = x.shape
+        return self.c_attn(x).view(B, T, 3, self.num_heads, D // self.num_heads)
+
+    def heads(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(B, T, D) -> q, k, v, each (B, H, T, K)"""
+        q, k, v = self.projection(x).permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+
+def merge_heads(x: torch.Tensor) -> torch.Tensor:
+    """(B, H, T, K) -> (B, T, D)"""
+    B, H, T, K = x.shape
+    return x.transpose(1, 2).reshape(B, T, H * K)
+
+
+class MLP(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.c_fc = Linear(config.embedding_dim, 4 * config.embedding_dim, bias=config.bias)
+        self.c_proj = Linear(4 * config.embedding_dim, config.embedding_dim, bias=config.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        wide = self.c_fc(x)
+        if type(self.c_proj) is Linear:
+            return self.c_proj(wide, gelu=True)
+        # an adapter in its place (LoRA) reads the input itself
+        return self.c_proj(F.gelu(wide, approximate="tanh"))
+
+
+class Block(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        # The order of construction is the official one, so that a seed gives the same initial values.
+        self.attn = CausalSelfAttention(config)
+        self.mlp = MLP(config)
+        self.ln_1 = LayerNorm(config.embedding_dim, bias=config.bias)
+        self.ln_2 = LayerNorm(config.embedding_dim, bias=config.bias)
+        self.recompute = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) -> (B, T, D). With `recompute` the backward pass has x alone and computes the rest anew."""
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self.body, x, use_reentrant=False)
+        return self.body(x)
+
+    def body(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+
+class Transformer(nn.Module):
+    """Embeddings, blocks and last norm; `DNAGPT.embeddings` and `DNAGPT.hidden_states` walk through them."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.wte = nn.Embedding(config.vocab_size, config.embedding_dim)
+        self.wpe = nn.Embedding(config.max_len, config.embedding_dim)
+        self.h = nn.ModuleList([Block(config) for _ in range(config.num_layers)])
+        self.ln_f = nn.LayerNorm(config.embedding_dim, bias=config.bias)
+
+
+def head(d_in: int, d: int, d_out: int, bias: bool) -> nn.Sequential:
+    """The form of the two heads and of the number input: Linear, SiLU, LayerNorm, Linear."""
+    return nn.Sequential(
+        nn.Linear(d_in, d, bias=bias), nn.SiLU(), nn.LayerNorm(d, bias=bias), nn.Linear(d, d_out, bias=bias)
+    )
+
+
+def insert_numbers(
+    x: torch.Tensor, number_embedding: nn.Module, numbers: torch.Tensor, number_block: NumberBlock
+) -> torch.Tensor:
+    """Token embeddings (B, T, D) -> (B, T', D), the numbers' embeddings between the pieces; see `DNAGPT.forward`."""
+    B, T, _ = x.shape
+    if numbers.dim() == 1 and B == 1:
+        numbers = numbers[None]
+    if numbers.dim() != 2 or numbers.shape[0] != B:
+        raise ValueError(f"numbers has shape {tuple(numbers.shape)}: wanted (B, n) with B = {B}")
+    n = numbers.shape[1]
+    # Row by row, where each place of the grown sequence comes from: 0..T-1 the tokens, T..T+n-1 the numbers.
+    source = []
+    for sizes in _piece_sizes(number_block, B, T):
+        row: list[int] = []
+        start = 0
+        for piece, size in enumerate(sizes):
+            row += [*(range(T, T + n) if piece else ()), *range(start, start + size)]
+            start += size
+        source.append(row)
+    if len({len(row) for row in source}) != 1:
+        raise ValueError(
+            "number_block cuts the rows into different numbers of pieces, so they would differ in length"
+        )
+    embedded = number_embedding(numbers.to(x.dtype).unsqueeze(-1))
+    both = torch.cat((x, embedded), dim=1)
+    index = torch.tensor(source, device=x.device)
+    return both.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[2]))
+
+
+def _piece_sizes(number_block: NumberBlock, B: int, T: int) -> list[list[int]]:
+    """Sizes of each row's pieces; the meaning of number_block is told in `DNAGPT.forward`."""
+    if isinstance(number_block, torch.Tensor):
+        per_row = number_block.tolist()
+        rows = [per_row] * B if isinstance(per_row, int) else per_row
+    elif isinstance(number_block, int):
+        rows = [number_block] * B
+    else:
+        listed = list(number_block)
+        rows = listed if any(not isinstance(item, int) for item in listed) else [listed] * B
+    if len(rows) != B:
+        raise ValueError(f"number_block speaks of {len(rows)} rows: the batch has {B}")
+    return [_sizes_of_row(row, T) for row in rows]
+
+
+def _sizes_of_row(block: int | Sequence[int], T: int) -> list[int]:
+    if isinstance(block, int):
+        if block < 1:
+            raise ValueError(f"number_block = {block}: wanted a positive piece size")
+        return [min(block, T - start) for start in range(0, T, block)]
+    sizes = [int(size) for size in block]
+    if sum(sizes) != T or min(sizes, default=-1) < 0:
+        raise ValueError(f"number_block sizes {sizes} do not add up to the {T} tokens of a row")
+    return sizes

@@ -1,0 +1,133 @@
+"""Answers for single bases from a model of k-mers.
+
+P(base | everything before it) at position i: cut the sequence so that a k-mer begins at i; the next k-mer's
+distribution, summed over all k-mers that begin with this base, is the answer: P(b) = sum_{w: w_0 = b} P(w) / sum_w P(w)
+with w running over the k-mers of A, C, G and T. k passes, one for each phase, give all positions of a sequence.
+The idea is that of GENERator's variant scores (bioRxiv 2026.01.27.702015).
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+
+from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.model.inference import Inference
+from dnagpt_fast.model.score import ROWS_OF_LOGITS
+from dnagpt_fast.model.token_windows import clean_bases, kmer_ids, prefix_ids, token_windows
+from dnagpt_fast.model.tokenizer import KmerTokenizer
+
+BASE_ORDER = "ACGT"
+
+
+class KmerTable:
+    """The 4^k k-mers of A, C, G and T: their ids, and the base at each place."""
+
+    def __init__(self, tokenizer: KmerTokenizer) -> None:
+        self.k = tokenizer.k
+        kmers = [""]
+        for _ in range(self.k):
+            kmers = [kmer + base for kmer in kmers for base in BASE_ORDER]
+        self.ids = torch.tensor([tokenizer.piece_to_id(kmer) for kmer in kmers])
+
+    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits (R, V) -> P(k-mer) among these k-mers, (R, 4, 4, ..., 4) with one axis of A C G T a place."""
+        return logits[:, self.ids.to(logits.device)].float().softmax(-1).view(len(logits), *[4] * self.k)
+
+
+def place_marginals(logits: torch.Tensor, table: KmerTable) -> torch.Tensor:
+    """Logits (R, V) of the next token -> (R, k, 4): P(the next k-mer has base b at place j), each place by itself."""
+    joint = table.probabilities(logits)
+    places = range(1, table.k + 1)
+    return torch.stack(
+        [joint.sum([d for d in places if d != j]) if table.k > 1 else joint for j in places], 1
+    )
+
+
+def context_prefix(tokenizer: KmerTokenizer, prefix: str) -> list[int]:
+    """Token ids of the prefix. Raises ValueError where it holds none: the first base would have no context."""
+    first = prefix_ids(tokenizer, prefix)
+    if not first:
+        raise ValueError("the prefix holds no token: the first bases would have no context; give one, as <R>")
+    return first
+
+
+@torch.no_grad()
+def base_probabilities(
+    model: DNAGPT, tokenizer: KmerTokenizer, sequence: str, *, prefix: str = "<R>", overlap: int | None = None
+) -> torch.Tensor:
+    """float32 (length_bp, 4), columns A C G T: P(base at i | prefix and the bases before i, back to a k-mer boundary).
+
+    The context of position i is its last bases before i, as many as the model reads, in whole k-mers; windows overlap
+    by `overlap` k-mers (default half of max_len). The prefix must hold a token: the first base has no other context.
+    Raises ValueError for settings or a sequence that cannot be used.
+    """
+    bases = clean_bases(sequence)
+    first = context_prefix(tokenizer, prefix)
+    return _probabilities(model, tokenizer, bases, first, overlap, range(min(tokenizer.k, len(bases))))
+
+
+def _probabilities(
+    model: DNAGPT,
+    tokenizer: KmerTokenizer,
+    bases: str,
+    prefix: list[int],
+    overlap: int | None,
+    phases: Iterable[int],
+) -> torch.Tensor:
+    """As base_probabilities, but only the rows phase, phase + k ... of the phases asked for; NaN in the others."""
+    overlap = model.max_len // 2 if overlap is None else overlap
+    inference, table, k = Inference(model), KmerTable(tokenizer), tokenizer.k
+    out = torch.full((len(bases), 4), torch.nan)
+    for phase in phases:
+        # The last token of the prefix says what begins at base `phase`, each k-mer what begins after it.
+        starts = len(range(phase, len(bases), k))
+        context = bases[phase : phase + k * (starts - 1)]
+        ids = kmer_ids(tokenizer, context) if context else np.empty(0, np.int64)
+        rows: list[torch.Tensor] = []
+        for window in token_windows(ids, prefix, model.max_len, overlap):
+            before = window.n_prefix + window.n_context - (0 if rows else 1)
+            rows.append(inference.hidden_states([window.ids])[0][before:])
+        answers = [
+            table.probabilities(inference.logits(some)).flatten(2).sum(-1).cpu()
+            for some in torch.cat(rows).split(ROWS_OF_LOGITS)
+        ]
+        out[phase::k] = torch.cat(answers)
+    return out
+
+
+@torch.no_grad()
+def substitution_scores(
+    model: DNAGPT,
+    tokenizer: KmerTokenizer,
+    sequence: str,
+    substitutions: Iterable[tuple[int, str]],
+    *,
+    prefix: str = "<R>",
+    overlap: int | None = None,
+) -> list[float]:
+    """log P(alternative) - log P(base of the sequence) for each (position, alternative base); 0-based positions.
+
+    Negative: the model finds the alternative less likely here. Only the bases before the position are looked at.
+    Raises ValueError for a position outside the sequence, an alternative that is no base, or an N there.
+    """
+    wanted: Sequence[tuple[int, str]] = list(substitutions)
+    bases = clean_bases(sequence)
+    for position, alternative in wanted:
+        if not 0 <= position < len(bases):
+            raise ValueError(f"position {position}: the sequence has 0..{len(bases) - 1}")
+        if alternative not in tuple(BASE_ORDER):
+            raise ValueError(
+                f"alternative {alternative!r} at {position}: wanted one of {' '.join(BASE_ORDER)}"
+            )
+        if bases[position] == "N":
+            raise ValueError(f"the sequence has N at {position}: nothing to compare {alternative} with")
+    phases = sorted({position % tokenizer.k for position, _ in wanted})
+    first = context_prefix(tokenizer, prefix)
+    logs = _probabilities(model, tokenizer, bases, first, overlap, phases).log()
+    return [
+        float(
+            logs[position, BASE_ORDER.index(alternative)] - logs[position, BASE_ORDER.index(bases[position])]
+        )
+        for position, alternative in wanted
+    ]

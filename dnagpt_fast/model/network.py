@@ -1,0 +1,191 @@
+"""The network of DNAGPT (arXiv 2307.05628): a pre-norm GPT-2 decoder with a number embedding beside the token embedding
+and a regression head beside the token head. Names, shapes and calls are those of the official repository, so its
+checkpoints load as they are; the code is our own.
+
+Shape letters: B batch, T tokens, D width, H heads, K head size, V vocabulary, R rows (B*T).
+"""
+
+import math
+from typing import Self, cast
+
+import torch
+from torch import nn
+
+from dnagpt_fast.batch import PretrainBatch
+from dnagpt_fast.model.config import ModelConfig, preset
+from dnagpt_fast.model.layers import Block, NumberBlock, Transformer, head, insert_numbers
+from dnagpt_fast.ops.combined_loss.op import CombinedLoss, combined_loss
+
+
+class Network(nn.Module):
+    """All of the published model except its method `generate`. Constructor arguments are the official ones.
+
+    Initial values: torch's defaults, and every `c_proj.weight` normal with std 0.02 / sqrt(2 * num_layers).
+    """
+
+    def __init__(
+        self,
+        vocab_size: int = 7,
+        max_len: int = 1024,
+        num_layers: int = 3,
+        num_heads: int = 3,
+        embedding_dim: int = 48,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        config = ModelConfig(vocab_size, max_len, num_layers, num_heads, embedding_dim, bias)
+        self.config = config
+        self.vocab_size = vocab_size
+        self.max_len = max_len
+        self.num_layers = num_layers
+        self.num_heads = num_heads
+        self.embedding_dim = embedding_dim
+        self.transformer = Transformer(config)
+        for name, parameter in self.named_parameters():
+            if name.endswith("c_proj.weight"):
+                nn.init.normal_(parameter, mean=0.0, std=0.02 / math.sqrt(2 * num_layers))
+        self.number_embedding = head(1, embedding_dim, embedding_dim, bias)
+        self.mlm_head = head(embedding_dim, embedding_dim, vocab_size, bias)
+        self.num_regression = head(embedding_dim, embedding_dim, 1, bias)
+
+    @property
+    def blocks(self) -> list[Block]:
+        return cast("list[Block]", list(self.transformer.h))
+
+    def recompute_blocks(self) -> None:
+        """From now on a block keeps its input only and is computed again in the backward pass (arXiv 1604.06174)."""
+        for block in self.blocks:
+            block.recompute = True
+
+    def compile_blocks(self) -> None:
+        """From now on each block runs as torch.compile makes it: the same code for all of them, names as before."""
+        for block in self.blocks:
+            # The function alone: what hangs on the module, as the hooks that gather its weights do, stays outside.
+            block.body = torch.compile(block.body, fullgraph=True)  # type: ignore[method-assign]
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> Self:
+        return cls(**config.to_dict())
+
+    @classmethod
+    def from_name(cls, name: str, vocab_size: int) -> Self:
+        """One of the three published shapes. Raises ValueError for an unknown name."""
+        return cls.from_config(preset(name, vocab_size))
+
+    def forward(
+        self,
+        token_ids: torch.Tensor,
+        numbers: torch.Tensor | None = None,
+        number_loc: torch.Tensor | None = None,
+        number_block: NumberBlock | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Logits (B, T', V); with `number_loc` the pair (numbers_out (B, n, 1), logits).
+
+        token_ids     integer (B, T)
+        numbers       float (B, n), or (n,) for a batch of one; T' = T + n * (pieces - 1)
+        number_loc    int64 (B, n): positions in the grown sequence that the regression head reads
+        number_block  how each row's tokens are cut into pieces, as by `torch.split`: an int (pieces of that size) or a
+                      list of sizes, for every row; a tensor (B,) or (B, pieces), or a list of lists, each row its own.
+                      All the numbers stand after every piece but the last.
+
+        Raises ValueError for ids out of the vocabulary, more than max_len positions, number arguments that do not fit.
+        """
+        hidden = self.hidden_states(token_ids, numbers, number_block)
+        logits = self.mlm_head(hidden)
+        if number_loc is None:
+            return logits
+        if number_loc.dim() != 2 or number_loc.shape[0] != hidden.shape[0]:
+            raise ValueError(
+                f"number_loc has shape {tuple(number_loc.shape)}: wanted (B, n) with B = {hidden.shape[0]}"
+            )
+        rows = torch.arange(hidden.shape[0], device=hidden.device)[:, None]
+        return self.num_regression(hidden[rows, number_loc]), logits
+
+    def hidden_states(
+        self,
+        token_ids: torch.Tensor,
+        numbers: torch.Tensor | None = None,
+        number_block: NumberBlock | None = None,
+        *,
+        layer: int = -1,
+    ) -> torch.Tensor:
+        """Hidden states (B, T', D): what the heads read (after ln_f), or another layer.
+
+        layer  0 the embeddings, i the output of block i, num_layers that of the last block after ln_f (as Hugging
+               Face counts); negative counts from the end. Raises ValueError out of range.
+        """
+        layer = self.layer_index(layer)
+        x = self.embeddings(token_ids, numbers, number_block)
+        for block in self.transformer.h[:layer]:
+            x = block(x)
+        return self.transformer.ln_f(x) if layer == self.num_layers else x
+
+    def layer_index(self, layer: int) -> int:
+        """0..num_layers for a layer as `hidden_states` takes it. Raises ValueError."""
+        if not -self.num_layers - 1 <= layer <= self.num_layers:
+            raise ValueError(f"layer = {layer}: wanted 0..{self.num_layers}, or negative from the end")
+        return layer % (self.num_layers + 1)
+
+    def embeddings(
+        self,
+        token_ids: torch.Tensor,
+        numbers: torch.Tensor | None = None,
+        number_block: NumberBlock | None = None,
+    ) -> torch.Tensor:
+        """Token (and number) embeddings plus position embeddings, (B, T', D). Arguments and errors as in `forward`."""
+        self._check_ids(token_ids)
+        x = self.transformer.wte(
+            token_ids if token_ids.dtype in (torch.int32, torch.int64) else token_ids.long()
+        )
+        if (numbers is None) != (number_block is None):
+            raise ValueError("numbers and number_block go together: one was given without the other")
+        if numbers is not None and number_block is not None:
+            x = insert_numbers(x, self.number_embedding, numbers, number_block)
+        if x.shape[1] > self.max_len:
+            raise ValueError(
+                f"{x.shape[1]} positions (tokens and inserted numbers): this model has max_len = {self.max_len}; "
+                f"shorten the input or cut it into windows"
+            )
+        return x + self.transformer.wpe.weight[: x.shape[1]]
+
+    def pretraining_loss(
+        self, batch: PretrainBatch, *, order_weight: float = 1.0, gc_weight: float = 0.01
+    ) -> CombinedLoss:
+        """The three pre-training losses of a batch and their weighted sum, one backward pass (see ops.combined_loss).
+
+        The GC fraction is read by `num_regression` from the hidden state at `batch.gc_position` (`<M>`).
+        """
+        hidden = self.hidden_states(batch.token_ids)
+        last = cast(nn.Linear, self.mlm_head[3])
+        return combined_loss(
+            self.mlm_head[:3](hidden).flatten(0, 1),
+            last.weight,
+            batch.targets.flatten(),
+            bias=last.bias,
+            row_kind=batch.row_kind.flatten(),
+            gc_prediction=self.num_regression(hidden[:, batch.gc_position]).squeeze(-1),
+            gc_target=batch.gc_target,
+            gc_mask=batch.gc_mask,
+            order_weight=order_weight,
+            gc_weight=gc_weight,
+        )
+
+    def _check_ids(self, token_ids: torch.Tensor) -> None:
+        if token_ids.dim() != 2 or token_ids.is_floating_point() or token_ids.dtype == torch.bool:
+            raise ValueError(
+                f"token_ids is {token_ids.dtype} {tuple(token_ids.shape)}: wanted an integer tensor (B, T)"
+            )
+        # Reading values would stop a CUDA stream, and means nothing while compiling or under a FakeTensor.
+        if (
+            token_ids.device.type != "cpu"
+            or torch.compiler.is_compiling()
+            or type(token_ids) is not torch.Tensor
+        ):
+            return
+        if token_ids.numel() == 0:
+            return
+        low, high = (int(value) for value in torch.aminmax(token_ids.long()))
+        if low < 0 or high >= self.vocab_size:
+            raise ValueError(
+                f"token ids {low}..{high}: this model's vocabulary has ids 0..{self.vocab_size - 1}"
+            )

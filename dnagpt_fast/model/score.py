@@ -1,0 +1,129 @@
+"""Log-likelihood of sequences: log P(k-mers | prefix) = sum over the k-mers of log P(k-mer | prefix and k-mers before).
+
+A sequence longer than the model reads is scored in windows: each but the first begins with the prefix and the last
+`overlap` k-mers of the one before as context, and counts its new k-mers only. A score does not depend on what it is
+computed with: see inference.py.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+
+from dnagpt_fast.batch import IGNORE_INDEX
+from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.model.inference import PLAIN, Inference, row_batches
+from dnagpt_fast.model.token_windows import TokenWindow, prefix_ids, window_chunks
+from dnagpt_fast.model.tokenizer import KmerTokenizer
+from dnagpt_fast.ops import dispatch
+from dnagpt_fast.ops.combined_loss.op import combined_loss
+
+ROWS_OF_LOGITS = 1024
+"""Rows whose logits over the vocabulary are held at once, where they are formed."""
+BATCHES_AHEAD = 8
+"""Windows of this many batches are sorted by length together."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """log_likelihood in nats; over how many k-mers and bases of the length_bp it runs. Without a prefix the first
+    k-mer has nothing to be predicted from and does not count; nor does a tail that the vocabulary cannot say."""
+
+    log_likelihood: float
+    scored_kmers: int
+    scored_bp: int
+    length_bp: int
+
+    @property
+    def per_bp(self) -> float:
+        """Nats a scored base; NaN where none is scored."""
+        return self.log_likelihood / self.scored_bp if self.scored_bp else float("nan")
+
+
+@torch.no_grad()
+def token_log_probs(inference: Inference, sequences: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    """For each sequence of T ids float32 (T - 1,), on the CPU: log P(id t + 1 | ids up to t)."""
+    rows = torch.cat([hidden[:-1] for hidden in inference.hidden_states(sequences)])
+    targets = torch.tensor([i for ids in sequences for i in ids[1:]], device=rows.device)
+    parts = [
+        target_log_probs(inference, some, wanted)
+        for some, wanted in zip(rows.split(ROWS_OF_LOGITS), targets.split(ROWS_OF_LOGITS), strict=True)
+    ]
+    return list(torch.cat(parts).cpu().split([len(ids) - 1 for ids in sequences]))
+
+
+def target_log_probs(inference: Inference, rows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """log P(target) of up to ROWS_OF_LOGITS rows (R, D): float32 (R,).
+
+    The Triton kernels never form the logits. Elsewhere they are formed, by the product whose rows do not feel each
+    other (ops/linear.py), which the chunks of combined_loss on the CPU do.
+    """
+    last = cast(torch.nn.Linear, inference.model.mlm_head[3])
+    if dispatch.choose("combined_loss", rows.device.type) != "triton" or type(last) not in PLAIN:
+        return inference.logits(rows).float().log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    # the kernels share out the vocabulary by the number of rows: always the same one, and a row's bits are too
+    spare = ROWS_OF_LOGITS - len(rows)
+    hidden = inference.head_rows(F.pad(rows, (0, 0, 0, spare)))
+    targets = F.pad(targets, (0, spare), value=IGNORE_INDEX)
+    found = combined_loss(hidden, last.weight, targets, bias=last.bias, return_log_probs=True).log_probs
+    return cast(torch.Tensor, found)[: len(rows)]
+
+
+def score(
+    model: DNAGPT,
+    tokenizer: KmerTokenizer,
+    sequences: Iterable[str],
+    *,
+    prefix: str = "<R>",
+    overlap: int | None = None,
+    both_strands: bool = False,
+    max_tokens: int = 4096,
+) -> Iterator[Score]:
+    """The score of each sequence of bases, in order.
+
+    prefix        tokens before every window; the species token the model was trained with, or ""
+    overlap       k-mers of context that windows repeat; default half of max_len
+    both_strands  the mean of the log-likelihoods of the sequence and its reverse complement
+    max_tokens    tokens in a batch; bounds the memory
+    Raises ValueError for settings or sequences that cannot be used.
+    """
+    first = prefix_ids(tokenizer, prefix)
+    overlap = model.max_len // 2 if overlap is None else overlap
+    if not 0 <= overlap < model.max_len - len(first):
+        raise ValueError(f"overlap = {overlap} tokens: wanted 0..{model.max_len - len(first) - 1}")
+    chunks = window_chunks(
+        tokenizer, sequences, first, model.max_len, overlap, both_strands, BATCHES_AHEAD * max_tokens
+    )
+    strands = _strand_scores(Inference(model), tokenizer, chunks, max_tokens)
+    if not both_strands:
+        return strands
+    return (
+        Score((one.log_likelihood + other.log_likelihood) / 2, one.scored_kmers, one.scored_bp, one.length_bp)
+        for one, other in zip(strands, strands, strict=True)
+    )
+
+
+def _strand_scores(
+    inference: Inference, tokenizer: KmerTokenizer, chunks: Iterator[list[TokenWindow]], max_tokens: int
+) -> Iterator[Score]:
+    total, scored, kmers = 0.0, 0, 0
+    for chunk in chunks:
+        sums = [(0.0, 0)] * len(chunk)
+        for batch in row_batches([len(window.ids) for window in chunk], max_tokens):
+            several = [i for i in batch if len(chunk[i].ids) > 1]  # one token alone predicts nothing
+            logs = token_log_probs(inference, [chunk[i].ids for i in several]) if several else []
+            for i, of_window in zip(several, logs, strict=True):
+                new = of_window[max(chunk[i].n_prefix + chunk[i].n_context, 1) - 1 :]
+                sums[i] = float(new.double().sum()), len(new)
+        for window, (part, count) in zip(chunk, sums, strict=True):
+            total, scored = total + part, scored + count
+            kmers += len(window.ids) - window.n_prefix - window.n_context
+            if window.is_last:
+                usable = window.strand_bp
+                if not tokenizer.dynamic_kmer:
+                    usable -= usable % tokenizer.k
+                # what is not scored are first k-mers; only a sequence of one k-mer has a short first one
+                yield Score(total, scored, max(usable - tokenizer.k * (kmers - scored), 0), window.strand_bp)
+                total, scored, kmers = 0.0, 0, 0

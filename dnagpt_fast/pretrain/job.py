@@ -1,0 +1,247 @@
+"""A pre-training run as one object: model, genomes, samples and loop, built and checked before the first step."""
+
+import dataclasses
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from dnagpt_fast import ops
+from dnagpt_fast.batch import PretrainBatch, Windows
+from dnagpt_fast.genome.sampler import WindowSampler
+from dnagpt_fast.model.config import ModelConfig, preset
+from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.planning.accelerators import peak_flops
+from dnagpt_fast.planning.flops import step_flops
+from dnagpt_fast.planning.step_memory import step_memory
+from dnagpt_fast.pretrain.batches import BatchMaker, Template
+from dnagpt_fast.pretrain.mix import GenomeMix
+from dnagpt_fast.pretrain.placement import place_on
+from dnagpt_fast.pretrain.settings import PretrainConfig
+from dnagpt_fast.pretrain.validation import Answers, Validator, answers_of, fit_markov, held_out_windows
+from dnagpt_fast.training.figures import StageClock, StepCost
+from dnagpt_fast.training.loop import Loop
+from dnagpt_fast.training.optimizer import build_optimizer, warmup_cosine
+from dnagpt_fast.training.parallel import distribute
+from dnagpt_fast.training.processes import Processes, pick_device
+from dnagpt_fast.training.settings import ConfigError
+from dnagpt_fast.vocab import Vocabulary
+from dnagpt_fast.weights.run_folder import versions
+
+FORMAT = 1
+
+
+class PretrainingLosses(nn.Module):
+    """batch -> the losses by name, as training/loop.py wants them."""
+
+    def __init__(self, model: DNAGPT, order_weight: float, gc_weight: float, length_bp: int) -> None:
+        super().__init__()
+        self.model = model
+        self.order_weight = order_weight
+        self.gc_weight = gc_weight
+        self.length_bp = length_bp
+
+    def forward(self, batch: PretrainBatch) -> dict[str, torch.Tensor]:
+        parts = self.model.pretraining_loss(batch, order_weight=self.order_weight, gc_weight=self.gc_weight)
+        # All that a sample's next tokens cost, spread over the base pairs of its window.
+        rows = batch.token_ids.shape[1] - 1
+        nats_per_bp = parts.next_token * (rows / self.length_bp)
+        return {
+            "loss": parts.total,
+            "next_token": parts.next_token,
+            "order": parts.order,
+            "gc": parts.gc,
+            "nats_per_bp": nats_per_bp,
+        }
+
+    def answers(self, batch: PretrainBatch, template: Template) -> Answers:
+        """What validation asks. A method of this module, because it is the one that gathers weights in shards."""
+        return answers_of(self.model, batch, template)
+
+
+def model_config(config: PretrainConfig) -> ModelConfig:
+    """The model's shape: a published one with the settings' own values in place of its. Raises ConfigError."""
+    settings = config.model
+    vocab_size = len(Vocabulary(config.vocabulary.k, config.vocabulary.dynamic))
+    names = ("max_len", "num_layers", "num_heads", "embedding_dim")
+    given = {name: getattr(settings, name) for name in names if getattr(settings, name)}
+    try:
+        return dataclasses.replace(preset(settings.name, vocab_size), bias=settings.bias, **given)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
+
+
+class PretrainingRun:
+    """Everything of a run, built and checked before the first step. Raises ConfigError, ValueError, OSError."""
+
+    def __init__(self, config: PretrainConfig, processes: Processes) -> None:
+        self.config = config
+        self.processes = processes
+        self.device = pick_device(config.run.device, processes.local_rank)
+        shape = model_config(config)
+        vocabulary = Vocabulary(config.vocabulary.k, config.vocabulary.dynamic)
+        names = config.template
+        template = Template.build(vocabulary, names.gc_prompt, names.order_prompt, names.order_answers)
+        n_kmers = config.data.n_kmers or shape.max_len - template.n_extra
+        if n_kmers + template.n_extra > shape.max_len:
+            raise ConfigError(
+                f"data.n_kmers = {n_kmers} and {template.n_extra} tokens of the template: "
+                f"model.max_len is {shape.max_len}"
+            )
+        self.mix = GenomeMix.open(config.data)
+        genomes = [genome.arrays for genome in self.mix.genomes]
+        self.maker = BatchMaker(genomes, self.mix.species, n_kmers, vocabulary, template)
+        self.sampler = WindowSampler(
+            genomes,
+            self.maker.length_bp,
+            seed=config.data.seed,
+            weights=self.mix.weights,
+            held_out=self.mix.held_out,
+            labels=self.mix.labels,
+            reversed_share=config.data.reversed_share,
+            reverse_complement_share=config.data.reverse_complement_share,
+            max_n_share=config.data.max_n_share,
+        )
+        mine = processes.share(config.run.batch_size, "run.batch_size")
+        self.part_size = config.run.micro_batch_size or len(mine)
+        if len(mine) % self.part_size:
+            raise ConfigError(
+                f"run.micro_batch_size = {self.part_size} does not divide the {len(mine)} samples of a process and step"
+            )
+        self.first_sample, self.parts = mine.start, len(mine) // self.part_size
+        self.held_out = self._held_out_windows()
+        self.placement = place_on(self.device, genomes, self._step_bytes(shape))
+        # Training draws from here; validation reads its few windows from the mapped files.
+        self.drawer = self.maker
+        if self.placement.resident:
+            moved = [genome.to(self.device) for genome in genomes]
+            self.drawer = BatchMaker(moved, self.mix.species, n_kmers, vocabulary, template)
+        for genome in self.mix.genomes:
+            genome.expect_random_reads()
+        torch.manual_seed(config.run.seed)
+        self.model = DNAGPT.from_config(shape)
+        # Numbers enter no pre-training sample, so their embedding would only be carried along by the optimizer.
+        self.model.number_embedding.requires_grad_(False)
+        self.losses = PretrainingLosses(
+            self.model, config.loss.order_weight, config.loss.gc_weight, self.maker.length_bp
+        )
+        self.cost, self.peak_source = self._cost()
+        settings = config.optimizer
+        self.lr_at = warmup_cosine(
+            settings.lr, config.schedule.warmup_steps, config.run.steps, config.schedule.min_lr_share
+        )
+
+    @cached_property
+    def loop(self) -> Loop:
+        """The model distributed, its optimizer and what turns them: made when first asked for, by all processes at once
+        (`Processes.joined`)."""
+        config, settings, parallel = self.config, self.config.optimizer, self.config.parallel
+        bf16 = config.run.precision == "bf16"
+        if parallel.activation_checkpointing:
+            self.model.recompute_blocks()
+        if parallel.compile_blocks:
+            self.model.compile_blocks()
+        losses = distribute(
+            self.losses,
+            self.model.blocks,
+            parallel.sharding,
+            self.processes,
+            self.device,
+            bf16=bf16,
+            methods=["answers"],
+        )
+        clock = StageClock(self.device)
+        clock.mark_after(self.model.transformer.ln_f, "loss")
+        if self.processes.world_size > 1 and parallel.sharding == "fsdp":
+            clock.watch_shards(self.losses, self.model.blocks)
+        elif self.processes.world_size > 1:
+            clock.watch_gradients(p for p in self.model.parameters() if p.requires_grad)
+        return Loop(
+            losses_of=losses,
+            optimizer=build_optimizer(
+                self.model,
+                lr=settings.lr,
+                betas=(settings.beta1, settings.beta2),
+                eps=settings.eps,
+                weight_decay=settings.weight_decay,
+            ),
+            batch_at=self.batch_at,
+            lr_at=self.lr_at,
+            describe=lambda batch: self.mix.describe(batch.windows, self.maker.length_bp),
+            parts=self.parts,
+            clip_norm=settings.clip_norm,
+            bf16=bf16,
+            device=self.device,
+            processes=self.processes,
+            clock=clock,
+        )
+
+    def batch_at(self, step: int, part: int) -> PretrainBatch:
+        """The micro-batch `part` of this process in `step`: samples by arithmetic on their indices, nothing else."""
+        first = step * self.config.run.batch_size + self.first_sample + part * self.part_size
+        return self.drawer.sampled(self.sampler, first, self.part_size).to(self.device)
+
+    def _step_bytes(self, shape: ModelConfig) -> int:
+        """What the model and a step will need of a GPU at most."""
+        parallel = self.config.parallel
+        return step_memory(
+            shape,
+            self.part_size,
+            self.maker.n_tokens,
+            device="cuda",
+            precision=self.config.run.precision,
+            shards=self.processes.world_size if parallel.sharding == "fsdp" else 1,
+            replicas=self.processes.world_size if parallel.sharding == "ddp" else 1,
+            checkpointing=parallel.activation_checkpointing,
+            accumulating=self.parts > 1,
+        ).total
+
+    def record(self) -> dict[str, Any]:
+        """What config.json holds, here and in every checkpoint."""
+        return {
+            "format": FORMAT,
+            "kind": "pretrain",
+            "model": self.model.config.to_dict(),
+            "vocabulary": dataclasses.asdict(self.config.vocabulary),
+            "n_kmers": self.maker.n_kmers,
+            "settings": self.config.to_dict(),
+            "genomes": [
+                {**dataclasses.asdict(settings), "fingerprint": fingerprint}
+                for settings, fingerprint in zip(self.mix.settings, self.mix.fingerprints(), strict=True)
+            ],
+            "step_flops": self.cost.flops,
+            "peak_flops": {"per_process": self.cost.peak_flops, "source": self.peak_source},
+            "corpus": dataclasses.asdict(self.placement),
+            "report": ops.report(),
+            "versions": versions(),
+        }
+
+    def _cost(self) -> tuple[StepCost, str]:
+        config, samples = self.config, self.config.run.batch_size
+        precision = config.run.precision
+        if precision == "fp32" and self.device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32:
+            precision = "tf32"
+        peak, source = peak_flops(self.device, precision)
+        cost = StepCost(
+            tokens=samples * self.maker.n_tokens,
+            bp=samples * self.maker.length_bp,
+            flops=step_flops(self.model.config, samples, self.maker.n_tokens).total,
+            peak_flops=peak,
+            processes=self.processes.world_size,
+        )
+        return cost, source
+
+    def _held_out_windows(self) -> Windows | None:
+        if not any(len(ranges) for ranges in self.mix.held_out):
+            return None
+        most, max_n_bp = self.config.validation.max_windows, self.sampler.max_n_bp
+        return held_out_windows(self.maker.genomes, self.mix.held_out, self.maker.length_bp, max_n_bp, most)
+
+    @cached_property
+    def validator(self) -> Validator | None:
+        """Made when it is first asked for: fitting the Markov chain reads up to 50 Mbp."""
+        if self.held_out is None:
+            return None
+        chain = fit_markov(self.maker.genomes, self.mix.held_out)
+        return Validator(self.maker, self.held_out, chain, self.config.validation.batch_size)

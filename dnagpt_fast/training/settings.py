@@ -1,0 +1,136 @@
+"""Settings from TOML files and overrides as checked dataclasses, and the settings that every run shares."""
+
+import dataclasses
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A setting that is unknown, misspelt, of a wrong type or out of range."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """name: a published shape; the other settings replace its values where they are given (0: as published)."""
+
+    name: str = "dna_gpt0.1b_m"
+    max_len: int = 0
+    num_layers: int = 0
+    num_heads: int = 0
+    embedding_dim: int = 0
+    bias: bool = False
+
+
+@dataclass(frozen=True)
+class VocabularySettings:
+    """The k-mers; the published models have k = 6, dynamic but for `dna_gpt0.1b_h`."""
+
+    k: int = 6
+    dynamic: bool = True
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW; weight_decay reaches the weights of Linear layers only. clip_norm 0: no clipping."""
+
+    lr: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.98
+    eps: float = 1e-8
+    weight_decay: float = 1e-2
+    clip_norm: float = 1.0
+
+
+def check_least(config: Any, least: Mapping[str, float]) -> None:
+    """Raises ConfigError for a setting, named as `section.key`, that is below its least value, or NaN."""
+    for name, low in least.items():
+        section, key = name.split(".")
+        value = getattr(getattr(config, section), key)
+        if not value >= low:
+            raise ConfigError(f"{name} = {value}: wanted at least {low}")
+
+
+def settings_tree(
+    path: str | Path | None, overrides: Sequence[str], absolute_paths: Callable[[dict[str, Any], Path], None]
+) -> dict[str, Any]:
+    """The nested settings of a TOML file or of the config.json of a run, with `section.key=value` overrides on top.
+
+    absolute_paths(tree, folder) joins the relative paths in a tree to a folder: those of the file to the file's, those
+    of the overrides to the current one. Raises ConfigError, FileNotFoundError.
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            text = Path(path).read_text()
+            tree = json.loads(text)["settings"] if Path(path).suffix == ".json" else tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path} holds no settings: {error}") from error
+        absolute_paths(tree, Path(path).parent)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {override}: wanted section.key=value")
+        *parents, last = key.strip().split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"--set {override}: {parent} is no section")
+        node[last] = _value(text.strip())
+    absolute_paths(tree, Path.cwd())
+    return tree
+
+
+def settings_of_run(run: Path) -> Path:
+    """The config.json of a run folder. Raises ConfigError where it holds none."""
+    path = run / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"{run} holds no run: it has no config.json")
+    return path
+
+
+def from_tree(cls: type, tree: dict[str, Any], where: str = "", prefix: str = "") -> Any:
+    """A settings dataclass from nested dicts, as TOML and config.json hold them. Raises ConfigError."""
+    place = f"{where}: " if where else ""
+    known = {item.name: item for item in fields(cls)}
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in tree.items():
+        if key not in known:
+            raise ConfigError(f"{place}unknown key {prefix + key!r}: the known ones are {', '.join(known)}")
+        values[key] = _convert(hints[key], value, place, prefix + key)
+    try:
+        return cls(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{place}{error}") from error
+
+
+def _convert(kind: Any, value: Any, place: str, key: str) -> Any:
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{place}{key} = {value!r}: wanted a section of settings")
+        return from_tree(kind, value, place.removesuffix(": "), key + ".")
+    if isinstance(kind, types.GenericAlias):
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{place}{key} = {value!r}: wanted a list")
+        element = typing.get_args(kind)[0]
+        return tuple(_convert(element, item, place, f"{key}[{i}]") for i, item in enumerate(value))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{place}{key} = {value!r}: wanted {kind.__name__}, came {type(value).__name__}")
+    return value
+
+
+def _value(text: str) -> Any:
+    """A TOML value; a bare word, which is none, is taken as a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

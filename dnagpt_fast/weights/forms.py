@@ -1,0 +1,215 @@
+"""Models on disk in their four forms, and from each to each. All hold the same tensors under the official names.
+
+official     a torch file, .pth: the state dict, bare or under `model`             (official.py)
+safetensors  one file, whose header tells shape and vocabulary under `dnagpt`; without that part the tensors must tell
+folder       config.json + model.safetensors; a run's checkpoint, or a whole run folder, whose newest checkpoint counts
+hf           config.json + model.safetensors of Hugging Face, and its tokenizer     (hub/)
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from dnagpt_fast.model.config import ModelConfig
+from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.model.tokenizer import KmerTokenizer
+from dnagpt_fast.output_files import whole
+from dnagpt_fast.vocab import Vocabulary
+from dnagpt_fast.weights import checkpoint
+from dnagpt_fast.weights.official import CheckpointError, StateDict, build, config_of, load_official
+
+FORMS = ("official", "safetensors", "folder", "hf")
+FORMAT = 1
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+TOKENIZER = "tokenizer_config.json"
+HEADER = "dnagpt"
+
+
+def load_model(
+    path: str | Path,
+    *,
+    num_heads: int | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> tuple[DNAGPT, KmerTokenizer]:
+    """The model (in eval mode) and tokenizer of a published checkpoint, a run folder, one of its checkpoints, a Hugging
+    Face folder or a .safetensors file. transformers is not needed.
+
+    num_heads  for bare files whose shape is no published one; folders say it themselves
+    Raises CheckpointError naming the file and what is wrong with it, FileNotFoundError.
+    """
+    path = Path(path)
+    if path.is_dir():
+        model, tokenizer = _load_folder(path)
+    elif path.suffix == ".safetensors" or _is_safetensors(path):
+        model, tokenizer = _load_file(path, num_heads)
+    else:
+        model, tokenizer = load_official(path, num_heads=num_heads)
+    return model.to(device=device, dtype=dtype).eval(), tokenizer
+
+
+def form_of(path: str | Path) -> str:
+    """One of FORMS, as it stands on disk. Raises CheckpointError."""
+    path = Path(path)
+    if not path.is_dir():
+        return "safetensors" if _is_safetensors(path) else "official"
+    return "hf" if _read_json(path / CONFIG).get("model_type") == "dnagpt" else "folder"
+
+
+def save_model(model: DNAGPT, tokenizer: KmerTokenizer, path: str | Path, form: str) -> None:
+    """Writes one of FORMS; appears whole or not at all. Raises FileExistsError, ValueError for an unknown form."""
+    path = Path(path)
+    if form not in FORMS:
+        raise ValueError(f"form {form!r}: wanted one of {', '.join(FORMS)}")
+    if path.exists():
+        raise FileExistsError(f"{path} is there already")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as temporary:
+        if form == "official":
+            torch.save(_tensors(model), temporary)
+        elif form == "safetensors":
+            header = {"format": "pt", HEADER: json.dumps(_description(model, tokenizer))}
+            save_file(_tensors(model), temporary, metadata=header)
+        else:
+            temporary.mkdir()
+            (_write_hf if form == "hf" else _write_folder)(model, tokenizer, temporary)
+
+
+def convert(source: str | Path, target: str | Path, form: str, *, num_heads: int | None = None) -> None:
+    """Reads a model in any form and writes it in `form`; every tensor keeps its bits and dtype."""
+    model, tokenizer = load_model(source, num_heads=num_heads)
+    save_model(model, tokenizer, target, form)
+
+
+def _tensors(model: DNAGPT) -> StateDict:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+
+
+def _description(model: DNAGPT, tokenizer: KmerTokenizer) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "kind": "converted",
+        "model": model.config.to_dict(),
+        "vocabulary": asdict(tokenizer.vocabulary),
+    }
+
+
+def _write_folder(model: DNAGPT, tokenizer: KmerTokenizer, folder: Path) -> None:
+    (folder / CONFIG).write_text(json.dumps(_description(model, tokenizer), indent=2) + "\n")
+    save_file(_tensors(model), folder / WEIGHTS)
+
+
+def _write_hf(model: DNAGPT, tokenizer: KmerTokenizer, folder: Path) -> None:
+    from dnagpt_fast.hub.models import DNAGPTForCausalLM, DNAGPTTokenizer
+
+    DNAGPTForCausalLM.from_dnagpt(model).save_pretrained(folder)
+    DNAGPTTokenizer(tokenizer.k, tokenizer.dynamic_kmer, model_max_length=model.max_len).save_pretrained(
+        folder
+    )
+
+
+def _load_folder(folder: Path) -> tuple[DNAGPT, KmerTokenizer]:
+    if (folder / WEIGHTS).is_file() or (folder / INDEX).is_file():
+        source: Callable[[], StateDict] = partial(_read_weights, folder)
+    else:
+        try:
+            found = checkpoint.open_checkpoint(folder)
+        except checkpoint.CheckpointError as error:
+            raise CheckpointError(f"{folder} holds no {WEIGHTS} either: {error}") from error
+        folder, source = found.path, found.weights
+    content = _read_json(folder / CONFIG)
+    if content.get("model_type") == "dnagpt":
+        names = ModelConfig.__dataclass_fields__
+        shape = {name: value for name, value in content.items() if name in names}
+        vocabulary = _hf_vocabulary(folder)
+    elif isinstance(content.get("model"), dict):
+        shape = content["model"]
+        vocabulary = content.get("vocabulary")
+    else:
+        raise CheckpointError(
+            f"{folder / CONFIG} describes no DNAGPT: no model_type 'dnagpt', no part 'model'"
+        )
+    config, tokenizer = _understand(shape, vocabulary, folder / CONFIG)
+    return build(config, source(), folder), tokenizer
+
+
+def _load_file(path: Path, num_heads: int | None) -> tuple[DNAGPT, KmerTokenizer]:
+    state = _read_safetensors(path)
+    with safe_open(path, "pt") as file:
+        header = (file.metadata() or {}).get(HEADER)
+    if header is None:
+        config = config_of(state, path, num_heads)
+        return build(config, state, path), KmerTokenizer.from_vocab_size(config.vocab_size)
+    try:
+        content = json.loads(header)
+        shape, vocabulary = content["model"], content["vocabulary"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: part {HEADER!r} of its header cannot be read: {error}") from error
+    config, tokenizer = _understand(shape, vocabulary, path)
+    return build(config, state, path), tokenizer
+
+
+def _understand(
+    shape: dict[str, Any], vocabulary: dict[str, Any] | None, where: Path
+) -> tuple[ModelConfig, KmerTokenizer]:
+    try:
+        config = ModelConfig.from_dict(shape)
+        if vocabulary is None:
+            return config, KmerTokenizer.from_vocab_size(config.vocab_size)
+        return config, KmerTokenizer(**_tokenizer_arguments(Vocabulary(**vocabulary)))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{where}: {error}") from error
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By its first bytes: the length of a JSON object, and its opening brace."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def _tokenizer_arguments(vocabulary: Vocabulary) -> dict[str, Any]:
+    return {"k": vocabulary.k, "dynamic_kmer": vocabulary.dynamic}
+
+
+def _hf_vocabulary(folder: Path) -> dict[str, Any] | None:
+    if not (folder / TOKENIZER).is_file():
+        return None
+    content = _read_json(folder / TOKENIZER)
+    return {"k": content.get("k", 6), "dynamic": content.get("dynamic_kmer", True)}
+
+
+def _read_weights(folder: Path) -> StateDict:
+    if (folder / WEIGHTS).is_file():
+        return _read_safetensors(folder / WEIGHTS)
+    parts = sorted(set(_read_json(folder / INDEX)["weight_map"].values()))
+    return {name: tensor for part in parts for name, tensor in _read_safetensors(folder / part).items()}
+
+
+def _read_safetensors(path: Path) -> StateDict:
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no {path.name} in {path.parent}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds {type(content).__name__}: wanted a JSON object")
+    return content

@@ -1,0 +1,123 @@
+"""Published checkpoints in and out: torch files whose tensors bear the official names.
+
+A published file is a state dict, or a dict that holds one under `model`; names may carry a `module.` prefix.
+Vocabulary, max_len, depth, width and bias are read from the shapes. Loading is strict: missing, unexpected or
+misshapen tensors are named and refused.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dnagpt_fast.model.config import PRESETS, ModelConfig
+from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.model.tokenizer import KmerTokenizer
+
+StateDict = dict[str, torch.Tensor]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is no DNAGPT, or not all of one; the message names the file and the tensors."""
+
+
+def load_official(
+    path: str | Path,
+    *,
+    num_heads: int | None = None,
+    strict: bool = True,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> tuple[DNAGPT, KmerTokenizer]:
+    """The model (in eval mode) and tokenizer of a published checkpoint.
+
+    num_heads  the one thing shapes do not tell; None: as in the published model of the same depth and width
+    strict     False: unexpected tensors are ignored and missing ones keep their initial values
+    Raises CheckpointError (a ValueError) naming what is wrong, FileNotFoundError.
+    """
+    state = read_state_dict(path)
+    config = config_of(state, path, num_heads)
+    model = build(config, state, path, strict=strict)
+    return model.to(device=device, dtype=dtype).eval(), KmerTokenizer.from_vocab_size(config.vocab_size)
+
+
+def read_state_dict(path: str | Path) -> StateDict:
+    """The tensors of a torch file by their official names, on the CPU. Only tensors are unpickled (weights_only)."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError(f"{path} cannot be read as a torch checkpoint: {error}") from error
+    if isinstance(content, dict) and isinstance(content.get("model"), dict):
+        content = content["model"]
+    if not isinstance(content, dict) or not all(
+        isinstance(value, torch.Tensor) for value in content.values()
+    ):
+        raise CheckpointError(f"{path} holds no state dict, neither bare nor under 'model'")
+    return {re.sub(r"^(module\.)+", "", name): tensor for name, tensor in content.items()}
+
+
+def config_of(state: StateDict, path: str | Path, num_heads: int | None = None) -> ModelConfig:
+    """The model's shape from its tensors' shapes. Raises CheckpointError where they do not tell it."""
+
+    def shape(name: str, dims: int) -> Any:
+        if name not in state:
+            raise CheckpointError(f"{path}: no tensor {name}; is this a DNAGPT checkpoint?")
+        if state[name].dim() != dims:
+            raise CheckpointError(
+                f"{path}: {name} has shape {tuple(state[name].shape)}: wanted {dims} dimensions"
+            )
+        return state[name].shape
+
+    vocab_size, width = shape("transformer.wte.weight", 2)
+    max_len, _ = shape("transformer.wpe.weight", 2)
+    layers = {int(m[1]) for name in state if (m := re.match(r"transformer\.h\.(\d+)\.", name))}
+    if not layers:
+        raise CheckpointError(f"{path}: no tensor transformer.h.0.*; is this a DNAGPT checkpoint?")
+    num_layers = max(layers) + 1
+    if num_heads is None:
+        heads = {
+            c.num_heads for c in PRESETS.values() if (c.num_layers, c.embedding_dim) == (num_layers, width)
+        }
+        if len(heads) != 1:
+            raise CheckpointError(
+                f"{path}: {num_layers} layers of width {width} is no published shape, and shapes do not tell how many "
+                f"heads: give num_heads"
+            )
+        num_heads = heads.pop()
+    bias = "transformer.ln_f.bias" in state
+    try:
+        return ModelConfig(vocab_size, max_len, num_layers, num_heads, width, bias)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def build(config: ModelConfig, state: StateDict, path: str | Path, *, strict: bool = True) -> DNAGPT:
+    """A model of this shape with these tensors. `path` is for messages. Raises CheckpointError."""
+    with torch.device("meta"):
+        wanted = DNAGPT.from_config(config).state_dict()
+    missing = sorted(set(wanted) - set(state))
+    unexpected = sorted(set(state) - set(wanted))
+    misshapen = [
+        f"{name} is {tuple(state[name].shape)}, wanted {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in state and state[name].shape != wanted[name].shape
+    ]
+    faults = [
+        f"{kind} {', '.join(names)}"
+        for kind, names in (("missing:", missing), ("unexpected:", unexpected), ("wrong shape:", misshapen))
+        if names and (strict or kind == "wrong shape:")
+    ]
+    if faults:
+        raise CheckpointError(f"{path} does not fit the model. " + "; ".join(faults))
+    if missing:
+        model = DNAGPT.from_config(config)
+        model.load_state_dict({name: state[name] for name in wanted if name in state}, strict=False)
+        return model
+    with torch.device("meta"):
+        model = DNAGPT.from_config(config)
+    model.load_state_dict({name: state[name] for name in wanted}, strict=True, assign=True)
+    return model

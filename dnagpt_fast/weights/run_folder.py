@@ -1,0 +1,47 @@
+"""What a run's folder says of its settings: versions, and the changes that resuming refuses."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from dnagpt_fast.training.settings import ConfigError, from_tree
+from dnagpt_fast.weights import checkpoint
+
+
+def refused_changes(
+    start: checkpoint.Checkpoint, config: Any, free: tuple[str, ...]
+) -> dict[str, tuple[Any, Any]]:
+    """Settings that are others than those of the checkpoint, but for what begins with one of `free`."""
+    then = from_tree(type(config), start.config()["settings"], str(start.path / checkpoint.CONFIG))
+    changed = differences(then.to_dict(), config.to_dict())
+    return {key: pair for key, pair in changed.items() if not key.startswith(free)}
+
+
+def raise_if_refused(run: Path, refused: dict[str, tuple[Any, Any]]) -> None:
+    """Raises ConfigError naming each setting with both of its values."""
+    if refused:
+        told = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in refused.items())
+        raise ConfigError(f"{run} cannot be resumed with other settings: {told}")
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Dotted keys whose values differ in two nested dicts of the same keys."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in old:
+        if isinstance(old[key], dict):
+            found |= differences(old[key], new[key], f"{prefix}{key}.")
+        elif old[key] != new[key]:
+            found[prefix + key] = (old[key], new[key])
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of what decides the numbers. A clone that is run without being installed has no version."""
+    found = {"python": platform.python_version()}
+    for name in ("dnagpt-fast", "torch", "numpy", "safetensors"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

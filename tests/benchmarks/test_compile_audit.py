@@ -1,0 +1,74 @@
+"""The kept table of compiled kernels: every kernel and card is in it, no row breaks a law, the page says the same."""
+
+import ast
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from benchmarks import roofline
+from benchmarks.audit_page import page
+from benchmarks.triton_launches import ARCHITECTURES
+from tests.ops.attention import test_ptx as test_attention_ptx
+from tests.ops.combined_loss import test_ptx as test_combined_loss_ptx
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLE = json.loads((ROOT / "benchmarks" / "compile_audit.json").read_text())
+ROWS = TABLE["rows"]
+# those without a product: they add up parts, or finish a handful of sums
+WITHOUT_PRODUCT = {
+    "attention_decode_combine_kernel",
+    "combined_loss_combine_kernel",
+    "combined_loss_finish_kernel",
+}
+
+
+@cache
+def kernels() -> set[str]:
+    """Names of the functions that are launched: @triton.jit, named `..._kernel`."""
+    found = set()
+    for file in (ROOT / "dnagpt_fast" / "ops").glob("*/*_kernel*.py"):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.name.endswith("_kernel"):
+                assert [ast.unparse(line) for line in node.decorator_list] == ["triton.jit"], node.name
+                found.add(node.name)
+    return found
+
+
+def test_every_kernel_is_compiled_for_every_card():
+    compiled = {(key.split(" | ")[0].split(" (")[0], key.rsplit(" | ")[-1]) for key in ROWS}
+    assert compiled >= {(kernel, card) for kernel in kernels() for card in ARCHITECTURES}
+
+
+def test_every_kernel_runs_as_compiled_code_on_the_cpu():
+    assert kernels() == test_attention_ptx.WRITTEN.keys() | test_combined_loss_ptx.WRITTEN.keys()
+
+
+@pytest.mark.parametrize("card", ARCHITECTURES)
+def test_no_row_breaks_a_law(card):
+    for key, row in ROWS.items():
+        kernel, case, where = key.split(" | ")
+        kernel = kernel.split(" (")[0]  # launched again with other compile-time arguments
+        if where != card or kernel not in kernels():
+            continue
+        assert (row["spills"], row["stack_bytes"], row["atomics"]) == (0, 0, 0), key
+        assert row["occupancy"] > 0, key
+        if kernel not in WITHOUT_PRODUCT and "float32" not in case:
+            assert row["tensor_core"] > 0, key
+
+
+def test_the_page_is_the_table():
+    text = (ROOT / "benchmarks" / "compile_audit.md").read_text()
+    assert text == page(TABLE["compilers"], ROWS), "make it anew: python -m benchmarks.compile_audit --update"
+
+
+def test_the_roofline_is_made_from_the_table():
+    text = (ROOT / "benchmarks" / "roofline.md").read_text()
+    assert text == roofline.page(TABLE), "make it anew: python -m benchmarks.roofline"
+
+
+def test_the_least_limit_counts():
+    card = roofline.Card("made up", "sm_90", 10, 1.0, 1000)
+    # 1,000 GB/s at 2 bytes, 1,280 G instructions a second at 4, 640 G integer ones at 1
+    assert roofline.bound(card, 2, 4, 1) == ([500e9, 320e9, 640e9], 0.64)

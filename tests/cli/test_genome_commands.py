@@ -1,0 +1,112 @@
+"""`dnagpt-fast pack` and `info`: what they print, and how they fail."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from dnagpt_fast import cli
+from dnagpt_fast.genome import Genome
+
+FASTA = ">one\nACGTNNacgtnnTTg\n>two\nGGGGC\n>gap\nNNNN\n"
+
+
+def run(capsys, *arguments):
+    """(exit code, stdout, stderr) of one command in this process."""
+    with pytest.raises(SystemExit) as left:
+        cli.main([str(argument) for argument in arguments])
+    out = capsys.readouterr()
+    return left.value.code, out.out, out.err
+
+
+@pytest.fixture
+def fasta(tmp_path):
+    path = tmp_path / "x.fa"
+    path.write_text(FASTA)
+    return path
+
+
+def test_pack_then_info(capsys, fasta, tmp_path):
+    output = tmp_path / "x.2bit"
+    code, out, err = run(capsys, "pack", fasta, output)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{output}: 3 contigs, 24 bp in {output.stat().st_size} bytes")
+    code, out, err = run(capsys, "info", output)
+    assert (code, err) == (0, "")
+    rows = [line.split() for line in out.splitlines()]
+    assert rows[0] == ["contig", "length_bp", "N_bp", "N_blocks", "masked_bp", "GC"]
+    assert rows[1:] == [
+        ["one", "15", "4", "2", "7", "0.4545"],
+        ["two", "5", "0", "0", "0", "1.0000"],
+        ["gap", "4", "4", "1", "0", "-"],
+        ["total", "24", "8", "3", "7", "0.6250"],
+    ]
+    code, out, _ = run(capsys, "info", "--json", fasta)
+    first = json.loads(out.splitlines()[0])
+    assert first == {
+        "name": "one", "length_bp": 15, "n_bp": 4, "n_blocks": 2, "masked_bp": 7, "gc_bp": 5, "gc": 5 / 11,
+    }  # fmt: skip
+
+
+def test_pack_several_files_with_the_output_as_an_option(capsys, fasta, tmp_path):
+    other = tmp_path / "y.fa"
+    other.write_text(">three\nCC\n")
+    assert run(capsys, "pack", fasta, other, "-o", tmp_path / "z.2bit")[0] == 0
+    assert Genome.open(tmp_path / "z.2bit").names == ["one", "two", "gap", "three"]
+    code, _, err = run(capsys, "pack", fasta, fasta, tmp_path / "w.2bit")
+    assert code == 1
+    assert "'one' comes from two files" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.fa", "y.fa", "z.2bit"]
+
+
+def program(*arguments):
+    command = [sys.executable, "-m", "dnagpt_fast", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_warning_is_one_line(tmp_path):
+    (tmp_path / "r.fa").write_text(">a\nACGR\n")
+    done = program("pack", tmp_path / "r.fa", tmp_path / "r.2bit")
+    assert done.returncode == 0
+    line = f"dnagpt-fast: warning: {tmp_path}/r.fa: 1 letter other than A C G T U N became N (IUPAC codes)\n"
+    assert done.stderr == line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["pack", "{bad}", "{out}"], 1, "line 2, offset 7: b'1' in contig 'a' is no sequence letter"),
+        (["pack", "{missing}", "{out}"], 1, "no such file"),
+        (["pack", "{fasta}", "{fasta}"], 1, "would replace its own input"),
+        (["pack", "{fasta}", "{missing}/out.2bit"], 1, "does not exist"),
+        (["info", "{missing}"], 1, "No such file"),
+        (["info", "{folder}"], 1, "Is a directory"),
+        (["pack", "{fasta}"], 2, "the .2bit file"),
+        (["pack", "--fast", "{fasta}", "{out}"], 2, "--fast"),
+        (["info"], 2, "Missing argument"),
+        (["inform", "{fasta}"], 2, "inform"),
+    ],
+)
+def test_bad_input_is_an_exit_code_and_no_traceback(capsys, fasta, tmp_path, arguments, code, words):
+    (tmp_path / "bad.fa").write_text(">a\nACGT1\n")
+    names = {"bad": tmp_path / "bad.fa", "fasta": fasta, "out": tmp_path / "out.2bit"}
+    names |= {"missing": tmp_path / "missing", "folder": tmp_path}
+    got, out, err = run(capsys, *(argument.format(**names) for argument in arguments))
+    assert got == code
+    assert words in err
+    assert out == ""
+    assert "Traceback" not in err
+    if code == 1:
+        assert err.startswith("dnagpt-fast: error: ")
+        assert err.count("\n") == 1
+    assert not (tmp_path / "out.2bit").exists()
+    assert fasta.read_text() == FASTA
+
+
+def test_the_module_runs_as_a_program(fasta):
+    done = subprocess.run(
+        [sys.executable, "-m", "dnagpt_fast", "info", fasta], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert "total" in done.stdout

@@ -1,0 +1,36 @@
+"""dnagpt-fast make-task."""
+
+import json
+
+import pytest
+
+from dnagpt_fast.cli import main
+from tests.finetune.data.genomes import two_gene_genome
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as exit_:
+        main([str(argument) for argument in arguments])
+    return exit_.value.code
+
+
+def test_it_writes_the_table_and_says_what_is_in_it(tmp_path, capsys):
+    _, table = two_gene_genome(tmp_path)
+    paths = "--genome", tmp_path / "g.fa", "--annotation", table, "-o", tmp_path / "t.tsv"
+    assert not run("make-task", "tis", *paths, "--window-bp", 60, "--negatives", 20, "--block-bp", 500)
+    summary = json.loads(capsys.readouterr().out)
+    lines = (tmp_path / "t.tsv").read_text().splitlines()
+    assert lines[0].split("\t") == ["sequence", "label", "contig", "start_bp", "end_bp", "strand", "split"]
+    assert len(lines) - 1 == summary["rows"]
+
+
+def test_bad_input_is_one_line(tmp_path, capsys):
+    _, table = two_gene_genome(tmp_path)
+    assert (
+        run("make-task", "tiz", "--genome", tmp_path / "g.fa", "--annotation", table, "-o", tmp_path / "t")
+        == 1
+    )
+    assert capsys.readouterr().err == (
+        "dnagpt-fast: error: task 'tiz': wanted one of tis, pas, splice, splice-donor, splice-acceptor\n"
+    )
+    assert not (tmp_path / "t").exists()

@@ -1,0 +1,196 @@
+"""`dnagpt-fast generate`, `embed`, `score`, `convert`: what they write, and how they fail."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from dnagpt_fast import KmerTokenizer, cli
+from dnagpt_fast.model.embed import embed
+from dnagpt_fast.model.generation import generate_sequences
+from dnagpt_fast.model.marginals import base_probabilities
+from dnagpt_fast.model.score import score
+from dnagpt_fast.weights.forms import load_model, save_model
+from tests.tiny import load_tiny
+
+SEQUENCES = {"one": "ACGTNNACGTTTG" * 9, "two": "GGGGC", "empty": "", "three": "ACGTTGCA"}
+
+
+def run(capsys, *arguments):
+    """(exit code, stdout, stderr) of one command in this process."""
+    with pytest.raises(SystemExit) as left:
+        cli.main([str(argument) for argument in arguments])
+    out = capsys.readouterr()
+    return left.value.code, out.out, out.err
+
+
+@pytest.fixture
+def model(tmp_path):
+    save_model(load_tiny("tiny_bias").model(), KmerTokenizer(3), tmp_path / "model", "folder")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def fasta(tmp_path):
+    path = tmp_path / "x.fa"
+    path.write_text("".join(f">{name}\n{bases}\n" for name, bases in SEQUENCES.items() if bases))
+    return path
+
+
+def records(text):
+    return [
+        (part.split("\n", 1)[0], part.split("\n", 1)[1].replace("\n", "")) for part in text.split(">")[1:]
+    ]
+
+
+def test_generate_writes_what_generate_sequences_makes(capsys, model, tmp_path):
+    arguments = ["--prompt", "<R>ACG", "--prompt", "<R>TT", "--samples", 3, "--max-tokens", 30, "--seed", 4]
+    arguments += [
+        "--temperature",
+        0.9,
+        "--top-k",
+        60,
+        "--top-p",
+        0.8,
+        "--batch-size",
+        2,
+        "--bases-only",
+        "--crop-to",
+        9,
+    ]
+    code, out, err = run(capsys, "generate", model, "-o", tmp_path / "out.fa", *arguments)
+    assert (code, out, err) == (0, f"{tmp_path / 'out.fa'}: 6 sequences\n", "")
+    found = records((tmp_path / "out.fa").read_text())
+    tokenizer = KmerTokenizer(3)
+    made = generate_sequences(
+        load_tiny("tiny_bias").model(), tokenizer, ["<R>ACG", "<R>TT"], max_tokens=30, num_samples=3, seed=4,
+        temperature=0.9, top_k=60, top_p=0.8, bases_only=True, crop_to=9,
+    )  # fmt: skip
+    wanted = [
+        (
+            f"prompt{one.prompt + 1}_sample{one.sample + 1} prompt_bp={3 - one.prompt} new_tokens=28",
+            tokenizer.decode(one.prompt_ids + one.new_ids).removeprefix("<R>"),
+        )
+        for one in made
+    ]
+    assert found == wanted
+    code, out, _ = run(capsys, "generate", model, *arguments)
+    assert (code, records(out)) == (0, wanted)
+
+
+def test_tokens_that_are_no_bases_are_counted_in_the_title(capsys, model):
+    code, out, _ = run(
+        capsys, "generate", model, "--samples", 20, "--temperature", 3, "--top-p", 0, "--crop-to", 8
+    )
+    assert code == 0
+    assert set("".join(bases for _, bases in records(out))) <= set("NAGCT")
+    assert "left_out_tokens=" in out
+
+
+@pytest.mark.parametrize("ending", ["npy", "safetensors"])
+def test_embed(capsys, model, fasta, tmp_path, ending):
+    path = tmp_path / f"x.{ending}"
+    code, out, err = run(
+        capsys,
+        "embed",
+        model,
+        fasta,
+        "-o",
+        path,
+        "--layer",
+        1,
+        "--pooling",
+        "max",
+        "--both-strands",
+        "--window-bp",
+        50,
+    )
+    assert (code, out, err) == (0, f"{path}: 5 vectors of 64\n", "")
+    names = ["one:0-50", "one:50-100", "one:100-117", "two:0-5", "three:0-8"]
+    assert (tmp_path / f"x.{ending}.names").read_text().split() == names
+    found = np.load(path) if ending == "npy" else load_file(path)["embeddings"]
+    texts = [SEQUENCES[name.split(":")[0]][slice(*map(int, name.split(":")[1].split("-")))] for name in names]
+    tiny, tokenizer = load_tiny("tiny_bias").model(), KmerTokenizer(3)
+    assert np.array_equal(
+        found, list(embed(tiny, tokenizer, texts, layer=1, pooling="max", both_strands=True))
+    )
+
+
+def test_score(capsys, model, fasta, tmp_path):
+    code, out, err = run(capsys, "score", model, fasta, "--overlap", 7)
+    assert (code, err) == (0, "")
+    texts = [bases for bases in SEQUENCES.values() if bases]
+    tiny, tokenizer = load_tiny("tiny_bias").model(), KmerTokenizer(3)
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert rows[0] == ["name", "length_bp", "scored_bp", "log_likelihood", "log_likelihood_per_bp"]
+    for row, one in zip(rows[1:], score(tiny, tokenizer, texts, overlap=7), strict=True):
+        assert row[1:3] == [str(one.length_bp), str(one.scored_bp)]
+        assert [float(value) for value in row[3:]] == pytest.approx(
+            [one.log_likelihood, one.per_bp], abs=1e-5
+        )
+    assert run(capsys, "score", model, fasta, "--overlap", 7, "-o", tmp_path / "s.tsv")[0] == 0
+    assert (tmp_path / "s.tsv").read_text() == out
+
+
+def test_score_of_substitutions(capsys, model, fasta):
+    """one:100:A has more bases before it than the model reads; three:4:C stands at a k-mer's second base."""
+    code, out, err = run(
+        capsys, "score", model, fasta, "--substitution", "one:100:A", "--substitution", "three:4:C"
+    )
+    assert (code, err) == (0, "")
+    rows = [line.split("\t") for line in out.splitlines()[1:]]
+    tiny, tokenizer = load_tiny("tiny_bias").model(), KmerTokenizer(3)
+    one = SEQUENCES["one"]
+    assert rows[0][:4] == ["one", "100", one[100], "A"]
+    assert rows[1][:4] == ["three", "4", "T", "C"]
+    p = base_probabilities(tiny, tokenizer, "CGTT")[3]
+    assert float(rows[1][4]) == pytest.approx(float((p[1] / p[3]).log()), abs=1e-5)
+    with torch.no_grad():
+        ids = tokenizer.encode("<R>" + one[100 - 33 * 3 : 100], to_tensor=False)
+        logits = tiny(torch.tensor([ids]))[0, -1]
+    first = [
+        [
+            i
+            for i, t in enumerate(tokenizer.idx_to_token)
+            if len(t) == 3 and set(t) <= set("ACGT") and t[0] == b
+        ]
+        for b in "ACGT"
+    ]
+    share = torch.stack([logits[i].logsumexp(0) for i in first])
+    wanted = float(share[0] - share["ACGT".index(one[100])])
+    assert float(rows[0][4]) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_convert(capsys, model, tmp_path):
+    for form in ("official", "hf", "folder"):
+        target = tmp_path / form
+        code, out, err = run(capsys, "convert", model, target, "--to", form)
+        assert (code, out) == (0, f"{target}: {form}\n"), err
+        state = load_model(target, num_heads=4)[0].state_dict()
+        assert all(state[name].equal(value) for name, value in load_tiny("tiny_bias").state.items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["generate", "{model}", "--temperature", "0"], 1, "temperature = 0"),
+        (["generate", "{model}/none"], 1, "no checkpoint at"),
+        (["generate", "{model}", "--dtype", "int8"], 1, "dtype int8"),
+        (["embed", "{model}", "{fasta}", "-o", "x.txt"], 1, ".npy or .safetensors"),
+        (["embed", "{model}", "{fasta}", "-o", "{model}/x.npy", "--pooling", "sum"], 1, "pooling = 'sum'"),
+        (["embed", "{model}", "{fasta}", "-o", "{model}/x.npy", "--window-bp", "0"], 1, "window_bp = 0"),
+        (["score", "{model}", "{fasta}", "--substitution", "one:A:3"], 1, "CONTIG:POSITION:BASE"),
+        (["score", "{model}", "{fasta}", "--substitution", "one:3:A", "--overlap", "3"], 2, "--prefix only"),
+        (["score", "{model}", "{fasta}", "--substitution", "one:4000:A"], 1, "4001"),
+        (["convert", "{model}", "{fasta}", "--to", "hf"], 1, "there already"),
+        (["convert", "{model}", "{model}2", "--to", "onnx"], 1, "form 'onnx'"),
+    ],
+)
+def test_what_cannot_be_done_is_said_on_one_line(capsys, model, fasta, arguments, code, message):
+    before = sorted(model.parent.rglob("*"))
+    got, _, err = run(capsys, *(argument.format(model=model, fasta=fasta) for argument in arguments))
+    assert got == code
+    assert message in " ".join(err.replace("│", " ").split())
+    assert sorted(model.parent.rglob("*")) == before
+    if code == 1:
+        assert len(err.splitlines()) == 1

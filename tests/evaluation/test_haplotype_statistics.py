@@ -1,0 +1,119 @@
+"""The statistics against plain definitions; real against real is near perfect, copies show, independence shows."""
+
+import numpy as np
+import pytest
+
+from dnagpt_fast.evaluation.baselines import sample_markov, sample_site_frequencies
+from dnagpt_fast.evaluation.haplotype_statistics import (
+    allele_frequency,
+    compare_haplotypes,
+    distance_bins,
+    ld_decay,
+    nearest_distance,
+    r_squared,
+)
+
+
+def population(count, sites=60, seed=0):
+    """Mosaics of 8 founders that switch with probability 0.05 a site: linked as real haplotypes are."""
+    founders = (np.random.default_rng(99).random((8, sites)) < np.linspace(0.1, 0.6, sites)).astype(np.uint8)
+    rng = np.random.default_rng(seed)
+    at = rng.integers(8, size=count)
+    out = np.empty((count, sites), np.uint8)
+    for s in range(sites):
+        at = np.where(rng.random(count) < 0.05, rng.integers(8, size=count), at)
+        out[:, s] = founders[at, s]
+    return out
+
+
+POSITION = np.cumsum(np.random.default_rng(5).integers(1, 200, size=60))
+
+
+def test_r_squared_is_that_of_corrcoef():
+    alleles = population(50)
+    alleles[:, 3] = 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        wanted = np.nan_to_num(np.corrcoef(alleles.T) ** 2)
+    assert np.allclose(r_squared(alleles), wanted)
+
+
+def test_ld_decay_is_the_mean_of_each_bin():
+    alleles, position = population(50, 12), POSITION[:12]
+    edges = distance_bins(position, 4)
+    mean, pairs = ld_decay(alleles, position, edges)
+    assert pairs.sum() == 12 * 11 // 2
+    r2 = r_squared(alleles)
+    for b in range(len(edges) - 1):
+        values = [
+            r2[i, j]
+            for i in range(12)
+            for j in range(i + 1, 12)
+            if edges[b] <= position[j] - position[i] < edges[b + 1]
+        ]
+        assert mean[b] == pytest.approx(np.mean(values))
+
+
+def test_nearest_distance_is_the_least_hamming_distance():
+    a, b = population(9, seed=1), population(7, seed=2)
+    assert nearest_distance(a, b).tolist() == [min(int((x != y).sum()) for y in b) for x in a]
+    assert nearest_distance(b, b).tolist() == [0] * 7
+
+
+def test_real_against_real_is_good_and_copies_show():
+    training, real = population(200, seed=1), population(100, seed=2)
+    fresh = compare_haplotypes(population(100, seed=3), real, training, POSITION).scores
+    copied = compare_haplotypes(training[:100], real, training, POSITION).scores
+    single = compare_haplotypes(sample_site_frequencies(training, 100), real, training, POSITION).scores
+    assert fresh["allele_frequency_correlation"] > 0.9
+    assert fresh["copies"] < 0.1
+    assert copied["copies"] == 1
+    assert copied["nearest_training_distance"] == 0
+    assert single["allele_frequency_correlation"] > 0.9
+    assert single["ld_correlation"] < fresh["ld_correlation"] - 0.3
+    assert single["ld_decay_error"] > 2 * fresh["ld_decay_error"]
+    assert single["pca_wasserstein"] > fresh["pca_wasserstein"]
+
+
+def test_one_haplotype_over_and_over_is_told():
+    real = population(50, seed=2)
+    scores = compare_haplotypes(np.repeat(real[:1], 20, 0), real, real, POSITION).scores
+    assert scores["distinct"] == 1 / 20
+    assert scores["ld_correlation"] == 0
+
+
+def test_components_in_which_real_ones_do_not_vary_do_not_count():
+    # three different haplotypes vary in two components only; rounding makes the others' spread 1e-16, not 0
+    real = population(3, seed=2)[np.arange(30) % 3]
+    made = population(30, seed=3)
+    assert compare_haplotypes(made, real, real, POSITION).scores["pca_wasserstein"] < 10
+
+
+def test_real_haplotypes_that_are_all_the_same():
+    real = population(10)
+    with pytest.raises(ValueError, match="the 10 real haplotypes are all the same"):
+        compare_haplotypes(real, real[:1].repeat(10, 0), real, POSITION)
+
+
+def test_shapes_are_checked():
+    real = population(10)
+    with pytest.raises(
+        ValueError, match=r"made haplotypes have shape \(10, 59\): wanted \(2 or more, 60 variants\)"
+    ):
+        compare_haplotypes(real[:, :59], real, real, POSITION)
+
+
+def test_site_frequencies_are_kept_and_linkage_is_not():
+    training = population(400, seed=1)
+    made = sample_site_frequencies(training, 2000, seed=4)
+    # 5 standard deviations of a frequency of 1/2 over 2,000 draws
+    assert np.abs(allele_frequency(made) - allele_frequency(training)).max() < 5 * 0.5 / np.sqrt(2000)
+    assert r_squared(made)[np.triu_indices(60, 1)].mean() < 0.01
+
+
+def test_markov_sampling_keeps_what_its_order_sees():
+    # two haplotypes only: with the past known the next variant is certain, so nothing new can come out
+    training = np.array([[0, 1, 0, 1, 1], [1, 0, 0, 1, 0]] * 10, np.uint8)
+    made = sample_markov(training, 50, order=4, seed=1)
+    assert {tuple(row) for row in made.tolist()} == {tuple(row) for row in training.tolist()}
+    # an order of 1 forgets at the third variant, which both share, which haplotype it was on
+    assert len({tuple(row) for row in sample_markov(training, 200, order=1, seed=1).tolist()}) == 4

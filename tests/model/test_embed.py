@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+import torch
+
+from dnagpt_fast import KmerTokenizer
+from dnagpt_fast.model.embed import embed
+from dnagpt_fast.model.token_windows import clean_bases, kmer_ids, reverse_complement
+from tests.tiny import NAMES, load_tiny
+
+
+@pytest.fixture(params=NAMES)
+def tiny(request):
+    return load_tiny(request.param)
+
+
+@pytest.fixture
+def tokenizer():
+    return KmerTokenizer(3)
+
+
+def random_bases(count, longest, seed=2):
+    """Sequences of 1..longest bases, a tenth of them N."""
+    generator = np.random.default_rng(seed)
+    return [
+        "".join(generator.choice(list("ACGTACGTN"), generator.integers(1, longest + 1))) for _ in range(count)
+    ]
+
+
+def by_the_book(model, tokenizer, text, layer, pooling, prefix="<R>"):
+    """One window at a time through `hidden_states` of the model itself."""
+    first = tokenizer.encode(prefix, to_tensor=False)
+    ids = kmer_ids(tokenizer, text).tolist()
+    room = model.max_len - len(first)
+    with torch.no_grad():
+        states = [
+            model.hidden_states(torch.tensor([first + ids[i : i + room]]), layer=layer)[0, len(first) :]
+            for i in range(0, len(ids), room)
+        ]
+    states = torch.cat(states)
+    return {"mean": states.mean(0), "max": states.amax(0), "last": states[-1]}[pooling].numpy()
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "last"])
+@pytest.mark.parametrize("layer", [0, 1, -1])
+def test_vectors_are_the_pooled_states(tiny, tokenizer, layer, pooling):
+    """Up to 400 bp = 134 tokens of k = 3: more than three windows of the tiny models."""
+    model, texts = tiny.model(), random_bases(12, 400)
+    vectors = list(embed(model, tokenizer, texts, layer=layer, pooling=pooling, max_tokens=100))
+    assert len(vectors) == len(texts)
+    for text, vector in zip(texts, vectors, strict=True):
+        assert vector.dtype == np.float32
+        np.testing.assert_allclose(
+            vector, by_the_book(model, tokenizer, text, layer, pooling), atol=2e-5, rtol=1e-4
+        )
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "last"])
+def test_a_vector_does_not_depend_on_its_batch(tiny, tokenizer, pooling):
+    """To the last bit: alone, in other orders, in batches of other sizes, one sequence of many chunks among them."""
+    model, texts = tiny.model(), [*random_bases(25, 300), random_bases(1, 9000, seed=4)[0] * 2]
+    together = list(embed(model, tokenizer, texts, pooling=pooling, max_tokens=700))
+    for other in (
+        list(embed(model, tokenizer, texts, pooling=pooling, max_tokens=50)),
+        list(embed(model, tokenizer, texts[::-1], pooling=pooling, max_tokens=4096))[::-1],
+        [next(embed(model, tokenizer, [text], pooling=pooling)) for text in texts],
+    ):
+        for one, two in zip(together, other, strict=True):
+            assert np.array_equal(one, two)
+
+
+def test_both_strands_do_not_tell_a_sequence_from_its_reverse_complement(tiny, tokenizer):
+    texts = random_bases(6, 200)
+    model = tiny.model()
+    forward = list(embed(model, tokenizer, texts, both_strands=True))
+    backward = list(embed(model, tokenizer, map(reverse_complement, texts), both_strands=True))
+    single = list(embed(model, tokenizer, texts))
+    turned = list(embed(model, tokenizer, map(reverse_complement, texts)))
+    for f, b, one, two in zip(forward, backward, single, turned, strict=True):
+        assert np.array_equal(f, b)
+        np.testing.assert_allclose(f, (one + two) / 2, atol=1e-6)
+
+
+def test_memory_holds_a_bounded_number_of_sequences(tiny, tokenizer):
+    """The input is read as the output is asked for: 8 batches of 64 tokens are some 20 sequences of 81 bp ahead."""
+    read = 0
+
+    def endless():
+        nonlocal read
+        while True:
+            read += 1
+            yield "ACG" * 27
+
+    vectors = embed(tiny.model(), tokenizer, endless(), max_tokens=64)
+    for _ in range(30):
+        next(vectors)
+    assert 30 <= read < 30 + 2 * 8 * 64 // 28 + 3
+
+
+def test_soft_mask_and_iupac_letters(tiny, tokenizer, caplog):
+    model = tiny.model()
+    one, two, three = embed(model, tokenizer, ["ACGTNN", "acgtNN", "ACGTRY"])
+    assert np.array_equal(one, two)
+    assert np.array_equal(one, three)
+    assert "2 letter(s)" in caplog.text
+    assert clean_bases("acgu") == "ACGN"
+
+
+def test_fixed_vocabulary_leaves_the_tail_out():
+    tokenizer = KmerTokenizer(3, dynamic_kmer=False)
+    assert kmer_ids(tokenizer, "ACGTA").tolist() == kmer_ids(tokenizer, "ACG").tolist()
+    with pytest.raises(ValueError, match="2 bp"):
+        kmer_ids(tokenizer, "AC")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pooling": "median"}, "pooling = 'median'"),
+        ({"layer": 9}, "layer = 9"),
+        ({"sequences": ["<R>ACG"]}, "holds tokens"),
+        ({"sequences": [""]}, "empty"),
+        ({"prefix": "<R><what>"}, "'wha' is no token"),
+        ({"prefix": "<R>" * 60}, "overlap = 0"),
+    ],
+)
+def test_what_cannot_be_embedded_is_named(tiny, tokenizer, settings, message):
+    settings = {"sequences": ["ACG"], **settings}
+    with pytest.raises(ValueError, match=message):
+        list(embed(tiny.model(), tokenizer, **settings))

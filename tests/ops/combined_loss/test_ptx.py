@@ -1,0 +1,96 @@
+"""The loss kernels as compiled for sm_80, run on the CPU: accesses checked, races looked for, schedules shuffled."""
+
+import pytest
+import torch
+
+from dnagpt_fast.ops.combined_loss import launch as combined_loss_triton
+from tests import ptx
+from tests.closeness import assert_no_worse_than_naive
+from tests.ops.combined_loss.cases import Case, make_case, run
+
+pytestmark = [pytest.mark.ptx, pytest.mark.usefixtures("poisoned_memory")]
+compiled = pytest.mark.skipif(ptx.interpreting(), reason="run by the test that starts a compiling process")
+
+WRITTEN = {
+    "combined_loss_forward_kernel": {"p_max", "p_sum", "p_logit_sum", "p_target_logit", "p_tile_max"},
+    "combined_loss_combine_kernel": {"p_lse", "p_rows", "p_log_probs", "p_block_sums", "p_keep"},
+    "combined_loss_finish_kernel": {"p_total", "p_next", "p_order_loss", "p_gc", "p_scales", "p_d_gc"},
+    "combined_loss_dz_kernel": {"p_dz"},
+    "combined_loss_dx_kernel": {"p_dx"},
+    "combined_loss_dw_kernel": {"p_sum", "p_bias_sum", "p_dw", "p_db"},
+}
+SETTINGS = {
+    "plain": {},
+    "skip": {"skip_below": 2**-24},
+    "none": {"reduction": "none"},
+    "all": {"label_smoothing": 0.1, "z_loss": 1e-3, "soft_cap": 5.0},
+}
+CASES = [
+    (torch.bfloat16, "plain"), (torch.bfloat16, "skip"), (torch.bfloat16, "none"), (torch.bfloat16, "all"),
+    (torch.float16, "plain"), (torch.float32, "all"),
+]  # fmt: skip
+
+
+@pytest.mark.skipif(not ptx.interpreting(), reason="this process compiles already")
+def test_in_a_process_that_compiles():
+    ptx.rerun_without_the_interpreter(__file__)
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_card(monkeypatch):
+    """sm_80's launches from CPU tensors; a workspace of one row tile: the sums go through memory between chunks."""
+    monkeypatch.setattr(combined_loss_triton, "architecture", lambda device: "sm_80")
+    monkeypatch.setattr(combined_loss_triton, "_check_device", lambda x: None)
+    monkeypatch.setattr(combined_loss_triton, "WORKSPACE_BYTES", 1)
+
+
+def run_compiled(case: Case, seed: int) -> dict[str, torch.Tensor | None]:
+    with ptx.compiled_on_the_cpu(WRITTEN, seed) as ran:
+        answer = run(case, "triton")
+    assert set(ran) == set(WRITTEN)
+    return answer
+
+
+@compiled
+@pytest.mark.parametrize(("dtype", "settings"), CASES, ids=str)
+def test_compiled_against_fp64_under_three_schedules(dtype, settings):
+    """Three row tiles, the middle one wholly ignored; two vocabulary tiles, the last partly empty; D off the step."""
+    case = make_case(300, 200, 40, dtype=dtype, spread=6.0, **SETTINGS[settings])
+    case.tensors["targets"][128:256] = -100
+    truth, naive = run(case.to(torch.float64), "reference"), run(case, "reference")
+    first = None
+    for seed in (0, 1, 2):
+        ours = run_compiled(case, seed)
+        for name in truth:
+            assert_no_worse_than_naive(name, ours[name], naive[name], truth[name])
+            assert first is None or torch.equal(ours[name], first[name]), f"{name} differs between schedules"
+        first = first or ours
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_compiled_true_class_gradient_at_p_0999(dtype):
+    """dW of the target's row is (p - 1) x: right to 0.5 %, where p rounded to bf16 would leave nothing of it."""
+    margin = float(torch.tensor(0.999 * 32 / 0.001).log())
+    x, w = torch.zeros(1, 16, dtype=dtype), torch.zeros(33, 16, dtype=dtype)
+    x[0, 0], w[7, 0] = 1, margin
+    absent = dict.fromkeys(("bias", "row_kind", "gc_prediction", "gc_target", "gc_mask"))
+    case = Case({"hidden": x, "weight": w, "targets": torch.tensor([7]), **absent}, {})
+    true = 0.5 * (torch.softmax(w.double()[:, 0], 0)[7] - 1)  # `run` pulls back 0.5 through a scalar
+    ours = run_compiled(case, 0)["d_weight"]
+    assert abs(float(ours[7, 0]) / float(true) - 1) < 5e-3
+
+
+@compiled
+def test_compiled_tile_skip_leaves_out_only_what_is_far_below():
+    """A vocabulary tile 40 nats below the rest: its dW is exactly 0, every other gradient as without the skip."""
+    case = make_case(200, 384, 64, dtype=torch.bfloat16)
+    case.tensors["targets"].clamp_(max=255)
+    case.tensors["bias"][256:] = -40.0
+    exact, skipped = run_compiled(case, 0), run_compiled(case.with_(skip_below=2**-24), 1)
+    assert exact["d_weight"][256:].abs().max() > 0
+    assert torch.equal(skipped["d_weight"][256:], torch.zeros_like(skipped["d_weight"][256:]))
+    for name in exact:
+        rows = slice(256) if name in ("d_weight", "d_bias") else slice(None)
+        got, wanted = (x[name][rows] if x[name].dim() else x[name] for x in (skipped, exact))
+        torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-7, msg=name)

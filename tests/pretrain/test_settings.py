@@ -1,0 +1,97 @@
+"""Settings: what is unknown, misspelt or of a wrong type is refused by name."""
+
+import json
+
+import pytest
+
+from dnagpt_fast.pretrain.settings import PretrainConfig, load_config
+from dnagpt_fast.training.settings import ConfigError, from_tree, settings_of_run
+
+
+def test_no_file_gives_the_defaults():
+    assert load_config(None) == PretrainConfig()
+
+
+def test_file_and_overrides(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text(
+        '[optimizer]\nlr = 1e-3\nweight_decay = 1\n[data]\ngenomes = [{path = "x.2bit", held_out = ["1"]}]\n'
+    )
+    config = load_config(path, ["optimizer.lr=3e-4", "model.name=dna_gpt3b_m", 'template.gc_prompt=["M"]'])
+    assert (config.optimizer.lr, config.optimizer.weight_decay) == (3e-4, 1.0)
+    assert config.model.name == "dna_gpt3b_m"
+    assert config.template.gc_prompt == ("M",)
+    assert config.data.genomes[0].path == str(tmp_path / "x.2bit")
+    assert config.data.genomes[0].held_out == ("1",)
+
+
+def test_genomes_of_the_command_line_count_from_where_it_is_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = load_config(None, ["data.genome_table=mix.tsv"], ["mouse=a.2bit", "S=/b.2bit"])
+    assert [(genome.species, genome.path) for genome in config.data.genomes] == [
+        ("mouse", str(tmp_path / "a.2bit")),
+        ("S", "/b.2bit"),
+    ]
+    assert config.data.genome_table == str(tmp_path / "mix.tsv")
+
+
+def test_what_is_written_is_what_is_read():
+    config = load_config(None, ["run.steps=10", 'data.genomes=[{path="/x", held_out=["1", "2"]}]'])
+    assert from_tree(PretrainConfig, json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_settings_of_a_run_folder(tmp_path):
+    config = load_config(None, ["run.steps=10"])
+    (tmp_path / "config.json").write_text(json.dumps({"settings": config.to_dict()}))
+    assert load_config(settings_of_run(tmp_path)) == config
+    with pytest.raises(ConfigError, match="holds no run: it has no config"):
+        settings_of_run(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.learning_rate=1", r"unknown key 'optimizer.learning_rate': the known ones are lr, beta1"),
+        ("optimiser.lr=1", r"unknown key 'optimiser': the known ones are model, vocabulary"),
+        (
+            'data.genomes=[{file="x"}]',
+            r"unknown key 'data.genomes\[0\].file': the known ones are path, species",
+        ),
+        ("optimizer.lr=fast", "optimizer.lr = 'fast': wanted float, came str"),
+        ("run.steps=1.5", "run.steps = 1.5: wanted int, came float"),
+        ("run.steps=true", "run.steps = True: wanted int, came bool"),
+        ("optimizer.lr=true", "optimizer.lr = True: wanted float, came bool"),
+        ("optimizer=3", "optimizer = 3: wanted a section"),
+        ("data.genomes=x.2bit", "data.genomes = 'x.2bit': wanted a list"),
+        ("data.genomes=[1]", r"data.genomes\[0\] = 1: wanted a section"),
+        ("run.steps", "wanted section.key=value"),
+        ("run.steps.more=1", "unknown key|no section|wanted int"),
+        ("run.steps=0", "run.steps = 0: wanted at least 1"),
+        ("optimizer.lr=nan", "optimizer.lr = nan: wanted at least 0"),
+        ("run.precision=fp8", "wanted fp32 or bf16"),
+        ("parallel.sharding=zero", "parallel.sharding = 'zero': wanted ddp or fsdp"),
+        ("data.held_out_tail=1.0", "wanted 0 <= share < 1"),
+        ("template.gc_prompt=[]", "need at least one token"),
+    ],
+)
+def test_bad_settings_are_named(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, [override])
+
+
+def test_the_file_is_named(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text("[run]\nstep = 3\n")
+    with pytest.raises(ConfigError, match=r"a\.toml: unknown key 'run.step'"):
+        load_config(path)
+    path.write_text("[run\n")
+    with pytest.raises(ConfigError, match=r"a\.toml holds no settings"):
+        load_config(path)
+    with pytest.raises(FileNotFoundError):
+        load_config(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("text", ["human", "=x.2bit", "human="])
+def test_a_genome_option_needs_species_and_file(text):
+    with pytest.raises(ConfigError, match="wanted SPECIES=FILE"):
+        load_config(None, [], [text])

@@ -1,0 +1,38 @@
+"""metrics.jsonl after interruptions, and the curve."""
+
+import pytest
+
+from dnagpt_fast.training.log import MetricsLog, draw_losses, read_metrics
+
+
+def write(run, first, steps):
+    log = MetricsLog(run, first)
+    for step in steps:
+        log.write({"step": step, "loss": float(step)})
+    log.close()
+
+
+def test_resuming_drops_the_steps_that_will_come_again(tmp_path):
+    write(tmp_path, 0, range(7))
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 7, "lo')
+    write(tmp_path, 4, range(4, 6))
+    assert [record["step"] for record in read_metrics(tmp_path)] == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_curve_is_drawn(tmp_path):
+    write(tmp_path, 0, range(30))
+    path = draw_losses(tmp_path, "loss", "loss", {"uniform": 1.386})
+    assert path == tmp_path / "loss.png"
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["loss.png", "metrics.jsonl"]
+
+
+def test_nothing_is_drawn_of_nothing(tmp_path):
+    assert draw_losses(tmp_path, "loss", "loss", {}) is None
+
+
+def test_a_record_without_the_name_is_an_error(tmp_path):
+    write(tmp_path, 0, [0])
+    with pytest.raises(KeyError):
+        draw_losses(tmp_path, "gain", "gain", {})

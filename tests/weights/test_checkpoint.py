@@ -1,0 +1,255 @@
+"""Checkpoints: whole or absent, the newest kept, damage seen, written beside the training."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import nn
+
+from dnagpt_fast.training.optimizer import build_optimizer
+from dnagpt_fast.weights import checkpoint, checkpoint_writer
+from dnagpt_fast.weights.checkpoint_writer import CheckpointWriter
+from tests.pretrain.runs import ROOT
+
+FILES = [".metadata", "__0_0.distcp", "config.json"]
+
+
+def trained(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Embedding(7, 4), nn.Linear(4, 3))
+    optimizer = build_optimizer(model, lr=0.1, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.1)
+    model(torch.arange(7)).square().sum().backward()
+    optimizer.step()
+    return model, optimizer
+
+
+def save(run, step, seed, keep=5, config=None) -> nn.Module:
+    model, optimizer = trained(seed)
+    with CheckpointWriter(run, keep) as writer:
+        writer.save(step, model, optimizer, config or {})
+    return model
+
+
+def names(run) -> list[str]:
+    return sorted(path.name for path in (run / "checkpoints").iterdir())
+
+
+def test_what_was_saved_comes_back_bit_for_bit(tmp_path):
+    model, optimizer = trained(1)
+    with CheckpointWriter(tmp_path, 3) as writer:
+        writer.save(12, model, optimizer, {"settings": {"a": 1}})
+    other, other_optimizer = trained(2)
+    found = checkpoint.newest(tmp_path)
+    assert (found.step, found.config()) == (12, {"settings": {"a": 1}})
+    found.load(other, other_optimizer)
+    alone = found.weights()
+    assert alone.keys() == model.state_dict().keys()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(other.state_dict()[name], tensor)
+        assert torch.equal(alone[name], tensor)
+    before, after = optimizer.state_dict(), other_optimizer.state_dict()
+    assert before["param_groups"] == after["param_groups"]
+    for key, state in before["state"].items():
+        assert all(torch.equal(state[name], after["state"][key][name]) for name in state)
+
+
+def test_an_optimizer_that_never_stepped_takes_the_state(tmp_path):
+    """As in a resumed run: loading makes the moments, and neither they nor the weights feel that."""
+    model, optimizer = trained(1)
+    with CheckpointWriter(tmp_path, 3) as writer:
+        writer.save(1, model, optimizer, {})
+    fresh = nn.Sequential(nn.Embedding(7, 4), nn.Linear(4, 3))
+    fresh_optimizer = build_optimizer(fresh, lr=0.1, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.1)
+    checkpoint.newest(tmp_path).load(fresh, fresh_optimizer)
+    for one, two in ((model, optimizer), (fresh, fresh_optimizer)):
+        two.zero_grad()
+        one(torch.arange(7)).sum().backward()
+        two.step()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), fresh.parameters(), strict=True))
+
+
+def test_the_training_goes_on_while_it_is_written_and_one_is_in_hand_at_most(tmp_path, monkeypatch):
+    """What is written is what there was when save() returned, however the weights moved since."""
+    may_write, saved = threading.Event(), dcp.FileSystemWriter.write_data
+    monkeypatch.setattr(
+        dcp.FileSystemWriter, "write_data", lambda *args: (may_write.wait(30), saved(*args))[1]
+    )
+    model, optimizer = trained(1)
+    wanted = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with CheckpointWriter(tmp_path, 3) as writer:
+        writer.save(1, model, optimizer, {})
+        for parameter in model.parameters():
+            parameter.data.fill_(7)
+        assert checkpoint.newest(tmp_path) is None
+        assert not writer.broken
+        second = threading.Thread(target=writer.save, args=(2, model, optimizer, {}))
+        second.start()
+        second.join(0.3)
+        assert second.is_alive(), "a second checkpoint was begun before the first was there"
+        may_write.set()
+        second.join()
+    weights = [found.weights() for found in checkpoint.complete(tmp_path)]
+    assert all(torch.equal(weights[0][name], wanted[name]) for name in wanted)
+    assert all((tensor == 7).all() for tensor in weights[1].values())
+
+
+def test_the_newest_stay(tmp_path):
+    for step in (9, 10, 100_000_000, 11):
+        save(tmp_path, step, 1, keep=2)
+    assert [found.step for found in checkpoint.complete(tmp_path)] == [11, 100_000_000]
+    assert names(tmp_path) == ["step-00000011", "step-100000000"]
+
+
+def test_saving_a_step_again_replaces_it(tmp_path):
+    save(tmp_path, 5, 1, keep=2)
+    model = save(tmp_path, 5, 2, keep=2)
+    assert torch.equal(checkpoint.newest(tmp_path).weights()["1.weight"], model[1].weight)
+    assert names(tmp_path) == ["step-00000005"]
+
+
+@pytest.mark.parametrize("name", [*FILES, "state.json"])
+@pytest.mark.parametrize("harm", ["removed", "cut"])
+def test_a_damaged_checkpoint_is_passed_over_and_told(tmp_path, name, harm):
+    for step in (1, 2):
+        save(tmp_path, step, step)
+    victim = tmp_path / "checkpoints" / "step-00000002" / name
+    if harm == "removed":
+        victim.unlink()
+    else:
+        victim.write_bytes(victim.read_bytes()[:-3])
+    assert checkpoint.newest(tmp_path).step == 1
+    (told,) = checkpoint.damaged(tmp_path)
+    assert "step-00000002" in told
+    assert name in told
+
+
+def test_an_interrupted_write_hides_nothing_and_is_swept_away_by_the_next_run(tmp_path):
+    save(tmp_path, 3, 1)
+    leftover = tmp_path / "checkpoints" / "tmp-step-00000004"
+    leftover.mkdir()
+    (leftover / "__0_0.distcp").write_bytes(b"half")
+    # Reading must not sweep: a run may be writing there.
+    assert checkpoint.newest(tmp_path).step == 3
+    assert leftover.exists()
+    with CheckpointWriter(tmp_path, 5):
+        assert not leftover.exists()
+    assert names(tmp_path) == ["step-00000003"]
+
+
+@pytest.mark.parametrize("where", ["the shares", "the mark"])
+def test_a_full_disk_leaves_the_older_checkpoints(tmp_path, monkeypatch, where):
+    save(tmp_path, 1, 1, keep=1)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    if where == "the shares":
+        monkeypatch.setattr(dcp.FileSystemWriter, "write_data", full)
+    else:
+        monkeypatch.setattr(checkpoint_writer.os, "fsync", full)
+    writer = CheckpointWriter(tmp_path, 1)
+    writer.save(2, *trained(2), {})
+    deadline = time.monotonic() + 30
+    while not writer.broken:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with pytest.raises(checkpoint.CheckpointError, match="No space left on device"):
+        writer.save(3, *trained(2), {})
+    assert names(tmp_path) == ["step-00000001"]
+
+
+def test_a_failure_of_the_training_lets_the_checkpoint_in_hand_finish(tmp_path, monkeypatch):
+    def fail(step):
+        with CheckpointWriter(tmp_path, 2) as writer:
+            writer.save(step, *trained(1), {})
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail(1)
+    assert checkpoint.newest(tmp_path).step == 1
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ZeroDivisionError) as caught:
+        fail(2)
+    assert "No space left" in caught.value.__notes__[0]
+    assert names(tmp_path) == ["step-00000001"]
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    save(tmp_path, 1, 1)
+    with pytest.raises(
+        checkpoint.CheckpointError, match=r"does not fit this model: 0\.weight is \(7, 4\) in it, \(8, 4\)"
+    ):
+        checkpoint.newest(tmp_path).load(nn.Sequential(nn.Embedding(8, 4), nn.Linear(4, 3)))
+
+
+def test_a_checkpoint_that_is_no_pickle_is_told(tmp_path):
+    save(tmp_path, 1, 1)
+    metadata = tmp_path / "checkpoints" / "step-00000001" / ".metadata"
+    metadata.write_bytes(b"x" * metadata.stat().st_size)
+    with pytest.raises(checkpoint.CheckpointError, match="metadata cannot be read"):
+        checkpoint.newest(tmp_path).weights()
+
+
+def test_no_checkpoint_is_none(tmp_path):
+    assert checkpoint.newest(tmp_path) is None
+    with pytest.raises(checkpoint.CheckpointError, match="holds no complete checkpoint"):
+        checkpoint.open_checkpoint(tmp_path)
+
+
+def test_state_names_every_file(tmp_path):
+    save(tmp_path, 1, 1)
+    path = checkpoint.newest(tmp_path).path
+    sizes = json.loads((path / "state.json").read_text())["bytes"]
+    assert sizes == {name: (path / name).stat().st_size for name in FILES}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch.distributed.checkpoint as dcp
+from dnagpt_fast.weights.checkpoint_writer import CheckpointWriter
+from tests.weights.test_checkpoint import trained
+
+run, write = Path(sys.argv[1]), dcp.FileSystemWriter.write_data
+
+def half(self, *args):
+    write(self, *args)
+    (victim,) = Path(self.path).glob("*.distcp")
+    os.truncate(victim, victim.stat().st_size // 2)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+with CheckpointWriter(run, 1) as writer:
+    writer.save(1, *trained(1), {})
+    writer.wait()
+    dcp.FileSystemWriter.write_data = half
+    writer.save(2, *trained(2), {})
+"""
+
+
+def test_a_process_killed_while_it_writes_leaves_the_last_good_one(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert names(tmp_path) == ["step-00000001", "tmp-step-00000002"]
+    assert checkpoint.newest(tmp_path).step == 1
+    model, _ = trained(1)
+    assert torch.equal(checkpoint.newest(tmp_path).weights()["1.weight"], model[1].weight)
+    save(tmp_path, 2, 2)
+    assert names(tmp_path) == ["step-00000001", "step-00000002"]
