@@ -13,6 +13,7 @@ from tests.tiny import NAMES, load_tiny
 transformers = pytest.importorskip("transformers", reason="needs the extra [hf]")
 
 from dnagpt_fast import hub  # noqa: E402 after the check for transformers
+from dnagpt_fast.hub.config import CACHE  # noqa: E402
 
 # transformers and its friends warn about their own future on loading and training.
 pytestmark = pytest.mark.filterwarnings(
@@ -113,12 +114,12 @@ def test_a_cache_goes_by_both_names(strong, name):
     with torch.no_grad():
         alone = model(ids).logits
         first = model(ids[:, :2], use_cache=True)
-        assert first[hub.CACHE].get_seq_length() == 2
-        rest = model(ids[:, 2:], **{name: first[hub.CACHE]})
+        assert first[CACHE].get_seq_length() == 2
+        rest = model(ids[:, 2:], **{name: first[CACHE]})
     torch.testing.assert_close(rest.logits, alone[:, 2:], atol=2e-5, rtol=2e-5)
     assert (model(ids[:, 2:]).logits - alone[:, 2:]).abs().max() > 0.1
     with pytest.raises(ValueError, match="two names of one argument"):
-        model(ids[:, 2:], cache=first[hub.CACHE], past_key_values=first[hub.CACHE])
+        model(ids[:, 2:], cache=first[CACHE], past_key_values=first[CACHE])
 
 
 @pytest.mark.parametrize("which", ["DNAGPTModel", "DNAGPTForCausalLM", "DNAGPTForSequenceClassification"])
