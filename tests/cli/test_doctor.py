@@ -10,7 +10,7 @@ import torch
 from dnagpt_fast.cli import doctor
 from dnagpt_fast.ops import native
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def findings() -> dict[str, doctor.Finding]:
