@@ -1,58 +1,14 @@
 """The house rules of docs/design.md as tests: imports point downward and never in a circle, files stay small."""
 
 import ast
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "dnagpt_fast"
-# One row a floor, the lowest first. A room imports itself and the rooms of lower rows. Files directly in the package
-# are the ground: everybody may import them, they import only each other.
-FLOORS = (
-    ("ground",),
-    ("ops",),
-    ("genome", "training"),
-    ("model",),
-    ("hub",),
-    ("weights",),
-    ("evaluation", "planning", "official"),
-    ("pretrain", "finetune"),
-    ("cli",),
-)
-# What a lower row may not be imported by all the same: training knows no kernel and no genome, the model no genome.
-STRANGERS = {("training", "ops"), ("training", "genome"), ("model", "genome"), ("hub", "genome")}
+from tests import rooms
+from tests.imports import DOORS, EDGES, FLOORS, MODULES, PACKAGE, ROOT, STRANGERS, room_of
+
 FORBIDDEN_NAMES = {"utils.py", "common.py", "helpers.py", "misc.py"}
 LONGEST_FILE = 500
-MODULES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in sorted(PACKAGE.rglob("*.py"))
-}
-# `__main__` files are doors: they may import upward, and nobody imports them.
-DOORS = {name for name in MODULES if name.endswith("__main__")}
-
-
-def room_of(module: str) -> str:
-    """The folder of a module; "ground" for a file directly in the package."""
-    parts = module.split(".")
-    return parts[1] if len(parts) > 2 or (PACKAGE / parts[-1]).is_dir() else "ground"
-
-
-def imports_of(module: str) -> Iterator[str]:
-    """Modules of the package that a module imports, inside functions and under TYPE_CHECKING too."""
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name in MODULES)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                # `from a.b import c` imports the module a.b.c where there is one, and what a.b defines otherwise.
-                longest = f"{node.module}.{alias.name}"
-                if longest in MODULES or node.module in MODULES:
-                    yield longest if longest in MODULES else node.module
-
-
-EDGES = {module: set(imports_of(module)) - {module} for module in MODULES if module not in DOORS}
 
 
 def test_imports_are_absolute():
@@ -119,3 +75,8 @@ def test_files_stay_under_500_lines():
         if (n := len(path.read_text().splitlines())) > LONGEST_FILE
     }
     assert not long
+
+
+def test_the_pictures_of_the_design_page_are_those_of_the_imports():
+    for path, drawn in rooms.PICTURES.items():
+        assert path.read_text() == drawn(), f"remake {path.name} with `python -m tests.rooms`"
