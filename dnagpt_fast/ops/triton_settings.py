@@ -1,14 +1,18 @@
-"""What all Triton ops share: the card they are compiled for and the dtype they add up in."""
+"""What all Triton ops share: the card, where Triton may run, the dtype of sums, the precision of fp32 products."""
 
 import functools
+from typing import Any
 
 import torch
 from torch import Tensor
 
+# Arguments of every launch. Triton 3.10 turns fused multiply-add off by default; results must not change with it.
+LAUNCH: dict[str, Any] = {"enable_fp_fusion": True}
+
 
 @torch.compiler.assume_constant_result
 def architecture(device: torch.device) -> str:
-    """ "sm_90", "gfx942": the card. Tensors on the CPU, that is in the interpreter, are taken for sm_80's."""
+    """ "sm_90", "gfx942": the card. CPU tensors, that is the interpreter, use the settings of sm_80."""
     return "sm_80" if device.type == "cpu" else _card(device.index)
 
 
@@ -20,5 +24,41 @@ def _card(index: int) -> str:
     return f"sm_{properties.major}{properties.minor}"
 
 
-def accumulator(q: Tensor) -> torch.dtype:
-    return torch.float64 if q.dtype == torch.float64 else torch.float32
+@torch.compiler.assume_constant_result
+def interpreting() -> bool:
+    """True where Triton's interpreter runs the kernels on CPU tensors."""
+    import triton
+
+    return bool(triton.knobs.runtime.interpret)
+
+
+def check_may_run(op: str, x: Tensor, instead: str) -> None:
+    """Raises RuntimeError for CPU tensors outside the interpreter. instead: an implementation of `op` for the CPU."""
+    if x.device.type == "cpu" and not interpreting():
+        raise RuntimeError(
+            f"{op}: Triton runs on CPU tensors only in its interpreter; set TRITON_INTERPRET=1 before Triton is "
+            f'imported, or choose dispatch.using({op}="{instead}")'
+        )
+
+
+def accumulator(x: Tensor) -> torch.dtype:
+    """The dtype in which a kernel adds up products of x: float32, or float64 for float64."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def product_constants(x: Tensor) -> dict[str, Any]:
+    """PRECISION and ACC of a kernel that multiplies tensors of x's dtype: what `tl.dot` takes."""
+    import triton.language as tl
+
+    return {
+        "PRECISION": "tf32" if x.dtype == torch.float32 and fp32_products_may_be_tf32() else "ieee",
+        "ACC": tl.float64 if x.dtype == torch.float64 else tl.float32,
+    }
+
+
+def fp32_products_may_be_tf32() -> bool:
+    """Whether the user allowed TF32, by torch's present setting or by the legacy one.
+
+    `torch.get_float32_matmul_precision` raises once the present setting has been used; this attribute shows both.
+    """
+    return torch.backends.cuda.matmul.fp32_precision not in ("none", "ieee")

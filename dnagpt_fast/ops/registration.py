@@ -1,0 +1,41 @@
+"""How an op of this package becomes an op of torch, known to torch.compile, FakeTensor and autograd."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+NAMESPACE = "dnagpt_fast"
+
+
+def register_op(
+    schema: str,
+    implementation: Callable[..., Any],
+    *,
+    fake: Callable[..., Any],
+    key: str = "CompositeExplicitAutograd",
+) -> Callable[..., Any]:
+    """Registers `torch.ops.dnagpt_fast.<name>` and returns it.
+
+    schema  "name(Tensor x, int n) -> Tensor", as in torch.library
+    fake    gives empty outputs of the right shapes and dtypes; it may not look at a value
+    key     the dispatch key that the implementation serves: all devices, or "CPU"
+    """
+    name, parenthesis, arguments = schema.partition("(")
+    qualified = f"{NAMESPACE}::{name}"
+    torch.library.define(qualified, parenthesis + arguments)
+    torch.library.impl(qualified, key, implementation)
+    torch.library.register_fake(qualified, fake)
+    op: Callable[..., Any] = getattr(getattr(torch.ops, NAMESPACE), name)
+    return op
+
+
+def refuse_second_derivative(op: str) -> None:
+    """To be called in a backward: raises RuntimeError under create_graph=True.
+
+    Does what torch.autograd.function.once_differentiable does, in a form that torch.compile can trace.
+    """
+    if not torch.compiler.is_compiling() and torch.is_grad_enabled():
+        raise RuntimeError(
+            f'{op} has no second derivative (create_graph=True); use dispatch.using({op}="reference")'
+        )
