@@ -51,17 +51,17 @@ def find_nvcc() -> Path | None:
         candidates.append(Path(on_path))
     for site in map(Path, {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}):
         candidates += sorted(site.glob("nvidia/*/bin/nvcc"))
-    lacking = "no nvcc in CUDA_HOME, PATH or the nvidia-cuda-nvcc package"
+    missing = "no nvcc in CUDA_HOME, PATH or the nvidia-cuda-nvcc package"
     for nvcc in filter(Path.is_file, candidates):
         if static_cuda_runtime(nvcc):
             return nvcc
-        lacking = f"{nvcc} has no libcudart_static.a in its toolkit {toolkit_of(nvcc)}"
+        missing = f"{nvcc} has no libcudart_static.a in its toolkit {toolkit_of(nvcc)}"
     if choice == "1":
         raise SystemExit(
-            f"DNAGPT_FAST_CUDA=1 but {lacking}: install the CUDA toolkit, "
+            f"DNAGPT_FAST_CUDA=1 but {missing}: install the CUDA toolkit, "
             "or `pip install nvidia-cuda-nvcc nvidia-cuda-runtime nvidia-cuda-crt`"
         )
-    print(f"dnagpt_fast: built for the CPU only: {lacking}", file=sys.stderr)
+    print(f"dnagpt_fast: built for the CPU only: {missing}", file=sys.stderr)
     return None
 
 
@@ -129,10 +129,10 @@ class NinjaBuild(build_ext):
 
 
 def toolkit_of(nvcc: Path) -> Path:
-    """Where the CUDA toolkit of this nvcc lies, by its own word: nvcc on PATH may be a wrapper or a link."""
+    """Where the CUDA toolkit of this nvcc lies, as nvcc itself reports: nvcc on PATH may be a wrapper or a link."""
     command = [str(nvcc), "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull]
-    told = subprocess.run(command, capture_output=True, text=True)
-    for line in (told.stdout + told.stderr).splitlines():
+    listing = subprocess.run(command, capture_output=True, text=True)
+    for line in (listing.stdout + listing.stderr).splitlines():
         if line.startswith("#$ TOP="):
             return Path(line.removeprefix("#$ TOP=").strip()).resolve()
     return nvcc.resolve().parent.parent

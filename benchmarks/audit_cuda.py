@@ -15,7 +15,7 @@ FLAGS = ["-std=c++17", "-O3", f"-I{CSRC}", "-Werror", "all-warnings"]
 THREADS = 128  # kThreadsPerBlock of csrc/cuda/launch.cuh
 TOKENS = {"t": "uint16", "i": "int32", "l": "int64"}  # mangled names of the id types
 COUNTED = {
-    # compare-and-swap is how the first refused window is told; it touches no result
+    # compare-and-swap is how the first refused window is reported; it touches no result
     "atomics": r"(ATOMG?|REDG?|ATOMS)\.(?!E\.CAS)",
     "load_16": r"LDG\.E\.128",
     "loads": r"(LDG|LD)\.",
@@ -27,7 +27,7 @@ OTHER_PIPES = r"(IMAD|IDP|FFMA|LDG?\b|STG?\b|LDC|BRA|BSSY|BSYNC|NOP|U[A-Z]|R2UR|
 
 
 def find_nvcc() -> str | None:
-    """nvcc of CUDA_HOME, then of PATH; None where there is none."""
+    """nvcc of CUDA_HOME, then of PATH; None if there is none."""
     home = os.environ.get("CUDA_HOME")
     if home and (nvcc := Path(home, "bin", "nvcc")).is_file():
         return str(nvcc)
@@ -39,10 +39,10 @@ def version() -> str:
     nvcc = find_nvcc()
     if nvcc is None:
         return ""
-    told = subprocess.run([nvcc, "--version"], check=True, capture_output=True, text=True).stdout
-    found = re.search(r"V([\d.]+)", told)
+    printed = subprocess.run([nvcc, "--version"], check=True, capture_output=True, text=True).stdout
+    found = re.search(r"V([\d.]+)", printed)
     if not found:
-        raise ValueError(f"{nvcc} --version names no version: {told!r}")
+        raise ValueError(f"{nvcc} --version names no version: {printed!r}")
     return found[1]
 
 

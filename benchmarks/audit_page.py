@@ -10,7 +10,7 @@ Written by `python -m benchmarks.compile_audit --update` from compile_audit.json
 {summary}
 
 A cell of a Triton kernel: registers a thread / warps (AMD: waves) alive on an SM (CU) / tensor-core instructions / KiB
-of shared memory of a block. The rest (exponentials, fused multiply-adds, TMA, all instructions, threads) stands in the
+of shared memory of a block. The rest (exponentials, fused multiply-adds, TMA, all instructions, threads) is in the
 JSON. Empty: not compiled for that card.
 
 A cell of a kernel of csrc/cuda (the last three sections): registers / warps / 16-byte loads and stores of global

@@ -3,7 +3,7 @@
     python -m benchmarks.compile_audit                        all kernels, all cards; compares with compile_audit.json
     python -m benchmarks.compile_audit --op attention --arch sm_90 --case 'K64.*causal'
     python -m benchmarks.compile_audit --op cuda              the kernels of csrc/cuda, by nvcc (a minute)
-    python -m benchmarks.compile_audit --update               make the table anew (after a compiler's bump, a new tile),
+    python -m benchmarks.compile_audit --update               make the table again (after a new compiler, a new tile),
                                                               and from it compile_audit.md, the page to read
 
 An op with Triton kernels takes part through a module named in PROVIDERS below, with one function
@@ -15,7 +15,7 @@ tiles made as on `architecture` ("sm_80" .. "gfx942"); Triton's launch is replac
 and what is compiled is what a card would be given. A row is one kernel of one case on one card. CUDA_OPS are the
 sources csrc/cuda/<op>.cu, which audit_cuda.py compiles; without nvcc they are left out, and a line says so.
 
-Laws, whatever the table says: no spill, no stack, no atomic, fits the card; tensor-core instructions in every
+Laws, independent of the table: no spill, no stack, no atomic, fits the card; tensor-core instructions in every
 half-precision kernel whose source has a dot; 16-byte loads and stores of global memory in the kernels of csrc/cuda.
 Held against the table within TOLERANCE, where the compiler is the table's: registers, shared memory, occupancy,
 instruction counts. Prints what differs and ends with status 1 on a broken law, a worse row, or a row that only one
@@ -212,7 +212,7 @@ def audit(launch: Launch, architecture: str) -> Row:
 
 
 def laws_of_all(row: Row) -> list[str]:
-    """What no row may do, whoever compiled it."""
+    """What no row may do, with any compiler."""
     laws = [f"{row[kind]} {kind}" for kind in ("spills", "stack_bytes") if row[kind]]
     if not row["occupancy"]:
         laws.append(f"does not fit the card ({row['shared_bytes']} bytes of shared memory)")
@@ -380,7 +380,7 @@ def main(arguments: list[str] | None = None) -> int:
             if was != versions[compiler]:
                 print(
                     f"the table is of {compiler} {was}, this is {versions[compiler]}: "
-                    "only the laws were held; make it anew with --update"
+                    "only the laws were checked; make it again with --update"
                 )
     print(f"{len(fresh)} kernels, {len(complaints)} complaints", *complaints, sep="\n  ")
     return 1 if complaints else 0

@@ -46,7 +46,7 @@ class Shape:
         return f"B{self.B} H{self.H} T{self.T} K{self.K}"
 
     def flop(self, backward: bool) -> float:
-        """2 products forward, 5 backward, half of the scores (as FlashAttention counts: what is formed anew is not)."""
+        """2 products forward, 5 backward, half of the scores (FlashAttention's count, recomputation excluded)."""
         return (5 if backward else 2) * 2 * self.B * self.H * self.T**2 * self.K / 2
 
 

@@ -233,9 +233,9 @@ def main(arguments: list[str] | None = None) -> int:
         write_rows(options.section, options.rows, options.rehearse)
         return 0
     if not options.rehearse and not torch.cuda.is_available():
-        (device,) = (finding.told for finding in doctor.examine() if finding.what == "device")
+        (device,) = (finding.message for finding in doctor.examine() if finding.what == "device")
         print(
-            f"no CUDA device here: {device}. `dnagpt-fast doctor` tells more; --rehearse tries the code on the CPU."
+            f"no CUDA device here: {device}. `dnagpt-fast doctor` says more; --rehearse tries the code on the CPU."
         )
         return 2
     options.to.mkdir(parents=True, exist_ok=True)

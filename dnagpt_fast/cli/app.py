@@ -29,14 +29,14 @@ def every_command() -> None:
 
 
 def doctor() -> None:
-    """Say what is installed, what is built, which implementation each op takes here, and how to mend what is amiss."""
+    """Say what is installed, what is built, which implementation each op takes here, and how to fix what is wrong."""
     from dnagpt_fast.cli.doctor import examine
 
     findings = examine()
     width = max(len(finding.what) for finding in findings)
     for finding in findings:
-        typer.echo(f"{'ok  ' if finding.well else 'FAIL'} {finding.what:{width}}  {finding.told}")
-    if not all(finding.well for finding in findings):
+        typer.echo(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what:{width}}  {finding.message}")
+    if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""What is installed and built, what runs here, and how to mend what does not."""
+"""What is installed and built, what runs here, and how to fix what does not."""
 
 import ctypes
 import importlib.util
@@ -14,15 +14,15 @@ EXTRAS = {"hf": ("transformers", "peft"), "finetune": ("sklearn", "scipy", "pand
 
 @dataclass(frozen=True)
 class Finding:
-    """well: False where something must be mended; told says what, and how."""
+    """ok: False where something must be fixed; the message says what, and how."""
 
     what: str
-    well: bool
-    told: str
+    ok: bool
+    message: str
 
 
 def examine() -> list[Finding]:
-    """Every finding, the bad ones included; raises nothing for what is merely missing."""
+    """Every finding, good and bad. Raises nothing for a package that is missing."""
     findings = [
         Finding("python", sys.version_info >= (3, 11), sys.version.split()[0] + " (3.11 or later is wanted)")
     ]
@@ -44,18 +44,18 @@ def _package(name: str) -> Finding:
 
 def _triton() -> Finding:
     if not sys.platform.startswith("linux"):
-        return Finding("triton", True, "not for this system; the CPU kernels do without")
+        return Finding("triton", True, "not for this system; the CPU kernels do not need it")
     return _package("triton")
 
 
 def _extra(name: str, packages: tuple[str, ...]) -> Finding:
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
-    told = (
+    message = (
         f'not installed ({", ".join(missing)}): pip install "dnagpt-fast[{name}]" if wanted'
         if missing
         else "installed"
     )
-    return Finding(f"extra [{name}]", True, told)
+    return Finding(f"extra [{name}]", True, message)
 
 
 def _transformers() -> list[Finding]:
@@ -87,14 +87,14 @@ def _native() -> list[Finding]:
         _driver(driver_version(), ops.native.cuda_runtime()),
     ]
     for op, devices in report["implementations"].items():
-        told = ", ".join(f"{device} {name}" for device, name in devices.items())
-        findings.append(Finding(f"op {op}", True, told))
+        message = ", ".join(f"{device} {name}" for device, name in devices.items())
+        findings.append(Finding(f"op {op}", True, message))
     return findings
 
 
 def _cuda_kernels(archs: list[str]) -> Finding:
     if not archs:
-        return Finding("CUDA kernels", True, f"not built; where they are wanted: {_rebuild()}")
+        return Finding("CUDA kernels", True, f"not built; to build them: {_rebuild()}")
     listed = ", ".join(f"sm_{arch}" for arch in archs)
     return Finding("CUDA kernels", True, f"{listed}, and PTX for what comes after sm_{archs[-1]}")
 
@@ -118,19 +118,19 @@ def driver_version() -> int | None:
 
 
 def _driver(driver: int | None, runtime: int) -> Finding:
-    """`runtime` is the CUDA linked into the compiled kernels, 0 where there is none."""
+    """`runtime` is the CUDA linked into the compiled kernels, 0 for none."""
     if driver is None:
-        return Finding("NVIDIA driver", True, "none (no libcuda.so.1); what is here runs on the CPU")
-    told = f"serves CUDA {_dotted(driver)}"
+        return Finding("NVIDIA driver", True, "none (no libcuda.so.1); everything runs on the CPU")
+    message = f"serves CUDA {_dotted(driver)}"
     # within a major version an older driver serves a newer runtime
     if driver // 1000 < runtime // 1000:
         return Finding(
             "NVIDIA driver",
             False,
-            f"{told}, the kernels were built with CUDA {_dotted(runtime)}: install a newer driver, or rebuild with "
+            f"{message}, the kernels were built with CUDA {_dotted(runtime)}: install a newer driver, or rebuild with "
             f"nvcc {driver // 1000} on PATH: {_rebuild()}",
         )
-    return Finding("NVIDIA driver", True, told)
+    return Finding("NVIDIA driver", True, message)
 
 
 def _dotted(version: int) -> str:
@@ -167,30 +167,32 @@ def _device() -> Finding:
     import torch
 
     if not torch.cuda.is_available():
-        told = f"CPU, {torch.get_num_threads()} threads; torch sees no CUDA device"
+        message = f"CPU, {torch.get_num_threads()} threads; torch sees no CUDA device"
         if driver_version() is None:
-            return Finding("device", True, told)
+            return Finding("device", True, message)
         why = "torch was built without CUDA: install one of https://pytorch.org/get-started"
         if torch.version.cuda:
             why = f"torch wants CUDA {torch.version.cuda}; is the driver older, or CUDA_VISIBLE_DEVICES set?"
-        return Finding("device", True, f"{told}, though there is a driver ({why})")
+        return Finding("device", True, f"{message}, though there is a driver ({why})")
     free, total = torch.cuda.mem_get_info()
     capability = torch.cuda.get_device_capability()
-    told = (
+    message = (
         f"{torch.cuda.get_device_name()} (sm_{capability[0]}{capability[1]}), "
         f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
     )
     try:
         from dnagpt_fast.ops import native
     except ImportError:  # reported by _native
-        return Finding("device", True, told)
+        return Finding("device", True, message)
     archs = native.cuda_archs()
     if not archs:
-        return Finding("device", False, f"{told}; the CUDA kernels were not built: {_rebuild()}")
+        return Finding("device", False, f"{message}; the CUDA kernels were not built: {_rebuild()}")
     way = runs_on(capability, archs)
     if not way:
         arch = f"{capability[0]}{capability[1]}"
         return Finding(
-            "device", False, f"{told}; no kernel is built for it: DNAGPT_FAST_CUDA_ARCHS={arch} {_rebuild()}"
+            "device",
+            False,
+            f"{message}; no kernel is built for it: DNAGPT_FAST_CUDA_ARCHS={arch} {_rebuild()}",
         )
-    return Finding("device", True, f"{told}; CUDA kernels run as {way}")
+    return Finding("device", True, f"{message}; CUDA kernels run as {way}")

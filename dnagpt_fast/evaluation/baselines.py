@@ -32,7 +32,7 @@ def kmer_names(k: int) -> list[str]:
 
 
 def position_features(sequences: Sequence[str]) -> np.ndarray:
-    """float32 (n, 4 L): which base stands at each of the L places; texts of one length. N is all zero."""
+    """float32 (n, 4 L): which base is at each of the L positions; texts of one length. N is all zero."""
     lengths = {len(s) for s in sequences}
     if len(lengths) != 1:
         raise ValueError(f"texts of {min(lengths)} to {max(lengths)} bases: wanted one length")
@@ -110,7 +110,7 @@ def gradient_boosting(
 
 
 def sample_site_frequencies(training: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """uint8 (count, S): each variant drawn by itself with its frequency in the training haplotypes (H, S)."""
+    """uint8 (count, S): each variant drawn independently, with its frequency in the training haplotypes (H, S)."""
     rng = np.random.Generator(np.random.Philox(seed))
     return (rng.random((count, training.shape[1])) < training.mean(0)).astype(np.uint8)
 

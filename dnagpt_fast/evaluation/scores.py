@@ -34,7 +34,7 @@ def classification_scores(
     truth          int (n,), 0..C-1
     probabilities  float (n, C)
     positive       of two classes the one that f1 and auprc are about; None, or more classes: means over the classes
-    The bootstrap draws within each class, so that no resample lacks one. Raises ValueError for NaN, or a class that
+    The bootstrap draws within each class, so that every resample has both. Raises ValueError for NaN, or a class that
     does not occur.
     """
     classes = probabilities.shape[1]

@@ -105,8 +105,8 @@ def _classes(config: FinetuneConfig, template: TaskTemplate, sets: dict[str, Exa
     found = np.bincount(class_of(train, classes), minlength=len(classes))
     if (found == 0).any():
         raise LabelError(
-            f"{train.path}: class {classes[int(np.argmin(found))]!r} is empty: no training row has it; mend the split, "
-            f"or take it out of task.classes"
+            f"{train.path}: class {classes[int(np.argmin(found))]!r} is empty: no training row has it; change the "
+            f"split, or take it out of task.classes"
         )
     if "test" in sets:
         tested = set(class_of(sets["test"], classes).tolist())
@@ -115,7 +115,7 @@ def _classes(config: FinetuneConfig, template: TaskTemplate, sets: dict[str, Exa
             assert train.label is not None
             name = missing[0]
             raise LabelError(
-                f"{train.where[train.label.index(name)]}: class {name!r} of this row is empty in the test set: mend "
+                f"{train.where[train.label.index(name)]}: class {name!r} of this row is empty in the test set: change "
                 f"the label if it is misspelt, or the split, or leave out the test rows"
             )
     return Language(template, classes, tuple(answer_tokens(template.vocabulary, len(classes))))
@@ -128,7 +128,7 @@ def _check_test_values(sets: dict[str, Examples]) -> None:
         if len(values) < 3 or np.ptp(values) == 0:
             raise LabelError(
                 f"{sets['test'].where[0]}: {len(values)} test row(s) with labels from {values.min():g} to "
-                f"{values.max():g}: wanted 3 or more that vary; mend the split, or leave out the test rows"
+                f"{values.max():g}: wanted 3 or more that vary; change the split, or leave out the test rows"
             )
 
 

@@ -26,7 +26,8 @@ PATH_KEYS = (("data", "path"), ("data", "genome"), ("start", "path"))
 @dataclass(frozen=True)
 class StartSettings:
     """path: a run folder, an official checkpoint file or a Hugging Face folder; empty: random weights of the shape of
-    [model] and [vocabulary], which a start from a path leaves unread. num_heads: where an official file does not tell.
+    [model] and [vocabulary], which are ignored when `path` is given. num_heads: needed where an official file does
+    not say.
     """
 
     path: str = ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.vocab import PAD_ID, Vocabulary, reserved_id
 
-# More than two classes answer by letters that stand for nothing else in a prompt.
+# More than two classes answer by letters that have no other meaning in a prompt.
 MANY_ANSWERS = (*"123456789", "&", "|", "!", "-", "*", "/", *"WYXZ")
 BINARY_ANSWERS = ("A", "N")  # false, true
 FIXED_BINARY_ANSWERS = ("-", "+")

@@ -34,7 +34,7 @@ def _rates(half: float, tf32: float, fp32: float) -> dict[str, float]:
     }
 
 
-# Longer device names stand first: "H100 PCIe" before "H100".
+# Longer device names come first: "H100 PCIe" before "H100".
 ACCELERATORS = (
     Accelerator("v100", ("V100",), 31.7, _rates(125.0, 0, 15.7), 150),
     Accelerator("a100-40g", ("A100-SXM4-40GB", "A100-PCIE-40GB"), 39.4, _rates(312.0, 156.0, 19.5), 300),
@@ -69,8 +69,8 @@ def accelerator_of(device_name: str) -> Accelerator | None:
 def peak_flops(device: torch.device, precision: str) -> tuple[float, str]:
     """(operations a second, where the figure is from) of one device at `precision`, a key of `peak_tflops`.
 
-    The data sheet's for a GPU of the table. Else, and always on CPU, the fastest of a few matrix products, which takes
-    about a second: a utilisation against it says how much of what this machine's library reaches was used.
+    The data sheet's for a GPU of the table. Otherwise, and always on the CPU, the fastest of a few matrix products,
+    which takes about a second: a utilisation against it says how much of what this machine's library reaches was used.
     """
     if device.type == "cuda":
         known = accelerator_of(torch.cuda.get_device_name(device))

@@ -5,8 +5,8 @@ Counted are the multiplications and additions of the matrix products, 2 R I O fo
 left out: at width 768 they are under 1 % of the whole.
 
 A product y = x W has two in its backward pass, dx = dy W^T and dW = x^T dy, each of the same size, and so have the two
-of attention: a training step is exactly three forward passes. What an implementation computes anew to save memory is no
-work of the model and not counted.
+of attention: a training step is exactly three forward passes. What an implementation computes again to save memory is
+not work of the model and is not counted.
 """
 
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ def forward_flops(
 
     loss_rows        rows that are projected to the vocabulary; all by default
     regression_rows  rows that num_regression reads
-    causal           count the T (T + 1) / 2 pairs of query and key that causal attention needs; else all T^2, as
+    causal           count the T (T + 1) / 2 pairs of query and key that causal attention needs; otherwise all T^2, as
                      FlopCounterMode and most published figures do
 
     Raises ValueError for counts that are negative or do not fit the model.

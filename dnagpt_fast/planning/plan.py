@@ -1,7 +1,7 @@
 """What a pre-training run will take, before any GPU is rented: memory, batch, steps, hours, disk.
 
 All of it is arithmetic on the model's shape: flops.py, step_memory.py, and the data sheets in accelerators.py. What is
-assumed and not known (the utilisation above all) is told with the answer.
+assumed and not known (the utilisation above all) is printed with the answer.
 """
 
 import math
@@ -97,19 +97,19 @@ class Plan:
         """What would make it fit; empty where it fits."""
         if self.fits:
             return []
-        told = [
+        lines = [
             f"does not fit: {_gib(self.memory.total)} a GPU at {self.micro_batch} sample(s) a micro-batch, "
             f"{_gib(self.capacity)} usable on {self.request.gpu}"
         ]
         if not self.request.checkpointing:
-            told.append("activation checkpointing would lower the activations: --checkpointing")
+            lines.append("activation checkpointing would lower the activations: --checkpointing")
         if not self.sharded and self.request.gpus > 1:
-            told.append("sharding would split weights, gradients and optimizer: --sharded")
+            lines.append("sharding would split weights, gradients and optimizer: --sharded")
         elif self.memory.weights + self.memory.gradients + self.memory.optimizer > self.capacity // 2:
-            told.append("more GPUs share weights, gradients and optimizer: a larger --gpus with --sharded")
+            lines.append("more GPUs share weights, gradients and optimizer: a larger --gpus with --sharded")
         if self.request.micro_batch > 1:
-            told.append("a smaller --micro-batch needs less")
-        return told
+            lines.append("a smaller --micro-batch needs less")
+        return lines
 
 
 def make_plan(request: Request) -> Plan:

@@ -5,7 +5,8 @@ backward pass of some block, while the gradients grow and the activations go; th
 there. What autograd keeps of a block is counted tensor by tensor as model/layers.py makes them. R rows (samples *
 tokens), D width, H heads, V vocabulary; "a row" is a tensor (R, D).
 
-On the CPU this is held against measured peaks (tests/test_step_memory.py). On CUDA nothing has been measured yet.
+On the CPU this is compared with measured peaks (tests/planning/test_step_memory.py). On CUDA nothing has been measured
+yet.
 """
 
 from dataclasses import dataclass, fields

@@ -54,10 +54,12 @@ def machine(monkeypatch):
 def test_without_a_driver(machine):
     machine()
     found = findings()
-    assert found["NVIDIA driver"].well
-    assert "none" in found["NVIDIA driver"].told
-    assert found["device"].told.endswith("torch sees no CUDA device")
-    assert found["CUDA kernels"].told == "sm_80, sm_90, sm_100, sm_120, and PTX for what comes after sm_120"
+    assert found["NVIDIA driver"].ok
+    assert "none" in found["NVIDIA driver"].message
+    assert found["device"].message.endswith("torch sees no CUDA device")
+    assert (
+        found["CUDA kernels"].message == "sm_80, sm_90, sm_100, sm_120, and PTX for what comes after sm_120"
+    )
 
 
 def test_with_driver_and_device(machine):
@@ -69,32 +71,32 @@ def test_with_driver_and_device(machine):
     )
 
 
-def test_a_driver_older_than_the_runtime_is_told_how_to_mend(machine):
+def test_a_driver_older_than_the_runtime_is_named_with_its_fix(machine):
     machine(driver=12040, capability=(9, 0))
     found = findings()["NVIDIA driver"]
-    assert not found.well
-    assert "serves CUDA 12.4, the kernels were built with CUDA 13.0: install a newer driver" in found.told
+    assert not found.ok
+    assert "serves CUDA 12.4, the kernels were built with CUDA 13.0: install a newer driver" in found.message
     machine(driver=12040, capability=(9, 0), runtime=12080)
-    assert findings()["NVIDIA driver"].well
+    assert findings()["NVIDIA driver"].ok
 
 
 def test_a_driver_that_torch_does_not_use(machine, monkeypatch):
     machine(driver=13000)
     monkeypatch.setattr(torch.version, "cuda", None)
-    assert "torch was built without CUDA" in findings()["device"].told
+    assert "torch was built without CUDA" in findings()["device"].message
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    assert "torch wants CUDA 13.0" in findings()["device"].told
+    assert "torch wants CUDA 13.0" in findings()["device"].message
 
 
 def test_a_device_without_kernels(machine):
     machine(driver=13000, capability=(9, 0), archs=(), runtime=0)
     found = findings()
-    assert found["CUDA kernels"].well
-    assert "DNAGPT_FAST_CUDA=1 pip install" in found["CUDA kernels"].told
-    assert not found["device"].well
+    assert found["CUDA kernels"].ok
+    assert "DNAGPT_FAST_CUDA=1 pip install" in found["CUDA kernels"].message
+    assert not found["device"].ok
     machine(driver=13000, capability=(7, 5))
-    assert not findings()["device"].well
-    assert "DNAGPT_FAST_CUDA_ARCHS=75 DNAGPT_FAST_CUDA=1 pip install" in findings()["device"].told
+    assert not findings()["device"].ok
+    assert "DNAGPT_FAST_CUDA_ARCHS=75 DNAGPT_FAST_CUDA=1 pip install" in findings()["device"].message
 
 
 @pytest.mark.parametrize(
@@ -146,8 +148,8 @@ def test_a_transformers_that_was_not_tested_is_named(monkeypatch, installed, wel
     if installed is None:
         assert found is None
     else:
-        assert found.well is well
-        assert told in found.told
+        assert found.ok is well
+        assert told in found.message
 
 
 def test_the_oldest_transformers_tested_is_the_oldest_allowed():

@@ -342,7 +342,7 @@ def test_starting_from_a_pre_training_run(tmp_path):
         (
             lambda row, i: row.replace(",no", ",noo") if i == 4 else row,
             (),
-            r"x.csv:6: class 'noo' of this row is empty in the test set: mend the label",
+            r"x.csv:6: class 'noo' of this row is empty in the test set: change the label",
         ),
         (lambda row, i: "" if row.endswith("validation") else row, (), r"x.csv: no validation rows"),
         (

@@ -111,6 +111,6 @@ def test_doctor_tells_how_to_mend_a_build_that_is_missing(monkeypatch):
         doctor, "version", lambda name: (_ for _ in ()).throw(doctor.PackageNotFoundError(name))
     )
     findings = {finding.what: finding for finding in doctor.examine()}
-    assert not findings["compiled kernels"].well
-    assert "pip install ." in findings["compiled kernels"].told
-    assert findings["torch"].told == "missing: pip install torch"
+    assert not findings["compiled kernels"].ok
+    assert "pip install ." in findings["compiled kernels"].message
+    assert findings["torch"].message == "missing: pip install torch"
