@@ -71,8 +71,8 @@ def our_step(ids, targets):
             self.model = model
 
         def forward(self, batch):
-            rows = self.model.mlm_head[:3](self.model.hidden_states(batch)).flatten(0, 1)
-            return {"loss": combined_loss(rows, self.model.mlm_head[3].weight, targets.flatten()).total}
+            rows = self.model.head_rows(self.model.hidden_states(batch)).flatten(0, 1)
+            return {"loss": combined_loss(rows, self.model.last_projection.weight, targets.flatten()).total}
 
     loop = Loop(
         losses_of=NextToken(),

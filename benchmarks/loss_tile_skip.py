@@ -33,7 +33,7 @@ from dnagpt_fast.ops.combined_loss.tiles import TILE_ROWS, TILE_VOCAB, tile_orde
 from dnagpt_fast.pretrain.demo import DEMO_CONFIG
 from dnagpt_fast.pretrain.job import PretrainingRun
 from dnagpt_fast.pretrain.settings import load_config
-from dnagpt_fast.pretrain.validation import answers_of, last_projection
+from dnagpt_fast.pretrain.validation import answers_of
 from dnagpt_fast.training.loop import StopRequest
 from dnagpt_fast.training.processes import Processes
 
@@ -46,8 +46,8 @@ ARMS = ("exact", "skip", "rounding")
 def tiles_visited(job: PretrainingRun, step: int) -> dict[str, float]:
     """Tiles of 128 rows x 128 entries whose gradient a backward pass with the skip makes, of those there are."""
     batch = job.batch_at(step, 0)
-    hidden = job.model.mlm_head[:3](job.model.hidden_states(batch.token_ids)).flatten(0, 1)
-    last, targets = last_projection(job.model), batch.targets.flatten()
+    hidden = job.model.head_rows(job.model.hidden_states(batch.token_ids)).flatten(0, 1)
+    last, targets = job.model.last_projection, batch.targets.flatten()
     counted = targets >= 0
     p = torch.nn.functional.linear(hidden[counted], last.weight, last.bias).softmax(-1)
     kept = combined_loss_chunked.kept_tiles(
@@ -67,7 +67,7 @@ def tiles_visited(job: PretrainingRun, step: int) -> dict[str, float]:
 
 def rare(job: PretrainingRun) -> torch.Tensor:
     """Token ids of all entries but the plain 6-mers."""
-    return tile_order(len(last_projection(job.model).weight))[0][PLAIN:].long()
+    return tile_order(len(job.model.last_projection.weight))[0][PLAIN:].long()
 
 
 def start(steps: int, seed: int, rare_log2: float | None) -> PretrainingRun:
@@ -79,14 +79,14 @@ def start(steps: int, seed: int, rare_log2: float | None) -> PretrainingRun:
         share = len(unused) * 2**rare_log2
         with torch.no_grad():
             # against a plain entry's probability (1 - share) / PLAIN
-            last_projection(job.model).bias[unused] += rare_log2 * math.log(2) - math.log((1 - share) / PLAIN)
+            job.model.last_projection.bias[unused] += rare_log2 * math.log(2) - math.log((1 - share) / PLAIN)
     return job
 
 
 def train(job: PretrainingRun, arm: str, first: int, last: int, looks: int) -> dict[str, Any]:
     """Steps first .. last - 1 of an arm, looking at the tiles `looks` times on the way."""
     rows = TILE_ROWS if arm != "rounding" else 3 * TILE_ROWS // 4
-    chunk_bytes = rows * len(last_projection(job.model).weight) * 4
+    chunk_bytes = rows * len(job.model.last_projection.weight) * 4
     loss = functools.partial(combined_loss, skip_below=SKIP_BELOW if arm == "skip" else None)
     seen, losses = [tiles_visited(job, first)], []
     began = time.process_time()
@@ -105,7 +105,7 @@ def train(job: PretrainingRun, arm: str, first: int, last: int, looks: int) -> d
 
 def weights_of(job: PretrainingRun) -> dict[str, torch.Tensor]:
     """The last projection's rows, rare and plain ones, and their biases."""
-    last = last_projection(job.model)
+    last = job.model.last_projection
     chosen = torch.zeros(len(last.weight), dtype=torch.bool)
     chosen[rare(job)] = True
     whole = torch.cat([last.weight, last.bias[:, None]], 1).detach()

@@ -56,14 +56,13 @@ def generate_fasta(
 def fasta_of(tokenizer: KmerTokenizer, one: Generated) -> tuple[str, str]:
     """Title and bases of a sequence with its prompt. Tokens that are no bases cannot stand in FASTA: the title counts
     them."""
-    pieces = [tokenizer.id_to_piece(i) for i in one.prompt_ids + one.new_ids]
-    bases = [piece for piece in pieces if not piece.startswith("<")]
-    prompt_bp = sum(len(piece) for piece in pieces[: len(one.prompt_ids)] if not piece.startswith("<"))
+    prompt = tokenizer.decode_bases(one.prompt_ids)
     title = (
-        f"prompt{one.prompt + 1}_sample{one.sample + 1} prompt_bp={prompt_bp} new_tokens={len(one.new_ids)}"
+        f"prompt{one.prompt + 1}_sample{one.sample + 1} prompt_bp={len(prompt)} new_tokens={len(one.new_ids)}"
     )
-    others = sum(piece.startswith("<") for piece in pieces[len(one.prompt_ids) :])
-    return title + (f" left_out_tokens={others}" if others else ""), "".join(bases)
+    others = sum(i < len(tokenizer.reserved_tokens) for i in one.new_ids)
+    title += f" left_out_tokens={others}" if others else ""
+    return title, prompt + tokenizer.decode_bases(one.new_ids)
 
 
 def regions(genome: Genome, window_bp: int | None) -> Iterator[Region]:

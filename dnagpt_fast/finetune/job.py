@@ -37,9 +37,7 @@ def start_model(config: FinetuneConfig, seed: int) -> tuple[DNAGPT, Vocabulary]:
         names = ("max_len", "num_layers", "num_heads", "embedding_dim")
         given = {name: getattr(config.model, name) for name in names if getattr(config.model, name)}
         try:
-            shape = dataclasses.replace(
-                preset(config.model.name, len(vocabulary)), bias=config.model.bias, **given
-            )
+            shape = preset(config.model.name, len(vocabulary), bias=config.model.bias, **given)
         except ValueError as error:
             raise ConfigError(f"model: {error}") from error
         return DNAGPT.from_config(shape), vocabulary

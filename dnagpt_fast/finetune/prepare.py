@@ -154,7 +154,7 @@ def encode(
     return TaskData(
         examples,
         language.template,
-        KmerTokenizer(vocabulary.k, dynamic_kmer=vocabulary.dynamic),
+        KmerTokenizer.of(vocabulary),
         standardisation=language.standardisation,
         targets=targets,
         weights=weights,

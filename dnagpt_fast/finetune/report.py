@@ -18,6 +18,7 @@ from dnagpt_fast.finetune.settings import SamplingSettings
 from dnagpt_fast.finetune.task_data import TaskData
 from dnagpt_fast.finetune.task_loss import TaskLosses
 from dnagpt_fast.model.generation import generate
+from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.vocab import PAD_ID, UNKNOWN_ID, reserved_id
 
@@ -149,12 +150,8 @@ def sample_texts(
             settings.top_p,
             [UNKNOWN_ID, PAD_ID],
         )
-    pieces = {int(i): vocabulary.piece(int(i)) for i in made.unique()}
-    texts = []
-    for row in made[:, 1:].tolist():
-        letters = [pieces[i] for i in row if i != PAD_ID]
-        texts.append("".join(letters)[:bases])
-    return texts
+    tokenizer = KmerTokenizer.of(vocabulary)
+    return [tokenizer.decode([i for i in row if i != PAD_ID])[:bases] for row in made[:, 1:].tolist()]
 
 
 def report_haplotypes(

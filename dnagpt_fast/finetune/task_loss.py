@@ -43,9 +43,9 @@ class TaskLosses(nn.Module):
         if self.kind == "regression":
             return (self.model.num_regression(read).squeeze(-1).float() - batch.target) ** 2
         answers = cast(torch.Tensor, self.answers)
-        last = cast(nn.Linear, self.model.mlm_head[3])
+        last = self.model.last_projection
         return combined_loss(
-            self.model.mlm_head[:3](read),
+            self.model.head_rows(read),
             last.weight,
             answers[batch.target],
             bias=last.bias,
@@ -59,9 +59,9 @@ class TaskLosses(nn.Module):
         if self.kind == "regression":
             return self.model.num_regression(read).squeeze(-1).float()
         answers = cast(torch.Tensor, self.answers)
-        last = cast(nn.Linear, self.model.mlm_head[3])
+        last = self.model.last_projection
         bias = None if last.bias is None else last.bias[answers]
-        logits = nn.functional.linear(self.model.mlm_head[:3](read), last.weight[answers], bias)
+        logits = nn.functional.linear(self.model.head_rows(read), last.weight[answers], bias)
         return logits.float().softmax(-1)
 
     def _read(self, batch: TaskBatch) -> torch.Tensor:
@@ -71,9 +71,9 @@ class TaskLosses(nn.Module):
 
     def _next_token(self, batch: TaskBatch, reduction: str) -> torch.Tensor:
         hidden = self.model.hidden_states(batch.token_ids)
-        last = cast(nn.Linear, self.model.mlm_head[3])
+        last = self.model.last_projection
         return combined_loss(
-            self.model.mlm_head[:3](hidden).flatten(0, 1),
+            self.model.head_rows(hidden).flatten(0, 1),
             last.weight,
             batch.target.flatten(),
             bias=last.bias,

@@ -61,9 +61,16 @@ PRESETS: dict[str, ModelConfig] = {
 }
 
 
-def preset(name: str, vocab_size: int | None = None) -> ModelConfig:
-    """A published shape by name, its vocabulary size replaced where one is given. Raises ValueError."""
+def preset(name: str, vocab_size: int | None = None, **given: Any) -> ModelConfig:
+    """A published shape by name, with other values for the fields that are given.
+
+    Raises ValueError for an unknown name or a value that does not fit.
+
+    >>> preset("dna_gpt0.1b_m", max_len=1024).max_len
+    1024
+    """
     if name not in PRESETS:
         raise ValueError(f"unknown model name {name!r}: wanted one of {', '.join(PRESETS)}")
-    config = PRESETS[name]
-    return config if vocab_size is None else replace(config, vocab_size=vocab_size)
+    if vocab_size is not None:
+        given["vocab_size"] = vocab_size
+    return replace(PRESETS[name], **given)

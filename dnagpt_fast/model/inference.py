@@ -144,11 +144,11 @@ class Inference:
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(R, D) after ln_f -> (R, V)"""
         padded = F.pad(hidden, (0, 0, 0, _round_up(len(hidden)) - len(hidden)))
-        return self.linear(self.model.mlm_head[3], self.head_rows(padded))[: len(hidden)]
+        return self.linear(self.model.last_projection, self.head_rows(padded))[: len(hidden)]
 
     @torch.no_grad()
     def head_rows(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(R, D) after ln_f -> what the last projection reads (R, D)."""
+        """`Network.head_rows` by products whose rows do not depend on each other: (R, D) -> (R, D)."""
         first, act, norm, _ = self.model.mlm_head
         return norm(act(self.linear(first, hidden)))
 

@@ -148,6 +148,15 @@ class Network(nn.Module):
             )
         return x + self.transformer.wpe.weight[: x.shape[1]]
 
+    @property
+    def last_projection(self) -> nn.Linear:
+        """The Linear of the token head that makes logits: weight (V, D)."""
+        return cast(nn.Linear, self.mlm_head[3])
+
+    def head_rows(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states after ln_f (..., D) -> what `last_projection` reads (..., D)."""
+        return self.mlm_head[:3](hidden)
+
     def pretraining_loss(
         self, batch: PretrainBatch, *, order_weight: float = 1.0, gc_weight: float = 0.01
     ) -> CombinedLoss:
@@ -156,9 +165,9 @@ class Network(nn.Module):
         The GC fraction is read by `num_regression` from the hidden state at `batch.gc_position` (`<M>`).
         """
         hidden = self.hidden_states(batch.token_ids)
-        last = cast(nn.Linear, self.mlm_head[3])
+        last = self.last_projection
         return combined_loss(
-            self.mlm_head[:3](hidden).flatten(0, 1),
+            self.head_rows(hidden).flatten(0, 1),
             last.weight,
             batch.targets.flatten(),
             bias=last.bias,

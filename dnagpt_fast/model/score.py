@@ -60,7 +60,7 @@ def target_log_probs(inference: Inference, rows: torch.Tensor, targets: torch.Te
     The Triton kernels never form the logits. Elsewhere they are formed, by the product whose rows do not feel each
     other (ops/linear.py), which the chunks of combined_loss on the CPU do.
     """
-    last = cast(torch.nn.Linear, inference.model.mlm_head[3])
+    last = inference.model.last_projection
     if dispatch.choose("combined_loss", rows.device.type) != "triton" or type(last) not in PLAIN:
         return inference.logits(rows).float().log_softmax(-1).gather(1, targets[:, None])[:, 0]
     # the kernels share out the vocabulary by the number of rows: always the same one, and a row's bits are too

@@ -56,14 +56,19 @@ class KmerTokenizer:
         self._unknown_reported = False
 
     @classmethod
+    def of(cls, vocabulary: Vocabulary) -> "KmerTokenizer":
+        """The published tokenizer of a vocabulary."""
+        return cls(vocabulary.k, dynamic_kmer=vocabulary.dynamic)
+
+    @classmethod
     def from_vocab_size(cls, vocab_size: int) -> "KmerTokenizer":
         """The published tokenizer with this many entries (19,564: dynamic k=6; 15,659: fixed k=6), or a ValueError."""
-        sizes = {len(Vocabulary(k, dynamic)): (k, dynamic) for dynamic in (False, True) for k in range(1, 7)}
+        every = [Vocabulary(k, dynamic) for dynamic in (False, True) for k in range(1, 7)]
+        sizes = {len(vocabulary): vocabulary for vocabulary in every}
         if vocab_size not in sizes:
             known = ", ".join(str(size) for size in sorted(sizes))
             raise ValueError(f"no k-mer vocabulary has {vocab_size} entries; the known sizes are {known}")
-        k, dynamic = sizes[vocab_size]
-        return cls(k, dynamic_kmer=dynamic)
+        return cls.of(sizes[vocab_size])
 
     def __len__(self) -> int:
         return len(self.vocabulary) + self._shift
@@ -139,6 +144,14 @@ class KmerTokenizer:
         if isinstance(token_ids, (torch.Tensor, np.ndarray)):
             token_ids = token_ids.tolist()
         return "".join([self.id_to_piece(token_id) for token_id in token_ids])
+
+    def decode_bases(self, token_ids: torch.Tensor | np.ndarray | Iterable[int]) -> str:
+        """The letters of the k-mers among the ids; reserved tokens are left out. Raises IndexError as `decode`.
+
+        >>> KmerTokenizer().decode_bases(KmerTokenizer().encode("<R>ACGTACGT"))
+        'ACGTACGT'
+        """
+        return self.decode([i for i in map(int, token_ids) if not 0 <= i < len(self.reserved_tokens)])
 
     def _ids(self, text: str) -> torch.Tensor:
         ids, unknown = self._encoder(text)

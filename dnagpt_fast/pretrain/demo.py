@@ -6,8 +6,9 @@ import torch
 from rich.console import Console
 
 from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.pretrain.run import load_run
-from dnagpt_fast.vocab import N_RESERVED, SPECIES, Vocabulary, reserved_id
+from dnagpt_fast.vocab import SPECIES, Vocabulary, reserved_id
 
 DEMO_CONFIG = Path(__file__).parents[1] / "data" / "demo.toml"
 LINE_BP = 60
@@ -28,7 +29,7 @@ def sample_bases(model: DNAGPT, vocabulary: Vocabulary, species: str, n_kmers: i
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         drawn = model.generate(prompt, n_kmers, do_sample=True)[0, 1:].tolist()
-    return "".join(vocabulary.piece(token) for token in drawn if token >= N_RESERVED)
+    return KmerTokenizer.of(vocabulary).decode_bases(drawn)
 
 
 def show_sample(run: Path, console: Console | None = None) -> None:

@@ -67,7 +67,7 @@ def model_config(config: PretrainConfig) -> ModelConfig:
     names = ("max_len", "num_layers", "num_heads", "embedding_dim")
     given = {name: getattr(settings, name) for name in names if getattr(settings, name)}
     try:
-        return dataclasses.replace(preset(settings.name, vocab_size), bias=settings.bias, **given)
+        return preset(settings.name, vocab_size, bias=settings.bias, **given)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
 

@@ -133,15 +133,15 @@ class Answers(NamedTuple):
 
 def answers_of(model: DNAGPT, batch: PretrainBatch, template: Template) -> Answers:
     """Each k-mer is predicted from the position before it; the likelier of the two answers stands after `<B>`."""
-    hidden, last = model.hidden_states(batch.token_ids), last_projection(model)
+    hidden, last = model.hidden_states(batch.token_ids), model.last_projection
     n_kmers = hidden.shape[1] - template.n_extra
     targets = batch.targets[:, :n_kmers]
-    rows = model.mlm_head[:3](hidden[:, :n_kmers]).flatten(0, 1)
+    rows = model.head_rows(hidden[:, :n_kmers]).flatten(0, 1)
     losses = combined_loss(rows, last.weight, targets.flatten(), bias=last.bias, return_log_probs=True)
     assert losses.log_probs is not None
     pair = torch.tensor([template.as_it_stands, template.reversed], device=hidden.device)
     bias = None if last.bias is None else last.bias[pair]
-    logits = F.linear(model.mlm_head[:3](hidden[:, -1]), last.weight[pair], bias)
+    logits = F.linear(model.head_rows(hidden[:, -1]), last.weight[pair], bias)
     gc = model.num_regression(hidden[:, batch.gc_position]).squeeze(-1)
     return Answers(losses.log_probs.view_as(targets), logits[:, 1] > logits[:, 0], gc)
 
@@ -214,13 +214,6 @@ class Validator:
         genome = self.windows.genome[places]
         contig, start_bp = self.windows.contig[places], self.windows.start_bp[places]
         return Windows(genome, contig, start_bp, torch.full_like(genome, orientation))
-
-
-def last_projection(model: DNAGPT) -> torch.nn.Linear:
-    """The Linear of the token head that makes logits."""
-    last = model.mlm_head[3]
-    assert isinstance(last, torch.nn.Linear)
-    return last
 
 
 def r2(count: float, total: float, squares: float, residual: float) -> float | None:

@@ -163,7 +163,7 @@ def _understand(
         config = ModelConfig.from_dict(shape)
         if vocabulary is None:
             return config, KmerTokenizer.from_vocab_size(config.vocab_size)
-        return config, KmerTokenizer(**_tokenizer_arguments(Vocabulary(**vocabulary)))
+        return config, KmerTokenizer.of(Vocabulary(**vocabulary))
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{where}: {error}") from error
 
@@ -174,10 +174,6 @@ def _is_safetensors(path: Path) -> bool:
         return False
     with open(path, "rb") as file:
         return file.read(9)[8:] == b"{"
-
-
-def _tokenizer_arguments(vocabulary: Vocabulary) -> dict[str, Any]:
-    return {"k": vocabulary.k, "dynamic_kmer": vocabulary.dynamic}
 
 
 def _hf_vocabulary(folder: Path) -> dict[str, Any] | None:

@@ -89,6 +89,8 @@ def test_hidden_states_of_every_layer(tiny):
     layers = model.num_layers
     with torch.no_grad():
         torch.testing.assert_close(model.mlm_head(model.hidden_states(ids)), model(ids))
+        rows = model.head_rows(model.hidden_states(ids))
+        assert model.last_projection(rows).equal(model(ids))
         assert model.hidden_states(ids, layer=0).equal(model.embeddings(ids))
         assert model.hidden_states(ids, layer=-1).equal(model.hidden_states(ids, layer=layers))
         x = model.hidden_states(ids, layer=layers - 1)

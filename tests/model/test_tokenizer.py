@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnagpt_fast import KmerTokenizer
-from dnagpt_fast.vocab import RESERVED
+from dnagpt_fast.vocab import RESERVED, Vocabulary
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "tokenizer.json").read_text())
 CASES = [(name, i) for name, entry in GOLDEN.items() for i in range(len(entry["cases"]))]
@@ -98,6 +98,16 @@ def test_from_vocab_size_finds_both_published_vocabularies():
     assert not KmerTokenizer.from_vocab_size(15_659).dynamic_kmer
     with pytest.raises(ValueError, match="100 entries"):
         KmerTokenizer.from_vocab_size(100)
+
+
+def test_a_tokenizer_of_a_vocabulary_and_the_letters_of_its_kmers():
+    tokenizer = KmerTokenizer.of(Vocabulary(2, dynamic=True))
+    assert tokenizer.vocabulary == Vocabulary(2, dynamic=True)
+    ids = tokenizer.encode("<R>ACG<P>TN")
+    assert tokenizer.decode_bases(ids) == tokenizer.decode_bases(ids.tolist()) == "ACGTN"
+    assert tokenizer.decode_bases([]) == ""
+    with pytest.raises(IndexError, match="-1"):
+        tokenizer.decode_bases([-1])
 
 
 def test_an_unknown_chunk_is_said_once(caplog):
