@@ -6,7 +6,7 @@ stands in the packed data under an N block means nothing: N is known from the bl
 Coordinates are 0-based and half-open.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -39,3 +39,31 @@ class PackedGenome:
     def to(self, device: torch.device | str) -> "PackedGenome":
         """The same arrays on `device`; the arrays themselves where they are there already."""
         return PackedGenome(*(getattr(self, field).to(device) for field in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class PackedRange:
+    """Bases [start_bp, end_bp) of a contig on one strand, as a place: nothing is unpacked.
+
+    contig   index into the genome's contigs
+    reverse  read as the reverse complement, from end_bp - 1 down to start_bp
+    """
+
+    genome: PackedGenome
+    contig: int
+    start_bp: int
+    end_bp: int
+    reverse: bool = False
+
+    def __len__(self) -> int:
+        return self.end_bp - self.start_bp
+
+    def part(self, start: int, end: int) -> "PackedRange":
+        """Bases [start, end) of this range, counted in its own direction."""
+        if self.reverse:
+            start, end = len(self) - end, len(self) - start
+        return replace(self, start_bp=self.start_bp + start, end_bp=self.start_bp + end)
+
+    def reverse_complement(self) -> "PackedRange":
+        """The other strand of the same bases."""
+        return replace(self, reverse=not self.reverse)

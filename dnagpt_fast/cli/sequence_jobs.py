@@ -16,6 +16,7 @@ from dnagpt_fast.model.marginals import context_prefix, substitution_scores
 from dnagpt_fast.model.score import score
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.output_files import FastaFile, TextFile, VectorFile, fasta_record
+from dnagpt_fast.packed import PackedRange
 from dnagpt_fast.weights.forms import load_model
 
 Region = tuple[str, str, int, int]
@@ -101,9 +102,7 @@ def score_lines(
     yield "name\tlength_bp\tscored_bp\tlog_likelihood\tlog_likelihood_per_bp"
     with Genome.open(source) as genome:
         rows = regions(genome, window_bp)
-        sequences = (
-            genome.sequence(contig, start, end) for _, contig, start, end in regions(genome, window_bp)
-        )
+        sequences = (genome.range(contig, start, end) for _, contig, start, end in regions(genome, window_bp))
         for one, (name, *_) in zip(score(model, tokenizer, sequences, **settings), rows, strict=True):
             yield f"{name}\t{one.length_bp}\t{one.scored_bp}\t{one.log_likelihood:.6f}\t{one.per_bp:.6f}"
 
@@ -136,10 +135,10 @@ def write_lines(lines: Iterable[str], output: Path | None) -> None:
             out.write(line)
 
 
-def _sequences(genome: Genome, window_bp: int | None, names: TextFile) -> Iterator[str]:
+def _sequences(genome: Genome, window_bp: int | None, names: TextFile) -> Iterator[PackedRange]:
     for name, contig, start, end in regions(genome, window_bp):
         names.write(name)
-        yield genome.sequence(contig, start, end)
+        yield genome.range(contig, start, end)
 
 
 def _substitution(text: str) -> tuple[str, int, str]:

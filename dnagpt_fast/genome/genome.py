@@ -9,7 +9,7 @@ from dnagpt_fast.genome.fasta import GZIP_MAGIC, read_fasta
 from dnagpt_fast.genome.records import GenomeFileError, PackedRecord
 from dnagpt_fast.genome.twobit import TwoBit, is_twobit, read_twobit
 from dnagpt_fast.ops.sequence_text import sequence_text
-from dnagpt_fast.packed import PackedGenome
+from dnagpt_fast.packed import PackedGenome, PackedRange
 
 
 class Genome:
@@ -107,17 +107,25 @@ class Genome:
         Raises ValueError for an unknown contig or a range that leaves it.
         """
         contig, host = self._find(name), self._on_host()
-        length = int(self.lengths[contig])
-        end_bp = length if end_bp is None else end_bp
-        if not 0 <= start_bp <= end_bp <= length:
-            raise ValueError(
-                f"[{start_bp}, {end_bp}) of {name!r}: wanted 0 <= start_bp <= end_bp <= {length}"
-            )
+        end_bp = self._checked(name, start_bp, end_bp)
         letters = sequence_text(host, contig, start_bp, end_bp)
         if soft_mask:
             for block_start, block_end in _clipped(self.mask_blocks(name), start_bp, end_bp):
                 letters[block_start:block_end] |= 0x20
         return letters.tobytes().decode("ascii")
+
+    def range(
+        self, name: str, start_bp: int = 0, end_bp: int | None = None, strand: str = "+"
+    ) -> PackedRange:
+        """Bases [start_bp, end_bp) of a contig as a place, for `embed` and `score`; strand "+" or "-".
+
+        Raises ValueError as `sequence`, and for another strand.
+        """
+        contig = self._find(name)
+        end_bp = self._checked(name, start_bp, end_bp)
+        if strand not in ("+", "-"):
+            raise ValueError(f"strand {strand!r}: wanted + or -")
+        return PackedRange(self._on_host(), contig, start_bp, end_bp, strand == "-")
 
     def n_blocks(self, name: str) -> np.ndarray:
         """Runs of unknown bases, int64 (n, 2) [start_bp, end_bp), sorted and disjoint."""
@@ -147,6 +155,16 @@ class Genome:
         return (
             f"Genome({str(self.path)!r}, {len(self.names)} contigs, {int(self.lengths.sum()):,} bp, {state})"
         )
+
+    def _checked(self, name: str, start_bp: int, end_bp: int | None) -> int:
+        """end_bp, or the contig's length for None. Raises ValueError for a range that leaves the contig."""
+        length = int(self.lengths[self._find(name)])
+        end_bp = length if end_bp is None else end_bp
+        if not 0 <= start_bp <= end_bp <= length:
+            raise ValueError(
+                f"[{start_bp}, {end_bp}) of {name!r}: wanted 0 <= start_bp <= end_bp <= {length}"
+            )
+        return end_bp
 
     def _on_host(self) -> PackedGenome:
         if self._host is None:

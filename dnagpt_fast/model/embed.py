@@ -13,7 +13,7 @@ import torch
 
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.inference import Inference, row_batches
-from dnagpt_fast.model.token_windows import TokenWindow, prefix_ids, window_chunks
+from dnagpt_fast.model.token_windows import Source, TokenWindow, prefix_ids, window_chunks
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 
 POOLINGS = ("mean", "last", "max")
@@ -24,7 +24,7 @@ BATCHES_AHEAD = 8
 def embed(
     model: DNAGPT,
     tokenizer: KmerTokenizer,
-    sequences: Iterable[str],
+    sequences: Iterable[Source],
     *,
     layer: int = -1,
     pooling: str = "mean",
@@ -32,7 +32,7 @@ def embed(
     prefix: str = "<R>",
     max_tokens: int = 4096,
 ) -> Iterator[np.ndarray]:
-    """float32 (D,) for each sequence of bases, in order.
+    """float32 (D,) for each sequence, in order: text, or ranges of a genome as `Genome.range` gives them.
 
     layer         0 the embeddings, i the output of block i, num_layers or -1 the last one after ln_f
     pooling       over the sequence's k-mers (prefix left out): "mean", "max", or the state at the "last" one
@@ -64,7 +64,7 @@ def embed(
 
 @dataclass
 class _Pool:
-    """What one sequence's windows come to; they are folded in in order, so that the sums are always the same."""
+    """What one sequence's windows come to; they are added in order, so that the sums are always the same."""
 
     total: np.ndarray | float = 0.0
     count: int = 0

@@ -8,13 +8,12 @@ The idea is that of GENERator's variant scores (bioRxiv 2026.01.27.702015).
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 import torch
 
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.inference import Inference
 from dnagpt_fast.model.score import ROWS_OF_LOGITS
-from dnagpt_fast.model.token_windows import clean_bases, kmer_ids, prefix_ids, token_windows
+from dnagpt_fast.model.token_windows import TextKmers, clean_bases, prefix_ids, token_windows
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 
 BASE_ORDER = "ACGT"
@@ -83,9 +82,8 @@ def _probabilities(
         # The last token of the prefix says what begins at base `phase`, each k-mer what begins after it.
         starts = len(range(phase, len(bases), k))
         context = bases[phase : phase + k * (starts - 1)]
-        ids = kmer_ids(tokenizer, context) if context else np.empty(0, np.int64)
         rows: list[torch.Tensor] = []
-        for window in token_windows(ids, prefix, model.max_len, overlap):
+        for window in token_windows(TextKmers(tokenizer, context), prefix, model.max_len, overlap):
             before = window.n_prefix + window.n_context - (0 if rows else 1)
             rows.append(inference.hidden_states([window.ids])[0][before:])
         answers = [

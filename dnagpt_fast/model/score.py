@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from dnagpt_fast.batch import IGNORE_INDEX
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.inference import PLAIN, Inference, row_batches
-from dnagpt_fast.model.token_windows import TokenWindow, prefix_ids, window_chunks
+from dnagpt_fast.model.token_windows import Source, TokenWindow, prefix_ids, window_chunks
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.combined_loss.op import combined_loss
@@ -74,14 +74,14 @@ def target_log_probs(inference: Inference, rows: torch.Tensor, targets: torch.Te
 def score(
     model: DNAGPT,
     tokenizer: KmerTokenizer,
-    sequences: Iterable[str],
+    sequences: Iterable[Source],
     *,
     prefix: str = "<R>",
     overlap: int | None = None,
     both_strands: bool = False,
     max_tokens: int = 4096,
 ) -> Iterator[Score]:
-    """The score of each sequence of bases, in order.
+    """The score of each sequence, in order: text, or ranges of a genome as `Genome.range` gives them.
 
     prefix        tokens before every window; the species token the model was trained with, or ""
     overlap       k-mers of context that windows repeat; default half of max_len

@@ -1,21 +1,28 @@
-"""DNA text as token windows that a model can read: what `embed`, `score` and `marginals` share.
+"""DNA as token windows that a model can read: what `embed`, `score` and `marginals` share.
 
-A sequence is upper-cased, letters other than A C G T N become N (counted, said through `logging`), and it is cut into
-k-mers from its first base. A tail shorter than k is a token of its own in the dynamic vocabulary and left out in the
-fixed one, which has no token for it. Every window begins with the prefix tokens, as `<R>`.
+A sequence is text or a range of a packed genome (packed.PackedRange). Both give the same windows; a range goes from
+packed bases to ids without text between. Text is upper-cased, letters other than A C G T N become N (counted, said
+through `logging`), and it is cut into k-mers from its first base. A tail shorter than k is a token of its own in the
+dynamic vocabulary and left out in the fixed one, which has no token for it. Every window begins with the prefix tokens,
+as `<R>`.
 """
 
 import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from dnagpt_fast.model.tokenizer import KmerTokenizer
+from dnagpt_fast.packed import PackedRange
 
 _NO_BASE = re.compile("[^ACGTN]")
 _COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
+
+Source = str | PackedRange
+"""A sequence: text, or a range of a packed genome."""
 
 logger = logging.getLogger(__name__)
 
@@ -61,19 +68,81 @@ def prefix_ids(tokenizer: KmerTokenizer, prefix: str) -> list[int]:
 
 def kmer_ids(tokenizer: KmerTokenizer, bases: str) -> np.ndarray:
     """int64 (T,). Raises ValueError where the fixed vocabulary has no token for so short a sequence."""
-    whole = len(bases) - len(bases) % tokenizer.k
-    if not tokenizer.dynamic_kmer:
-        if not whole:
-            raise ValueError(f"{len(bases)} bp: this vocabulary has k-mers of length {tokenizer.k} only")
-        bases = bases[:whole]
-    return np.asarray(tokenizer.encode(bases, to_tensor=False), np.int64)
+    usable = usable_bp(tokenizer, len(bases))
+    return np.asarray(tokenizer.encode(bases[:usable], to_tensor=False), np.int64)
 
 
-def token_windows(
-    ids: np.ndarray, prefix: list[int], max_len: int, overlap: int, strand_bp: int = 0
-) -> Iterator[TokenWindow]:
-    """Windows of up to max_len tokens over k-mer ids (T,); each but the first repeats the last
-    `overlap` k-mers before it.
+def usable_bp(tokenizer: KmerTokenizer, length_bp: int) -> int:
+    """How many bases of a sequence become tokens. Raises ValueError where the fixed vocabulary has no token for it."""
+    if tokenizer.dynamic_kmer:
+        return length_bp
+    if length_bp < tokenizer.k:
+        raise ValueError(f"{length_bp} bp: this vocabulary has k-mers of length {tokenizer.k} only")
+    return length_bp - length_bp % tokenizer.k
+
+
+class Kmers(Protocol):
+    """The k-mers of one strand by number."""
+
+    length_bp: int
+
+    def __len__(self) -> int: ...
+
+    def ids(self, start: int, stop: int) -> list[int]:
+        """Token ids of k-mers start..stop - 1."""
+
+
+class TextKmers:
+    """Of text, encoded as a whole. bases: upper-case over ACGTN."""
+
+    def __init__(self, tokenizer: KmerTokenizer, bases: str) -> None:
+        self.length_bp = len(bases)
+        self._ids = kmer_ids(tokenizer, bases) if bases else np.empty(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def ids(self, start: int, stop: int) -> list[int]:
+        return self._ids[start:stop].tolist()
+
+
+class PackedKmers:
+    """Of a range of a packed genome, encoded as it is asked for."""
+
+    def __init__(self, tokenizer: KmerTokenizer, bases: PackedRange) -> None:
+        self.length_bp = len(bases)
+        self._tokenizer = tokenizer
+        self._bases = bases.part(0, usable_bp(tokenizer, len(bases))) if len(bases) else bases
+
+    def __len__(self) -> int:
+        return -(-len(self._bases) // self._tokenizer.k)
+
+    def ids(self, start: int, stop: int) -> list[int]:
+        k = self._tokenizer.k
+        some = self._bases.part(k * start, min(k * stop, len(self._bases)))
+        return self._tokenizer.encode_packed(some).tolist()
+
+
+def strands(tokenizer: KmerTokenizer, source: Source, both: bool = False) -> Iterator[Kmers]:
+    """The k-mers of a sequence, and then those of its reverse complement where both strands are wanted.
+
+    Raises ValueError for a sequence that cannot be used.
+    """
+    if isinstance(source, PackedRange):
+        if not len(source):
+            raise ValueError("a sequence is empty")
+        yield PackedKmers(tokenizer, source)
+        if both:
+            yield PackedKmers(tokenizer, source.reverse_complement())
+        return
+    bases = clean_bases(source)
+    yield TextKmers(tokenizer, bases)
+    if both:
+        yield TextKmers(tokenizer, reverse_complement(bases))
+
+
+def token_windows(kmers: Kmers, prefix: list[int], max_len: int, overlap: int) -> Iterator[TokenWindow]:
+    """Windows of up to max_len tokens over the k-mers; each but the first repeats the last `overlap` k-mers before it.
 
     Raises ValueError where prefix and overlap leave no room.
     """
@@ -85,17 +154,17 @@ def token_windows(
     start = 0
     while True:
         context = overlap if start else 0
-        stop = min(start - context + room, len(ids))
-        window = [*prefix, *ids[start - context : stop].tolist()]
-        yield TokenWindow(window, len(prefix), context, stop == len(ids), strand_bp)
-        if stop == len(ids):
+        stop = min(start - context + room, len(kmers))
+        window = [*prefix, *kmers.ids(start - context, stop)]
+        yield TokenWindow(window, len(prefix), context, stop == len(kmers), kmers.length_bp)
+        if stop == len(kmers):
             return
         start = stop
 
 
 def window_chunks(
     tokenizer: KmerTokenizer,
-    sequences: Iterable[str],
+    sequences: Iterable[Source],
     prefix: list[int],
     max_len: int,
     overlap: int,
@@ -106,10 +175,9 @@ def window_chunks(
     wanted, in lists of about `tokens` tokens, however long a sequence is."""
     chunk: list[TokenWindow] = []
     held = 0
-    for text in sequences:
-        bases = clean_bases(text)
-        for strand in (bases, reverse_complement(bases))[: 1 + both_strands]:
-            for window in token_windows(kmer_ids(tokenizer, strand), prefix, max_len, overlap, len(strand)):
+    for source in sequences:
+        for kmers in strands(tokenizer, source, both_strands):
+            for window in token_windows(kmers, prefix, max_len, overlap):
                 chunk.append(window)
                 held += len(window.ids)
                 if held >= tokens:

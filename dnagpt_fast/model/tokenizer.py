@@ -15,7 +15,9 @@ from itertools import product
 import numpy as np
 import torch
 
+from dnagpt_fast.ops.kmer_tokenize import kmer_tokenize
 from dnagpt_fast.ops.text_encode import TextEncoder
+from dnagpt_fast.packed import PackedRange
 from dnagpt_fast.vocab import BASES, RESERVED, UNKNOWN_ID, Vocabulary
 
 _BRACKETS = re.compile("[<>]")
@@ -124,6 +126,27 @@ class KmerTokenizer:
         if not to_tensor:
             return ids.tolist()
         return ids.to(device) if device is not None else ids
+
+    def encode_packed(self, bases: PackedRange) -> torch.Tensor:
+        """Token ids int64 (T,) of a range of a packed genome: those of its text, which is never formed.
+
+        A tail shorter than k is a token in the dynamic vocabulary and left out in the fixed one, which has none for it.
+        Raises IndexError for a range that leaves its contig.
+        """
+        n, tail = divmod(len(bases), self.k)
+        pieces = [(bases.part(0, n * self.k), n, self.k)]
+        if tail and self.dynamic_kmer:
+            pieces.append((bases.part(n * self.k, len(bases)), 1, tail))
+        orientation = 3 if bases.reverse else 0
+        ids = [
+            kmer_tokenize(
+                bases.genome, [part.contig], [part.start_bp], count, orientation,
+                k=k, dynamic=self.dynamic_kmer, dtype=torch.int64,
+            )[0]
+            for part, count, k in pieces
+        ]  # fmt: skip
+        found = ids[0] if len(ids) == 1 else torch.cat(ids)
+        return found + self._shift if self._shift else found
 
     def encode_batch(
         self, texts: Sequence[str], max_len: int = -1, device: torch.device | str | None = None
