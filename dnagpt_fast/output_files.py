@@ -1,63 +1,305 @@
-"""Files that appear under their name only when whole: written at once, or growing record by record."""
+"""Every file that the package writes: it appears under its name only when whole, and streams are written through.
 
+A regular file or a folder is made in a temporary folder beside its target, flushed to disk and renamed. Until then an
+output of the same name stays as it was; after an error, a signal or a full disk nothing of the new one is left. What a
+killed process left is removed by the next one that writes into the same folder: the temporary folder holds a locked
+file, and the kernel takes the lock off when its process dies. Symbolic links are followed, the link stays. A new file
+has the mode that the umask asks for, a replaced one keeps its mode. Devices, pipes, `-` and `/dev/stdout` cannot be
+renamed: they are written to.
+"""
+
+import contextlib
+import errno
+import fcntl
 import json
 import os
+import re
 import shutil
+import sys
+import tempfile
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 LINE_BP = 60
+STDOUT = "-"
+# A temporary folder: `.` and eight letters before this ending. Short, so that no target's name is too long for it.
+ENDING = ".partial"
+LOCK = ".in-use"
+# Between making a temporary folder and locking it lie microseconds; a folder without a lock is left alone so long.
+SECONDS_TO_LOCK = 60.0
+# Errors of writing that come without a file name.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+def is_stream(path: str | Path) -> bool:
+    """True for `-`, for an open file of this process under a name such as /dev/stdout or /dev/fd/3, and for what is
+    there and is neither a regular file nor a folder: a device, a pipe, a socket."""
+    if str(path) == STDOUT or _descriptor(path) is not None:
+        return True
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def refuse_inputs(output: str | Path, *inputs: str | Path) -> None:
+    """Raises ValueError where writing `output` would replace one of the files that are read."""
+    if is_stream(output) or not os.path.exists(output):
+        return
+    for path in inputs:
+        if os.path.exists(path) and os.path.samefile(output, path):
+            raise ValueError(f"{output}: the output would replace its own input; write to another file")
 
 
 @contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`, of the same suffix, for a file or a folder: renamed to `path` at the end, gone
-    after an error."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
+    """A temporary path of the same name for a file that is made by the block; it is renamed to `path` at the end.
+
+    For libraries that want a path. What they make for a stream is copied to it when whole. Raises OSError with the
+    name `path`: a folder that is missing, a full disk, missing permission.
+    """
+    if is_stream(path):
+        with tempfile.TemporaryDirectory() as room:
+            temporary = Path(room) / (Path(path).name or "output")
+            yield temporary
+            with _stream(path) as stream, open(temporary, "rb") as made:
+                shutil.copyfileobj(made, stream)
+        return
+    with _renamed(path) as temporary:
         yield temporary
-        os.replace(temporary, path)
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """An empty temporary folder that is renamed to `path` at the end. Raises FileExistsError where `path` is there."""
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, "is there already", str(path))
+    with _renamed(path) as temporary:
+        temporary.mkdir()
+        yield temporary
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A binary file to write to from beginning to end: `whole`, and streams without a detour."""
+    if is_stream(path):
+        with _stream(path) as stream:
+            yield stream
+        return
+    with whole(path) as temporary, open(temporary, "xb") as file:
+        yield file
+
+
+def write_text(path: str | Path, text: str) -> None:
+    with whole_file(path) as file:
+        file.write(text.encode(errors="surrogateescape"))
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def flush(path: str | Path) -> None:
+    """Returns when a file, or the list of names in a folder, is on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some file systems flush no folders.
+        if error.errno not in NO_LOCKS or not os.path.isdir(path):
+            raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
+        os.close(handle)
+
+
+def try_lock(handle: int) -> bool | None:
+    """Locks an open file for this process until it is closed or the process dies. False where another process holds
+    the lock, on any host that shares the file system; None where the file system has no locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return None
+    return True
+
+
+@contextmanager
+def _renamed(path: str | Path) -> Iterator[Path]:
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "wanted a file, but this is a folder", str(path))
+    with _temporary_folder(target.parent, path) as room, _named(path, room):
+        temporary = room / target.name
+        yield temporary
+        asked = target if target.exists() else room / LOCK
+        mode = asked.stat().st_mode & 0o777
+        for made in _files(temporary):
+            # Some libraries write files that only their owner may read, whatever the umask is.
+            if made.is_file() and made.stat().st_mode & 0o777 != mode:
+                made.chmod(mode)
+            flush(made)
+        os.replace(temporary, target)
+        with _named(path, target.parent):
+            flush(target.parent)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """A file; or all that a folder holds, and the folder."""
+    if path.is_dir():
+        yield from sorted(path.rglob("*"))
+    yield path
+
+
+@contextmanager
+def _named(path: str | Path, room: Path | None = None) -> Iterator[None]:
+    """Errors about files of the temporary folder `room`, and a full disk under no name, become errors about `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            ours = error.errno in DISK_FULL
         else:
-            temporary.unlink(missing_ok=True)
+            ours = room is not None and str(error.filename).startswith(str(room))
+        if not ours:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-class _Whole:
-    """A file written under a temporary name, renamed at the end; gone after an error."""
+@contextmanager
+def _temporary_folder(parent: Path, path: str | Path) -> Iterator[Path]:
+    """A locked folder in `parent`; `path` is for messages."""
+    sweep(parent)
+    while True:
+        with _named(path, parent):
+            room = Path(tempfile.mkdtemp(prefix=".", suffix=ENDING, dir=parent))
+            try:
+                handle = os.open(room / LOCK, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+            except BaseException:
+                room.rmdir()
+                raise
+        try:
+            # Between the last two lines a sweeping process may have taken the folder for a left one.
+            if try_lock(handle) is False or not (room / LOCK).exists():
+                continue
+            yield room
+            return
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
+            os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Removes the temporary folders of processes that are gone. Without a word: nobody has seen their names."""
+    with contextlib.suppress(OSError):
+        for room in folder.glob(f".*{ENDING}"):
+            with contextlib.suppress(OSError):
+                _sweep_one(room)
+
+
+def _sweep_one(room: Path) -> None:
+    if not re.fullmatch(r"\.[a-z0-9_]{8}", room.name.removesuffix(ENDING)):
+        return
+    try:
+        handle = os.open(room / LOCK, os.O_RDWR)
+    except FileNotFoundError:
+        if time.time() - room.stat().st_mtime > SECONDS_TO_LOCK:
+            shutil.rmtree(room)
+        return
+    try:
+        if try_lock(handle):
+            shutil.rmtree(room)
+    finally:
+        os.close(handle)
+
+
+def _descriptor(path: str | Path) -> int | None:
+    """The number of an open file of this process that the path is a name of."""
+    at = os.fspath(path)
+    for _ in range(40):  # as many links as the kernel follows
+        folder, name = os.path.split(at)
+        if name.isdigit() and os.path.realpath(folder) == f"/proc/{os.getpid()}/fd":
+            return int(name)
+        if not os.path.islink(at):
+            return None
+        at = os.path.join(folder, os.readlink(at))
+    return None
+
+
+@contextmanager
+def _stream(path: str | Path) -> Iterator[BinaryIO]:
+    number = 1 if str(path) == STDOUT else _descriptor(path)
+    if number == 1:
+        sys.stdout.flush()
+    with (
+        _named(path),
+        open(path, "wb") if number is None else os.fdopen(os.dup(number), "wb") as stream,
+    ):
+        yield stream
+
+
+class _OutputFile:
+    """A file that is written record by record, and is there when the `with` block has ended well."""
+
+    # Whether what was written is written over again, which a stream cannot do.
+    _rewrites = False
+    # Whether each record is handed to the system at once; records of a stream always are.
+    _flushes = False
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
-        self._file: BinaryIO = open(self._temporary, "xb")  # noqa: SIM115 closed in __exit__
+        self.path = path
+        self._finished = False
 
     def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            if self._rewrites:
+                temporary = stack.enter_context(whole(self.path))
+                self._file: BinaryIO = stack.enter_context(open(temporary, "xb"))
+            else:
+                self._file = stack.enter_context(whole_file(self.path))
+                self._flushes = self._flushes or is_stream(self.path)
+            self._begin()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                self._finish()
-                self._file.flush()
-                os.fsync(self._file.fileno())
-        finally:
-            self._file.close()
-            if kind is not None:
-                self._temporary.unlink(missing_ok=True)
-        if kind is None:
-            os.replace(self._temporary, self.path)
+        with self._stack:
+            if error is not None:
+                raise error
+            self.finish()
 
-    def _finish(self) -> None:
-        """What is left to write once all records are in."""
+    def finish(self) -> None:
+        """Writes what is left once all records are in, and waits for the disk. The end of the block calls it; call it
+        before where two files shall appear together, so that a full disk is noticed before either has its name."""
+        if self._finished:
+            return
+        self._finished = True
+        with _named(self.path):
+            self._complete()
+            self._file.flush()
+            if not is_stream(self.path):
+                os.fsync(self._file.fileno())
+
+    def _begin(self) -> None:
+        """What is written before the first record."""
+
+    def _complete(self) -> None:
+        """What can only be written once all records are in."""
+
+    def _put(self, data: bytes) -> None:
+        with _named(self.path):
+            self._file.write(data)
+            if self._flushes:
+                self._file.flush()
 
 
 def fasta_record(title: str, bases: str) -> str:
@@ -65,31 +307,33 @@ def fasta_record(title: str, bases: str) -> str:
     return "\n".join([f">{title}", *lines, ""])
 
 
-class FastaFile(_Whole):
+class FastaFile(_OutputFile):
     """`with FastaFile(path) as out: out.write("name more words", "ACGT")`; each record is flushed as it comes."""
+
+    _flushes = True
 
     def write(self, title: str, bases: str) -> None:
         """Raises ValueError for a title of more than one line."""
         if "\n" in title or "\r" in title:
             raise ValueError(f"FASTA title {title!r}: wanted one line")
-        self._file.write(fasta_record(title, bases).encode("ascii"))
-        self._file.flush()
+        self._put(fasta_record(title, bases).encode("ascii"))
 
 
-class TextFile(_Whole):
+class TextFile(_OutputFile):
     """`with TextFile(path) as out: out.write("one line")`"""
 
     def write(self, line: str) -> None:
-        self._file.write(f"{line}\n".encode())
+        self._put(f"{line}\n".encode(errors="surrogateescape"))
 
 
-class VectorFile(_Whole):
+class VectorFile(_OutputFile):
     """float32 rows of one width into .npy or .safetensors (tensor `embeddings`), without holding them.
 
     The head of the file is written last, into room kept for it. Raises ValueError for another file ending.
     """
 
     HEAD = 4096
+    _rewrites = True
 
     def __init__(self, path: str | Path) -> None:
         self.rows = 0
@@ -98,19 +342,21 @@ class VectorFile(_Whole):
         if self.kind not in (".npy", ".safetensors"):
             raise ValueError(f"{path}: wanted a name that ends in .npy or .safetensors")
         super().__init__(path)
-        self._file.write(bytes(self.HEAD))
 
-    def write(self, vectors: Iterable[np.ndarray]) -> None:
+    def _begin(self) -> None:
+        self._put(bytes(self.HEAD))
+
+    def write(self, vectors: "Iterable[np.ndarray]") -> None:
         """Raises ValueError for a vector of another width."""
         for vector in vectors:
             if self.width is None:
                 self.width = len(vector)
             if vector.shape != (self.width,):
                 raise ValueError(f"a vector has shape {vector.shape}: wanted ({self.width},)")
-            self._file.write(np.ascontiguousarray(vector, "<f4").tobytes())
+            self._put(vector.astype("<f4").tobytes())
             self.rows += 1
 
-    def _finish(self) -> None:
+    def _complete(self) -> None:
         shape = (self.rows, self.width or 0)
         self._file.seek(0)
         self._file.write(
@@ -133,28 +379,3 @@ def _safetensors_head(shape: tuple[int, int], size: int) -> bytes:
     ).encode()
     room = size - 8
     return room.to_bytes(8, "little") + text.ljust(room)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator:
-    """A binary file that appears under `path` only when the block ends well: temporary name, fsync, rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Whole or not at all, so that a reader never sees half a file."""
-    with whole(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n")

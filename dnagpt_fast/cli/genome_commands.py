@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from dnagpt_fast.output_files import is_stream, refuse_inputs
+
 
 def pack(
     files: Annotated[
@@ -28,8 +30,9 @@ def pack(
     began = time.monotonic()
     written = pack_fasta(files, output)
     typer.echo(
-        f"{output}: {written.contigs:,} contigs, {written.bases:,} bp in {written.file_bytes:,} bytes, "
-        f"{time.monotonic() - began:.1f} s"
+        err=is_stream(output),
+        message=f"{output}: {written.contigs:,} contigs, {written.bases:,} bp in {written.file_bytes:,} bytes, "
+        f"{time.monotonic() - began:.1f} s",
     )
 
 
@@ -84,9 +87,10 @@ def make_task(
     from dnagpt_fast.finetune.data.sites import make_task as cut
     from dnagpt_fast.genome import Genome
 
+    refuse_inputs(output, genome, annotation)
     settings = TaskSettings(
         kind, window_bp, keep_motif, negatives, within_genes, max_n_share, shares, block_bp, seed
     )
     with Genome.open(genome) as opened:
         summary = cut(opened, read_annotation(annotation), settings, output)
-    typer.echo(json.dumps(summary, indent=2))
+    typer.echo(json.dumps(summary, indent=2), err=is_stream(output))

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from dnagpt_fast.output_files import is_stream, refuse_inputs
+
 Model = Annotated[
     Path, typer.Argument(help="published .pth, run folder, its checkpoint, or Hugging Face folder")
 ]
@@ -73,7 +75,7 @@ def generate(
     }
     count = generate_fasta(opened, tokenizer, prompt or ["<R>"], output, settings)
     if output is not None:
-        typer.echo(f"{output}: {count} sequences")
+        typer.echo(f"{output}: {count} sequences", err=is_stream(output))
 
 
 def embed(
@@ -131,6 +133,8 @@ def score(
 
     if substitution and (window_bp is not None or both_strands or overlap is not None):
         raise typer.BadParameter("goes with --prefix only", param_hint="--substitution")
+    if output is not None:
+        refuse_inputs(output, genome)
     opened, tokenizer = open_model(model, device, dtype, num_heads)
     if substitution:
         write_lines(substitution_lines(opened, tokenizer, genome, substitution, prefix), output)
@@ -151,4 +155,4 @@ def convert(
     from dnagpt_fast.weights.forms import convert as between_forms
 
     between_forms(source, target, to, num_heads=num_heads)
-    typer.echo(f"{target}: {to}")
+    typer.echo(f"{target}: {to}", err=is_stream(target))

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from dnagpt_fast.output_files import is_stream
+
 
 def pretrain(
     out: Annotated[Path | None, typer.Option("--out", help="the run's folder; new, unless --resume")] = None,
@@ -147,4 +149,4 @@ def predict(
 
     config = load_finetune_config(settings_of_run(run), [*(settings or []), f"data.path={data}"])
     found, _ = answer(run, config.data, output, device=device)
-    typer.echo(f"{output}: {len(found.where):,} answers")
+    typer.echo(f"{output}: {len(found.where):,} answers", err=is_stream(output))

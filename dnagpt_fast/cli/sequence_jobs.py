@@ -15,7 +15,7 @@ from dnagpt_fast.model.generation import Generated, generate_sequences
 from dnagpt_fast.model.marginals import context_prefix, substitution_scores
 from dnagpt_fast.model.score import score
 from dnagpt_fast.model.tokenizer import KmerTokenizer
-from dnagpt_fast.output_files import FastaFile, TextFile, VectorFile, fasta_record
+from dnagpt_fast.output_files import FastaFile, TextFile, VectorFile, fasta_record, refuse_inputs
 from dnagpt_fast.packed import PackedRange
 from dnagpt_fast.weights.forms import load_model
 
@@ -89,8 +89,13 @@ def embed_file(
 ) -> tuple[int, int]:
     """Vectors into OUTPUT (.npy or .safetensors), the rows' names into OUTPUT.names, a line each; (rows, width)."""
     _check_window(window_bp)
-    with Genome.open(source) as genome, VectorFile(output) as vectors, TextFile(f"{output}.names") as names:
+    names_path = f"{output}.names"
+    for path in (output, names_path):
+        refuse_inputs(path, source)
+    with Genome.open(source) as genome, TextFile(names_path) as names, VectorFile(output) as vectors:
         vectors.write(embed(model, tokenizer, _sequences(genome, window_bp, names), **settings))
+        for file in (vectors, names):
+            file.finish()
     return vectors.rows, vectors.width or 0
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dnagpt_fast.output_files import whole
+from dnagpt_fast.output_files import write_text
 
 
 def write_model_card(run: Path, record: dict[str, Any], results: dict[str, Any]) -> None:
@@ -81,8 +81,7 @@ def write_model_card(run: Path, record: dict[str, Any], results: dict[str, Any])
         "Versions: " + ", ".join(f"{name} {version}" for name, version in record["versions"].items()) + ".",
         "",
     ]
-    with whole(run / "README.md") as temporary:
-        temporary.write_text("\n".join(lines))
+    write_text(run / "README.md", "\n".join(lines))
 
 
 def _split(record: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from dnagpt_fast.finetune.settings import ConfigError, FinetuneConfig
 from dnagpt_fast.finetune.task_loss import TaskLosses
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.output_files import refuse_inputs
 from dnagpt_fast.training.processes import pick_device
 from dnagpt_fast.training.settings import from_tree
 from dnagpt_fast.vocab import Vocabulary
@@ -63,6 +64,7 @@ def predict(
         raise ConfigError(
             f"data.number_columns = {data.number_columns}: the model was tuned with {settings.number_columns}"
         )
+    refuse_inputs(output, data.path, data.genome)
     examples = read_examples(data, labelled=False)
     examples = fit_length(examples, language.template.longest_bp(model.max_len), data.on_long)
     where = pick_device(device)

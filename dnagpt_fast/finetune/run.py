@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
-from safetensors.torch import save_file
 
 from dnagpt_fast.finetune.data.tables import write_rows
 from dnagpt_fast.finetune.job import FinetuneRun
@@ -38,6 +36,7 @@ from dnagpt_fast.training.progress import TrainingProgress
 from dnagpt_fast.weights import checkpoint
 from dnagpt_fast.weights.checkpoint_writer import CheckpointWriter
 from dnagpt_fast.weights.run_folder import raise_if_refused, refused_changes
+from dnagpt_fast.weights.tensor_files import write_safetensors
 
 # What a resumed run may change: how it runs and how it is judged, not what it computes.
 FREE_ON_RESUME = ("run.device", "run.timeout_s", "run.keep", "run.evaluation_batch_size", "sampling")
@@ -157,7 +156,8 @@ def _train(job: FinetuneRun, run: Path, first_step: int, stop: StopRequest, cons
                 if metrics is not None:
                     best = _best(read_metrics(run)) if epoch_ends else None
                     if epoch_ends and (best is None or line["validation_loss"] < best["validation_loss"]):
-                        _save_weights(run / WEIGHTS, job.adaptation.state())
+                        with whole(run / WEIGHTS) as temporary:
+                            write_safetensors(temporary, job.adaptation.state())
                     metrics.write(line)
                 progress.update(done, figures)
                 ended = done == job.steps or report.stop
@@ -258,8 +258,3 @@ def _report_generation(job: FinetuneRun, losses: TaskLosses, run: Path) -> dict[
         found, _ = report_haplotypes(texts, prepared.panel, prepared.panel_rows, run)
         scores |= found
     return scores
-
-
-def _save_weights(path: Path, state: dict[str, torch.Tensor]) -> None:
-    with whole(path) as temporary:
-        save_file(state, temporary)

@@ -6,6 +6,7 @@ from pathlib import Path
 from dnagpt_fast.genome.fasta import read_fasta
 from dnagpt_fast.genome.records import PackedRecord
 from dnagpt_fast.genome.twobit import Written, write_twobit
+from dnagpt_fast.output_files import is_stream, refuse_inputs
 
 
 def pack_fasta(fastas: Sequence[str | Path], output: str | Path) -> Written:
@@ -15,13 +16,12 @@ def pack_fasta(fastas: Sequence[str | Path], output: str | Path) -> Written:
     inputs; GenomeFileError for bad FASTA. On an error nothing appears under the output's name.
     """
     output = Path(output)
-    if not output.parent.is_dir():
+    if not is_stream(output) and not output.parent.is_dir():
         raise FileNotFoundError(f"{output}: the folder {output.parent} does not exist")
     for fasta in map(Path, fastas):
         if not fasta.is_file():
             raise FileNotFoundError(f"{fasta}: no such file")
-        if output.exists() and fasta.samefile(output):
-            raise ValueError(f"{output}: the output would replace its own input")
+    refuse_inputs(output, *fastas)
 
     def records() -> Iterator[PackedRecord]:
         for fasta in fastas:

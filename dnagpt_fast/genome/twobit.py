@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from dnagpt_fast.genome.records import GenomeFileError, PackedRecord
-from dnagpt_fast.output_files import whole_file
+from dnagpt_fast.output_files import is_stream, whole_file
 from dnagpt_fast.packed import BASES_PER_BYTE
 
 SIGNATURE = 0x1A412743
@@ -246,7 +246,9 @@ def write_twobit(path: str | Path, records: Iterable[PackedRecord], *, version: 
     Raises ValueError for no contigs, a name twice, a name or contig too long for the format, and what `records` raises.
     """
     path = Path(path)
-    with tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=str(path.parent)) as body:
+    # A stream's folder, such as /dev, has no room.
+    spool_folder = None if is_stream(path) else str(path.parent)
+    with tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=spool_folder) as body:
         names: dict[bytes, None] = {}
         sizes: list[int] = []
         bases = 0
@@ -281,7 +283,7 @@ def write_twobit(path: str | Path, records: Iterable[PackedRecord], *, version: 
             file.write(struct.pack("<IIII", SIGNATURE, version, len(names), 0))
             file.write(index)
             shutil.copyfileobj(body, file, 1 << 18)
-            file_bytes = file.tell()
+        file_bytes = HEADER_BYTES + len(index) + sum(sizes)
     return Written(len(names), bases, file_bytes, version)
 
 

@@ -1,9 +1,10 @@
 """metrics.jsonl: one JSON object a step, and the curve drawn from it."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from dnagpt_fast.output_files import whole, write_text
 
 FILE = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -15,9 +16,7 @@ class MetricsLog:
     def __init__(self, run: Path, first_step: int) -> None:
         self.path = run / FILE
         kept = [line for line in _whole_lines(self.path) if json.loads(line)["step"] < first_step]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(kept))
-        os.replace(temporary, self.path)
+        write_text(self.path, "".join(kept))
         self._file = open(self.path, "a", buffering=1)  # noqa: SIM115 (closed by close())
 
     def write(self, record: dict[str, Any]) -> None:
@@ -90,7 +89,6 @@ def draw_losses(run: Path, name: str, label: str, lines: dict[str, float]) -> Pa
     axes.legend()
     axes.grid(alpha=0.3)
     path = run / "loss.png"
-    temporary = path.with_name("loss.tmp.png")
-    figure.savefig(temporary, dpi=120)
-    os.replace(temporary, path)
+    with whole(path) as temporary:
+        figure.savefig(temporary, dpi=120)
     return path

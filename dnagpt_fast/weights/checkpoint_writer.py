@@ -6,7 +6,6 @@ a kill or a crash of the machine either the whole of a checkpoint is there or th
 """
 
 import json
-import os
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.state_dict import get_state_dict
 from torch.distributed.checkpoint.storage import WriteResult
 
+from dnagpt_fast.output_files import flush
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.weights.checkpoint import (
     CONFIG,
@@ -33,6 +33,7 @@ from dnagpt_fast.weights.checkpoint import (
     complete,
     first_cause,
 )
+from dnagpt_fast.weights.tensor_files import os_errors
 
 TEMPORARY = "tmp-"
 
@@ -129,12 +130,8 @@ class _FolderWriter(dcp.FileSystemWriter):
     """torch's, which for a full disk reports that its archive has an unexpected position."""
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> torch.futures.Future[list[WriteResult]]:
-        try:
+        with os_errors(self.path):
             return super().write_data(plan, planner)
-        except RuntimeError as error:
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
 
 
 def _complete(temporary: Path, step: int, config: dict[str, Any]) -> None:
@@ -144,11 +141,11 @@ def _complete(temporary: Path, step: int, config: dict[str, Any]) -> None:
     sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
     (temporary / STATE).write_text(json.dumps({"step": step, "bytes": sizes}) + "\n")
     for path in (*temporary.iterdir(), temporary):
-        _flush(path)
+        flush(path)
     if final.exists():
         _remove(final)
     temporary.rename(final)
-    _flush(final.parent)
+    flush(final.parent)
 
 
 def _told(error: BaseException) -> str:
@@ -164,11 +161,3 @@ def _remove(path: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
     path.rename(doomed)
     shutil.rmtree(doomed)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -15,15 +15,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.tokenizer import KmerTokenizer
-from dnagpt_fast.output_files import whole
+from dnagpt_fast.output_files import is_stream, whole, whole_folder, write_json
 from dnagpt_fast.vocab import Vocabulary
 from dnagpt_fast.weights import checkpoint
-from dnagpt_fast.weights.official import CheckpointError, StateDict, build, config_of, load_official
+from dnagpt_fast.weights.official import CheckpointError, build, config_of, load_official
+from dnagpt_fast.weights.tensor_files import StateDict, os_errors, write_safetensors, write_torch
 
 FORMS = ("official", "safetensors", "folder", "hf")
 FORMAT = 1
@@ -68,17 +69,18 @@ def save_model(model: DNAGPT, tokenizer: KmerTokenizer, path: str | Path, form: 
     path = Path(path)
     if form not in FORMS:
         raise ValueError(f"form {form!r}: wanted one of {', '.join(FORMS)}")
-    if path.exists():
+    if path.exists() and not is_stream(path):
         raise FileExistsError(f"{path} is there already")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as temporary:
-        if form == "official":
-            torch.save(_tensors(model), temporary)
-        elif form == "safetensors":
-            header = {"format": "pt", HEADER: json.dumps(_description(model, tokenizer))}
-            save_file(_tensors(model), temporary, metadata=header)
-        else:
-            temporary.mkdir()
+    if form == "official":
+        with whole(path) as temporary:
+            write_torch(temporary, _tensors(model))
+    elif form == "safetensors":
+        header = {"format": "pt", HEADER: json.dumps(_description(model, tokenizer))}
+        with whole(path) as temporary:
+            write_safetensors(temporary, _tensors(model), header)
+    else:
+        with whole_folder(path) as temporary:
             (_write_hf if form == "hf" else _write_folder)(model, tokenizer, temporary)
 
 
@@ -102,17 +104,19 @@ def _description(model: DNAGPT, tokenizer: KmerTokenizer) -> dict[str, Any]:
 
 
 def _write_folder(model: DNAGPT, tokenizer: KmerTokenizer, folder: Path) -> None:
-    (folder / CONFIG).write_text(json.dumps(_description(model, tokenizer), indent=2) + "\n")
-    save_file(_tensors(model), folder / WEIGHTS)
+    write_json(folder / CONFIG, _description(model, tokenizer))
+    write_safetensors(folder / WEIGHTS, _tensors(model))
 
 
 def _write_hf(model: DNAGPT, tokenizer: KmerTokenizer, folder: Path) -> None:
     from dnagpt_fast.hub.models import DNAGPTForCausalLM, DNAGPTTokenizer
 
-    DNAGPTForCausalLM.from_dnagpt(model).save_pretrained(folder)
-    DNAGPTTokenizer(tokenizer.k, tokenizer.dynamic_kmer, model_max_length=model.max_len).save_pretrained(
-        folder
-    )
+    converted = DNAGPTForCausalLM.from_dnagpt(model)
+    with os_errors(folder / WEIGHTS):
+        converted.save_pretrained(folder)
+        DNAGPTTokenizer(tokenizer.k, tokenizer.dynamic_kmer, model_max_length=model.max_len).save_pretrained(
+            folder
+        )
 
 
 def _load_folder(folder: Path) -> tuple[DNAGPT, KmerTokenizer]:

@@ -14,7 +14,7 @@ import torch.distributed.checkpoint as dcp
 from torch import nn
 
 from dnagpt_fast.training.optimizer import build_optimizer
-from dnagpt_fast.weights import checkpoint, checkpoint_writer
+from dnagpt_fast.weights import checkpoint
 from dnagpt_fast.weights.checkpoint_writer import CheckpointWriter
 from tests.pretrain.runs import ROOT
 
@@ -153,7 +153,7 @@ def test_a_full_disk_leaves_the_older_checkpoints(tmp_path, monkeypatch, where):
     if where == "the shares":
         monkeypatch.setattr(dcp.FileSystemWriter, "write_data", full)
     else:
-        monkeypatch.setattr(checkpoint_writer.os, "fsync", full)
+        monkeypatch.setattr(os, "fsync", full)
     writer = CheckpointWriter(tmp_path, 1)
     writer.save(2, *trained(2), {})
     deadline = time.monotonic() + 30

@@ -157,7 +157,7 @@ def test_nothing_is_overwritten_and_no_half_is_left(tiny, tmp_path, monkeypatch)
     def broken(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("dnagpt_fast.weights.forms.save_file", broken)
+    monkeypatch.setattr("dnagpt_fast.weights.forms.write_safetensors", broken)
     with pytest.raises(OSError, match="disk full"):
         save_model(tiny.model(), KmerTokenizer(3), tmp_path / "y", "folder")
     assert list(tmp_path.iterdir()) == [path]

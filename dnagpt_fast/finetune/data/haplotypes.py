@@ -17,7 +17,7 @@ from dnagpt_fast.finetune.data.examples import LabelError
 from dnagpt_fast.finetune.data.tables import open_text
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.regions import find_contig
-from dnagpt_fast.output_files import whole
+from dnagpt_fast.output_files import TextFile
 
 logger = logging.getLogger(__name__)
 
@@ -272,10 +272,10 @@ def _haps_rows(path: Path) -> Iterator[tuple]:
 
 def write_haps(path: Path, panel: HaplotypePanel, alleles: np.ndarray) -> None:
     """Haplotypes at the panel's variants in the .haps format."""
-    with whole(path) as temporary, open(temporary, "w") as file:
+    with TextFile(path) as file:
         for s, position_bp in enumerate(panel.position_bp.tolist()):
             values = " ".join(map(str, alleles[:, s].tolist()))
             letters = f"{chr(panel.reference[s])} {chr(panel.alternative[s])}"
             file.write(
-                f"{panel.contig} {panel.contig}:{position_bp + 1} {position_bp + 1} {letters} {values}\n"
+                f"{panel.contig} {panel.contig}:{position_bp + 1} {position_bp + 1} {letters} {values}"
             )

@@ -5,7 +5,6 @@ A site is the place of a motif on a strand. Sites are told by position and stran
 give each site once.
 """
 
-import json
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from dnagpt_fast.finetune.data.splits import SPLITS, blocks_to_sets, overlapping
 from dnagpt_fast.finetune.data.tables import delimiter, write_rows
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.regions import RegionError, find_contig
-from dnagpt_fast.output_files import whole
+from dnagpt_fast.output_files import is_stream, refuse_inputs, write_json
 from dnagpt_fast.vocab import reverse_complement
 
 logger = logging.getLogger(__name__)
@@ -331,14 +330,15 @@ def make_task(
     genome: Genome, transcripts: Sequence[Transcript], settings: TaskSettings, output: str | Path
 ) -> dict[str, object]:
     """Writes the labelled windows as a table (columns sequence, label, contig, start_bp, end_bp, strand, split) and,
-    beside it, `<name>.json` with settings and counts, which are returned too.
+    beside it unless it is a stream, `<name>.json` with settings and counts, which are returned too.
 
     start_bp, end_bp are those of the whole window, motif included; sequence is read in the site's direction.
     Training windows that overlap a held-out one are left out. Both files appear whole or not at all.
-    Raises LabelError where nothing is left, ValueError for a table of another name.
+    Raises LabelError where nothing is left, ValueError for a table of another name or one that is the genome.
     """
     output = Path(output)
     delimiter(output)
+    refuse_inputs(output, genome.path)
     positives, counts = annotated_sites(transcripts, genome, settings.kind)
     if not len(positives):
         raise LabelError(
@@ -382,6 +382,6 @@ def make_task(
     }
     header = ["sequence", "label", "contig", "start_bp", "end_bp", "strand", "split"]
     summary["sha256"] = write_rows(output, header, rows)
-    with whole(output.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(summary, indent=2) + "\n")
+    if not is_stream(output):
+        write_json(output.with_suffix(".json"), summary)
     return summary

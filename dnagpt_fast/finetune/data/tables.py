@@ -12,7 +12,7 @@ import numpy as np
 
 from dnagpt_fast.extras import need
 from dnagpt_fast.finetune.data.examples import Examples, LabelError, Loci, clean_sequences, parse_number
-from dnagpt_fast.output_files import whole
+from dnagpt_fast.output_files import is_stream, whole
 
 LOCUS_COLUMNS = (("contig", "chrom"), ("start_bp", "start"), ("end_bp", "end"), ("strand",))
 
@@ -67,8 +67,12 @@ def open_text(path: Path) -> io.TextIOBase:
 
 
 def delimiter(path: str | Path) -> str:
-    """Of a table that is to be written. Raises ValueError for a name that ends neither in .tsv nor in .csv."""
+    """Of a table that is to be written; a tabulator for a stream.
+
+    Raises ValueError for a name that ends neither in .tsv nor in .csv."""
     kinds = {".tsv": "\t", ".csv": ","}
+    if is_stream(path):
+        return "\t"
     if Path(path).suffix not in kinds:
         raise ValueError(f"{path}: tables are written as .tsv or .csv: end its name in one of them")
     return kinds[Path(path).suffix]
@@ -77,7 +81,7 @@ def delimiter(path: str | Path) -> str:
 def write_rows(path: str | Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A .csv or .tsv file, whole or not at all; its SHA-256. Raises ValueError for another name."""
     parted_by = delimiter(path)
-    with whole(Path(path)) as temporary:
+    with whole(path) as temporary:
         with open(temporary, "w", newline="") as file:
             writer = csv.writer(file, delimiter=parted_by, lineterminator="\n")
             writer.writerow(header)
