@@ -192,13 +192,15 @@ PYBIND11_MODULE(_native, m) {
 
   py::class_<SamplerTables>(m, "SamplerTables")
       .def(py::init([](Address genome_threshold, Address orientation_threshold, Address interval_index,
-                       Address rank_before, Address contig, Address start_bp, int64_t n_genomes) {
+                       Address rank_before, Address contig, Address start_bp, Address ranks_per_start,
+                       int64_t n_genomes) {
         return SamplerTables{reinterpret_cast<const uint64_t*>(genome_threshold),
                              reinterpret_cast<const uint64_t*>(orientation_threshold),
                              int64s(interval_index),
                              int64s(rank_before),
                              int64s(contig),
                              int64s(start_bp),
+                             int64s(ranks_per_start),
                              n_genomes};
       }));
 

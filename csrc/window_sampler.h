@@ -15,9 +15,10 @@ struct SamplerTables {
   const uint64_t* genome_threshold;       // (G - 1,) ascending, up to 2^32
   const uint64_t* orientation_threshold;  // (3,) ascending, up to 2^32
   const int64_t* interval_index;          // (G + 1,) genome g owns the intervals [index[g], index[g + 1])
-  const int64_t* rank_before;             // (S + 1,) allowed starts in all intervals before this one
+  const int64_t* rank_before;             // (S + 1,) ranks in all intervals before this one
   const int64_t* contig;                  // (S,) where the interval begins
   const int64_t* start_bp;                // (S,)
+  const int64_t* ranks_per_start;         // (S,) >= 1: the weight of the interval's starts
   int64_t n_genomes;
 };
 
@@ -61,9 +62,9 @@ DNAGPT_HOST_DEVICE inline SampledWindow sampled_window(const SamplerTables& tabl
   SampledWindow window{};
   window.genome = entries_up_to(tables.genome_threshold, tables.n_genomes - 1, random.word[0]);
   int64_t low = tables.interval_index[window.genome], high = tables.interval_index[window.genome + 1];
-  const int64_t first_rank = tables.rank_before[low], n_starts = tables.rank_before[high] - first_rank;
+  const int64_t first_rank = tables.rank_before[low], n_ranks = tables.rank_before[high] - first_rank;
   const int64_t rank = first_rank + static_cast<int64_t>(multiply_high(uint64_t{random.word[2]} << 32 | random.word[1],
-                                                                       static_cast<uint64_t>(n_starts)));
+                                                                       static_cast<uint64_t>(n_ranks)));
   // the last interval that begins at or before the rank
   while (high - low > 1) {
     const int64_t middle = low + (high - low) / 2;
@@ -74,7 +75,9 @@ DNAGPT_HOST_DEVICE inline SampledWindow sampled_window(const SamplerTables& tabl
     }
   }
   window.contig = tables.contig[low];
-  window.start_bp = tables.start_bp[low] + rank - tables.rank_before[low];
+  const int64_t inside = rank - tables.rank_before[low], per_start = tables.ranks_per_start[low];
+  // 64-bit division is slow on a GPU, and almost every run weighs all places alike
+  window.start_bp = tables.start_bp[low] + (per_start == 1 ? inside : inside / per_start);
   // as it stands, reversed, reverse complement, complement: orientations 0, 1, 3, 2
   const int64_t turn = entries_up_to(tables.orientation_threshold, 3, random.word[3]);
   window.orientation = turn ^ turn >> 1;

@@ -1,5 +1,6 @@
 """Intervals of window starts on contigs: what may be sampled, what holds N, and tilings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,6 +90,50 @@ def allowed_starts(genome: PackedGenome, within: Intervals, length_bp: int, max_
     last = np.append(new[1:], True) if len(new) else new
     shift = offset[contig[owner[new]]]
     return Intervals(contig[owner[new]], low[new] - shift, high[last] - shift)
+
+
+@dataclass(frozen=True)
+class WeightedPlaces:
+    """Disjoint intervals of a genome in the order of contig and start, and the weight (n,) of each, 0 or more."""
+
+    intervals: Intervals
+    weight: np.ndarray
+
+
+def weighted_starts(
+    genome: PackedGenome, starts: Intervals, middle_bp: int, places: Sequence[WeightedPlaces]
+) -> tuple[Intervals, np.ndarray]:
+    """Intervals of window starts cut where the weight of a window changes, and the weight of each piece, float64.
+
+    The weight of a window is the product over `places` of the weight at its base start + middle_bp, 1 outside of all of
+    a list's intervals. Pieces of weight 0 are left out.
+    """
+    lengths = genome.length_bp.cpu().numpy()
+    # Contigs lie on one axis with middle_bp between them, so that no place reaches into the contig before its own.
+    offset = np.concatenate([[0], np.cumsum(lengths + middle_bp)])
+    first, stop, contig = (
+        starts.start_bp + offset[starts.contig],
+        starts.end_bp + offset[starts.contig],
+        starts.contig,
+    )
+    weight = np.ones(len(first))
+    for listed in places:
+        if not len(first):
+            break
+        shift = offset[listed.intervals.contig] - middle_bp
+        begin, end = listed.intervals.start_bp + shift, listed.intervals.end_bp + shift
+        points = np.unique(np.concatenate([first, stop, begin, end]))
+        low, high = points[:-1], points[1:]
+        owner = np.searchsorted(first, low, side="right") - 1
+        inside = (owner >= 0) & (low < stop[owner])
+        low, high, owner = low[inside], high[inside], owner[inside]
+        place = np.searchsorted(begin, low, side="right") - 1
+        covered = (place >= 0) & (low < end[place]) if len(begin) else np.zeros(len(low), dtype=bool)
+        factor = np.where(covered, listed.weight[place], 1.0) if len(begin) else np.ones(len(low))
+        product = weight[owner] * factor
+        keep = product > 0
+        first, stop, contig, weight = low[keep], high[keep], contig[owner[keep]], product[keep]
+    return Intervals(contig, first - offset[contig], stop - offset[contig]), weight
 
 
 def tile(genome: PackedGenome, ranges: Intervals, length_bp: int, max_n_bp: int) -> Intervals:

@@ -14,14 +14,15 @@ Generator: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1,
 
     output word 0   genome: the number of entries of `genome_threshold` that are <= word 0
     output word 1   low half, and
-    output word 2   high half of the 64-bit word u; the start's rank among the genome's S allowed starts is
-                    (u * S) >> 64, whose probabilities differ by at most 2^-64
+    output word 2   high half of the 64-bit word u; the start's rank among the genome's S ranks is (u * S) >> 64, whose
+                    probabilities differ by at most 2^-64. An allowed start has one rank, or with weighted places as
+                    many consecutive ones as it weighs (`ranks_per_start`)
     output word 3   orientation: ORIENTATIONS[the number of entries of `orientation_threshold` that are <= word 3]
 
 A start is allowed when its window lies in one contig, touches no held-out range and holds at most `max_n_bp` unknown
 bases. These starts form few intervals, found once from the lengths and the N blocks (`allowed_starts`), so nothing is
-ever rejected and drawn again: the rank is looked up by binary search in the intervals' cumulative sizes, which are in
-the order of genome, contig, start.
+ever rejected and drawn again: the rank is looked up by binary search in the intervals' cumulative numbers of ranks,
+which are in the order of genome, contig, start.
 """
 
 from collections.abc import Sequence
@@ -31,12 +32,13 @@ import numpy as np
 import torch
 
 from dnagpt_fast.batch import Windows
-from dnagpt_fast.genome.intervals import Intervals, allowed_starts, outside
+from dnagpt_fast.genome.intervals import Intervals, WeightedPlaces, allowed_starts, outside, weighted_starts
 from dnagpt_fast.packed import PackedGenome
 
 STREAM_WINDOWS = 0
 # As it stands on the forward strand, reversed on it, as it stands on the reverse strand, reversed on that.
 ORIENTATIONS = (0, 1, 3, 2)
+RANKS_OF_THE_LEAST = 1024
 
 PHILOX_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 PHILOX_WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -79,8 +81,9 @@ class SamplerTables:
     genome_threshold       uint64 (G - 1,)  ascending, up to 2^32
     orientation_threshold  uint64 (3,)      ascending, up to 2^32
     interval_index         int64 (G + 1,)   genome g owns the intervals interval_index[g] : interval_index[g + 1]
-    rank_before            int64 (S + 1,)   allowed starts in all intervals before this one
+    rank_before            int64 (S + 1,)   ranks in all intervals before this one
     contig, start_bp       int64 (S,)       where the interval begins
+    ranks_per_start        int64 (S,)       >= 1, the weight of each start of the interval; 1 where nothing is weighted
     """
 
     genome_threshold: np.ndarray
@@ -89,6 +92,7 @@ class SamplerTables:
     rank_before: np.ndarray
     contig: np.ndarray
     start_bp: np.ndarray
+    ranks_per_start: np.ndarray
 
 
 def thresholds(weights: Sequence[float]) -> np.ndarray:
@@ -97,8 +101,28 @@ def thresholds(weights: Sequence[float]) -> np.ndarray:
     return np.floor(cumulative[:-1] / cumulative[-1] * 2.0**32 + 0.5).astype(np.uint64)
 
 
+def ranks_of(weight: np.ndarray, starts: np.ndarray, label: str) -> np.ndarray:
+    """Weights of intervals -> ranks for each of their starts, int64, all 1 where the weights are equal.
+
+    The smallest weight gets RANKS_OF_THE_LEAST ranks a start, so that a ratio of weights is kept to 0.1 %. `starts`:
+    how many starts each interval has. Raises ValueError where the sum of ranks leaves 62 bits.
+    """
+    least = weight.min()
+    if (weight == least).all():
+        return np.ones(len(weight), dtype=np.int64)
+    wanted = weight / least * RANKS_OF_THE_LEAST
+    if float(np.dot(wanted, starts)) >= 2.0**62:
+        raise ValueError(
+            f"{label}: weights of places from {least:g} to {weight.max():g}: wanted a smaller span, or a weight of 0"
+        )
+    return np.rint(wanted).astype(np.int64)
+
+
 class WindowSampler:
     """Draws windows of `length_bp` from one or more genomes; `sample(i, count)` are the samples i .. i + count - 1.
+
+    places: for each genome the weights of its places. A window has the product of the weights at its middle base, the
+    one at start_bp + length_bp // 2; 1 where no place is.
 
     Raises ValueError where shares, weights or the seed make no sense, or where a genome has no window to give: the
     message names the genome and the reason, before anything is trained.
@@ -112,6 +136,7 @@ class WindowSampler:
         seed: int,
         weights: Sequence[float] | None = None,
         held_out: Sequence[Intervals] | None = None,
+        places: Sequence[Sequence[WeightedPlaces]] | None = None,
         labels: Sequence[str] | None = None,
         reversed_share: float = 0.5,
         reverse_complement_share: float = 0.5,
@@ -134,10 +159,11 @@ class WindowSampler:
         held_out = held_out or [Intervals(empty, empty, empty)] * len(genomes)
         labels = labels or [f"genome {g}" for g in range(len(genomes))]
         weights = weights or [1.0] * len(genomes)
-        if not len(genomes) == len(held_out) == len(labels) == len(weights):
+        places = places or [()] * len(genomes)
+        if not len(genomes) == len(held_out) == len(labels) == len(weights) == len(places):
             raise ValueError(
                 f"{len(genomes)} genomes, {len(weights)} weights, {len(held_out)} held-out tables, "
-                f"{len(labels)} labels: wanted one each"
+                f"{len(places)} lists of places, {len(labels)} labels: wanted one each"
             )
         for label, weight in zip(labels, weights, strict=True):
             if not (weight > 0 and np.isfinite(weight) and weight / sum(weights) >= 2.0**-32):
@@ -147,16 +173,21 @@ class WindowSampler:
         self.length_bp = length_bp
         self.seed = seed
         self.max_n_bp = int(max_n_share * length_bp)
-        found = []
-        for genome, ranges, label in zip(genomes, held_out, labels, strict=True):
+        found, ranks = [], []
+        for genome, ranges, weighted, label in zip(genomes, held_out, places, labels, strict=True):
             left = outside(ranges, genome.length_bp.cpu().numpy())
             starts = allowed_starts(genome, left, length_bp, self.max_n_bp)
             if not len(starts):
                 raise ValueError(_no_window(label, genome, left, length_bp, self.max_n_bp))
+            starts, weight = weighted_starts(genome, starts, length_bp // 2, weighted)
+            if not len(starts):
+                raise ValueError(f"{label}: the weight of every allowed window is 0: no place to sample from")
             found.append(starts)
+            ranks.append(ranks_of(weight, starts.end_bp - starts.start_bp, label))
         straight, backward = 1 - reversed_share, reversed_share
         forward, other = 1 - reverse_complement_share, reverse_complement_share
-        sizes = np.concatenate([starts.end_bp - starts.start_bp for starts in found])
+        per_start = np.concatenate(ranks)
+        sizes = np.concatenate([starts.end_bp - starts.start_bp for starts in found]) * per_start
         self.tables = SamplerTables(
             genome_threshold=thresholds(weights),
             orientation_threshold=thresholds(
@@ -166,11 +197,12 @@ class WindowSampler:
             rank_before=np.concatenate([[0], np.cumsum(sizes)]),
             contig=np.concatenate([starts.contig for starts in found]),
             start_bp=np.concatenate([starts.start_bp for starts in found]),
+            ranks_per_start=per_start,
         )
 
     @property
-    def n_starts(self) -> np.ndarray:
-        """How many starts each genome offers; int64 (G,)."""
+    def n_ranks(self) -> np.ndarray:
+        """How many ranks each genome has: its allowed starts, each as often as it weighs; int64 (G,)."""
         return np.diff(self.tables.rank_before[self.tables.interval_index])
 
     def sample(self, first_index: int, count: int) -> Windows:
@@ -186,10 +218,11 @@ class WindowSampler:
         )
         genome = np.searchsorted(tables.genome_threshold, words[0], side="right")
         before = tables.rank_before[tables.interval_index]
-        rank = multiply_high(words[1], words[2], self.n_starts[genome].astype(np.uint64)).astype(np.int64)
+        rank = multiply_high(words[1], words[2], self.n_ranks[genome].astype(np.uint64)).astype(np.int64)
         rank += before[genome]
         interval = np.searchsorted(tables.rank_before, rank, side="right") - 1
-        start = tables.start_bp[interval] + rank - tables.rank_before[interval]
+        inside = (rank - tables.rank_before[interval]) // tables.ranks_per_start[interval]
+        start = tables.start_bp[interval] + inside
         turn = np.searchsorted(tables.orientation_threshold, words[3], side="right")
         return Windows(
             genome=torch.from_numpy(genome.astype(np.int64)),

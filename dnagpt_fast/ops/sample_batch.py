@@ -67,6 +67,7 @@ class BatchSampler:
             ("rank_before", np.int64, S + 1),
             ("contig", np.int64, S),
             ("start_bp", np.int64, S),
+            ("ranks_per_start", np.int64, S),
         ):
             array = np.ascontiguousarray(getattr(tables, name))
             if array.dtype != kind or array.shape != (length,):

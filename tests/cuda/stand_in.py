@@ -97,7 +97,8 @@ def sample_case(
 ):
     arrays = (
         *(tables.genome_threshold, tables.orientation_threshold, tables.interval_index, tables.rank_before),
-        *(tables.contig, tables.start_bp, np.array([seed], np.uint64), np.array([first_index], np.uint64)),
+        *(tables.contig, tables.start_bp, tables.ranks_per_start),
+        *(np.array([seed], np.uint64), np.array([first_index], np.uint64)),
     )
     return (
         _words(SAMPLE_BATCH, len(genomes))

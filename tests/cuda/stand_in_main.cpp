@@ -142,13 +142,15 @@ void sample_case(std::istream& in, std::ostream& out) {
   for (int64_t g = 0; g < n_genomes; ++g) views.as<GenomeView>()[g] = genomes[static_cast<size_t>(g)].view;
   const Array genome_threshold = read_array(in), orientation_threshold = read_array(in),
               interval_index = read_array(in);
-  const Array rank_before = read_array(in), contig = read_array(in), start_bp = read_array(in);
+  const Array rank_before = read_array(in), contig = read_array(in), start_bp = read_array(in),
+              ranks_per_start = read_array(in);
   const SamplerTables tables{genome_threshold.as<uint64_t>(),
                              orientation_threshold.as<uint64_t>(),
                              interval_index.as<int64_t>(),
                              rank_before.as<int64_t>(),
                              contig.as<int64_t>(),
                              start_bp.as<int64_t>(),
+                             ranks_per_start.as<int64_t>(),
                              n_genomes};
   const Array seed = read_array(in), first_index = read_array(in);
   const int64_t by_address = read_word(in), count = read_word(in), n_tokens = read_word(in), k = read_word(in);

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dnagpt_fast.genome.intervals import Intervals, WeightedPlaces
 from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.ops import gc_count, kmer_tokenize
 from dnagpt_fast.ops.sample_batch import BatchSampler
@@ -153,7 +154,8 @@ def test_sample_batch(module, count, n_tokens, k, token_bytes):
     genomes = [
         packed_genome(random_text(2000, seed=s, n_every=100), random_text(700, seed=s + 5)) for s in range(2)
     ]
-    sampler = WindowSampler(genomes, n_tokens * k, seed=11, weights=[2.0, 1.0])
+    heavy = WeightedPlaces(Intervals(np.array([0]), np.array([900]), np.array([1300])), np.array([4.0]))
+    sampler = WindowSampler(genomes, n_tokens * k, seed=11, weights=[2.0, 1.0], places=[[heavy], []])
     draw = BatchSampler(genomes, sampler.tables, 11, n_tokens, k=k, dtype=TOKEN[token_bytes][1])
     batch = draw(2**32 - 2, count)
     windows = (batch.windows.genome, batch.windows.contig, batch.windows.start_bp, batch.windows.orientation)
@@ -170,12 +172,13 @@ def test_sample_batch(module, count, n_tokens, k, token_bytes):
         "rank_before",
         "contig",
         "start_bp",
+        "ranks_per_start",
     )
     for seed in SEEDS:
         out, trouble = [np.full_like(row, 1) for row in wanted], np.zeros(6, np.int64)
         arguments = [
             read_only(arena(loaded, genomes)),
-            run.Struct("<PPPPPPq", *(read_only(getattr(tables, field)) for field in fields), 2),
+            run.Struct("<PPPPPPPq", *(read_only(getattr(tables, field)) for field in fields), 2),
             *(11, 2**32 - 2, None, count, n_tokens, k, Vocabulary(k).first_id(k)),
             cut_struct(n_tokens, token_bytes),
             run.Struct("<PPPPPPPP", *out),

@@ -8,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dnagpt_fast.genome.intervals import Intervals
+from dnagpt_fast.genome.intervals import Intervals, WeightedPlaces
 from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.ops import gc_count, kmer_tokenize
 from dnagpt_fast.ops.sample_batch import BatchSampler
@@ -181,15 +181,21 @@ def test_offsets_that_32_bits_do_not_hold(stand_in):
 @pytest.mark.parametrize("k", [6, 4])
 @pytest.mark.parametrize("token_bytes", [2, 4, 8])
 def test_sampled_batches(stand_in, k, token_bytes):
-    """Three genomes, held-out ranges, N: samples, ids, GC and labels as the CPU draws them."""
+    """Three genomes, held-out ranges, weighted places, N: samples, ids, GC and labels as the CPU draws them."""
     genomes = [
         packed_genome(random_text(3000, seed=s, n_every=200), random_text(800, seed=s + 9)) for s in range(3)
     ]
     n_tokens = 37
     ranges = Intervals(np.array([0]), np.array([500]), np.array([900]))
     empty = Intervals(*(np.zeros(0, np.int64) for _ in range(3)))
+    heavy = WeightedPlaces(Intervals(np.array([0]), np.array([1000]), np.array([1600])), np.array([2.5]))
     sampler = WindowSampler(
-        genomes, n_tokens * k, seed=2**40 + 7, weights=[3.0, 1.0, 1.0], held_out=[ranges, empty, empty]
+        genomes,
+        n_tokens * k,
+        seed=2**40 + 7,
+        weights=[3.0, 1.0, 1.0],
+        held_out=[ranges, empty, empty],
+        places=[[heavy], [], []],
     )
     for count, first_index in ((1, 0), (33, 2**32 - 5), (130, 2**64 - 130)):
         draw = BatchSampler(

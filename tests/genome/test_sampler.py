@@ -6,8 +6,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnagpt_fast.genome.intervals import Intervals, UnknownBases, allowed_starts, outside, tile
-from dnagpt_fast.genome.sampler import WindowSampler, multiply_high, philox4x32, thresholds
+from dnagpt_fast.genome.intervals import (
+    Intervals,
+    UnknownBases,
+    WeightedPlaces,
+    allowed_starts,
+    outside,
+    tile,
+)
+from dnagpt_fast.genome.sampler import (
+    RANKS_OF_THE_LEAST,
+    WindowSampler,
+    multiply_high,
+    philox4x32,
+    ranks_of,
+    thresholds,
+)
 from tests.genome.synthetic import packed_genome, random_letters
 
 EMPTY = np.zeros(0, dtype=np.int64)
@@ -130,7 +144,8 @@ def scalar_sample(sampler: WindowSampler, index: int) -> tuple[int, int, int, in
     before, after = int(tables.rank_before[first]), int(tables.rank_before[last])
     rank = before + (((c[2] << 32 | c[1]) * (after - before)) >> 64)
     interval = max(i for i in range(first, last) if tables.rank_before[i] <= rank)
-    start_bp = int(tables.start_bp[interval]) + rank - int(tables.rank_before[interval])
+    inside = (rank - int(tables.rank_before[interval])) // int(tables.ranks_per_start[interval])
+    start_bp = int(tables.start_bp[interval]) + inside
     turn = sum(c[3] >= int(entry) for entry in tables.orientation_threshold)
     return genome, int(tables.contig[interval]), start_bp, (0, 1, 3, 2)[turn]
 
@@ -243,3 +258,80 @@ def test_indices_out_of_range_are_refused():
         sampler.sample(2**64 - 2, 3)
     with pytest.raises(ValueError, match="wanted indices"):
         sampler.sample(-1, 3)
+
+
+def disjoint_places(
+    rng: np.random.Generator, lengths: list[int], weights: tuple[float, ...]
+) -> WeightedPlaces:
+    """Random disjoint intervals on contigs of these lengths, each with one of the weights."""
+    rows = []
+    for contig, length in enumerate(lengths):
+        edges = np.sort(rng.choice(length + 1, size=min(4, length + 1) // 2 * 2, replace=False))
+        rows += [(contig, int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+    return WeightedPlaces(intervals(*rows), rng.choice(weights, size=len(rows)))
+
+
+def weight_at(places: WeightedPlaces, contig: int, base: int) -> float:
+    at = places.intervals
+    inside = (at.contig == contig) & (at.start_bp <= base) & (base < at.end_bp)
+    return float(places.weight[inside][0]) if inside.any() else 1.0
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9))
+@settings(deadline=None, max_examples=200)
+def test_every_start_has_the_ranks_of_its_weight(seed, length_bp):
+    rng = np.random.default_rng(seed)
+    letters = [random_letters(rng, int(n), 1, 4) for n in rng.integers(10, 40, size=3)]
+    places = [
+        disjoint_places(rng, [len(text) for text in letters], weights) for weights in ((0.5, 4.0), (0.0, 3.0))
+    ]
+    genome, held_out = packed_genome(letters), intervals((1, 3, 9))
+    wanted = {
+        start: weight
+        for start in brute_force_starts(letters, held_out, length_bp, 1)
+        if (weight := np.prod([weight_at(each, start[0], start[1] + length_bp // 2) for each in places])) > 0
+    }
+    arguments = {"seed": 1, "held_out": [held_out], "places": [places], "max_n_share": 1.99 / length_bp}
+    if length_bp == 1:
+        arguments["max_n_share"] = 1.0
+    if not wanted:
+        with pytest.raises(ValueError, match="weight of every allowed window is 0"):
+            WindowSampler([genome], length_bp, **arguments)
+        return
+    tables = WindowSampler([genome], length_bp, **arguments).tables
+    found = {}
+    for contig, first, before, after, each in zip(
+        tables.contig,
+        tables.start_bp,
+        tables.rank_before,
+        tables.rank_before[1:],
+        tables.ranks_per_start,
+        strict=False,
+    ):
+        for start in range(first, first + (after - before) // each):
+            assert (contig, start) not in found
+            found[int(contig), int(start)] = int(each)
+    least = min(wanted.values())
+    equal = len(set(wanted.values())) == 1
+    assert found == {s: 1 if equal else round(w / least * RANKS_OF_THE_LEAST) for s, w in wanted.items()}
+
+
+def test_weighted_places_are_drawn_in_proportion():
+    """A tenth of the starts weighs ten times as much: 10 / 19 of the samples, within 4 standard deviations."""
+    places = WeightedPlaces(intervals((0, 100, 200)), np.array([10.0]))
+    sampler = WindowSampler([packed_genome(["ACGT" * 250])], 1, seed=5, places=[[places]])
+    start = sampler.sample(0, 20_000).start_bp
+    share = ((start >= 100) & (start < 200)).double().mean()
+    assert abs(share - 1000 / 1900) < 4 * np.sqrt(0.25 / 20_000)
+
+
+def test_places_that_all_weigh_the_same_change_no_sample():
+    genome = packed_genome([random_letters(np.random.default_rng(1), 5000, 3, 50)])
+    places = WeightedPlaces(intervals((0, 0, 5000)), np.array([7.0]))
+    weighted, plain = (WindowSampler([genome], 60, seed=11, places=p) for p in ([[places]], None))
+    assert torch.equal(weighted.sample(0, 100).start_bp, plain.sample(0, 100).start_bp)
+
+
+def test_weights_that_span_too_much_are_refused():
+    with pytest.raises(ValueError, match=r"here: weights of places from 1e-18 to 1: wanted a smaller span"):
+        ranks_of(np.array([1e-18, 1.0]), np.array([1000, 1000]), "here")

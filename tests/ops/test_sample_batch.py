@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dnagpt_fast.genome.intervals import Intervals, WeightedPlaces
 from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.ops import BatchSampler, dispatch
 from dnagpt_fast.pretrain.batches import BatchMaker, Template
@@ -30,7 +31,17 @@ def setting(
         genomes, list(range(21, 21 + n_genomes)), n_kmers, vocabulary, Template.build(vocabulary)
     )
     weights = [1.0 + g for g in range(n_genomes)]
-    return make, WindowSampler(genomes, make.length_bp, seed=seed, weights=weights, max_n_share=0.4)
+    # the first contig of the first genome has a stretch that weighs three times as much, and one that weighs nothing
+    at = np.array([[0, 50, 120], [0, 300, 330]])
+    places = WeightedPlaces(Intervals(at[:, 0], at[:, 1], at[:, 2]), np.array([3.0, 0.0]))
+    return make, WindowSampler(
+        genomes,
+        make.length_bp,
+        seed=seed,
+        weights=weights,
+        places=[[places], *[()] * (n_genomes - 1)],
+        max_n_share=0.4,
+    )
 
 
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
