@@ -26,6 +26,22 @@ DEBIAN_FILES = {
         "usr/share/doc/shapeit4/examples/test/reference.vcf.gz",
         "20afe8b05faafd482c2f134a1a43aaa8aa839f2f37646b68fe080d015d1f8515",
     ),
+    "r-bioc-bsgenome": (
+        "usr/lib/R/site-library/BSgenome/extdata/ce2chrX.fa.gz",
+        "da27922b3707adff40ff59232ea8746aaa2cc08b7413ebd33d5d167a93b236dd",
+    ),
+    "augustus-doc": (
+        "usr/share/doc/augustus/tutorial/data/chr2R.fa",
+        "dcf0f58d162c93f8f629d2f55374e916015987092f0fefdd0bbeb03c3e854547",
+    ),
+    "bowtie-examples": (
+        "usr/share/doc/bowtie/examples/genomes/NC_008253.fna.gz",
+        "b5f5e726fa79caeeb12c19f3697faf7af437f57daf4195419056d639fb36a334",
+    ),
+    "gbrowse-data": (
+        "var/lib/gbrowse/databases/yeast_scaffolds/chr2.fa",
+        "471663c733507e17c422b83d50be7b6097935cbc1a92f624601167fe9cea8fa6",
+    ),
 }
 
 

@@ -15,8 +15,8 @@ from dnagpt_fast.finetune.report import (
 from dnagpt_fast.finetune.settings import ConfigError, FinetuneConfig
 from dnagpt_fast.finetune.task_data import TaskBatch
 from dnagpt_fast.finetune.task_loss import TaskLosses
-from dnagpt_fast.model.config import preset
 from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.model.initial_values import random_model
 from dnagpt_fast.training.loop import Loop
 from dnagpt_fast.training.optimizer import build_optimizer, warmup_cosine
 from dnagpt_fast.training.parallel import distribute
@@ -31,16 +31,10 @@ FORMAT = 1
 def start_model(config: FinetuneConfig, seed: int) -> tuple[DNAGPT, Vocabulary]:
     """The model that tuning starts from: of a run folder (of pre-training or of fine-tuning), of an official checkpoint
     file, of a Hugging Face folder, or random with this seed. Raises ConfigError, CheckpointError, FileNotFoundError."""
-    torch.manual_seed(seed)
     if not config.start.path:
         vocabulary = Vocabulary(config.vocabulary.k, config.vocabulary.dynamic)
-        names = ("max_len", "num_layers", "num_heads", "embedding_dim")
-        given = {name: getattr(config.model, name) for name in names if getattr(config.model, name)}
-        try:
-            shape = preset(config.model.name, len(vocabulary), bias=config.model.bias, **given)
-        except ValueError as error:
-            raise ConfigError(f"model: {error}") from error
-        return DNAGPT.from_config(shape), vocabulary
+        return random_model(config.model, vocabulary, seed), vocabulary
+    torch.manual_seed(seed)
     model, tokenizer = load_model(config.start.path, num_heads=config.start.num_heads or None)
     return model, tokenizer.vocabulary
 

@@ -14,6 +14,7 @@ from torch import nn
 from dnagpt_fast.batch import PretrainBatch
 from dnagpt_fast.model.config import ModelConfig, preset
 from dnagpt_fast.model.layers import Block, NumberBlock, Transformer, head, insert_numbers
+from dnagpt_fast.model.occurring import OccurringTokens
 from dnagpt_fast.ops.combined_loss.op import CombinedLoss, combined_loss
 
 
@@ -158,25 +159,37 @@ class Network(nn.Module):
         return self.mlm_head[:3](hidden)
 
     def pretraining_loss(
-        self, batch: PretrainBatch, *, order_weight: float = 1.0, gc_weight: float = 0.01
+        self,
+        batch: PretrainBatch,
+        *,
+        order_weight: float = 1.0,
+        gc_weight: float = 0.01,
+        z_loss: float = 0.0,
+        occurring: OccurringTokens | None = None,
     ) -> CombinedLoss:
         """The three pre-training losses of a batch and their weighted sum, one backward pass (see ops.combined_loss).
 
         The GC fraction is read by `num_regression` from the hidden state at `batch.gc_position` (`<M>`).
+        occurring: the softmax with one row for all tokens that are no target (occurring.py), whose rows must be equal.
         """
         hidden = self.hidden_states(batch.token_ids)
         last = self.last_projection
+        weight, bias, targets = last.weight, last.bias, batch.targets.flatten()
+        if occurring is not None:
+            weight, bias = occurring.head(weight, bias)
+            targets = occurring.targets(targets)
         return combined_loss(
             self.head_rows(hidden).flatten(0, 1),
-            last.weight,
-            batch.targets.flatten(),
-            bias=last.bias,
+            weight,
+            targets,
+            bias=bias,
             row_kind=batch.row_kind.flatten(),
             gc_prediction=self.num_regression(hidden[:, batch.gc_position]).squeeze(-1),
             gc_target=batch.gc_target,
             gc_mask=batch.gc_mask,
             order_weight=order_weight,
             gc_weight=gc_weight,
+            z_loss=z_loss,
         )
 
     def _check_ids(self, token_ids: torch.Tensor) -> None:

@@ -8,21 +8,30 @@ import torch
 from torch import nn
 
 from dnagpt_fast import ops
-from dnagpt_fast.batch import PretrainBatch, Windows
+from dnagpt_fast.batch import IGNORE_INDEX, ROW_NEXT_TOKEN, PretrainBatch, Windows
 from dnagpt_fast.genome.sampler import WindowSampler
-from dnagpt_fast.model.config import ModelConfig, preset
+from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.model.initial_values import model_shape, random_model
+from dnagpt_fast.model.occurring import OccurringTokens
 from dnagpt_fast.planning.accelerators import peak_flops
 from dnagpt_fast.planning.flops import step_flops
 from dnagpt_fast.planning.step_memory import step_memory
 from dnagpt_fast.pretrain.batches import BatchMaker, Template
 from dnagpt_fast.pretrain.mix import GenomeMix
 from dnagpt_fast.pretrain.placement import place_on
-from dnagpt_fast.pretrain.settings import PretrainConfig
-from dnagpt_fast.pretrain.validation import Answers, Validator, answers_of, fit_markov, held_out_windows
+from dnagpt_fast.pretrain.schedule import rate_of
+from dnagpt_fast.pretrain.settings import LossSettings, PretrainConfig
+from dnagpt_fast.pretrain.validation import (
+    Answers,
+    Validator,
+    answers_of,
+    fit_markov,
+    held_out_windows,
+)
 from dnagpt_fast.training.figures import StageClock, StepCost
 from dnagpt_fast.training.loop import Loop
-from dnagpt_fast.training.optimizer import build_optimizer, warmup_cosine
+from dnagpt_fast.training.optimizer import build_optimizer
 from dnagpt_fast.training.parallel import distribute
 from dnagpt_fast.training.processes import Processes, pick_device
 from dnagpt_fast.training.settings import ConfigError
@@ -35,15 +44,32 @@ FORMAT = 1
 class PretrainingLosses(nn.Module):
     """batch -> the losses by name, as training/loop.py wants them."""
 
-    def __init__(self, model: DNAGPT, order_weight: float, gc_weight: float, length_bp: int) -> None:
+    def __init__(
+        self,
+        model: DNAGPT,
+        settings: LossSettings,
+        length_bp: int,
+        reversed_answer: int,
+        occurring: OccurringTokens | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
-        self.order_weight = order_weight
-        self.gc_weight = gc_weight
+        self.settings = settings
         self.length_bp = length_bp
+        self.reversed_answer = reversed_answer
+        self.occurring = occurring
 
     def forward(self, batch: PretrainBatch) -> dict[str, torch.Tensor]:
-        parts = self.model.pretraining_loss(batch, order_weight=self.order_weight, gc_weight=self.gc_weight)
+        settings = self.settings
+        if not settings.reversed_next_token:
+            batch = without_reversed_next_tokens(batch, self.reversed_answer)
+        parts = self.model.pretraining_loss(
+            batch,
+            order_weight=settings.order_weight,
+            gc_weight=settings.gc_weight,
+            z_loss=settings.z_loss,
+            occurring=self.occurring,
+        )
         # All that a sample's next tokens cost, spread over the base pairs of its window.
         rows = batch.token_ids.shape[1] - 1
         nats_per_bp = parts.next_token * (rows / self.length_bp)
@@ -60,16 +86,11 @@ class PretrainingLosses(nn.Module):
         return answers_of(self.model, batch, template)
 
 
-def model_config(config: PretrainConfig) -> ModelConfig:
-    """The model's shape: a published one with the settings' own values in place of its. Raises ConfigError."""
-    settings = config.model
-    vocab_size = len(Vocabulary(config.vocabulary.k, config.vocabulary.dynamic))
-    names = ("max_len", "num_layers", "num_heads", "embedding_dim")
-    given = {name: getattr(settings, name) for name in names if getattr(settings, name)}
-    try:
-        return preset(settings.name, vocab_size, bias=settings.bias, **given)
-    except ValueError as error:
-        raise ConfigError(f"model: {error}") from error
+def without_reversed_next_tokens(batch: PretrainBatch, reversed_answer: int) -> PretrainBatch:
+    """The batch in which a window that is read backwards has one target, its order answer."""
+    turned = batch.targets[:, -1] == reversed_answer
+    ignored = turned[:, None] & (batch.row_kind == ROW_NEXT_TOKEN)
+    return dataclasses.replace(batch, targets=batch.targets.masked_fill(ignored, IGNORE_INDEX))
 
 
 class PretrainingRun:
@@ -79,8 +100,8 @@ class PretrainingRun:
         self.config = config
         self.processes = processes
         self.device = pick_device(config.run.device, processes.local_rank)
-        shape = model_config(config)
         vocabulary = Vocabulary(config.vocabulary.k, config.vocabulary.dynamic)
+        shape = model_shape(config.model, vocabulary)
         names = config.template
         template = Template.build(vocabulary, names.gc_prompt, names.order_prompt, names.order_answers)
         n_kmers = config.data.n_kmers or shape.max_len - template.n_extra
@@ -119,18 +140,20 @@ class PretrainingRun:
             self.drawer = BatchMaker(moved, self.mix.species, n_kmers, vocabulary, template)
         for genome in self.mix.genomes:
             genome.expect_random_reads()
-        torch.manual_seed(config.run.seed)
-        self.model = DNAGPT.from_config(shape)
+        self.model = random_model(config.model, vocabulary, config.run.seed)
         # Numbers enter no pre-training sample, so their embedding would only be carried along by the optimizer.
         self.model.number_embedding.requires_grad_(False)
+        occurring = None
+        if config.loss.vocabulary == "occurring":
+            prompts = (*template.gc_prompt, *template.order_prompt, template.as_it_stands, template.reversed)
+            occurring = OccurringTokens(vocabulary, prompts, self.device)
+            last = self.model.last_projection
+            occurring.equalize(last.weight, last.bias)
         self.losses = PretrainingLosses(
-            self.model, config.loss.order_weight, config.loss.gc_weight, self.maker.length_bp
+            self.model, config.loss, self.maker.length_bp, template.reversed, occurring
         )
         self.cost, self.peak_source = self._cost()
-        settings = config.optimizer
-        self.lr_at = warmup_cosine(
-            settings.lr, config.schedule.warmup_steps, config.run.steps, config.schedule.min_lr_share
-        )
+        self.lr_at = rate_of(config)
 
     @cached_property
     def loop(self) -> Loop:
@@ -165,6 +188,7 @@ class PretrainingRun:
                 betas=(settings.beta1, settings.beta2),
                 eps=settings.eps,
                 weight_decay=settings.weight_decay,
+                muon=hidden_matrices(self.model) if settings.kind == "muon" else None,
             ),
             batch_at=self.batch_at,
             lr_at=self.lr_at,
@@ -245,3 +269,13 @@ class PretrainingRun:
             return None
         chain = fit_markov(self.maker.genomes, self.mix.held_out)
         return Validator(self.maker, self.held_out, chain, self.config.validation.batch_size)
+
+
+def hidden_matrices(model: DNAGPT) -> dict[nn.Parameter, int]:
+    """The matrices of the blocks for Muon: c_attn holds three, of q, k and v."""
+    return {
+        module.weight: 3 if module is block.attn.c_attn else 1
+        for block in model.blocks
+        for module in block.modules()
+        if isinstance(module, nn.Linear)
+    }

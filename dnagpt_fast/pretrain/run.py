@@ -21,6 +21,7 @@ from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.output_files import write_json
 from dnagpt_fast.pretrain.job import PretrainingRun
 from dnagpt_fast.pretrain.placement import told
+from dnagpt_fast.pretrain.schedule import SETTLED, lengthened, oddities
 from dnagpt_fast.pretrain.settings import PretrainConfig
 from dnagpt_fast.pretrain.validation import UNIFORM, ValidationReport
 from dnagpt_fast.training.figures import peak_memory_gib
@@ -32,7 +33,7 @@ from dnagpt_fast.training.settings import ConfigError
 from dnagpt_fast.vocab import Vocabulary
 from dnagpt_fast.weights import checkpoint
 from dnagpt_fast.weights.checkpoint_writer import CheckpointWriter
-from dnagpt_fast.weights.run_folder import raise_if_refused, refused_changes
+from dnagpt_fast.weights.run_folder import raise_if_refused, refused_changes, settings_of
 
 # What a resumed run may change: how it runs, not what it computes.
 FREE_ON_RESUME = (
@@ -75,6 +76,10 @@ def pretrain(
             raise ConfigError(
                 f"{run} holds a run already: continue it with --resume, or choose another folder"
             )
+        if start is not None:
+            config = lengthened(config, settings_of(start, PretrainConfig), start.step)
+        for line in oddities(config):
+            console.print(f"warning: {line}", style="yellow", highlight=False, soft_wrap=True)
         job = PretrainingRun(config, processes)
         console.print(told(job.placement, len(job.mix.genomes), device), highlight=False, soft_wrap=True)
         first_step = _resume(job, run, start, console) if resume else 0
@@ -124,18 +129,21 @@ def _train(job: PretrainingRun, run: Path, first_step: int, stop: StopRequest, c
         for report in job.loop.run(first_step, config.run.steps, stop):
             done = report.step + 1
             line = _line(job, report)
+            last = done == config.run.steps or report.stop
+            every = config.validation.every_steps
+            if not last and every and done % every == 0:
+                held_out = _validate(job, run, done, console)
+                if held_out is not None:
+                    line |= {"held_out_nats_per_bp": held_out.nats_per_bp}
             for log in logs:
                 log.write(line)
             progress.update(done, _figures(line))
-            last = done == config.run.steps or report.stop
             if last or (settings.every_steps and done % settings.every_steps == 0):
                 writer.save(done, job.model, job.loop.optimizer, record)
             if writer.broken:
                 stop.signal_name = (
                     stop.signal_name or "a checkpoint that failed"
                 )  # for all, after the next step
-            if not last and config.validation.every_steps and done % config.validation.every_steps == 0:
-                _validate(job, run, done, console)
     return done
 
 
@@ -166,7 +174,7 @@ def _resume(job: PretrainingRun, run: Path, start: checkpoint.Checkpoint | None,
     if start is None:
         console.print(f"{run} holds no checkpoint yet: starting from step 0")
         return 0
-    refused = refused_changes(start, job.config, FREE_ON_RESUME)
+    refused = refused_changes(start, job.config, (*FREE_ON_RESUME, *SETTLED))
     genomes = [
         [{key: genome[key] for key in GENOME_KEYS} for genome in record["genomes"]]
         for record in (start.config(), json.loads(json.dumps(job.record())))

@@ -77,16 +77,37 @@ class TemplateSettings:
 
 @dataclass(frozen=True)
 class LossSettings:
+    """order_weight, gc_weight: of the two other tasks, beside the next tokens' 1.
+
+    reversed_next_token  whether the next tokens of reversed windows count; their order answer and GC always do
+    vocabulary           full, or occurring: the same softmax with one row for all tokens that are never a target
+                         (model/occurring.py); next tokens with an N are then left out
+    z_loss               weight of the squared log of the softmax's sum
+    """
+
     order_weight: float = 1.0
     gc_weight: float = 0.01
+    reversed_next_token: bool = True
+    vocabulary: str = "full"
+    z_loss: float = 0.0
 
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """Linear warm-up over warmup_steps, then a cosine down to min_lr_share of the rate at the last step."""
+    """Linear warm-up over warmup_steps, then a cosine down to min_lr_share of the rate at the last step.
+
+    kind         cosine, or wsd (warm-up, stable, decay): the full rate until the last decay_steps of the run, which go
+                 down to min_lr_share as 1 - sqrt(progress). A wsd run may be given another length while it is stable
+    decay_steps  of wsd
+    restarts     steps at which the schedule begins anew, up to the next one; a finished run that is made longer
+                 (`--resume --set run.steps=MORE`) writes its old end here
+    """
 
     warmup_steps: int = 10_000
     min_lr_share: float = 0.0
+    kind: str = "cosine"
+    decay_steps: int = 0
+    restarts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,7 +165,11 @@ LEAST = {
     "run.steps": 1, "run.batch_size": 1, "run.micro_batch_size": 0, "data.n_kmers": 0,
     "schedule.warmup_steps": 0, "checkpoint.every_steps": 0, "checkpoint.keep": 1,
     "validation.every_steps": 0, "validation.max_windows": 1, "validation.batch_size": 1, "optimizer.lr": 0,
-    "optimizer.weight_decay": 0, "optimizer.clip_norm": 0,
+    "optimizer.weight_decay": 0, "optimizer.clip_norm": 0, "schedule.decay_steps": 0, "loss.z_loss": 0,
+}  # fmt: skip
+ONE_OF = {
+    "run.precision": ("fp32", "bf16"), "parallel.sharding": ("ddp", "fsdp"), "optimizer.kind": ("adamw", "muon"),
+    "schedule.kind": ("cosine", "wsd"), "loss.vocabulary": ("full", "occurring"),
 }  # fmt: skip
 
 
@@ -166,10 +191,16 @@ class PretrainConfig:
         check_least(self, LEAST)
         if not 0 <= self.data.held_out_tail < 1:
             raise ConfigError(f"data.held_out_tail = {self.data.held_out_tail}: wanted 0 <= share < 1")
-        if self.run.precision not in ("fp32", "bf16"):
-            raise ConfigError(f"run.precision = {self.run.precision!r}: wanted fp32 or bf16")
-        if self.parallel.sharding not in ("ddp", "fsdp"):
-            raise ConfigError(f"parallel.sharding = {self.parallel.sharding!r}: wanted ddp or fsdp")
+        for name, allowed in ONE_OF.items():
+            section, key = name.split(".")
+            value = getattr(getattr(self, section), key)
+            if value not in allowed:
+                raise ConfigError(f"{name} = {value!r}: wanted {' or '.join(allowed)}")
+        if self.optimizer.kind == "muon" and self.parallel.sharding == "fsdp":
+            raise ConfigError(
+                "optimizer.kind = 'muon' with parallel.sharding = 'fsdp': a step needs whole matrices, fsdp keeps "
+                "shares; wanted parallel.sharding = 'ddp', or optimizer.kind = 'adamw'"
+            )
         if not (self.template.gc_prompt and self.template.order_prompt):
             raise ConfigError("template.gc_prompt and template.order_prompt need at least one token each")
 

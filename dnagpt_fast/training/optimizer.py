@@ -1,28 +1,42 @@
 """AdamW in two groups, and the learning rate as a pure function of the step."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
+from dnagpt_fast.training.muon import MuonWithAdamW
+
 
 def build_optimizer(
-    model: nn.Module, *, lr: float, betas: tuple[float, float], eps: float, weight_decay: float
+    model: nn.Module,
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    muon: Mapping[nn.Parameter, int] | None = None,
 ) -> torch.optim.AdamW:
     """AdamW over the parameters that require gradients; only the weights of Linear layers decay.
+
+    muon: the matrices that take Muon's step instead, with the number of matrices stacked in each (training/muon.py).
 
     Embeddings, LayerNorms and biases do not: shrinking them towards nought means nothing for what they stand for.
     """
     linear = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if id(p) in linear], "weight_decay": weight_decay},
-        {"params": [p for p in trained if id(p) not in linear], "weight_decay": 0.0},
+    hidden = {id(parameter) for parameter in muon or {}}
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if id(p) in hidden], "weight_decay": weight_decay},
+        {"params": [p for p in trained if id(p) in linear - hidden], "weight_decay": weight_decay},
+        {"params": [p for p in trained if id(p) not in linear | hidden], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=lr, betas=betas, eps=eps, fused=True
-    )
+    groups = [group for group in groups if group["params"]]
+    if muon is not None:
+        return MuonWithAdamW(groups, pieces=muon, lr=lr, betas=betas, eps=eps, fused=True)
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
 
 
 def warmup_cosine(lr: float, warmup_steps: int, steps: int, min_share: float = 0.0) -> Callable[[int], float]:
@@ -36,5 +50,26 @@ def warmup_cosine(lr: float, warmup_steps: int, steps: int, min_share: float = 0
             return lr * (step + 1) / warmup_steps
         progress = (step - warmup_steps + 1) / max(steps - warmup_steps, 1)
         return lr * (min_share + (1 - min_share) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
+
+    return rate
+
+
+def warmup_stable_decay(
+    lr: float, warmup_steps: int, decay_steps: int, steps: int, min_share: float = 0.0
+) -> Callable[[int], float]:
+    """The rate of step 0 .. steps - 1: up to `lr` over the warm-up, level, and over the last decay_steps down to
+    min_share * lr as 1 - sqrt(progress) (arXiv 2405.18392). Raises ValueError where the two do not fit the run."""
+    if not (warmup_steps >= 0 and decay_steps >= 0 and warmup_steps + decay_steps <= steps):
+        raise ValueError(
+            f"warm-up of {warmup_steps} and decay of {decay_steps} steps in a run of {steps}: wanted at most as many"
+        )
+
+    def rate(step: int) -> float:
+        if step < warmup_steps:
+            return lr * (step + 1) / warmup_steps
+        if step < steps - decay_steps:
+            return lr
+        progress = (step - (steps - decay_steps) + 1) / decay_steps
+        return lr * (min_share + (1 - min_share) * (1 - math.sqrt(min(progress, 1.0))))
 
     return rate

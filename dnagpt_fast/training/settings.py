@@ -17,7 +17,11 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """name: a published shape; the other settings replace its values where they are given (0: as published)."""
+    """name: a published shape; the other settings replace its values where they are given (0: as published).
+
+    initial  where a model starts from random weights: composed, a k-mer's input row is a sum of random vectors, one for
+             each of its sub-k-mers (model/initial_values.py), or official, what the official code draws for the seed
+    """
 
     name: str = "dna_gpt0.1b_m"
     max_len: int = 0
@@ -25,6 +29,7 @@ class ModelSettings:
     num_heads: int = 0
     embedding_dim: int = 0
     bias: bool = False
+    initial: str = "composed"
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,10 @@ class VocabularySettings:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW; weight_decay reaches the weights of Linear layers only. clip_norm 0: no clipping."""
+    """weight_decay reaches the weights of Linear layers only. clip_norm 0: no clipping.
+
+    kind  adamw, or muon: Muon for the matrices of the blocks, AdamW for all others (training/muon.py)
+    """
 
     lr: float = 1e-4
     beta1: float = 0.9
@@ -45,6 +53,7 @@ class OptimizerSettings:
     eps: float = 1e-8
     weight_decay: float = 1e-2
     clip_norm: float = 1.0
+    kind: str = "adamw"
 
 
 def check_least(config: Any, least: Mapping[str, float]) -> None:

@@ -3,17 +3,24 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dnagpt_fast.training.settings import ConfigError, from_tree
 from dnagpt_fast.weights import checkpoint
+
+Settings = TypeVar("Settings")
+
+
+def settings_of(start: checkpoint.Checkpoint, cls: type[Settings]) -> Settings:
+    """The settings, of the dataclass `cls`, that a checkpoint was made with."""
+    return from_tree(cls, start.config()["settings"], str(start.path / checkpoint.CONFIG))
 
 
 def refused_changes(
     start: checkpoint.Checkpoint, config: Any, free: tuple[str, ...]
 ) -> dict[str, tuple[Any, Any]]:
     """Settings that are others than those of the checkpoint, but for what begins with one of `free`."""
-    then = from_tree(type(config), start.config()["settings"], str(start.path / checkpoint.CONFIG))
+    then = settings_of(start, type(config))
     changed = differences(then.to_dict(), config.to_dict())
     return {key: pair for key, pair in changed.items() if not key.startswith(free)}
 

@@ -4,15 +4,16 @@ import json
 
 import pytest
 
+from dnagpt_fast.model.initial_values import model_shape
 from dnagpt_fast.pretrain.demo import DEMO_CONFIG, free_folder, sample_bases
-from dnagpt_fast.pretrain.job import model_config
 from dnagpt_fast.pretrain.settings import load_config
+from dnagpt_fast.vocab import Vocabulary
 from tests.pretrain.runs import start
 
 
 def test_the_packaged_settings_are_a_dnagpt_with_its_own_vocabulary():
     config = load_config(DEMO_CONFIG)
-    assert model_config(config).vocab_size == 19_564
+    assert model_shape(config.model, Vocabulary()).vocab_size == 19_564
     assert config.data.genomes[0].held_out
 
 
@@ -48,7 +49,6 @@ def test_bases_are_drawn_from_the_model_and_a_seed_repeats_them():
     import torch
 
     from dnagpt_fast.model.dnagpt import DNAGPT
-    from dnagpt_fast.vocab import Vocabulary
 
     vocabulary = Vocabulary(2)
     model = DNAGPT(len(vocabulary), max_len=16, num_layers=1, num_heads=1, embedding_dim=8)

@@ -1,0 +1,101 @@
+"""Muon for hidden matrices beside AdamW for all other parameters, as one optimizer.
+
+The step of a matrix is its momentum made orthogonal (Jordan et al. 2024, kellerjordan.github.io/posts/muon; the scale
+that gives it the size of an AdamW step, so that both share one rate and one decay: arXiv 2502.16982). torch.optim.Muon
+takes matrices alone, does not part q, k and v, and works in bfloat16, which processors without that type emulate at a
+tenth of the speed.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+# Newton-Schulz: x <- a x + (b A + c A^2) x with A = x x^T; the coefficients of Jordan et al.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_STEPS = 5
+# The root mean square of an AdamW step in units of the rate (arXiv 2502.16982, section 2.2).
+ADAMW_RMS = 0.2
+# Where the momentum is kept in an optimizer's state.
+MOMENTUM = "momentum"
+
+
+class MuonWithAdamW(torch.optim.AdamW):
+    """AdamW, but parameters named in `pieces` take Muon's step.
+
+    pieces    parameter (R, C) -> how many matrices are stacked in its rows: 3 for q, k, v in one, 1 for others
+    momentum  of Muon, with Nesterov's look ahead
+    The other arguments are those of torch.optim.AdamW; groups must not mix the two kinds.
+    """
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        *,
+        pieces: Mapping[torch.nn.Parameter, int],
+        momentum: float = 0.95,
+        **settings: Any,
+    ) -> None:
+        for parameter in pieces:
+            if parameter.dim() != 2:
+                raise ValueError(f"Muon takes matrices: a parameter is {tuple(parameter.shape)}")
+        self._pieces = {id(parameter): n for parameter, n in pieces.items()}
+        self._momentum = momentum
+        for group in groups:
+            kinds = {id(parameter) in self._pieces for parameter in group["params"]}
+            if len(kinds) > 1:
+                raise ValueError(
+                    "a group of parameters holds some for Muon and some for AdamW: wanted one kind"
+                )
+        super().__init__(groups, **settings)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Not Adam's, which looks for a count of steps in every state: Muon keeps its momentum alone.
+        torch.optim.Optimizer.__setstate__(self, state)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> Any:  # type: ignore[override]
+        every = self.param_groups
+        muon = [id(group["params"][0]) in self._pieces for group in every]
+        self.param_groups = [group for group, is_muon in zip(every, muon, strict=True) if not is_muon]
+        try:
+            loss = super().step(closure)
+        finally:
+            self.param_groups = every
+        for group, is_muon in zip(every, muon, strict=True):
+            if is_muon:
+                self._orthogonal_step(group)
+        return loss
+
+    def _orthogonal_step(self, group: dict[str, Any]) -> None:
+        """One step of a group; matrices of one shape are made orthogonal together."""
+        alike: dict[tuple[int, int], list[tuple[torch.nn.Parameter, torch.Tensor]]] = {}
+        for parameter in group["params"]:
+            if parameter.grad is None:
+                continue
+            state = self.state[parameter]
+            if MOMENTUM not in state:
+                state[MOMENTUM] = torch.zeros_like(parameter)
+            state[MOMENTUM].lerp_(parameter.grad, 1 - self._momentum)
+            ahead = parameter.grad.lerp(state[MOMENTUM], self._momentum)
+            pieces = ahead.view(self._pieces[id(parameter)], -1, ahead.shape[1])
+            alike.setdefault(tuple(pieces.shape[1:]), []).append((parameter, pieces))
+        for (rows, columns), found in alike.items():
+            made = orthogonal(torch.cat([pieces for _, pieces in found]))
+            made *= ADAMW_RMS * max(rows, columns) ** 0.5
+            for (parameter, _), part in zip(found, made.split([len(p) for _, p in found]), strict=True):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.sub_(part.reshape(parameter.shape), alpha=group["lr"])
+
+
+def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+    """(B, R, C) -> the same shape, singular values near 1 (0.7 to 1.2) and singular vectors unchanged."""
+    a, b, c = COEFFICIENTS
+    x = matrices.to(torch.bfloat16 if matrices.is_cuda else torch.float32)
+    wide = x.shape[1] <= x.shape[2]
+    x = x if wide else x.mT
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x if wide else x.mT).to(matrices.dtype)
