@@ -36,19 +36,19 @@ def test_a_component_has_variance_one_and_reserved_rows_are_left(vocabulary):
 
 def test_rows_are_the_more_alike_the_more_bases_they_share():
     vocabulary = Vocabulary(6)
-    rows = rows_of(vocabulary, 2048)
+    rows = rows_of(vocabulary, 512)
 
     def alike(one: str, other: str) -> float:
         pair = rows[[vocabulary.kmer_id(one), vocabulary.kmer_id(other)]]
         return float(torch.corrcoef(pair)[0, 1])
 
     # The last base changed: 3 of the 15 parts are others (one of each length), so 12 / 15 are shared, over 1.01.
-    assert alike("ACGTAC", "ACGTAG") == pytest.approx(0.8 / 1.01, abs=0.05)
+    assert alike("ACGTAC", "ACGTAG") == pytest.approx(0.8 / 1.01, abs=0.15)
     # The first three bases changed: the parts within the last three are shared, 3 + 2 + 1 of 15.
-    assert alike("ACGTAC", "CATTAC") == pytest.approx(0.4 / 1.01, abs=0.05)
-    assert alike("ACGTAC", "CATGCA") == pytest.approx(0.0, abs=0.07)
+    assert alike("ACGTAC", "CATTAC") == pytest.approx(0.4 / 1.01, abs=0.15)
+    assert alike("ACGTAC", "CATGCA") == pytest.approx(0.0, abs=0.2)
     # Bases moved by one place are other parts: what a base means depends on its place.
-    assert alike("ACGTAC", "CGTACA") == pytest.approx(0.0, abs=0.07)
+    assert alike("ACGTAC", "CGTACA") == pytest.approx(0.0, abs=0.2)
 
 
 def test_an_n_adds_nothing():
