@@ -54,7 +54,7 @@ class MuonWithAdamW(torch.optim.AdamW):
         torch.optim.Optimizer.__setstate__(self, state)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         every = self.param_groups
         muon = [id(group["params"][0]) in self._pieces for group in every]
         self.param_groups = [group for group, is_muon in zip(every, muon, strict=True) if not is_muon]
