@@ -75,6 +75,44 @@ class Inference:
         return rows.split(x)
 
     @torch.no_grad()
+    def continuations(
+        self, contexts: Sequence[Sequence[int]], branches: Sequence[Sequence[Sequence[int]]]
+    ) -> list[tuple[torch.Tensor, list[torch.Tensor]]]:
+        """Several continuations of each context; the context is computed once.
+
+        contexts  token ids; branches[i]: the continuations of context i, token ids, which may be empty
+        For each context: its hidden state (D,) at its last token, and for each continuation the states (L, D) at its
+        tokens, after ln_f. Raises ValueError for an empty context, too many tokens, or ids out of range.
+        """
+        of = [(c, branch) for c, some in enumerate(branches) for branch in some if len(branch)]
+        rows = _Rows(
+            self.model,
+            [*contexts, *(branch for _, branch in of)],
+            [None] * len(contexts) + [c for c, _ in of],
+        )
+        kept = [rows.bounds(c)[1] - 1 for c in range(len(contexts))]
+        spans = []
+        for i in range(len(contexts), len(contexts) + len(of)):
+            start, stop = rows.bounds(i)
+            spans.append((len(kept), len(kept) + stop - start))
+            kept += range(start, stop)
+        needed = torch.tensor(kept + [0] * (_round_up(len(kept)) - len(kept)), device=self.device)
+        x = self._embed(rows)
+        for block in self.blocks[:-1]:
+            x = self._block(block, x, lambda qkv: rows.attend(qkv, self.model.num_heads))
+        # nobody reads a context but at its end: the last block goes on with the rows that are asked for
+        x = self._block(
+            self.blocks[-1], x, lambda qkv: rows.attend(qkv, self.model.num_heads)[needed], needed
+        )
+        x = self.model.transformer.ln_f(x)
+        states = iter([x[start:stop] for start, stop in spans])
+        nothing = x[:0]
+        return [
+            (x[c], [next(states) if len(branch) else nothing for branch in some])
+            for c, some in enumerate(branches)
+        ]
+
+    @torch.no_grad()
     def prefill(
         self, sequences: Sequence[Sequence[int]], capacity: int | None
     ) -> tuple[torch.Tensor, KeyValueCache | None]:
@@ -177,28 +215,48 @@ class Inference:
 
 
 class _Rows:
-    """Sequences laid end to end, those of equal length side by side, and rows of token 0 up to a round number."""
+    """Sequences laid end to end, those of equal length side by side, and rows of token 0 up to a round number.
 
-    def __init__(self, model: Network, sequences: Sequence[Sequence[int]]) -> None:
+    parents  for each sequence the number of the one it continues, whose tokens it sees too, or None
+    """
+
+    def __init__(
+        self,
+        model: Network,
+        sequences: Sequence[Sequence[int]],
+        parents: Sequence[int | None] | None = None,
+    ) -> None:
         device = model.transformer.wte.weight.device
+        before = [0 if p is None else len(sequences[p]) for p in parents or [None] * len(sequences)]
         for i, sequence in enumerate(sequences):
-            if not 1 <= len(sequence) <= model.max_len:
+            if not 1 <= len(sequence) <= model.max_len - before[i]:
                 raise ValueError(
-                    f"sequence {i} has {len(sequence)} tokens: wanted 1..{model.max_len} (max_len)"
+                    f"sequence {i} has {len(sequence)} tokens: wanted 1..{model.max_len - before[i]} (max_len)"
                 )
-        order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+
+        def shape(i: int) -> tuple[int, int]:
+            return before[i], len(sequences[i])
+
         self.groups: list[tuple[int, int, int]] = []  # first row, sequences, tokens in each
+        self.continued: list[tuple[int, int, int, torch.Tensor]] = []  # and the rows (B, S) that they see
         self._start = [0] * len(sequences)
         self._stop = [0] * len(sequences)
         flat: list[int] = []
         positions: list[int] = []
-        for tokens, same in groupby(order, key=lambda i: len(sequences[i])):
+        for (first, tokens), same in groupby(sorted(range(len(sequences)), key=shape), key=shape):
             members = list(same)
-            self.groups.append((len(flat), len(members), tokens))
+            start = len(flat)
             for i in members:
                 self._start[i], self._stop[i] = len(flat), len(flat) + tokens
                 flat += sequences[i]
-                positions += range(tokens)
+                positions += range(first, first + tokens)
+            if not first:
+                self.groups.append((start, len(members), tokens))
+                continue
+            assert parents is not None
+            # parents lie before the sequences that continue them: their first position is 0
+            seen = [[*range(*self.bounds(cast(int, parents[i]))), *range(*self.bounds(i))] for i in members]
+            self.continued.append((start, len(members), tokens, torch.tensor(seen, device=device)))
         self.count = len(flat)
         spare = _round_up(self.count) - self.count
         self.token_ids = torch.tensor(flat + [0] * spare, dtype=torch.long)
@@ -219,13 +277,18 @@ class _Rows:
         return [x[start:stop] for start, stop in zip(self._start, self._stop, strict=True)]
 
     def attend(self, qkv: torch.Tensor, heads: int) -> torch.Tensor:
-        """Causal attention within each sequence: (R, 3D) -> (R, D), the spare rows 0."""
+        """Causal attention within each sequence and over what it continues: (R, 3D) -> (R, D), the spare rows 0."""
         width = qkv.shape[1] // 3
         out = qkv.new_zeros(len(qkv), width)
         for start, stop, B, T in self._attention_groups():
             q, k, v = qkv[start:stop].view(B, T, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
             o = cast(torch.Tensor, attention(q, k, v))
             out[start:stop] = merge_heads(o).view(stop - start, width)
+        for start, B, T, seen in self.continued:
+            S = seen.shape[1]
+            q, k, v = qkv[seen].view(B, S, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+            o = attention_decode(q[:, :, S - T :], k, v, seen.new_full((B,), S))
+            out[start : start + B * T] = merge_heads(o).view(B * T, width)
         return out
 
     def attend_last(self, qkv: torch.Tensor, heads: int) -> torch.Tensor:

@@ -33,6 +33,10 @@ class KmerTable:
         """Logits (R, V) -> P(k-mer) among these k-mers, (R, 4, 4, ..., 4) with one axis of A C G T a place."""
         return logits[:, self.ids.to(logits.device)].float().softmax(-1).view(len(logits), *[4] * self.k)
 
+    def first_base(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits (R, V) of the next token -> (R, 4): P(the next k-mer begins with this base)."""
+        return self.probabilities(logits).view(len(logits), 4, -1).sum(-1)
+
 
 def place_marginals(logits: torch.Tensor, table: KmerTable) -> torch.Tensor:
     """Logits (R, V) of the next token -> (R, k, 4): P(the next k-mer has base b at place j), each place by itself."""
@@ -87,8 +91,7 @@ def _probabilities(
             before = window.n_prefix + window.n_context - (0 if rows else 1)
             rows.append(inference.hidden_states([window.ids])[0][before:])
         answers = [
-            table.probabilities(inference.logits(some)).flatten(2).sum(-1).cpu()
-            for some in torch.cat(rows).split(ROWS_OF_LOGITS)
+            table.first_base(inference.logits(some)).cpu() for some in torch.cat(rows).split(ROWS_OF_LOGITS)
         ]
         out[phase::k] = torch.cat(answers)
     return out

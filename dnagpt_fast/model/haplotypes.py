@@ -1,0 +1,163 @@
+"""Two alleles in their sequence as token windows: the context they share, and how each goes on after it.
+
+Everything is defined by the two haplotypes, the sequence with one allele and with the other, read in one direction. Let
+f be the first base at which they differ. Phase p in 0..k-1 puts a token boundary p bases before f. The tokens before
+that boundary are the same for both alleles: the context. Those after it are the continuations, equally many for both,
+up to `after_bp` bases after the longer allele. So all ways to write one variant give the same windows: an indel in a
+repeat may stand left- or right-aligned, and the reverse strand is the same definition read the other way.
+"""
+
+from dataclasses import dataclass
+
+from dnagpt_fast.model.token_windows import kmer_ids
+from dnagpt_fast.model.tokenizer import KmerTokenizer
+from dnagpt_fast.vocab import reverse_complement
+
+LEAST_BP = 30
+"""Fewer bases than this before or after an allele are too few to score it."""
+MOST_SHIFT_BP = 512
+"""How far an indel may move within a repeat."""
+
+
+class NotScorable(Exception):
+    """Why two alleles cannot be compared; the message is the flag."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """One strand of a variant: `left` + allele + `right`, upper-case over ACGTN. left and right are as much of the
+    genome as was fetched; see `needed_bp`."""
+
+    left: str
+    reference: str
+    alternative: str
+    right: str
+
+    def reverse_complement(self) -> "Site":
+        sides = (self.right, self.reference, self.alternative, self.left)
+        return Site(*(reverse_complement(side) for side in sides))
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How much of the sequence counts.
+
+    context_bp  bases before the variant
+    after_bp    bases after it, whose probabilities count
+    max_tokens  of a window, without the prefix
+    """
+
+    context_bp: int
+    after_bp: int
+    max_tokens: int
+
+    @property
+    def needed_bp(self) -> int:
+        """Bases to fetch on each side of an allele, beside its own length on the right, so that no window is cut by
+        what was fetched."""
+        return max(self.context_bp, self.after_bp) + 6 + MOST_SHIFT_BP
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Token ids of the context, and of both continuations of it, equally long."""
+
+    context: list[int]
+    reference: list[int]
+    alternative: list[int]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where two haplotypes differ.
+
+    first    the first base of `left + allele + right` at which they do
+    longest  bases of the longer allele once what both share is cut off
+    indel    the bases inserted or deleted, as they are read from `first` on; "" where bases are replaced too
+    """
+
+    first: int
+    longest: int
+    indel: str
+
+
+def difference(site: Site) -> Difference | None:
+    """None where the alleles are the same. Raises NotScorable for an indel that can move further than MOST_SHIFT_BP.
+
+    >>> difference(Site("AC", "A", "ATT", "TTTG"))
+    Difference(first=6, longest=2, indel='TT')
+    """
+    reference, alternative = site.reference, site.alternative
+    shared = 0
+    while shared < min(len(reference), len(alternative)) and reference[shared] == alternative[shared]:
+        shared += 1
+    reference, alternative = reference[shared:], alternative[shared:]
+    while reference and alternative and reference[-1] == alternative[-1]:
+        reference, alternative = reference[:-1], alternative[:-1]
+    if not reference and not alternative:
+        return None
+    first = len(site.left) + shared
+    if reference and alternative:
+        return Difference(first, max(len(reference), len(alternative)), "")
+    # a pure insertion or deletion moves right as long as its first base is the base that follows it
+    indel = reference or alternative
+    rest = site.reference[shared + len(reference) :] + site.right
+    moved = 0
+    while moved < len(rest) and indel[moved % len(indel)] == rest[moved]:
+        moved += 1
+    if moved > MOST_SHIFT_BP:
+        raise NotScorable("LONG")
+    turn = moved % len(indel)
+    return Difference(first + moved, len(indel), indel[turn:] + indel[:turn])
+
+
+def in_short_repeat(site: Site) -> bool:
+    """Whether an indel makes a tandem repeat longer or shorter: at least 3 copies, and 6 bases, of a unit of 1..3.
+
+    >>> in_short_repeat(Site("G", "A", "AA", "AAAAAC")), in_short_repeat(Site("G", "A", "AA", "AAC"))
+    (True, False)
+    """
+    found = difference(site)
+    if found is None or not found.indel:
+        return False
+    text = site.left + site.reference + site.right
+    for size in (1, 2, 3):
+        unit, first = found.indel[:size], found.first
+        if unit * (len(found.indel) // size) != found.indel:
+            continue
+        start = end = first
+        while start > 0 and text[start - 1] == unit[(start - 1 - first) % size]:
+            start -= 1
+        while end < len(text) and text[end] == unit[(end - first) % size]:
+            end += 1
+        if end - start >= max(6, 3 * size):
+            return True
+    return False
+
+
+def pair_of(tokenizer: KmerTokenizer, site: Site, phase: int, reach: Reach) -> Pair:
+    """The windows of one strand and phase. Raises NotScorable: EDGE for too little sequence on a side, LONG for alleles
+    that do not fit; ValueError for equal alleles."""
+    found = difference(site)
+    if found is None:
+        raise ValueError("the alleles are the same")
+    longest, k, boundary = found.longest, tokenizer.k, found.first - phase
+    haplotypes = [site.left + allele + site.right for allele in (site.reference, site.alternative)]
+    tokens = -(-(phase + longest + reach.after_bp) // k)
+    if -(-(phase + longest + LEAST_BP) // k) + -(-LEAST_BP // k) > reach.max_tokens:
+        raise NotScorable("LONG")
+    at_hand = min((len(haplotype) - boundary) // k for haplotype in haplotypes)
+    tokens = min(tokens, at_hand, reach.max_tokens - -(-LEAST_BP // k))
+    if tokens * k < phase + longest + min(LEAST_BP, reach.after_bp):
+        raise NotScorable("EDGE")
+    before = min(reach.context_bp // k, boundary // k, reach.max_tokens - tokens)
+    if before * k < min(LEAST_BP, reach.context_bp // k * k):
+        raise NotScorable("EDGE")
+    context, reference, alternative = (
+        kmer_ids(tokenizer, bases).tolist() if bases else []
+        for bases in (
+            haplotypes[0][boundary - before * k : boundary],
+            *(haplotype[boundary : boundary + tokens * k] for haplotype in haplotypes),
+        )
+    )
+    return Pair(context, reference, alternative)

@@ -1,0 +1,238 @@
+"""Scores of alleles against whole windows through the model, closed forms, and what must not change them."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from dnagpt_fast import DNAGPT, KmerTokenizer
+from dnagpt_fast.model.alleles import AlleleRule, AlleleScore, allele_scores
+from dnagpt_fast.model.haplotypes import Site, difference, in_short_repeat, pair_of
+from dnagpt_fast.model.inference import Inference
+from dnagpt_fast.vocab import reverse_complement
+from tests.tiny import NAMES, load_tiny
+
+RNG = np.random.default_rng(8)
+LEFT, RIGHT = ("".join(RNG.choice(list("ACGT"), 700)) for _ in range(2))
+SITES = [
+    Site(LEFT, "A", "G", RIGHT),
+    Site(LEFT[:-1] + "C", "ACT", "GCA", RIGHT),
+    Site(LEFT, "A", "ATTG", RIGHT),
+    Site(LEFT, "ACGTA", "A", RIGHT),
+    Site(LEFT, "AC", "TTTGA", RIGHT),
+    Site(LEFT[:-4] + "NACN", "T", "C", "GN" + RIGHT),
+]
+
+
+@pytest.fixture(params=NAMES)
+def tiny(request):
+    return load_tiny(request.param).model()
+
+
+@pytest.fixture
+def tokenizer():
+    return KmerTokenizer(3)
+
+
+def scores(model, tokenizer, sites, max_tokens=4096, **settings):
+    rule = AlleleRule.of(model, tokenizer, **settings)
+    return allele_scores(Inference(model), tokenizer, sites, rule, max_tokens=max_tokens)
+
+
+def by_the_book(model, tokenizer, site, phase, rule):
+    """ALT minus REF of sums of log P over whole windows, one pass of the model each; the windows cut anew here."""
+    found, k, reach = difference(site), tokenizer.k, rule.reach
+    tokens = math.ceil((phase + found.longest + reach.after_bp) / k)
+    before = min(reach.context_bp // k, reach.max_tokens - tokens)
+    sums = []
+    for allele in (site.reference, site.alternative):
+        start = found.first - phase - before * k
+        text = (site.left + allele + site.right)[start : start + (before + tokens) * k]
+        ids = tokenizer.encode("<R>" + text)
+        with torch.no_grad():
+            logs = model(ids[None])[0].double().log_softmax(-1)
+        sums.append(float(logs[:-1].gather(1, ids[1:, None])[before:].sum()))
+    return sums[1] - sums[0]
+
+
+@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("phases", [1, 3])
+def test_scores_are_differences_of_whole_windows(tiny, tokenizer, site, phases):
+    settings = {"phases": phases, "context_bp": 45, "after_bp": 30}
+    (found,) = scores(tiny, tokenizer, [site], **settings)
+    rule = AlleleRule.of(tiny, tokenizer, **settings)
+    by_strand = [
+        [by_the_book(tiny, tokenizer, side, phase, rule) for phase in range(0, 3, 3 // phases)]
+        for side in (site, site.reverse_complement())
+    ]
+    wanted = np.array(by_strand)
+    assert found.llr == pytest.approx(wanted.mean(), abs=1e-5)
+    assert found.llr_forward == pytest.approx(wanted[0].mean(), abs=1e-5)
+    assert found.llr_reverse == pytest.approx(wanted[1].mean(), abs=1e-5)
+    assert found.sd == pytest.approx(wanted.std(), abs=1e-5)
+    assert not found.flags
+
+
+def test_the_published_rules(tiny, tokenizer):
+    site = SITES[0]
+    (full,) = scores(tiny, tokenizer, [site], name="full-ll", context_bp=48)
+    rule = AlleleRule.of(tiny, tokenizer, "full-ll", context_bp=48)
+    assert (rule.strands, rule.phases, rule.reach.after_bp) == (1, 1, 48)
+    assert full.llr == pytest.approx(by_the_book(tiny, tokenizer, site, 0, rule), abs=1e-5)
+    assert (full.llr_reverse, full.sd) == (None, 0.0)
+    (next_token,) = scores(tiny, tokenizer, [site], name="next-token", context_bp=48)
+    with torch.no_grad():
+        p = tiny(tokenizer.encode("<R>" + site.left[-48:])[None])[0, -1].double().softmax(-1)
+    kmers = [
+        i for i, piece in enumerate(tokenizer.idx_to_token) if len(piece) == 3 and set(piece) <= set("ACGT")
+    ]
+    of = {base: sum(float(p[i]) for i in kmers if tokenizer.idx_to_token[i][0] == base) for base in "AG"}
+    assert next_token.conditional == pytest.approx(math.log(of["G"] / of["A"]), abs=1e-5)
+    assert next_token.llr is None
+    both = scores(tiny, tokenizer, [site], context_bp=48)[0].conditional
+    other = scores(tiny, tokenizer, [site.reverse_complement()], name="next-token", context_bp=48)[0]
+    assert both == pytest.approx((next_token.conditional + other.conditional) / 2)
+    assert scores(tiny, tokenizer, [SITES[2]], name="next-token") == [AlleleScore(flags=("LENGTH",))]
+
+
+def test_a_score_does_not_depend_on_what_it_is_computed_with(tiny, tokenizer):
+    """To the last bit: alone, in other orders, in batches of other sizes, beside other alleles of the site."""
+    sites = [*SITES, Site(LEFT, "A", "T", RIGHT), Site(LEFT, "A", "C", RIGHT), Site(LEFT, "G", "G", RIGHT)]
+    together = scores(tiny, tokenizer, sites)
+    assert scores(tiny, tokenizer, sites, max_tokens=70) == together
+    assert scores(tiny, tokenizer, sites[::-1], max_tokens=300)[::-1] == together
+    assert [scores(tiny, tokenizer, [site])[0] for site in sites] == together
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_symmetries_hold_to_the_last_bit(tiny, tokenizer, site):
+    forward, reverse, swapped, same = scores(
+        tiny,
+        tokenizer,
+        [
+            site,
+            site.reverse_complement(),
+            Site(site.left, site.alternative, site.reference, site.right),
+            Site(site.left, site.reference, site.reference, site.right),
+        ],
+    )
+    assert (reverse.llr, reverse.llr_forward, reverse.llr_reverse, reverse.sd, reverse.conditional) == (
+        forward.llr, forward.llr_reverse, forward.llr_forward, forward.sd, forward.conditional
+    )  # fmt: skip
+    assert (swapped.llr, swapped.llr_forward, swapped.llr_reverse) == (
+        -forward.llr, -forward.llr_forward, -forward.llr_reverse
+    )  # fmt: skip
+    assert (same.llr, same.llr_forward, same.llr_reverse, same.sd) == (0.0, 0.0, 0.0, 0.0)
+    assert (
+        (swapped.conditional is None)
+        == (forward.conditional is None)
+        == (len(site.reference + site.alternative) > 2)
+    )
+
+
+def test_all_ways_to_write_an_indel_agree(tiny, tokenizer):
+    left, right = LEFT[:-1] + "G", "C" + RIGHT
+    repeat = "CACACACA"
+    deletions = [Site(left + repeat[:i], repeat[i : i + 2], "", repeat[i + 2 :] + right) for i in range(7)]
+    deletions += [Site(left[:-1], left[-1] + repeat, left[-1] + repeat[2:], right)]
+    insertions = [
+        Site(left + repeat[:i], "", repeat[i % 2 : i % 2 + 2], repeat[i:] + right) for i in range(7)
+    ]
+    for ways in (deletions, insertions):
+        found = scores(tiny, tokenizer, ways)
+        assert found == [found[0]] * len(ways)
+        assert found[0].llr != 0.0
+        assert all(in_short_repeat(site) for site in ways)
+        assert all(in_short_repeat(site.reverse_complement()) for site in ways)
+
+
+def chain_as_model(tokenizer, transition):
+    """A k = 1 model whose next token depends on the newest one alone: blocks give nothing, positions are 0."""
+    torch.manual_seed(0)
+    model = DNAGPT(len(tokenizer), max_len=100, num_layers=2, num_heads=2, embedding_dim=64).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "c_proj" in name or "wpe" in name:
+                parameter.zero_()
+        rows = model.head_rows(model.transformer.ln_f(model.transformer.wte.weight)).double()
+        logs = torch.full((len(tokenizer), len(tokenizer)), -30.0, dtype=torch.float64)
+        at = [tokenizer.piece_to_id(base) for base in "ACGT"]
+        logs[:, at] = math.log(1 / 4)
+        for row, base in enumerate(at):
+            logs[base, at] = torch.tensor(transition[row]).log()
+        model.last_projection.weight.copy_(torch.linalg.lstsq(rows, logs, driver="gelsd").solution.T)
+        if model.last_projection.bias is not None:
+            model.last_projection.bias.zero_()
+    return model
+
+
+def test_a_markov_chain_gives_its_closed_form():
+    tokenizer = KmerTokenizer(1)
+    transition = np.random.default_rng(1).dirichlet(np.full(4, 2.0), 4)
+    model = chain_as_model(tokenizer, transition)
+    left, right = LEFT[-60:], RIGHT[:60]
+    sites = [Site(left, "A", "G", right), Site(left, "AC", "G", right), Site(left, "T", "TCGG", right)]
+
+    def log_p(text):
+        return sum(math.log(transition["ACGT".index(a)]["ACGT".index(b)]) for a, b in pairwise(text))
+
+    for site, found in zip(sites, scores(model, tokenizer, sites, context_bp=8, after_bp=12), strict=True):
+        wanted = []
+        for side in (site, site.reverse_complement()):
+            where = difference(side)
+            texts = [side.left + a + side.right for a in (side.reference, side.alternative)]
+            first, stop = where.first - 1, where.first + where.longest + 12
+            wanted.append(log_p(texts[1][first:stop]) - log_p(texts[0][first:stop]))
+        assert found.llr == pytest.approx(np.mean(wanted), abs=1e-4)
+        assert found.llr_forward == pytest.approx(wanted[0], abs=1e-4)
+    first = [transition["ACGT".index(left[-1])], transition["ACGT".index(reverse_complement(right)[-1])]]
+    conditional = np.log(first[0][2] / first[0][0]) + np.log(first[1][1] / first[1][3])
+    assert scores(model, tokenizer, sites[:1])[0].conditional == pytest.approx(conditional / 2, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("site", "flag"),
+    [
+        (Site(LEFT[:20], "A", "G", RIGHT), "EDGE"),
+        (Site(LEFT, "A", "G", RIGHT[:20]), "EDGE"),
+        (Site(LEFT, "A", "A" + "ACGT" * 30, RIGHT), "LONG"),
+        (Site(LEFT, "A", "AA", "A" * 700 + RIGHT), "LONG"),
+    ],
+)
+def test_what_cannot_be_scored_says_why(tiny, tokenizer, site, flag):
+    assert scores(tiny, tokenizer, [site]) == [AlleleScore(flags=(flag,))]
+
+
+def test_short_contigs_are_scored_with_the_bases_there_are(tiny, tokenizer):
+    (cut,) = scores(tiny, tokenizer, [Site(LEFT[-40:], "A", "G", RIGHT[:40])])
+    assert cut.llr is not None
+    assert cut.llr != scores(tiny, tokenizer, SITES[:1])[0].llr
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "llr"}, "rule = 'llr'"),
+        ({"name": "full-ll", "strands": 2}, "strands = 2"),
+        ({"strands": 3}, "strands = 3"),
+        ({"phases": 2}, "divisor of k = 3"),
+        ({"context_bp": 90, "after_bp": 60}, "context_bp \\+ after_bp = 150: this model reads"),
+        ({"context_bp": -1}, "context_bp = -1"),
+        ({"prefix": ""}, "holds no token"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named(tiny, tokenizer, settings, message):
+    with pytest.raises(ValueError, match=message):
+        AlleleRule.of(tiny, tokenizer, **settings)
+
+
+def test_both_continuations_are_equally_long_and_differ_in_the_first_token_of_phase_0(tokenizer):
+    rule = AlleleRule.of(load_tiny("tiny_bias").model(), tokenizer)
+    for site in SITES:
+        for phase in range(3):
+            pair = pair_of(tokenizer, site, phase, rule.reach)
+            assert len(pair.reference) == len(pair.alternative)
+            if phase == 0:
+                assert pair.reference[0] != pair.alternative[0]
