@@ -36,10 +36,11 @@ def no_launch(monkeypatch):
     real = native._native
     stub = types.SimpleNamespace(**{name: getattr(real, name) for name in dir(real) if name[0] != "_"})
     launched: list[str] = []
-    stub.cuda_archs, stub.CudaGenome = "90", View
+    stub.CudaGenome = View
     for name in ("kmer_tokenize_cuda", "gc_count_cuda", "sample_batch_cuda"):
         setattr(stub, name, lambda *arguments, name=name: launched.append(name))
     monkeypatch.setattr(native, "_native", stub)
+    monkeypatch.setattr(native, "cuda_archs", lambda: ["90"])
     monkeypatch.setattr(native, "on_host", lambda device: False)
     monkeypatch.setattr(native, "current_stream", lambda device: 0)
     return launched

@@ -18,7 +18,7 @@ from benchmarks.contest import contest
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.fasta import read_fasta
 from dnagpt_fast.genome.pack import pack_fasta
-from dnagpt_fast.ops import native
+from dnagpt_fast.ops import compiled
 from tests.ops.packed_genomes import random_text
 
 LENGTH_BP = 32 << 20
@@ -59,7 +59,7 @@ def test_fasta_to_packed(benchmark, monkeypatch, tmp_path):
             while stream.read(4 << 20):
                 pass
 
-    isas = native.machine_isas()
+    isas = compiled.machine_isas()
     with pysam.FastxFile(str(path)) as records:
         wanted = {record.name: record.sequence.upper() for record in records}
     for isa in isas:

@@ -14,7 +14,7 @@ from benchmarks.big_genome import random_genome
 from benchmarks.contest import contest
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.pack import pack_fasta
-from dnagpt_fast.ops import dispatch, gc_count, native
+from dnagpt_fast.ops import compiled, dispatch, gc_count
 from tests.ops.packed_genomes import random_text
 
 PACKED_BYTES = 64 << 20
@@ -40,7 +40,7 @@ def test_whole_and_windows(benchmark, monkeypatch, tmp_path):
         return forced
 
     contenders, work = {}, {}
-    for isa in reversed(native.machine_isas()):
+    for isa in reversed(compiled.machine_isas()):
         monkeypatch.setenv("DNAGPT_FAST_CPU_ISA", isa)
         gc, known = gc_count(genome, [0], [0], [LENGTH_BP])
         assert (gc.item(), known.item()) == (wanted, LENGTH_BP)

@@ -1,5 +1,5 @@
 // Sequence text of one FASTA record -> packed bases, N runs and mask runs, fed piece by piece.
-// dnagpt_fast/ops/fasta_pack_reference.py is the definition.
+// dnagpt_fast/ops/fasta_pack.py is the definition.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// Text -> token ids with the rules of the official KmerTokenizer (dnagpt_fast/ops/text_encode_reference.py).
+// Text -> token ids with the rules of the official KmerTokenizer (dnagpt_fast/ops/text_encode.py).
 #pragma once
 
 #include <array>

@@ -2,13 +2,15 @@
 
 Bases are packed as in UCSC .2bit (https://genome.ucsc.edu/FAQ/FAQformat.html#format7): T=00 C=01 A=10 G=11, four to
 a byte, first base in the two highest bits. The low bit of a code is set for G and C; complement is xor 0b10. What
-stands in the packed data under an N block means nothing: N is known from the blocks alone.
+lies in the packed data under an N block means nothing: N is known from the blocks alone.
 Coordinates are 0-based and half-open.
 """
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 BASES_PER_BYTE = 4
 
@@ -25,18 +27,18 @@ class PackedGenome:
     n_block_end_bp      int64 (M,)
     """
 
-    packed: torch.Tensor
-    byte_offset: torch.Tensor
-    length_bp: torch.Tensor
-    n_block_index: torch.Tensor
-    n_block_start_bp: torch.Tensor
-    n_block_end_bp: torch.Tensor
+    packed: "torch.Tensor"
+    byte_offset: "torch.Tensor"
+    length_bp: "torch.Tensor"
+    n_block_index: "torch.Tensor"
+    n_block_start_bp: "torch.Tensor"
+    n_block_end_bp: "torch.Tensor"
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> "torch.device":
         return self.packed.device
 
-    def to(self, device: torch.device | str) -> "PackedGenome":
+    def to(self, device: "torch.device | str") -> "PackedGenome":
         """The same arrays on `device`; the arrays themselves where they are there already."""
         return PackedGenome(*(getattr(self, field).to(device) for field in self.__dataclass_fields__))
 

@@ -77,14 +77,14 @@ def _transformers() -> list[Finding]:
 
 def _native() -> list[Finding]:
     try:
-        from dnagpt_fast import ops
+        from dnagpt_fast.ops import compiled
     except ImportError as error:
         return [Finding("compiled kernels", False, str(error))]
-    report = ops.report()
+    report = compiled.report()
     findings = [
         Finding("compiled kernels", _tokenizes_right(), f"CPU instruction set {report['cpu_isa']}"),
         _cuda_kernels(report["cuda_archs"]),
-        _driver(driver_version(), ops.native.cuda_runtime()),
+        _driver(driver_version(), compiled.cuda_runtime()),
     ]
     for op, devices in report["implementations"].items():
         message = ", ".join(f"{device} {name}" for device, name in devices.items())
@@ -100,9 +100,9 @@ def _cuda_kernels(archs: list[str]) -> Finding:
 
 
 def _rebuild() -> str:
-    from dnagpt_fast.ops import native
+    from dnagpt_fast.ops import compiled
 
-    return native.REBUILD
+    return compiled.REBUILD
 
 
 def driver_version() -> int | None:
@@ -181,10 +181,10 @@ def _device() -> Finding:
         f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
     )
     try:
-        from dnagpt_fast.ops import native
+        from dnagpt_fast.ops import compiled
     except ImportError:  # reported by _native
         return Finding("device", True, message)
-    archs = native.cuda_archs()
+    archs = compiled.cuda_archs()
     if not archs:
         return Finding("device", False, f"{message}; the CUDA kernels were not built: {_rebuild()}")
     way = runs_on(capability, archs)

@@ -1,15 +1,19 @@
 """`Genome`: named contigs over one packed byte buffer, opened from .2bit or FASTA."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from dnagpt_fast.genome.fasta import GZIP_MAGIC, read_fasta
 from dnagpt_fast.genome.records import GenomeFileError, PackedRecord
 from dnagpt_fast.genome.twobit import TwoBit, is_twobit, read_twobit
+from dnagpt_fast.ops.host_genome import HostGenome
 from dnagpt_fast.ops.sequence_text import sequence_text
 from dnagpt_fast.packed import PackedGenome, PackedRange
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Genome:
@@ -22,19 +26,23 @@ class Genome:
         self,
         path: Path,
         names: list[str],
-        host: PackedGenome,
+        host: HostGenome,
         mask_blocks,
         arrays: PackedGenome | None = None,
         file: TwoBit | None = None,
     ) -> None:
-        """host: the arrays on the CPU; mask_blocks: contig -> int64 (n, 2); arrays: the same on another device; file:
-        the mapped one behind `host`."""
+        """host: the arrays on the CPU; mask_blocks: contig -> int64 (n, 2).
+
+        arrays  the same as tensors on another device
+        file    the mapped file that `host` lies in
+        """
         self.path = path
         self.names = names
-        self.lengths = host.length_bp.numpy()
+        self.lengths = host.length_bp
         self._contig = {name: contig for contig, name in enumerate(names)}
-        self._host: PackedGenome | None = host
-        self._arrays: PackedGenome | None = arrays or host
+        self._host: HostGenome | None = host
+        self._tensors: PackedGenome | None = None
+        self._arrays: PackedGenome | None = arrays
         self._mask_blocks = mask_blocks
         self._file = file
 
@@ -61,7 +69,7 @@ class Genome:
     def _from_twobit(cls, path: Path) -> "Genome":
         file = read_twobit(path)
         blocks = file.n_blocks
-        host = _tensors(
+        host = _host_genome(
             file.data, file.byte_offset, file.length_bp, file.n_block_index, blocks[:, 0], blocks[:, 1]
         )
         return cls(path, file.names, host, file.mask_blocks, file=file)
@@ -74,25 +82,37 @@ class Genome:
         packed = np.concatenate([record.packed for record in records])
         length = np.array([record.length_bp for record in records], np.int64)
         masks = [record.mask_blocks for record in records]
-        host = _tensors(packed, offset[:-1], length, index, blocks[:, 0], blocks[:, 1])
+        host = _host_genome(packed, offset[:-1], length, index, blocks[:, 0], blocks[:, 1])
         return cls(path, [record.name for record in records], host, masks.__getitem__)
 
     @property
     def arrays(self) -> PackedGenome:
-        """What the kernels take, on `device`. Raises ValueError once the genome is closed."""
-        if self._arrays is None:
-            raise ValueError(f"genome {self.path} is closed")
-        return self._arrays
+        """What the kernels take, as tensors on `device`. Raises ValueError once the genome is closed."""
+        return self._arrays or self._host_tensors()
+
+    def _host_tensors(self) -> PackedGenome:
+        """The arrays on the CPU as tensors over the same memory; made once, so that they are checked once."""
+        host = self.host
+        if self._tensors is None:
+            import torch  # here, so that whoever needs no tensor does not wait for it
+
+            self._tensors = PackedGenome(*map(torch.from_numpy, host.arrays()))
+        return self._tensors
 
     @property
-    def device(self) -> torch.device:
+    def host(self) -> HostGenome:
+        """The arrays on the CPU, as numpy arrays. Raises ValueError once the genome is closed."""
+        if self._host is None:
+            raise ValueError(f"genome {self.path} is closed")
+        return self._host
+
+    @property
+    def device(self) -> "torch.device":
         return self.arrays.device
 
-    def to(self, device: torch.device | str) -> "Genome":
+    def to(self, device: "torch.device | str") -> "Genome":
         """The same genome with its packed bases and N blocks on `device`; this one stays as it is."""
-        return Genome(
-            self.path, self.names, self._on_host(), self._mask_blocks, self.arrays.to(device), self._file
-        )
+        return Genome(self.path, self.names, self.host, self._mask_blocks, self.arrays.to(device), self._file)
 
     def expect_random_reads(self) -> None:
         """For a mapped genome that windows will be drawn from: the system then reads those and no more. See TwoBit."""
@@ -106,7 +126,7 @@ class Genome:
 
         Raises ValueError for an unknown contig or a range that leaves it.
         """
-        contig, host = self._find(name), self._on_host()
+        contig, host = self._find(name), self.host
         end_bp = self._checked(name, start_bp, end_bp)
         letters = sequence_text(host, contig, start_bp, end_bp)
         if soft_mask:
@@ -125,24 +145,23 @@ class Genome:
         end_bp = self._checked(name, start_bp, end_bp)
         if strand not in ("+", "-"):
             raise ValueError(f"strand {strand!r}: wanted + or -")
-        return PackedRange(self._on_host(), contig, start_bp, end_bp, strand == "-")
+        return PackedRange(self._host_tensors(), contig, start_bp, end_bp, strand == "-")
 
     def n_blocks(self, name: str) -> np.ndarray:
         """Runs of unknown bases, int64 (n, 2) [start_bp, end_bp), sorted and disjoint."""
-        contig, host = self._find(name), self._on_host()
+        contig, host = self._find(name), self.host
         begin, end = host.n_block_index[contig : contig + 2].tolist()
-        return np.stack(
-            [host.n_block_start_bp[begin:end].numpy(), host.n_block_end_bp[begin:end].numpy()], axis=1
-        )
+        return np.stack([host.n_block_start_bp[begin:end], host.n_block_end_bp[begin:end]], axis=1)
 
     def mask_blocks(self, name: str) -> np.ndarray:
         """Soft-masked runs, int64 (n, 2) [start_bp, end_bp), sorted and disjoint; read from the file on each call."""
-        self._on_host()
+        if self._host is None:
+            raise ValueError(f"genome {self.path} is closed")
         return self._mask_blocks(self._find(name))
 
     def close(self) -> None:
         """Lets go of the packed bases; the mapping ends with the last tensor that still uses it."""
-        self._host = self._arrays = self._mask_blocks = self._file = None
+        self._host = self._tensors = self._arrays = self._mask_blocks = self._file = None
 
     def __enter__(self) -> "Genome":
         return self
@@ -151,7 +170,7 @@ class Genome:
         self.close()
 
     def __repr__(self) -> str:
-        state = f"on {self.device}" if self._arrays else "closed"
+        state = "closed" if self._host is None else f"on {self.device}"
         return (
             f"Genome({str(self.path)!r}, {len(self.names)} contigs, {int(self.lengths.sum()):,} bp, {state})"
         )
@@ -166,11 +185,6 @@ class Genome:
             )
         return end_bp
 
-    def _on_host(self) -> PackedGenome:
-        if self._host is None:
-            raise ValueError(f"genome {self.path} is closed")
-        return self._host
-
     def _find(self, name: str) -> int:
         if name not in self._contig:
             some = ", ".join(self.names[:5]) + (", ..." if len(self.names) > 5 else "")
@@ -178,10 +192,8 @@ class Genome:
         return self._contig[name]
 
 
-def _tensors(packed: np.ndarray, *rest: np.ndarray) -> PackedGenome:
-    return PackedGenome(
-        torch.from_numpy(packed), *(torch.from_numpy(np.ascontiguousarray(a, np.int64)) for a in rest)
-    )
+def _host_genome(packed: np.ndarray, *rest: np.ndarray) -> HostGenome:
+    return HostGenome(packed, *(np.ascontiguousarray(array, np.int64) for array in rest))
 
 
 def _clipped(blocks: np.ndarray, start_bp: int, end_bp: int) -> list[list[int]]:

@@ -3,10 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
-
 from dnagpt_fast.genome.genome import Genome
-from dnagpt_fast.ops.gc_count import gc_count
 
 
 @dataclass(frozen=True)
@@ -32,8 +29,7 @@ class ContigRow:
 
 def contig_rows(genome: Genome) -> Iterator[ContigRow]:
     """One row a contig, in file order."""
-    contigs = np.arange(len(genome.names))
-    gc, known = gc_count(genome, contigs, np.zeros_like(contigs), genome.lengths)
+    gc, known = genome.host.gc_of_contigs()
     for contig, name in enumerate(genome.names):
         masks = genome.mask_blocks(name)
         length = int(genome.lengths[contig])

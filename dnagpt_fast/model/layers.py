@@ -9,13 +9,13 @@ from torch.utils.checkpoint import checkpoint
 
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.ops.attention.op import attention_packed
-from dnagpt_fast.ops.dense import dense
+from dnagpt_fast.ops.linear import dense
 
 NumberBlock = int | Sequence[int] | Sequence[Sequence[int]] | torch.Tensor
 
 
 class Linear(nn.Linear):
-    """nn.Linear by ops.dense; with `gelu`, of the input's GELU, which is then not kept for the backward pass."""
+    """nn.Linear by ops.linear.dense; with `gelu`, of the input's GELU, which is then not kept for the backward pass."""
 
     def forward(self, x: torch.Tensor, *, gelu: bool = False) -> torch.Tensor:
         return dense(x, self.weight, self.bias, gelu=gelu)

@@ -2,15 +2,17 @@
 
 The table holds names, not functions, so nothing here imports a kernel. A choice can be overridden with
 `DNAGPT_FAST_IMPL=attention=reference,gc_count=native` or `with dispatch.using(attention="reference"):`.
-A choice that cannot run raises and says how to mend it; nothing falls back by itself.
+A choice that cannot run raises and says how to fix it; nothing falls back silently.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import ParamSpec, TypeVar
 
-import torch
+P = ParamSpec("P")
+T = TypeVar("T")
 
 IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "kmer_tokenize": ("native", "reference"),
@@ -36,7 +38,8 @@ DEFAULTS: dict[str, dict[str, str]] = {
     "attention": {"cpu": "sdpa", "cuda": "rule"},
     "attention_decode": {"cpu": "grouped", "cuda": "rule"},
     "combined_loss": {"cpu": "chunked", "cuda": "triton"},
-    "linear": {"cpu": "onednn" if torch.backends.mkldnn.is_available() else "torch", "cuda": "torch"},
+    # "onednn" where torch was built with it, as it is for x86 and ARM servers; otherwise "torch": see _default
+    "linear": {"cpu": "onednn", "cuda": "torch"},
 }
 
 ENVIRONMENT = "DNAGPT_FAST_IMPL"
@@ -44,7 +47,17 @@ ENVIRONMENT = "DNAGPT_FAST_IMPL"
 _forced: ContextVar[dict[str, str] | None] = ContextVar("dnagpt_fast_forced_implementations", default=None)
 
 
-@torch.compiler.assume_constant_result
+def constant_when_compiled(function: Callable[P, T]) -> Callable[P, T]:
+    """Marks a function that torch.compile calls once, while it traces, and whose result it keeps.
+
+    As torch.compiler.assume_constant_result does, which however imports all of torch._dynamo: seconds of every
+    command's start, and this file needs no torch.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@constant_when_compiled
 def choose(op: str, device_type: str) -> str:
     """The name of the implementation of `op` that runs on `device_type` ("cpu", "cuda") now.
 
@@ -63,6 +76,14 @@ def choose(op: str, device_type: str) -> str:
             f"{op} has no implementation for device {device_type!r} (it has {', '.join(DEFAULTS[op])}); "
             f'force one with dispatch.using({op}="reference")'
         )
+    return _default(op, device_type)
+
+
+def _default(op: str, device_type: str) -> str:
+    if op == "linear" and device_type == "cpu":
+        import torch
+
+        return "onednn" if torch.backends.mkldnn.is_available() else "torch"
     return DEFAULTS[op][device_type]
 
 

@@ -1,11 +1,28 @@
-"""G + C bases and known bases of windows of a packed genome."""
+"""G + C bases and known bases of windows of a packed genome, and along a whole contig.
+
+gc = sum_p [base_p in {G, C}] [p not under an N block], known = sum_p [p not under an N block]: a base under an N block
+counts in neither, so gc / known is the GC fraction of what is known. G and C are the codes with the low bit set.
+"""
 
 from typing import Any
 
 import torch
 
 from dnagpt_fast.ops import dispatch, native
-from dnagpt_fast.ops.gc_count_reference import gc_count as reference
+from dnagpt_fast.ops.kmer_tokenize import window_codes
+from dnagpt_fast.packed import PackedGenome
+
+
+def gc_count_reference(
+    genome: PackedGenome, contig: torch.Tensor, start_bp: torch.Tensor, length_bp: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(gc, known), int64 (B,) each; contig, start_bp, length_bp int64 (B,)."""
+    gc, known = torch.zeros_like(contig), torch.zeros_like(contig)
+    for row, length in enumerate(length_bp.tolist()):
+        codes, is_n = window_codes(genome, contig[row : row + 1], start_bp[row : row + 1], length)
+        gc[row] = (codes.bitwise_and(1).bool() & ~is_n).sum()
+        known[row] = (~is_n).sum()
+    return gc, known
 
 
 def gc_count(genome: Any, contig: Any, start_bp: Any, length_bp: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,7 +62,7 @@ def gc_count(genome: Any, contig: Any, start_bp: Any, length_bp: Any) -> tuple[t
         rows = native.on_device(device, rows)
     if dispatch.choose("gc_count", device.type) == "reference":
         each = rows.get("length_bp", torch.full_like(rows["contig"], same))
-        return reference(arrays, rows["contig"], rows["start_bp"], each)
+        return gc_count_reference(arrays, rows["contig"], rows["start_bp"], each)
     gc, known = torch.empty_like(rows["contig"]), torch.empty_like(rows["contig"])
     out = (same, count, gc.data_ptr(), known.data_ptr())
     if on_host:
@@ -60,6 +77,58 @@ def gc_count(genome: Any, contig: Any, start_bp: Any, length_bp: Any) -> tuple[t
 def _addresses(rows: dict[str, torch.Tensor]) -> tuple[int, int, int]:
     length = rows["length_bp"].data_ptr() if "length_bp" in rows else 0
     return rows["contig"].data_ptr(), rows["start_bp"].data_ptr(), length
+
+
+def gc_track(
+    genome: Any, contig: int | str, window_bp: int, step_bp: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """G + C and known (not N) bases of the windows that begin at 0, step_bp, 2 step_bp, ... of a contig.
+
+    genome     a Genome or its PackedGenome
+    contig     index of the contig, or its name where the genome has `names`
+    window_bp  length of a window; those that reach over the contig's end are cut there
+    step_bp    from one start to the next; None: window_bp, tiles side by side
+
+    Two int64 (ceil(length / step_bp),) tensors on the genome's device. Raises IndexError for an unknown contig index,
+    ValueError for an unknown name and for lengths below 1.
+    """
+    arrays = getattr(genome, "arrays", genome)
+    step_bp = window_bp if step_bp is None else step_bp
+    for name, value in (("window_bp", window_bp), ("step_bp", step_bp)):
+        if type(value) is not int or not 1 <= value < 1 << 62:
+            raise ValueError(f"{name} = {value!r}: wanted an integer >= 1")
+    if isinstance(contig, str):
+        names = list(getattr(genome, "names", ()))
+        if contig not in names:
+            raise ValueError(
+                f"contig {contig!r}: the genome has {', '.join(names[:10]) or 'no names, only indices'}"
+            )
+        contig = names.index(contig)
+    n_contigs = arrays.length_bp.numel()
+    if not 0 <= contig < n_contigs:
+        raise IndexError(f"contig {contig}: the genome has contigs 0..{n_contigs - 1}")
+    device = arrays.packed.device
+    length_bp = int(arrays.length_bp[contig])
+    n_windows = -(-length_bp // step_bp)
+
+    if device.type == "cpu" and dispatch.choose("gc_count", "cpu") == "native":
+        gc, known = (torch.empty(n_windows, dtype=torch.int64) for _ in range(2))
+        view = native.genome_view(arrays)
+        native._native.gc_track(
+            view,
+            contig,
+            window_bp,
+            step_bp,
+            n_windows,
+            gc.data_ptr(),
+            known.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return gc, known
+    start_bp = torch.arange(n_windows, device=device) * step_bp
+    return gc_count(
+        arrays, torch.full_like(start_bp, contig), start_bp, (length_bp - start_bp).clamp(max=window_bp)
+    )
 
 
 # What torch.compile sees: one op over the six arrays of a genome, which it neither traces nor splits.

@@ -1,14 +1,62 @@
-"""Windows of a packed genome -> k-mer token ids."""
+"""Windows of a packed genome -> k-mer token ids.
+
+id = first_id(k) + sum_j digit(base_j) * 5^(k-1-j), digits N A G C T = 0..4 (dnagpt_fast/vocab.py; arXiv 2307.05628).
+A reversed window (orientation bit 0) is read from its last base to its first and cut into k-mers only then; complement
+(bit 1) swaps A with T and C with G; N stays N.
+"""
 
 from typing import Any
 
 import torch
 
 from dnagpt_fast.ops import dispatch, native
-from dnagpt_fast.ops.kmer_tokenize_reference import kmer_tokenize as reference
-from dnagpt_fast.vocab import MAX_K
+from dnagpt_fast.packed import BASES_PER_BYTE, PackedGenome
+from dnagpt_fast.vocab import MAX_K, Vocabulary
 
 TOKEN_BYTES = {torch.uint16: 2, torch.int32: 4, torch.int64: 8}
+REVERSED = 1
+COMPLEMENTED = 2
+DIGIT_OF_CODE = (4, 3, 1, 2)  # T C A G
+
+
+def window_codes(
+    genome: PackedGenome, contig: torch.Tensor, start_bp: torch.Tensor, length_bp: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """2-bit codes uint8 (B, length_bp) of windows in the direction of the genome, and where they are N, bool."""
+    position = start_bp[:, None] + torch.arange(length_bp, device=genome.device)
+    byte = genome.packed[genome.byte_offset[contig][:, None] + position // BASES_PER_BYTE]
+    codes = byte >> (6 - 2 * (position % BASES_PER_BYTE)).to(torch.uint8) & 3
+    is_n = torch.zeros_like(codes, dtype=torch.bool)
+    for row, c in enumerate(contig.tolist()):
+        first, last = genome.n_block_index[c : c + 2].tolist()
+        for start, end in zip(
+            genome.n_block_start_bp[first:last].tolist(),
+            genome.n_block_end_bp[first:last].tolist(),
+            strict=True,
+        ):
+            is_n[row] |= (position[row] >= start) & (position[row] < end)
+    return codes, is_n
+
+
+def kmer_tokenize_reference(
+    genome: PackedGenome,
+    contig: torch.Tensor,
+    start_bp: torch.Tensor,
+    n_tokens: int,
+    orientation: torch.Tensor,
+    k: int,
+    dynamic: bool,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """Token ids (B, n_tokens) of `dtype`; contig, start_bp, orientation int64 (B,)."""
+    codes, is_n = window_codes(genome, contig, start_bp, n_tokens * k)
+    complemented = (orientation & COMPLEMENTED).to(torch.uint8)[:, None]
+    digit = torch.tensor(DIGIT_OF_CODE, device=genome.device)[(codes ^ complemented).long()]
+    digit = torch.where(is_n, 0, digit)
+    digit = torch.where((orientation & REVERSED).bool()[:, None], digit.flip(1), digit)
+    power = 5 ** torch.arange(k - 1, -1, -1, device=genome.device)
+    kmers = digit.view(len(contig), n_tokens, k)
+    return ((kmers * power).sum(2) + Vocabulary(k, dynamic).first_id(k)).to(dtype)
 
 
 def kmer_tokenize(
@@ -64,7 +112,9 @@ def kmer_tokenize(
         rows = native.on_device(device, rows)
     if dispatch.choose("kmer_tokenize", device.type) == "reference":
         each = rows.get("orientation", torch.full_like(rows["contig"], same))
-        return reference(arrays, rows["contig"], rows["start_bp"], n_tokens, each, k, dynamic, dtype)
+        return kmer_tokenize_reference(
+            arrays, rows["contig"], rows["start_bp"], n_tokens, each, k, dynamic, dtype
+        )
     tokens = torch.empty(count, n_tokens, dtype=dtype, device=device)
     what = (n_tokens, k, dynamic, TOKEN_BYTES[dtype], tokens.data_ptr())
     if on_host:

@@ -1,8 +1,13 @@
-"""y = x W^T + b for inference on rows: the matrix product of generation, embedding and scoring.
+"""y = x W^T + b: `linear` for inference on rows, `dense` with its gradient, where the input may pass GELU first.
 
-On the CPU it goes to oneDNN, which torch carries and uses by itself for bfloat16 only. Two reasons: a few rows against
-a large matrix run two to three times as fast as through MKL (benchmarks/LOG.md), and a row's result does not depend on
-the rows beside it, as long as there are at least ROWS_MULTIPLE of them (tests/ops/test_linear.py).
+On the CPU in float32 both use oneDNN, which torch contains but takes for bfloat16 only.
+
+- Inference: a few rows against a large matrix run two to three times as fast as through MKL (benchmarks/LOG.md), and a
+  row's result does not depend on the rows beside it if their number is a multiple of ROWS_MULTIPLE
+  (tests/ops/test_linear.py).
+- Training: the two products that read the weight (y, and dx = dy W) are faster than MKL's; dW = dy^T a stays with MKL,
+  which is as fast. gelu(x) is not kept for the backward pass but computed again from x: a quarter of a block's
+  activations less, for under 1 % of a step's time.
 """
 
 import torch
@@ -54,3 +59,58 @@ def linear(
             return torch.ops.mkldnn._linear_pointwise(x.contiguous(), used, bias, "none", [], "")
     with torch.no_grad():
         return F.linear(x, weight, bias)
+
+
+def dense(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, *, gelu: bool = False
+) -> torch.Tensor:
+    """y = a W^T + b, where a is x or gelu(x): (..., D_in) -> (..., D_out), differentiable once.
+
+    weight, bias  (D_out, D_in), (D_out,): as in torch.nn.functional.linear
+    gelu          apply the tanh approximation of GELU (Hendrycks and Gimpel 2016) to x first
+
+    This is F.linear (of F.gelu) on other devices, in other dtypes than float32, under autocast, in torch.compile and
+    where no gradient is wanted.
+    """
+    by_torch = (
+        x.device.type != "cpu"
+        or x.dtype != torch.float32
+        or weight.dtype != torch.float32
+        or torch.compiler.is_compiling()
+        or torch.is_autocast_enabled("cpu")
+        or not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
+        or dispatch.choose("linear", "cpu") != "onednn"
+    )
+    if by_torch:
+        return F.linear(F.gelu(x, approximate="tanh") if gelu else x, weight, bias)
+    return _Dense.apply(x, weight, bias, gelu)
+
+
+class _Dense(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, gelu):
+        ctx.save_for_backward(x, weight)
+        ctx.gelu = gelu
+        rows = x.reshape(-1, x.shape[-1])
+        y = _product(F.gelu(rows, approximate="tanh") if gelu else rows, weight, bias)
+        return y.view(*x.shape[:-1], weight.shape[0])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, dy):
+        x, weight = ctx.saved_tensors
+        rows, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, weight.shape[0])
+        dx = d_weight = None
+        if ctx.needs_input_grad[1]:
+            d_weight = dy.t().mm(F.gelu(rows, approximate="tanh") if ctx.gelu else rows)
+        if ctx.needs_input_grad[0]:
+            dx = _product(dy, weight.t(), None)
+            if ctx.gelu:
+                dx = torch.ops.aten.gelu_backward(dx, rows, approximate="tanh")
+            dx = dx.view(x.shape)
+        return dx, d_weight, dy.sum(0) if ctx.needs_input_grad[2] else None, None
+
+
+def _product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """rows W^T + b by oneDNN, which takes any strides."""
+    return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")

@@ -1,4 +1,4 @@
-"""The compiled kernels, and tensors as they want them: contiguous, on the genome's device, of one dtype.
+"""Tensors as the compiled kernels want them: contiguous, on the genome's device, of one dtype.
 
 The extension takes addresses, so everything here keeps the tensors alive until the call returns.
 """
@@ -10,15 +10,9 @@ import numpy as np
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from dnagpt_fast.ops.compiled import REBUILD, cuda_archs
+from dnagpt_fast.ops.compiled import native_module as _native
 from dnagpt_fast.packed import PackedGenome
-
-try:
-    from dnagpt_fast import _native
-except ImportError as error:
-    raise ImportError(
-        f"the compiled part of dnagpt_fast cannot be loaded ({error}); build it with `pip install .` "
-        "(or `python setup.py build_ext --inplace` in a clone)"
-    ) from error
 
 FIELDS = {
     "packed": torch.uint8,
@@ -31,9 +25,6 @@ FIELDS = {
 # A genome in the schema of a torch.library op, which takes tensors and no dataclass.
 SCHEMA = ", ".join(f"Tensor {name}" for name in FIELDS)
 INTEGER_DTYPES = {torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.int64}
-
-
-REBUILD = "DNAGPT_FAST_CUDA=1 pip install --force-reinstall --no-deps dnagpt-fast (or . in a clone), with nvcc on PATH"
 
 
 def genome_view(genome: PackedGenome) -> Any:
@@ -241,27 +232,3 @@ def int64_row(name: str, values: Any) -> torch.Tensor:
             f"{name} is {values.dtype} of shape {tuple(values.shape)}: wanted integers of shape (B,)"
         )
     return values.to(torch.int64).contiguous()
-
-
-def cpu_isa() -> str:
-    """Instruction set the CPU kernels use now: "scalar", "avx2", "avx512" or "neon".
-
-    The best the machine has, or what DNAGPT_FAST_CPU_ISA forces: ValueError for an unknown name, RuntimeError for an
-    instruction set that the machine lacks.
-    """
-    return _native.cpu_isa()
-
-
-def machine_isas() -> list[str]:
-    """All instruction sets this machine can run, the plainest first."""
-    return _native.machine_isas()
-
-
-def cuda_runtime() -> int:
-    """The CUDA runtime linked in, 13000 for 13.0; 0 without CUDA."""
-    return int(_native.cuda_runtime)
-
-
-def cuda_archs() -> list[str]:
-    """CUDA architectures compiled in, `["80", "90", ...]`; empty without CUDA."""
-    return [arch for arch in _native.cuda_archs.split(",") if arch]

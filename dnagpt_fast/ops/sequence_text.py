@@ -1,26 +1,40 @@
-"""Packed bases of a range -> letters."""
+"""Packed bases of a range -> letters: T=00 C=01 A=10 G=11, N under N blocks (packed.py)."""
 
 from typing import Any
 
 import numpy as np
 
-from dnagpt_fast.ops import dispatch, native
-from dnagpt_fast.ops.sequence_text_reference import sequence_text as reference
+from dnagpt_fast.ops import dispatch
+from dnagpt_fast.ops.compiled import native_module
+from dnagpt_fast.ops.host_genome import HostGenome
+
+LETTER_OF_CODE = np.frombuffer(b"TCAG", np.uint8)
+
+
+def sequence_text_reference(genome: HostGenome, contig: int, start_bp: int, end_bp: int) -> np.ndarray:
+    """Upper-case ASCII letters, uint8 (end_bp - start_bp,)."""
+    position = np.arange(start_bp, end_bp)
+    byte = genome.packed[int(genome.byte_offset[contig]) + position // 4]
+    letters = LETTER_OF_CODE[byte >> (6 - 2 * (position % 4)).astype(np.uint8) & 3]
+    first, last = genome.n_block_index[contig : contig + 2].tolist()
+    for block in range(first, last):
+        start, end = int(genome.n_block_start_bp[block]), int(genome.n_block_end_bp[block])
+        letters[(position >= start) & (position < end)] = ord("N")
+    return letters
 
 
 def sequence_text(genome: Any, contig: int, start_bp: int, end_bp: int) -> np.ndarray:
     """Bases [start_bp, end_bp) of a contig as upper-case ASCII letters over ACGTN, uint8 (end_bp - start_bp,).
 
-    genome: a Genome or its PackedGenome, on the CPU. Raises IndexError for an unknown contig or a range that leaves it,
-    ValueError where end_bp < start_bp.
+    genome: a Genome, or its arrays on the CPU. Raises IndexError for an unknown contig or a range that leaves it,
+    ValueError where end_bp < start_bp or the genome is on another device.
     """
-    arrays = getattr(genome, "arrays", genome)
-    view = native.genome_view(arrays)
+    host = HostGenome.of(genome)
     window = np.array([[contig], [start_bp]], dtype=np.int64)
     contig_address, start_address = (row.ctypes.data for row in window)
-    native._native.check_windows(view, contig_address, start_address, 0, 0, 1, 0, end_bp - start_bp)
+    native_module.check_windows(host.view, contig_address, start_address, 0, 0, 1, 0, end_bp - start_bp)
     if dispatch.choose("sequence_text", "cpu") == "reference":
-        return reference(arrays, contig, start_bp, end_bp)
+        return sequence_text_reference(host, contig, start_bp, end_bp)
     letters = np.empty(end_bp - start_bp, dtype=np.uint8)
-    native._native.sequence_text(view, contig, start_bp, end_bp, letters.ctypes.data)
+    native_module.sequence_text(host.view, contig, start_bp, end_bp, letters.ctypes.data)
     return letters

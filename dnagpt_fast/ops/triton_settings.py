@@ -6,11 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dnagpt_fast.ops.dispatch import constant_when_compiled
+
 # Arguments of every launch. Triton 3.10 turns fused multiply-add off by default; results must not change with it.
 LAUNCH: dict[str, Any] = {"enable_fp_fusion": True}
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def architecture(device: torch.device) -> str:
     """ "sm_90", "gfx942": the card. CPU tensors, that is the interpreter, use the settings of sm_80."""
     return "sm_80" if device.type == "cpu" else _card(device.index)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dnagpt_fast.cli import doctor
-from dnagpt_fast.ops import native
+from dnagpt_fast.ops import compiled
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,8 +41,8 @@ def machine(monkeypatch):
             return Driver(driver)
 
         monkeypatch.setattr(ctypes, "CDLL", load)
-        monkeypatch.setattr(native, "cuda_archs", lambda: list(archs))
-        monkeypatch.setattr(native, "cuda_runtime", lambda: runtime)
+        monkeypatch.setattr(compiled, "cuda_archs", lambda: list(archs))
+        monkeypatch.setattr(compiled, "cuda_runtime", lambda: runtime)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: capability is not None)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (70 << 30, 80 << 30))
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100")

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from dnagpt_fast.ops.native import machine_isas
+from dnagpt_fast.ops.compiled import machine_isas
 from dnagpt_fast.packed import PackedGenome
 
 # of the machine under the tests

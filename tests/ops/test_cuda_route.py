@@ -27,7 +27,6 @@ class StubView:
 class Stub:
     """The extension with CUDA entries that record their arguments and let the CPU kernels do the work."""
 
-    cuda_archs = "80,90"
     CudaGenome = StubView
 
     def __init__(self, real):
@@ -53,6 +52,7 @@ class Stub:
 def stub(monkeypatch):
     stub = Stub(native._native)
     monkeypatch.setattr(native, "_native", stub)
+    monkeypatch.setattr(native, "cuda_archs", lambda: ["80", "90"])
     monkeypatch.setattr(native, "on_host", lambda device: False)
     monkeypatch.setattr(native, "current_stream", lambda device: STREAM)
     return stub

@@ -1,6 +1,7 @@
 """The table, and the two ways to override it."""
 
 import pytest
+import torch
 
 from dnagpt_fast.ops import dispatch
 
@@ -46,3 +47,18 @@ def test_bad_choices():
         dispatch.choose("tokenise", "cpu")
     with pytest.raises(NotImplementedError, match="no implementation for device 'tpu'"):
         dispatch.choose("gc_count", "tpu")
+
+
+def test_a_compiled_function_asks_the_table_once_as_torch_s_own_mark_makes_it():
+    marked = torch.compiler.assume_constant_result(lambda: 0)
+    assert vars(dispatch.constant_when_compiled(lambda: 0)) == vars(marked)
+    asked = []
+
+    @dispatch.constant_when_compiled
+    def choice():
+        asked.append(dispatch.choose("gc_count", "cpu"))
+        return 2.0
+
+    compiled = torch.compile(lambda x: x * choice(), fullgraph=True, backend="eager")
+    assert [compiled(torch.ones(1)).item() for _ in range(3)] == [2.0, 2.0, 2.0]
+    assert asked == ["native"]

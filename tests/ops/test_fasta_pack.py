@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from dnagpt_fast.genome.records import PackedRecord
 from dnagpt_fast.ops import dispatch
-from dnagpt_fast.ops.fasta_pack import END, HEADER, LONE_RETURN, NO_LETTER, FastaPacker
-from dnagpt_fast.ops.fasta_pack_reference import RunCollector
+from dnagpt_fast.ops.fasta_pack import END, HEADER, LONE_RETURN, NO_LETTER, FastaPacker, RunCollector
 from tests.ops.packed_genomes import INSTRUCTION_SETS, random_text
 
 

@@ -2,19 +2,19 @@
 
 import pytest
 
-from dnagpt_fast.ops import kmer_tokenize, native, report
+from dnagpt_fast.ops import compiled, kmer_tokenize, report
 from tests.ops.packed_genomes import INSTRUCTION_SETS, packed_genome
 
 
 def test_the_best_is_chosen(monkeypatch):
     monkeypatch.delenv("DNAGPT_FAST_CPU_ISA", raising=False)
-    assert native.cpu_isa() == INSTRUCTION_SETS[-1] == report()["cpu_isa"]
+    assert compiled.cpu_isa() == INSTRUCTION_SETS[-1] == report()["cpu_isa"]
 
 
 @pytest.mark.parametrize("name", INSTRUCTION_SETS)
 def test_the_environment_decides(monkeypatch, name):
     monkeypatch.setenv("DNAGPT_FAST_CPU_ISA", name)
-    assert native.cpu_isa() == name
+    assert compiled.cpu_isa() == name
 
 
 def test_an_instruction_set_the_machine_lacks(monkeypatch):

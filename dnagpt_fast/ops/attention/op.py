@@ -169,7 +169,7 @@ def _positive(op: str, q: torch.Tensor, scale: float | None) -> float:
     return scale
 
 
-@torch.compiler.assume_constant_result
+@dispatch.constant_when_compiled
 def _interpreting() -> bool:
     import triton
 

@@ -1,0 +1,48 @@
+"""The compiled module: loaded here, what it was built for, and what runs where.
+
+Nothing here needs torch, so that commands which only read genomes start without it.
+"""
+
+from typing import Any
+
+from dnagpt_fast.ops import dispatch
+
+try:
+    from dnagpt_fast import _native
+except ImportError as error:
+    raise ImportError(
+        f"the compiled part of dnagpt_fast cannot be loaded ({error}); build it with `pip install .` "
+        "(or `python setup.py build_ext --inplace` in a clone)"
+    ) from error
+
+native_module: Any = _native
+REBUILD = "DNAGPT_FAST_CUDA=1 pip install --force-reinstall --no-deps dnagpt-fast (or . in a clone), with nvcc on PATH"
+
+
+def cpu_isa() -> str:
+    """Instruction set the CPU kernels use now: "scalar", "avx2", "avx512" or "neon".
+
+    The best the machine has, or what DNAGPT_FAST_CPU_ISA forces: ValueError for an unknown name, RuntimeError for an
+    instruction set that the machine lacks.
+    """
+    return native_module.cpu_isa()
+
+
+def machine_isas() -> list[str]:
+    """All instruction sets this machine can run, the plainest first."""
+    return native_module.machine_isas()
+
+
+def cuda_runtime() -> int:
+    """The CUDA runtime linked in, 13000 for 13.0; 0 without CUDA."""
+    return int(native_module.cuda_runtime)
+
+
+def cuda_archs() -> list[str]:
+    """CUDA architectures compiled in, `["80", "90", ...]`; empty without CUDA."""
+    return [arch for arch in native_module.cuda_archs.split(",") if arch]
+
+
+def report() -> dict[str, Any]:
+    """{"implementations": op -> device -> name as it would run now, "cpu_isa": str, "cuda_archs": list[str]}."""
+    return {"implementations": dispatch.table(), "cpu_isa": cpu_isa(), "cuda_archs": cuda_archs()}

@@ -1,0 +1,53 @@
+"""A packed genome as numpy arrays on the host: what readers of files make, and what needs no tensor."""
+
+import os
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from dnagpt_fast.ops.compiled import native_module
+
+
+@dataclass(frozen=True)
+class HostGenome:
+    """The arrays of packed.PackedGenome, under the same names, as numpy arrays; every one contiguous."""
+
+    packed: np.ndarray
+    byte_offset: np.ndarray
+    length_bp: np.ndarray
+    n_block_index: np.ndarray
+    n_block_start_bp: np.ndarray
+    n_block_end_bp: np.ndarray
+
+    @classmethod
+    def of(cls, genome: Any) -> "HostGenome":
+        """Of a Genome, a PackedGenome on the CPU (the same memory), or a HostGenome. Raises ValueError for a device."""
+        if isinstance(genome, cls):
+            return genome
+        if isinstance(host := getattr(genome, "host", None), cls):
+            return host
+        if genome.device.type != "cpu":
+            raise ValueError(f"genome on {genome.device}: wanted one on the CPU")
+        return cls(*(getattr(genome, field.name).numpy() for field in fields(cls)))
+
+    def arrays(self) -> list[np.ndarray]:
+        """The six, in the order of the fields."""
+        return [getattr(self, field.name) for field in fields(self)]
+
+    @cached_property
+    def view(self) -> Any:
+        """What the kernels take. Raises ValueError where the arrays contradict each other."""
+        packed, byte_offset, length_bp, *blocks = (array.ctypes.data for array in self.arrays())
+        sizes = len(self.packed), len(self.length_bp), len(self.n_block_start_bp)
+        return native_module.GenomeView(packed, sizes[0], byte_offset, length_bp, sizes[1], *blocks, sizes[2])
+
+    def gc_of_contigs(self) -> tuple[np.ndarray, np.ndarray]:
+        """G + C bases and known (not N) bases of every whole contig, int64 (C,) each: ops.gc_count without tensors."""
+        contig, start_bp = np.arange(len(self.length_bp)), np.zeros_like(self.length_bp)
+        gc, known = np.empty_like(self.length_bp), np.empty_like(self.length_bp)
+        rows = (array.ctypes.data for array in (contig, start_bp, self.length_bp))
+        out = (gc.ctypes.data, known.ctypes.data)
+        native_module.gc_count(self.view, *rows, 0, len(contig), *out, os.cpu_count() or 1)
+        return gc, known
