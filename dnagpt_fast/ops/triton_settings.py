@@ -26,7 +26,7 @@ def _card(index: int) -> str:
     return f"sm_{properties.major}{properties.minor}"
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def interpreting() -> bool:
     """True where Triton's interpreter runs the kernels on CPU tensors."""
     import triton
