@@ -1,13 +1,15 @@
 """Quality of classification and regression, by scikit-learn and scipy, with bootstrap intervals."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from dnagpt_fast.extras import need
 
-RESAMPLES = 300  # the ends of a 95 % interval lie at the 7th of 300 from either side
+RESAMPLES = 1000
+# A resample of few clusters may miss a class, for which most scores have no value; so often it is drawn again.
+MOST_DRAWS = 100
 
 
 class Score(NamedTuple):
@@ -26,6 +28,7 @@ def classification_scores(
     probabilities: np.ndarray,
     *,
     positive: int | None = None,
+    clusters: np.ndarray | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Score]:
@@ -34,51 +37,60 @@ def classification_scores(
     truth          int (n,), 0..C-1
     probabilities  float (n, C)
     positive       of two classes the one that f1 and auprc are about; None, or more classes: means over the classes
-    The bootstrap draws within each class, so that every resample has both. Raises ValueError for NaN, or a class that
-    does not occur.
+    clusters       int (n,): the block, gene or person of each row; rows that share one are not independent. The
+                   bootstrap then draws whole clusters (Field and Welsh 2007); without them it draws rows within each
+                   class, so that every resample has all classes
+
+    Raises ValueError for NaN, for a class that does not occur, and for clusters none of whose resamples has all
+    classes.
     """
-    classes = probabilities.shape[1]
     _check_finite(probabilities)
+    classes = probabilities.shape[1]
     counts = np.bincount(truth, minlength=classes)
     if (counts == 0).any():
         raise ValueError(f"class {int(np.argmin(counts))} does not occur among the {len(truth)} truths")
-    metrics = need("sklearn.metrics")
-    binary = classes == 2 and positive is not None
 
     def scores(rows: np.ndarray) -> dict[str, float]:
-        t, p = truth[rows], probabilities[rows]
-        guess = p.argmax(1)
-        if binary:
-            f1 = metrics.f1_score(t == positive, guess == positive)
-            auroc = metrics.roc_auc_score(t == positive, p[:, positive])
-            auprc = metrics.average_precision_score(t == positive, p[:, positive])
-        else:
-            f1 = metrics.f1_score(t, guess, average="macro")
-            each = [(t == c, p[:, c]) for c in range(classes)]
-            auroc = float(np.mean([metrics.roc_auc_score(*pair) for pair in each]))
-            auprc = float(np.mean([metrics.average_precision_score(*pair) for pair in each]))
-        return {
-            "accuracy": metrics.accuracy_score(t, guess),
-            "f1": f1,
-            "mcc": metrics.matthews_corrcoef(t, guess),
-            "auroc": auroc,
-            "auprc": auprc,
-        }
+        return _classification(truth[rows], probabilities[rows], positive)
 
-    members = [np.nonzero(truth == c)[0] for c in range(classes)]
+    draws = resampled(len(truth), resamples, seed, clusters, strata=truth)
+    return bootstrap(scores, len(truth), draws)
 
-    def draw(rng: np.random.Generator) -> np.ndarray:
-        return np.concatenate([rows[rng.integers(len(rows), size=len(rows))] for rows in members])
 
-    return bootstrap(scores, draw, len(truth), resamples, seed)
+def _classification(truth: np.ndarray, probabilities: np.ndarray, positive: int | None) -> dict[str, float]:
+    metrics = need("sklearn.metrics")
+    guess, classes = probabilities.argmax(1), probabilities.shape[1]
+    if classes == 2 and positive is not None:
+        f1 = metrics.f1_score(truth == positive, guess == positive)
+        auroc = metrics.roc_auc_score(truth == positive, probabilities[:, positive])
+        auprc = metrics.average_precision_score(truth == positive, probabilities[:, positive])
+    else:
+        f1 = metrics.f1_score(truth, guess, average="macro")
+        each = [(truth == c, probabilities[:, c]) for c in range(classes)]
+        auroc = float(np.mean([metrics.roc_auc_score(*pair) for pair in each]))
+        auprc = float(np.mean([metrics.average_precision_score(*pair) for pair in each]))
+    return {
+        "accuracy": metrics.accuracy_score(truth, guess),
+        "f1": f1,
+        "mcc": metrics.matthews_corrcoef(truth, guess),
+        "auroc": auroc,
+        "auprc": auprc,
+    }
 
 
 def regression_scores(
-    truth: np.ndarray, predicted: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    *,
+    clusters: np.ndarray | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> dict[str, Score]:
-    """r2 (coefficient of determination), pearson, spearman, rmse of n predictions; float (n,) both.
+    """r2 (coefficient of determination), pearson, squared_pearson, spearman, rmse of n predictions; float (n,) both.
 
-    Raises ValueError for NaN, for fewer than 3 rows, and for truths that do not vary.
+    squared_pearson is what Xpresso and the DNAGPT paper call r2; it ignores scale and offset of the predictions.
+    clusters: as in `classification_scores`. Raises ValueError for NaN, for fewer than 3 rows, and for truths that do
+    not vary.
     """
     _check_finite(predicted)
     _check_finite(truth)
@@ -89,30 +101,91 @@ def regression_scores(
     def scores(rows: np.ndarray) -> dict[str, float]:
         t, p = truth[rows], predicted[rows]
         varies = np.ptp(t) > 0 and np.ptp(p) > 0
+        pearson = stats.pearsonr(t, p)[0] if varies else 0.0
         return {
             "r2": metrics.r2_score(t, p),
-            "pearson": stats.pearsonr(t, p)[0] if varies else 0.0,
+            "pearson": pearson,
+            "squared_pearson": pearson**2,
             "spearman": stats.spearmanr(t, p)[0] if varies else 0.0,
             "rmse": float(np.sqrt(np.mean((t - p) ** 2))),
         }
 
-    def draw(rng: np.random.Generator) -> np.ndarray:
-        return rng.integers(len(truth), size=len(truth))
-
-    return bootstrap(scores, draw, len(truth), resamples, seed)
+    return bootstrap(scores, len(truth), resampled(len(truth), resamples, seed, clusters))
 
 
-def bootstrap(
-    scores: Callable[[np.ndarray], dict[str, float]],
-    draw: Callable[[np.random.Generator], np.ndarray],
+def paired_difference(
+    measure: Callable[[np.ndarray, np.ndarray], float],
+    truth: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    clusters: np.ndarray | None = None,
+    strata: np.ndarray | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Score:
+    """measure(truth, first) - measure(truth, second) with the interval of the paired bootstrap.
+
+    Both methods are judged on the same rows of each resample, so that what makes the rows hard or easy cancels. One
+    wins where the interval excludes 0. measure: (truth, predictions), both of the drawn rows, -> a number.
+    clusters, strata: as in `resampled`.
+    """
+
+    def difference(rows: np.ndarray) -> dict[str, float]:
+        return {"difference": measure(truth[rows], first[rows]) - measure(truth[rows], second[rows])}
+
+    draws = resampled(len(truth), resamples, seed, clusters, strata)
+    return bootstrap(difference, len(truth), draws)["difference"]
+
+
+def resampled(
     rows: int,
     resamples: int,
     seed: int,
-) -> dict[str, Score]:
-    """Each score of all rows, and its 2.5 and 97.5 percentiles over resamples drawn by `draw`; NaN without any."""
-    values = scores(np.arange(rows))
+    clusters: np.ndarray | None = None,
+    strata: np.ndarray | None = None,
+) -> Iterator[np.ndarray]:
+    """Row numbers of each resample.
+
+    clusters  whole clusters are drawn, as many as there are, until every value of `strata` is in a resample
+    strata    without clusters: rows are drawn within each value, which keeps their numbers
+
+    Raises ValueError where no resample of clusters has every value of `strata`.
+    """
     rng = np.random.Generator(np.random.Philox(seed))
-    samples = [scores(draw(rng)) for _ in range(resamples)]
+    if clusters is None:
+        groups = [np.arange(rows)] if strata is None else _groups(strata)
+        for _ in range(resamples):
+            yield np.concatenate([group[rng.integers(len(group), size=len(group))] for group in groups])
+        return
+    members = _groups(clusters)
+    wanted = 0 if strata is None else len(np.unique(strata))
+    for _ in range(resamples):
+        for _ in range(MOST_DRAWS):
+            drawn = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
+            if strata is None or len(np.unique(strata[drawn])) == wanted:
+                break
+        else:
+            raise ValueError(
+                f"{len(members)} clusters: none of {MOST_DRAWS} resamples has all {wanted} classes; wanted more "
+                "clusters, or classes that are not confined to one of them"
+            )
+        yield drawn
+
+
+def _groups(labels: np.ndarray) -> list[np.ndarray]:
+    """The rows of each label."""
+    _, inverse = np.unique(labels, return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(inverse))[:-1])
+
+
+def bootstrap(
+    scores: Callable[[np.ndarray], dict[str, float]], rows: int, draws: Iterator[np.ndarray]
+) -> dict[str, Score]:
+    """Each score of all rows, and its 2.5 and 97.5 percentiles over the resamples; NaN without any."""
+    values = scores(np.arange(rows))
+    samples = [scores(drawn) for drawn in draws]
     found = {}
     for name, value in values.items():
         low, high = (

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from dnagpt_fast.evaluation.scores import bootstrap, classification_scores, regression_scores
+from dnagpt_fast.evaluation.scores import (
+    bootstrap,
+    classification_scores,
+    paired_difference,
+    regression_scores,
+    resampled,
+)
 
 
 def probabilities(positive):
@@ -45,6 +51,7 @@ def test_regression_by_hand():
     scores = regression_scores(truth, guess, resamples=0)
     assert scores["r2"].value == pytest.approx(1 - 2 / 5)
     assert scores["pearson"].value == pytest.approx(0.8)
+    assert scores["squared_pearson"].value == pytest.approx(0.64)
     assert scores["spearman"].value == pytest.approx(0.8)
     assert scores["rmse"].value == pytest.approx(0.5**0.5)
 
@@ -68,12 +75,47 @@ def test_the_interval_holds_the_truth_most_of_the_time():
     for i in range(100):
         right = rng.random(200) < 0.8
         score = bootstrap(
-            lambda rows, right=right: {"accuracy": right[rows].mean()},
-            lambda r: r.integers(200, size=200),
-            200,
-            200,
-            i,
+            lambda rows, right=right: {"accuracy": right[rows].mean()}, 200, resampled(200, 200, i)
         )["accuracy"]
         assert score.low <= score.value <= score.high
         missed += not score.low <= 0.8 <= score.high
     assert missed <= 14
+
+
+def test_copies_of_a_row_are_one_piece_of_evidence():
+    """20 rows, each 25 times: the cluster bootstrap knows 20 rows, the bootstrap of rows believes in 500."""
+    right = np.repeat(np.random.default_rng(1).random(20) < 0.8, 25)
+    width = []
+    for clusters in (None, np.repeat(np.arange(20), 25)):
+        draws = resampled(500, 300, 0, clusters)
+        score = bootstrap(lambda rows: {"accuracy": right[rows].mean()}, 500, draws)["accuracy"]
+        assert score.value == right.mean()
+        width.append(score.high - score.low)
+    # 25 copies: a standard deviation 5 times as large
+    assert 3 < width[1] / width[0] < 7
+
+
+def test_resamples_draw_whole_clusters_and_every_class():
+    clusters, truth = np.array([0, 0, 1, 1, 1, 2]), np.array([0, 0, 1, 1, 1, 0])
+    for drawn in resampled(6, 50, 0, clusters, strata=truth):
+        counts = np.bincount(drawn, minlength=6)
+        assert counts[0] == counts[1]
+        assert counts[2] == counts[3] == counts[4]
+        assert set(truth[drawn]) == {0, 1}
+    with pytest.raises(ValueError, match="1 clusters: none of 100 resamples has all 2 classes"):
+        list(resampled(2, 1, 0, np.array([0, 0])[:1], strata=np.array([0, 1])))
+
+
+def test_a_paired_difference_is_sharper_than_two_intervals():
+    rng = np.random.default_rng(2)
+    truth = rng.normal(size=300)
+    noise = rng.normal(size=300)
+    better, worse = truth + noise, truth + 1.2 * noise
+
+    def r(t, p):
+        return float(np.corrcoef(t, p)[0, 1])
+
+    found = paired_difference(r, truth, better, worse, resamples=300)
+    assert found.value == pytest.approx(r(truth, better) - r(truth, worse))
+    assert found.low > 0
+    assert paired_difference(r, truth, better, better, resamples=20) == (0, 0, 0)
