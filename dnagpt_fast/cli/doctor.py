@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 REQUIRED = ("torch", "numpy", "safetensors", "typer", "rich", "pysam", "matplotlib")
-TESTED_TRANSFORMERS = ("5.3", "5.24")
+TESTED_TRANSFORMERS = ("5.4", "5.24")
 """The oldest and the newest release that the tests run with; the oldest is what `pyproject.toml` asks for."""
 EXTRAS = {"hf": ("transformers", "peft"), "finetune": ("sklearn", "scipy", "pandas", "pyarrow", "peft")}
 

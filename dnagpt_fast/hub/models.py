@@ -1,93 +1,34 @@
-"""DNAGPT for Hugging Face transformers (extra `[hf]`): `import dnagpt_fast.hub` registers it with the Auto classes.
+"""The blocks and the trunk of DNAGPT under transformers, and how its weights are loaded and initialised.
 
 No remote code: the classes live in this package. Tensors bear the official names here too, so the same numbers serve
 the official code, a run folder and a Hugging Face folder. `from_pretrained` refuses a folder whose tensors are not
-exactly this model's (transformers itself only warns), unless told `strict=False`.
+exactly this model's (transformers itself only warns), unless called with `strict=False`.
 """
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import nn
-
-try:
-    import transformers
-except ImportError as error:
-    raise ImportError(
-        "dnagpt_fast.hub needs transformers: it comes with the extra, `pip install 'dnagpt-fast[hf]'`"
-    ) from error
-
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    DynamicCache,
-    GenerationConfig,
-    GenerationMixin,
-    PreTrainedModel,
-    initialization,
-)
+from transformers import DynamicCache, PreTrainedModel, initialization
 from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import (
-    BaseModelOutputWithPast,
-    CausalLMOutputWithPast,
-    SequenceClassifierOutputWithPast,
-)
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from dnagpt_fast.hub.config import CACHE, DNAGPTConfig
-from dnagpt_fast.hub.tokenizer import DNAGPTTokenizer
-from dnagpt_fast.model.dnagpt import DNAGPT
-from dnagpt_fast.model.layers import MLP, CausalSelfAttention, NumberBlock, head, insert_numbers
-from dnagpt_fast.vocab import PAD_ID, UNKNOWN_ID
-
-UNUSED_TENSORS = frozenset(
-    ("num_items_in_batch", "cache_position", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
-)
-"""Tensors that transformers may pass to any model, and what they say comes by another argument here too."""
-
-
-def one_cache(cache: Cache | None, past_key_values: Cache | None) -> Cache | None:
-    """The cache, which may come by either of its names. Raises ValueError for two."""
-    if cache is not None and past_key_values is not None:
-        raise ValueError("cache and past_key_values are two names of one argument: both were given")
-    return past_key_values if cache is None else cache
-
-
-def refuse_unknown_state(arguments: Mapping[str, Any]) -> None:
-    """Raises TypeError for a cache or a tensor under a name that this model does not know.
-
-    transformers passes settings of its own through every model, so unknown names as such must be let through. But a
-    tensor or a cache left out changes the numbers: it must not vanish when transformers renames an argument.
-    """
-    for name, value in arguments.items():
-        if name not in UNUSED_TENSORS and isinstance(value, (torch.Tensor, Cache)):
-            raise TypeError(
-                f"forward got {name} ({type(value).__name__}), which this model does not know; with transformers "
-                f"{transformers.__version__} it may be a new name of an argument. `dnagpt-fast doctor` names the "
-                "tested versions"
-            )
+from dnagpt_fast.hub.attention import DNAGPTAttention
+from dnagpt_fast.hub.config import DNAGPTConfig
+from dnagpt_fast.hub.versions import CACHE, causal_mask, one_cache, refuse_unknown_state
+from dnagpt_fast.model.layers import MLP
 
 
 class DNAGPTBlock(GradientCheckpointingLayer):
-    """A block whose attention can use a cache; the same modules and names as model.Block."""
+    """A block whose attention can use a cache; the same modules and names as model.layers.Block."""
 
-    def __init__(self, config: DNAGPTConfig, index: int) -> None:
+    def __init__(self, config: DNAGPTConfig, layer_idx: int) -> None:
         super().__init__()
         shape = config.model_config()
-        self.config = config
-        self.index = index
-        self.scaling = shape.head_size**-0.5
-        self.is_causal = True  # read by the attention functions of transformers
-        self.attn = CausalSelfAttention(shape)
+        self.attn = DNAGPTAttention(config, layer_idx)
         self.mlp = MLP(shape)
         # transformers initialises module by module and passes over those without tensors of their own
         last: list[Any] = [self.attn.c_proj, self.mlp.c_proj]
@@ -97,34 +38,12 @@ class DNAGPTBlock(GradientCheckpointingLayer):
         self.ln_2 = nn.LayerNorm(shape.embedding_dim, bias=shape.bias)
 
     def forward(
-        self, x: torch.Tensor, mask: torch.Tensor | None, past: Cache | None = None
+        self, x: torch.Tensor, mask: Any = None, cache: Cache | None = None, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        q, k, v = self.attn.heads(self.ln_1(x))
-        if past is not None:
-            k, v = past.update(k, v, self.index)
-        name = self.config._attn_implementation
-        attend = _eager_attention if name == "eager" else ALL_ATTENTION_FUNCTIONS[name]
-        o, weights = attend(self, q, k, v, mask, dropout=0.0, scaling=self.scaling)
-        x = x + self.attn.c_proj(o.flatten(2))
+        """(B, T, D) -> (B, T, D) and the attention's weights, where its function gives any."""
+        attended, weights = self.attn(self.ln_1(x), mask, cache, **kwargs)
+        x = x + attended
         return x + self.mlp(self.ln_2(x)), weights
-
-
-def _eager_attention(
-    module: nn.Module,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    mask: torch.Tensor | None,
-    scaling: float,
-    **_: Any,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention whose weights (B, H, T, S) can be looked at; mask bool, True where a key is seen."""
-    if mask is None:
-        mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril(
-            k.shape[2] - q.shape[2]
-        )
-    weights = (q @ k.transpose(-1, -2) * scaling).masked_fill(~mask, float("-inf")).softmax(-1)
-    return (weights @ v).transpose(1, 2), weights
 
 
 class DNAGPTPreTrainedModel(PreTrainedModel):
@@ -135,25 +54,34 @@ class DNAGPTPreTrainedModel(PreTrainedModel):
     _skip_keys_device_placement = [CACHE]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
-    # Tensors that may be absent, or there for nothing, when weights of another head are taken over.
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    # Tensors that may be absent when weights of another head are taken over; transformers warns of them. Those that
+    # may be there for nothing are in transformers' own _keys_to_ignore_on_load_unexpected.
     may_be_missing = ""
-    may_be_unexpected = ""
 
     @classmethod
     def from_pretrained(cls, *args: Any, strict: bool = True, **kwargs: Any) -> Any:
         """As `PreTrainedModel.from_pretrained`, but raises ValueError naming missing, unexpected or misshapen tensors.
 
-        strict  False: load what fits and only warn, as transformers does
+        strict  False: load what fits and only warn, as transformers does. With `ignore_mismatched_sizes=True`, as for
+                a head of another number of classes, misshapen tensors alone are taken as new ones.
         """
         wants_info = kwargs.pop("output_loading_info", False)
-        if strict:  # named below, instead of by an error that names nothing
-            kwargs["ignore_mismatched_sizes"] = True
-        loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        misshapen_allowed = kwargs.pop("ignore_mismatched_sizes", False) or not strict
+        # they are named below, instead of by an error that names nothing
+        loaded: Any = super().from_pretrained(
+            *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+        )
         model, info = loaded
         kinds = {
-            "missing": _besides(info["missing_keys"], cls.may_be_missing),
-            "unexpected": _besides(info["unexpected_keys"], cls.may_be_unexpected),
-            "wrong shape": [" ".join(map(str, key)) for key in info["mismatched_keys"]],
+            "missing": sorted(
+                name for name in info["missing_keys"] if not re.fullmatch(cls.may_be_missing, name)
+            ),
+            "unexpected": sorted(info["unexpected_keys"]),
+            "wrong shape": [
+                " ".join(map(str, key)) for key in info["mismatched_keys"] if not misshapen_allowed
+            ],
         }
         faults = [f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
         if strict and faults:
@@ -161,6 +89,14 @@ class DNAGPTPreTrainedModel(PreTrainedModel):
                 f"{args[0] if args else 'the folder'} does not fit {cls.__name__}. " + "; ".join(faults)
             )
         return (model, info) if wants_info else model
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any = "AutoModel") -> None:
+        """Nothing, as for the configuration."""
+
+    def wants_dict(self, return_dict: bool | None) -> bool:
+        """Whether forward gives an output object, and not a tuple."""
+        return bool(self.config.return_dict if return_dict is None else return_dict)
 
     @torch.no_grad()
     def _init_weights(self, module: Any) -> None:
@@ -182,14 +118,12 @@ class DNAGPTPreTrainedModel(PreTrainedModel):
             initialization.zeros_(bias)
 
 
-def _besides(names: Any, pattern: str) -> list[str]:
-    return sorted(name for name in names if not (pattern and re.fullmatch(pattern, name)))
-
-
 class DNAGPTModel(DNAGPTPreTrainedModel):
     """Embeddings, blocks and last norm."""
 
-    may_be_unexpected = r"(number_embedding|mlm_head|num_regression|score)\..*"
+    _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012
+        r"^(number_embedding|mlm_head|num_regression|score)\."
+    ]
 
     def __init__(self, config: DNAGPTConfig) -> None:
         super().__init__(config)
@@ -214,270 +148,124 @@ class DNAGPTModel(DNAGPTPreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | int | list[int] | None = None,
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
         cache: Cache | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast | tuple[Any, ...]:
-        """cache: by this name or the older `past_key_values`. Raises ValueError for positions past max_len, TypeError
-        for tensors and caches under unknown names.
+        """Hidden states (B, T, D), after the last norm.
 
-        position_ids default to the count of attended tokens before each one, so left padding moves nothing.
+        attention_mask        (B, S), 0 at padding; or (B, 1, T, S), bool (True: seen) or float (added to the scores)
+        position_ids          (B, T); default: the count of attended tokens before each one, so left padding moves
+                              nothing. Without mask and cache, positions that restart part sequences laid end to end.
+        cache                 by this name or the older `past_key_values`
+        output_hidden_states  True, or the indices of those wanted (the others are None then)
+        kwargs                handed to the attention function
+
+        Raises ValueError for positions past max_len and masks of no known form, TypeError for tensors and caches under
+        unknown names.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("wanted one of input_ids and inputs_embeds")
         refuse_unknown_state(kwargs)
         cache = one_cache(cache, past_key_values)
         x = self.wte(input_ids) if inputs_embeds is None else inputs_embeds
-        use_cache = self.config.use_cache if use_cache is None else use_cache
-        if use_cache and cache is None and not (self.training and self.gradient_checkpointing):
-            cache = DynamicCache()
-        past = 0 if cache is None else int(cache.get_seq_length())
-        B, T, _width = x.shape
-        if attention_mask is not None and attention_mask.dim() == 2 and bool(attention_mask.all()):
-            attention_mask = None
+        attention_mask = _checked_mask(attention_mask, x.dtype)
+        mask_positions = position_ids
+        past = 0 if cache is None else cache.get_seq_length()
         if position_ids is None:
-            if attention_mask is not None and attention_mask.dim() == 2:
-                position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -T:]
-            else:
-                position_ids = torch.arange(past, past + T, device=x.device)[None]
-        if bool((position_ids >= self.config.max_len).any()):
-            raise ValueError(
-                f"{int(position_ids.max()) + 1} positions: this model has max_len = {self.config.max_len}; "
-                "dnagpt_fast.model.generation goes on past it as the official code does"
-            )
+            position_ids = _positions(attention_mask, x.shape[1], past, x.device)
+        self._refuse_positions(position_ids, x.shape[1] + past, given=mask_positions is not None)
+        mask = causal_mask(self.config, x, attention_mask, cache, mask_positions)
+        cache, use_cache = self._chosen_cache(cache, use_cache)
         x = x + self.wpe(position_ids)
-        mask = self._mask(attention_mask, B, T, past, x.device)
+        wants_weights = self.config.output_attentions if output_attentions is None else output_attentions
+        if wants_weights:
+            kwargs["output_attentions"] = True  # a function that has no weights to show says so
         states, weights = [], []
         for block in self.h:
             states.append(x)
-            x, attended = block(x, mask, cache)
-            weights.append(attended)
+            x, attended = block(x, mask, cache, position_ids=position_ids, **kwargs)
+            if attended is not None:
+                weights.append(attended)
         x = self.ln_f(x)
         states.append(x)
         wants_states = (
             self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         )
-        wants_weights = self.config.output_attentions if output_attentions is None else output_attentions
         output = BaseModelOutputWithPast(
             last_hidden_state=x,
-            hidden_states=tuple(states) if wants_states else None,
+            hidden_states=_selected(states, wants_states),
             attentions=tuple(weights) if wants_weights else None,
             **{CACHE: cache if use_cache else None},
         )
-        return output if return_dict is not False else output.to_tuple()
+        return output if self.wants_dict(return_dict) else output.to_tuple()
 
-    def _mask(
-        self, attention_mask: torch.Tensor | None, B: int, T: int, past: int, device: torch.device
-    ) -> torch.Tensor | None:
-        """bool (B, 1, T, past + T), True where a key is seen; None: plain causal attention over all there is."""
-        if attention_mask is not None and attention_mask.dim() == 4:
-            return attention_mask.bool()
-        if "flash" in self.config._attn_implementation:
-            return attention_mask  # that function wants the (B, S) mask
-        if attention_mask is None and (past == 0 or T == 1):
-            return None
-        causal = torch.ones(T, past + T, dtype=torch.bool, device=device).tril(past)
-        if attention_mask is None:
-            return causal[None, None].expand(B, 1, -1, -1)
-        seen = causal & attention_mask.bool()[:, None, None, :]
-        # A padding token that sees nothing would give NaN: it sees itself, and nobody sees it.
-        return seen | torch.eye(T, past + T, dtype=torch.bool, device=device).roll(past, 1)
-
-
-@dataclass
-class DNAGPTOutput(CausalLMOutputWithPast):
-    """numbers_out (B, n, 1): what the regression head read at `number_loc`."""
-
-    numbers_out: torch.Tensor | None = None
-
-
-class DNAGPTForCausalLM(DNAGPTPreTrainedModel, GenerationMixin):
-    """The whole published model: token head, regression head and number input."""
-
-    may_be_unexpected = r"score\..*"
-
-    def __init__(self, config: DNAGPTConfig) -> None:
-        super().__init__(config)
-        d = config.embedding_dim
-        self.transformer = DNAGPTModel(config)
-        self.number_embedding = head(1, d, d, config.bias)
-        self.mlm_head = head(d, d, config.vocab_size, config.bias)
-        self.num_regression = head(d, d, 1, config.bias)
-        self.post_init()
-
-    @classmethod
-    def from_dnagpt(cls, model: DNAGPT) -> "DNAGPTForCausalLM":
-        """The same weights (shared, not copied) under transformers."""
-        with torch.device("meta"):
-            hub = cls(DNAGPTConfig.from_model_config(model.config))
-        hub.load_state_dict(model.state_dict(), strict=True, assign=True)
-        hub.generation_config = GenerationConfig(eos_token_id=[UNKNOWN_ID, PAD_ID], pad_token_id=PAD_ID)
-        return hub.train(model.training)
-
-    def to_dnagpt(self) -> DNAGPT:
-        """The same weights (shared, not copied) without transformers."""
-        with torch.device("meta"):
-            model = DNAGPT.from_config(self.config.model_config())
-        model.load_state_dict(self.state_dict(), strict=True, assign=True)
-        return model.train(self.training)
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.transformer.wte
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.transformer.wte = cast(nn.Embedding, value)
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.mlm_head[3]
-
-    def set_output_embeddings(self, value: nn.Module) -> None:
-        self.mlm_head[3] = value
-
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        use_cache: bool | None = None,
-        output_hidden_states: bool | None = None,
-        output_attentions: bool | None = None,
-        logits_to_keep: int | torch.Tensor = 0,
-        numbers: torch.Tensor | None = None,
-        number_loc: torch.Tensor | None = None,
-        number_block: NumberBlock | None = None,
-        return_dict: bool | None = None,
-        cache: Cache | None = None,
-        **kwargs: Any,
-    ) -> DNAGPTOutput | tuple[Any, ...]:
-        """labels (B, T): ids to predict, shifted here, -100 ignored. numbers ...: as in `DNAGPT.forward`; they make the
-        sequence grow, so labels and attention_mask must have the grown length then."""
-        if (numbers is None) != (number_block is None):
-            raise ValueError("numbers and number_block go together: one was given without the other")
-        if numbers is not None and number_block is not None:
-            if inputs_embeds is None:
-                inputs_embeds, input_ids = self.transformer.wte(input_ids), None
-            inputs_embeds = insert_numbers(inputs_embeds, self.number_embedding, numbers, number_block)
-        output = self.transformer(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            cache=one_cache(cache, past_key_values),
-            inputs_embeds=inputs_embeds,
-            use_cache=use_cache,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-            **kwargs,
-        )
-        hidden = output.last_hidden_state
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.mlm_head(hidden[:, kept] if not isinstance(kept, slice) or logits_to_keep else hidden)
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
-        numbers_out = None
-        if number_loc is not None:
-            rows = torch.arange(hidden.shape[0], device=hidden.device)[:, None]
-            numbers_out = self.num_regression(hidden[rows, number_loc])
-        result = DNAGPTOutput(
-            loss=loss,
-            logits=logits,
-            hidden_states=output.hidden_states,
-            attentions=output.attentions,
-            numbers_out=numbers_out,
-            **{CACHE: output.get(CACHE)},
-        )
-        return result if return_dict is not False else result.to_tuple()
-
-
-class DNAGPTForSequenceClassification(DNAGPTPreTrainedModel):
-    """A linear layer on the last hidden state of the last token that is not padding."""
-
-    may_be_missing = r"score\..*"
-    may_be_unexpected = r"(number_embedding|mlm_head|num_regression)\..*"
-
-    def __init__(self, config: DNAGPTConfig) -> None:
-        super().__init__(config)
-        self.transformer = DNAGPTModel(config)
-        self.score = nn.Linear(config.embedding_dim, cast(int, config.num_labels), bias=False)
-        self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.transformer.wte
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.transformer.wte = cast(nn.Embedding, value)
-
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        output_hidden_states: bool | None = None,
-        output_attentions: bool | None = None,
-        return_dict: bool | None = None,
-        **kwargs: Any,
-    ) -> SequenceClassifierOutputWithPast | tuple[Any, ...]:
-        """labels: int64 (B,) classes, float (B,) or (B, labels) values, or float (B, labels) of 0 and 1, as
-        `config.problem_type` says; without it, by their number and dtype. Padding is told by attention_mask, without it
-        by the pad token."""
-        if (
-            attention_mask is None
-            and input_ids is not None
-            and bool((input_ids == self.config.pad_token_id).any())
-        ):
-            attention_mask = (input_ids != self.config.pad_token_id).long()
-        output = self.transformer(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            use_cache=False,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-            **kwargs,
-        )
-        hidden = output.last_hidden_state
-        places = torch.arange(hidden.shape[1], device=hidden.device)
-        if attention_mask is None:
-            last = places[-1].expand(hidden.shape[0])
-        else:
-            last = (places * attention_mask.to(places.dtype)).argmax(-1)
-        logits = self.score(hidden[torch.arange(hidden.shape[0], device=hidden.device), last])
-        result = SequenceClassifierOutputWithPast(
-            loss=None if labels is None else self._loss(logits, labels),
-            logits=logits,
-            hidden_states=output.hidden_states,
-            attentions=output.attentions,
-        )
-        return result if return_dict is not False else result.to_tuple()
-
-    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        kind = self.config.problem_type
-        if kind is None:
-            if logits.shape[1] == 1:
-                kind = "regression"
-            else:
-                kind = (
-                    "multi_label_classification"
-                    if labels.is_floating_point()
-                    else "single_label_classification"
+    def _chosen_cache(self, cache: Cache | None, use_cache: bool | None) -> tuple[Cache | None, bool]:
+        """The cache to write to, if any, and whether it is returned."""
+        use_cache = self.config.use_cache if use_cache is None else use_cache
+        if self.training and self.gradient_checkpointing and torch.is_grad_enabled():
+            if cache is not None:
+                raise ValueError(
+                    "gradient checkpointing runs each block twice and would write the cache twice: leave out the "
+                    "cache, or switch one of them off"
                 )
-        if kind == "regression":
-            return F.mse_loss(logits.view(-1), labels.to(logits.dtype).view(-1))
-        if kind == "single_label_classification":
-            return F.cross_entropy(logits, labels.view(-1))
-        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+            return None, False
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
+        return cache, use_cache
+
+    def _refuse_positions(self, position_ids: torch.Tensor, end: Any, *, given: bool) -> None:
+        """Raises ValueError for positions past max_len.
+
+        end: tokens so far, or a tensor of that with a static cache. Values are read where the shape leaves it open; on
+        a device, where reading waits for it, only where there are too many tokens for one sequence.
+        """
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return
+        counted = isinstance(end, int)
+        too_many = counted and end > self.config.max_len
+        if not too_many and (position_ids.device.type != "cpu" or (counted and not given)):
+            return
+        if bool((position_ids >= self.config.max_len).any()):
+            raise ValueError(
+                f"{int(position_ids.max()) + 1} positions: this model has max_len = {self.config.max_len}; "
+                "dnagpt_fast.generation goes on past it as the official code does"
+            )
 
 
-AutoConfig.register(DNAGPTConfig.model_type, DNAGPTConfig, exist_ok=True)
-AutoModel.register(DNAGPTConfig, DNAGPTModel, exist_ok=True)
-AutoModelForCausalLM.register(DNAGPTConfig, DNAGPTForCausalLM, exist_ok=True)
-AutoModelForSequenceClassification.register(DNAGPTConfig, DNAGPTForSequenceClassification, exist_ok=True)
-AutoTokenizer.register(DNAGPTConfig, slow_tokenizer_class=DNAGPTTokenizer, exist_ok=True)
+def _checked_mask(attention_mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    """A mask (B, S) as it is; one of four dimensions in a dtype that the attention functions take."""
+    if not isinstance(attention_mask, torch.Tensor) or attention_mask.dim() == 2:
+        return attention_mask
+    if attention_mask.dim() != 4 or not (
+        attention_mask.dtype == torch.bool or attention_mask.is_floating_point()
+    ):
+        raise ValueError(
+            f"attention_mask is {attention_mask.dtype} {tuple(attention_mask.shape)}: wanted (B, S), or (B, 1, T, S) "
+            "of bool (True where a key is seen) or of float (added to the scores)"
+        )
+    if attention_mask.dtype in (torch.bool, dtype):
+        return attention_mask
+    # what is -inf in the narrower dtype could leave a row without any key, whose softmax is NaN
+    return attention_mask.clamp(min=torch.finfo(dtype).min).to(dtype)
+
+
+def _positions(
+    attention_mask: torch.Tensor | None, T: int, past: int | torch.Tensor, device: torch.device
+) -> torch.Tensor:
+    if isinstance(attention_mask, torch.Tensor) and attention_mask.dim() == 2:
+        return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -T:]
+    return (torch.arange(T, device=device) + past)[None]
+
+
+def _selected(states: list[torch.Tensor], wanted: bool | int | list[int] | None) -> tuple[Any, ...] | None:
+    """All states for True, none for False, otherwise those of the indices, with None in the others' places."""
+    if isinstance(wanted, bool) or wanted is None:
+        return tuple(states) if wanted else None
+    indices = [wanted] if isinstance(wanted, int) else list(wanted)
+    if any(not -len(states) <= index < len(states) for index in indices):
+        raise ValueError(f"output_hidden_states = {indices}: this model has states 0..{len(states) - 1}")
+    kept = {index % len(states) for index in indices}
+    return tuple(state if index in kept else None for index, state in enumerate(states))

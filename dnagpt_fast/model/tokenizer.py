@@ -75,6 +75,10 @@ class KmerTokenizer:
     def __len__(self) -> int:
         return len(self.vocabulary) + self._shift
 
+    def __reduce__(self) -> tuple[type, tuple[int, list[str], bool]]:
+        """Copies and pickles are made from the arguments: the compiled encoder is not data."""
+        return type(self), (self.k, list(self._reserved_ids), self.dynamic_kmer)
+
     @cached_property
     def idx_to_token(self) -> list[str]:
         """Every piece in id order."""

@@ -109,7 +109,7 @@ def _write_folder(model: DNAGPT, tokenizer: KmerTokenizer, folder: Path) -> None
 
 
 def _write_hf(model: DNAGPT, tokenizer: KmerTokenizer, folder: Path) -> None:
-    from dnagpt_fast.hub.models import DNAGPTForCausalLM, DNAGPTTokenizer
+    from dnagpt_fast.hub import DNAGPTForCausalLM, DNAGPTTokenizer
 
     converted = DNAGPTForCausalLM.from_dnagpt(model)
     with os_errors(folder / WEIGHTS):

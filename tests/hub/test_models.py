@@ -8,12 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.hub.strong import strong_model
 from tests.tiny import NAMES, load_tiny
 
 transformers = pytest.importorskip("transformers", reason="needs the extra [hf]")
 
 from dnagpt_fast import hub  # noqa: E402 after the check for transformers
-from dnagpt_fast.hub.config import CACHE  # noqa: E402
+from dnagpt_fast.hub.versions import CACHE  # noqa: E402
 
 # transformers and its friends warn about their own future on loading and training.
 pytestmark = pytest.mark.filterwarnings(
@@ -26,17 +27,9 @@ def tiny(request):
     return load_tiny(request.param)
 
 
-@pytest.fixture
-def strong(tiny):
-    """With weights whose context matters: the small output projections of a new model add so little to a token's own
-    embedding, and biases so much to every token, that a cache or a mask that is not used hardly shows."""
-    model = tiny.model()
-    for name, parameter in model.named_parameters():
-        if name.endswith("attn.c_proj.weight"):
-            parameter.data *= 40
-        elif name.endswith("bias"):
-            parameter.data *= 0.1
-    return model
+@pytest.fixture(params=NAMES)
+def strong(request):
+    return strong_model(request.param)
 
 
 @pytest.fixture

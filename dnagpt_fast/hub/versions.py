@@ -1,0 +1,72 @@
+"""What changed its name or form between the tested versions of transformers (`dnagpt-fast doctor` names them)."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+import transformers
+from transformers import PreTrainedConfig
+from transformers.cache_utils import Cache
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+CACHE = "cache" if "cache" in {field.name for field in fields(BaseModelOutputWithPast)} else "past_key_values"
+"""What the installed transformers calls the key-value cache: `past_key_values` up to 5.23, `cache` since."""
+KNOWN_TENSORS = frozenset(
+    (
+        "num_items_in_batch",
+        "shift_labels",
+        "cache_position",
+        "cu_seq_lens_q",
+        "cu_seq_lens_k",
+        "max_length_q",
+        "max_length_k",
+    )
+)
+"""Tensors that transformers passes to any model: for the loss, for the attention functions, or saying once more what
+the cache and the positions say."""
+
+
+def one_cache(cache: Cache | None, past_key_values: Cache | None) -> Cache | None:
+    """The cache, which may come by either of its names. Raises ValueError for two."""
+    if cache is not None and past_key_values is not None:
+        raise ValueError("cache and past_key_values are two names of one argument: both were given")
+    return past_key_values if cache is None else cache
+
+
+def refuse_unknown_state(arguments: Mapping[str, Any]) -> None:
+    """Raises TypeError for a cache or a tensor under a name that this model does not know.
+
+    transformers passes settings of its own through every model, so unknown names as such must be let through. But a
+    tensor or a cache left out changes the numbers: it must not vanish when transformers renames an argument.
+    """
+    for name, value in arguments.items():
+        if name not in KNOWN_TENSORS and isinstance(value, (torch.Tensor, Cache)):
+            raise TypeError(
+                f"forward got {name} ({type(value).__name__}), which this model does not know; with transformers "
+                f"{transformers.__version__} it may be a new name of an argument. `dnagpt-fast doctor` names the "
+                "tested versions"
+            )
+
+
+def causal_mask(
+    config: PreTrainedConfig,
+    x: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    cache: Cache | None,
+    position_ids: torch.Tensor | None,
+) -> Any:
+    """The mask in the form that the configured attention wants, by transformers' own function: None (plain causal),
+    bool or float (B, 1, T, S), or what its registered mask function gives.
+
+    x             embeddings (B, T, D)
+    position_ids  (B, T) where restarts may part packed sequences, which counts without mask and cache only
+    """
+    return create_causal_mask(
+        config=config,
+        inputs_embeds=x,
+        attention_mask=attention_mask,
+        position_ids=position_ids,
+        **{CACHE: cache},
+    )
