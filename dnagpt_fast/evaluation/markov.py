@@ -40,48 +40,60 @@ def spread(ranges: Intervals, max_bp: int) -> list[tuple[int, int, int]]:
 
 
 class MarkovChain:
-    """Counts of all (n + 1)-mers for n = 0 .. order, then `log_probs`."""
+    """Counts of all (n + 1)-mers for n = 0 .. order, then `log_probs` of any order up to it."""
 
     def __init__(self, order: int = 5) -> None:
         if order < 0:
             raise ValueError(f"order {order}: wanted at least 0")
         self.order = order
         self.fitted_bp = 0
-        self._counts = [np.zeros(N_LETTERS ** (n + 1), dtype=np.int64) for n in range(order + 1)]
-        self._tables: list[np.ndarray] | None = None
+        self._counts = [np.zeros(N_LETTERS ** (n + 1), dtype=np.int32) for n in range(order + 1)]
+        self._whole: list[np.ndarray] | None = None
 
     def fit(self, sequences: Iterable[np.ndarray]) -> "MarkovChain":
         """Adds sequences of base codes (see `base_codes`); returns itself."""
         for codes in sequences:
             self.fitted_bp += int((codes >= 0).sum())
             mers, run = _mers(codes, self.order)
+            # Each base is counted once, at the longest order that it has bases for; `_sum` hands it down.
             for n, counts in enumerate(self._counts):
-                counts += np.bincount(mers[n][run >= n], minlength=len(counts))
-        self._tables = None
+                mine = (run == n) if n < self.order else (run >= n)
+                found, times = np.unique(mers[n][mine], return_counts=True)
+                counts[found] += times.astype(counts.dtype)
+            self._whole = None
         return self
 
-    def log_probs(self, codes: np.ndarray) -> np.ndarray:
-        """Log probability (nats) of each base given those before it in `codes`; 0 for unknown bases. float64 (bp,)."""
-        if self._tables is None:
-            self._tables = self._smoothed()
+    def log_probs(self, codes: np.ndarray, order: int | None = None, pseudo: float = PSEUDO) -> np.ndarray:
+        """Log probability (nats) of each base given those before it in `codes`; 0 for unknown bases. float64 (bp,).
+
+        order: 0..self.order, self.order by default.
+        """
+        return self.log_probs_by_order(codes, pseudo)[self.order if order is None else order]
+
+    def log_probs_by_order(self, codes: np.ndarray, pseudo: float = PSEUDO) -> np.ndarray:
+        """The same for every order at once, float64 (order + 1, bp): the docstring's equation from order 0 up."""
+        counts = self._sum()
         mers, run = _mers(codes, self.order)
-        result = np.zeros(len(codes))
-        for n, table in enumerate(self._tables):
-            mine = (run == n) if n < self.order else (run >= n)
-            result[mine] = table[mers[n][mine]]
+        result = np.zeros((self.order + 1, len(codes)))
+        p = np.full(len(codes), 1 / N_LETTERS)
+        for n in range(self.order + 1):
+            both = counts[n][mers[n]]
+            # The bases of the same context stand side by side.
+            context = mers[n] // N_LETTERS * N_LETTERS
+            total = sum(counts[n][context + letter].astype(np.int64) for letter in range(N_LETTERS))
+            p = np.where(run >= n, (both + pseudo * p) / (total + pseudo), p)
+            result[n] = np.log(p)
+        result[:, codes < 0] = 0.0
         return result
 
-    def _smoothed(self) -> list[np.ndarray]:
-        """Log of the docstring's equation, a table of 4^(n + 1) entries for each order n."""
-        shorter = np.full((1, N_LETTERS), 1 / N_LETTERS)
-        tables = []
-        for counts in self._counts:
-            both = counts.reshape(-1, N_LETTERS).astype(np.float64)
-            # Dropping the oldest base of a context takes its index modulo the number of shorter contexts.
-            leaned_on = np.tile(shorter, (len(both) // len(shorter), 1))
-            shorter = (both + PSEUDO * leaned_on) / (both.sum(axis=1, keepdims=True) + PSEUDO)
-            tables.append(np.log(shorter).reshape(-1))
-        return tables
+    def _sum(self) -> list[np.ndarray]:
+        """Counts of every order: those of n bases of context, summed over the oldest, belong to n - 1 too."""
+        if self._whole is None:
+            whole = [self._counts[-1]]
+            for own in reversed(self._counts[:-1]):
+                whole.append(own + whole[-1].reshape(N_LETTERS, -1).sum(axis=0, dtype=np.int32))
+            self._whole = whole[::-1]
+        return self._whole
 
 
 def _mers(codes: np.ndarray, order: int) -> tuple[list[np.ndarray], np.ndarray]:

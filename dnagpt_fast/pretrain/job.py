@@ -9,6 +9,7 @@ from torch import nn
 
 from dnagpt_fast import ops
 from dnagpt_fast.batch import IGNORE_INDEX, ROW_NEXT_TOKEN, PretrainBatch, Windows
+from dnagpt_fast.evaluation.chains import fit_chains
 from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
@@ -26,7 +27,6 @@ from dnagpt_fast.pretrain.validation import (
     Answers,
     Validator,
     answers_of,
-    fit_markov,
     held_out_windows,
 )
 from dnagpt_fast.training.figures import StageClock, StepCost
@@ -264,11 +264,11 @@ class PretrainingRun:
 
     @cached_property
     def validator(self) -> Validator | None:
-        """Made when it is first asked for: fitting the Markov chain reads up to 50 Mbp."""
+        """Made when it is first asked for: fitting the Markov chains reads up to 50 Mbp."""
         if self.held_out is None:
             return None
-        chain = fit_markov(self.maker.genomes, self.mix.held_out)
-        return Validator(self.maker, self.held_out, chain, self.config.validation.batch_size)
+        chains = fit_chains(self.maker.genomes, self.mix.held_out)
+        return Validator(self.maker, self.held_out, chains, self.config.validation.batch_size)
 
 
 def hidden_matrices(model: DNAGPT) -> dict[nn.Parameter, int]:

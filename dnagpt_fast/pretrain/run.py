@@ -25,7 +25,7 @@ from dnagpt_fast.pretrain.schedule import SETTLED, lengthened, oddities
 from dnagpt_fast.pretrain.settings import PretrainConfig
 from dnagpt_fast.pretrain.validation import UNIFORM, ValidationReport
 from dnagpt_fast.training.figures import peak_memory_gib
-from dnagpt_fast.training.log import MetricsLog, TensorBoardLog, draw_losses
+from dnagpt_fast.training.log import MetricsLog, TensorBoardLog, draw_losses, read_metrics
 from dnagpt_fast.training.loop import StepReport, StopRequest
 from dnagpt_fast.training.processes import Processes, pick_device
 from dnagpt_fast.training.progress import TrainingProgress
@@ -46,6 +46,8 @@ FREE_ON_RESUME = (
     "validation.",
     "data.genome",
 )
+# Where metrics.jsonl keeps what a validation in the middle of a run found.
+HELD_OUT = "held_out_nats_per_bp"
 # Genomes are compared by these: their files may have moved.
 GENOME_KEYS = ("species", "weight", "held_out", "fingerprint")
 
@@ -91,7 +93,7 @@ def pretrain(
         if done == config.run.steps:
             report = _validate(job, run, done, console)
             if processes.is_main:
-                _draw(job, run)
+                _draw(job, run, report)
             return Outcome(done, None, report)
     # Another process may be the one that got the signal.
     name = stop.signal_name or "SIGTERM"
@@ -134,7 +136,7 @@ def _train(job: PretrainingRun, run: Path, first_step: int, stop: StopRequest, c
             if not last and every and done % every == 0:
                 held_out = _validate(job, run, done, console)
                 if held_out is not None:
-                    line |= {"held_out_nats_per_bp": held_out.nats_per_bp}
+                    line |= {HELD_OUT: held_out.nats_per_bp}
             for log in logs:
                 log.write(line)
             progress.update(done, _figures(line))
@@ -207,11 +209,17 @@ def _validate(job: PretrainingRun, run: Path, steps: int, console: Console) -> V
     return report
 
 
-def _draw(job: PretrainingRun, run: Path) -> None:
+def _draw(job: PretrainingRun, run: Path, report: ValidationReport | None) -> None:
+    points = [(line["step"] + 1, line[HELD_OUT]) for line in read_metrics(run) if HELD_OUT in line]
+    if report is not None:
+        points.append((job.config.run.steps, report.nats_per_bp))
     levels = {"uniform": UNIFORM}
     if job.validator is not None:
-        levels["order-5 Markov chain, held out"] = job.validator.markov_nats_per_bp
-    draw_losses(run, "nats_per_bp", "training loss, nats per base pair", levels)
+        chains = job.validator.chains
+        levels[f"order-{chains.usual_order} Markov chain, held out"] = job.validator.markov_nats_per_bp
+        levels[f"best Markov chain (order {chains.best_order}), held out"] = job.validator.best_nats_per_bp
+    label = "training loss, nats per base pair"
+    draw_losses(run, "nats_per_bp", label, levels, {"held out": points} if points else None)
 
 
 def load_run(run: Path) -> tuple[DNAGPT, Vocabulary, dict[str, Any]]:

@@ -1,9 +1,10 @@
 """How good is the model on sequence it never saw: nats per base pair beside baselines that see the same windows.
 
 The held-out ranges are cut into windows side by side; each is read forward as it stands. A k-mer with an unknown base
-counts for nobody. The model is charged -log p of each k-mer over its whole vocabulary, the Markov chain -log p of the
+counts for nobody. The model is charged -log p of each k-mer over its whole vocabulary, the Markov chains -log p of the
 same bases given the bases of the window before them, the uniform model ln 4 a base.
-GC and order are asked on the same windows, order also with each window reversed.
+The difference to the best chain comes with the 95 % interval of a bootstrap over blocks of 10,000 bp: neighbouring
+windows are no independent draws. GC and order are asked on the same windows, order also with each window reversed.
 """
 
 import math
@@ -16,8 +17,9 @@ import torch
 import torch.nn.functional as F
 
 from dnagpt_fast.batch import PretrainBatch, Windows
-from dnagpt_fast.evaluation.markov import MarkovChain, base_codes, spread
-from dnagpt_fast.genome.intervals import Intervals, outside, tile
+from dnagpt_fast.evaluation.chains import Chains
+from dnagpt_fast.evaluation.markov import base_codes
+from dnagpt_fast.genome.intervals import Intervals, tile
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.ops.combined_loss.op import combined_loss
 from dnagpt_fast.packed import PackedGenome
@@ -25,8 +27,8 @@ from dnagpt_fast.pretrain.batches import BatchMaker, Template
 from dnagpt_fast.training.processes import Processes
 
 UNIFORM = math.log(4)
-MARKOV_ORDER = 5
-MARKOV_MOST_BP = 50_000_000
+BLOCK_BP = 10_000
+RESAMPLES = 2000
 WINDOWS_AT_ONCE = 1 << 18
 
 
@@ -34,8 +36,12 @@ WINDOWS_AT_ONCE = 1 << 18
 class ValidationReport:
     """windows, base_pairs: what was evaluated (per orientation). Losses in nats per base pair, over known bases.
 
-    gc_r2 is None where GC does not vary; order_accuracy is over both classes in equal number, so chance is 0.5.
-    markov_fitted_bp: bases the chain was fitted on, both strands together.
+    markov_*        the chain of order 5, fitted on markov_fitted_bp bases, both strands together
+    order2_*        the chain of order 2
+    best_markov_*   the chain whose order and pseudo-count were chosen (evaluation/chains.py)
+    against_best    nats_per_bp minus the best chain's, and its 95 % interval; the ends are None for a single block
+    gc_r2           None where GC does not vary
+    order_accuracy  over both classes in equal number, so chance is 0.5
     """
 
     windows: int
@@ -45,6 +51,13 @@ class ValidationReport:
     markov_nats_per_bp: float
     markov_order: int
     markov_fitted_bp: int
+    order2_nats_per_bp: float
+    best_markov_nats_per_bp: float
+    best_markov_order: int
+    best_markov_pseudo: float
+    against_best: float
+    against_best_low: float | None
+    against_best_high: float | None
     gc_r2: float | None
     order_accuracy: float
 
@@ -57,13 +70,24 @@ class ValidationReport:
         return [
             ("held-out windows", f"{self.windows:,} ({self.base_pairs:,} bp)"),
             ("uniform", f"{self.uniform_nats_per_bp:.4f} nats/bp"),
+            ("order-2 Markov chain", f"{self.order2_nats_per_bp:.4f} nats/bp"),
             (f"order-{self.markov_order} Markov chain", f"{self.markov_nats_per_bp:.4f} nats/bp"),
+            (
+                f"best Markov chain (order {self.best_markov_order}, pseudo-count {self.best_markov_pseudo:g})",
+                f"{self.best_markov_nats_per_bp:.4f} nats/bp",
+            ),
             ("DNAGPT", f"{self.nats_per_bp:.4f} nats/bp"),
             ("  against uniform", f"{self.nats_per_bp - self.uniform_nats_per_bp:+.4f}"),
-            ("  against the Markov chain", f"{self.nats_per_bp - self.markov_nats_per_bp:+.4f}"),
+            (f"  against order {self.markov_order}", f"{self.nats_per_bp - self.markov_nats_per_bp:+.4f}"),
+            ("  against the best chain", f"{self.against_best:+.4f}{self._interval()}"),
             ("GC content r2", gc),
             ("order accuracy (chance 0.5)", f"{self.order_accuracy:.3f}"),
         ]
+
+    def _interval(self) -> str:
+        if self.against_best_low is None:
+            return " (one block: no interval)"
+        return f" (95 %: {self.against_best_low:+.4f} to {self.against_best_high:+.4f})"
 
 
 def held_out_windows(
@@ -106,23 +130,6 @@ def _pieces(ranges: Intervals, length_bp: int) -> Iterator[Intervals]:
         yield Intervals(ranges.contig[rows], ranges.start_bp[rows], ranges.end_bp[rows])
 
 
-def fit_markov(
-    genomes: Sequence[PackedGenome], held_out: Sequence[Intervals], most_bp: int = MARKOV_MOST_BP
-) -> MarkovChain:
-    """The order-5 chain of the training part, both strands: at most `most_bp`, the genomes in equal parts, each spread
-    evenly over its contigs."""
-    most_bp = max(1, most_bp // len(genomes))
-
-    def sequences() -> Iterator[np.ndarray]:
-        for genome, ranges in zip(genomes, held_out, strict=True):
-            for contig, start_bp, end_bp in spread(outside(ranges, genome.length_bp.cpu().numpy()), most_bp):
-                codes = base_codes(genome, contig, start_bp, end_bp)
-                yield codes
-                yield np.where(codes >= 0, 3 - codes, codes)[::-1]
-
-    return MarkovChain(MARKOV_ORDER).fit(sequences())
-
-
 class Answers(NamedTuple):
     """What a model says of a batch: log_probs (B, n_kmers) of its k-mers, says_reversed bool (B,), gc float (B,)."""
 
@@ -149,22 +156,27 @@ def answers_of(model: DNAGPT, batch: PretrainBatch, template: Template) -> Answe
 class Validator:
     """Evaluates a model on fixed held-out windows; the baselines are computed once."""
 
-    def __init__(self, maker: BatchMaker, windows: Windows, chain: MarkovChain, batch_size: int) -> None:
+    def __init__(self, maker: BatchMaker, windows: Windows, chains: Chains, batch_size: int) -> None:
         self.maker = maker
         self.windows = windows
         self.batch_size = batch_size
-        self.chain_order, self.chain_bp = chain.order, chain.fitted_bp
+        self.chains = chains
         k, n_kmers = maker.vocabulary.k, maker.n_kmers
-        known, markov = [], 0.0
+        known, nats = [], []
         places = (windows.genome.tolist(), windows.contig.tolist(), windows.start_bp.tolist())
         for g, contig, start_bp in zip(*places, strict=True):
             codes = base_codes(maker.genomes[g], contig, start_bp, start_bp + maker.length_bp)
             whole = (codes.reshape(n_kmers, k) >= 0).all(axis=1)
             known.append(whole)
-            markov -= float(chain.log_probs(codes).reshape(n_kmers, k)[whole].sum())
+            nats.append(-chains.log_probs(codes).reshape(-1, n_kmers, k)[:, whole].sum(axis=(1, 2)))
         self.known = torch.from_numpy(np.stack(known))
         self.base_pairs = int(self.known.sum()) * k
-        self.markov_nats_per_bp = markov / max(self.base_pairs, 1)
+        # Nats of order 2, order 5 and the best chain, (windows, 3).
+        self.chain_nats = np.stack(nats)
+        per_bp = self.chain_nats.sum(axis=0) / max(self.base_pairs, 1)
+        self.order2_nats_per_bp, self.markov_nats_per_bp, self.best_nats_per_bp = per_bp.tolist()
+        block = torch.stack([windows.genome, windows.contig, windows.start_bp // BLOCK_BP])
+        self.block = torch.unique(block, dim=1, return_inverse=True)[1]
 
     @torch.no_grad()
     def __call__(
@@ -180,8 +192,9 @@ class Validator:
         processes = processes or Processes()
         count, world_size = len(self.known), processes.world_size
         mine = torch.arange(processes.rank, -(-count // world_size) * world_size, world_size)
-        # nats, right answers, and of GC: how many, sum, sum of squares, squared error
-        sums = torch.zeros(6, dtype=torch.float64, device=device)
+        # right answers, and of GC: how many, sum, sum of squares, squared error; nats of each block
+        sums = torch.zeros(5, dtype=torch.float64, device=device)
+        nats = torch.zeros(int(self.block.max()) + 1, dtype=torch.float64, device=device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
             for orientation in (0, 1):
                 for places in mine.split(self.batch_size):
@@ -189,26 +202,50 @@ class Validator:
                     batch = self.maker(self._windows(places, orientation)).to(device)
                     answers = ask(batch)
                     once = once.to(device)
-                    sums[1] += ((answers.says_reversed == bool(orientation)) & once).sum()
+                    sums[0] += ((answers.says_reversed == bool(orientation)) & once).sum()
                     if orientation == 0:
                         known = self.known[places].to(device) & once[:, None]
-                        sums[0] -= answers.log_probs.double()[known].sum()
+                        of_window = -torch.where(known, answers.log_probs.double(), 0.0).sum(dim=1)
+                        nats.index_add_(0, self.block[places].to(device), of_window)
                         counted = batch.gc_mask & once
                         target, said = batch.gc_target.double()[counted], answers.gc.double()[counted]
                         moments = (counted, target, target.square(), (said - target).square())
-                        sums[2:] += torch.stack([moment.sum().double() for moment in moments])
-        nats, right, *gc_sums = processes.sum(sums).tolist()
+                        sums[1:] += torch.stack([moment.sum().double() for moment in moments])
+        shared = processes.sum(torch.cat([sums, nats]))
+        right, *gc_sums = shared[: len(sums)].tolist()
+        of_block = shared[len(sums) :].cpu().numpy()
+        low, high = self._interval(of_block)
+        total = float(of_block.sum()) / max(self.base_pairs, 1)
         return ValidationReport(
             windows=count,
             base_pairs=self.base_pairs,
-            nats_per_bp=nats / max(self.base_pairs, 1),
+            nats_per_bp=total,
             uniform_nats_per_bp=UNIFORM,
             markov_nats_per_bp=self.markov_nats_per_bp,
-            markov_order=self.chain_order,
-            markov_fitted_bp=self.chain_bp,
+            markov_order=self.chains.usual_order,
+            markov_fitted_bp=self.chains.chain.fitted_bp,
+            order2_nats_per_bp=self.order2_nats_per_bp,
+            best_markov_nats_per_bp=self.best_nats_per_bp,
+            best_markov_order=self.chains.best_order,
+            best_markov_pseudo=self.chains.best_pseudo,
+            against_best=total - self.best_nats_per_bp,
+            against_best_low=low,
+            against_best_high=high,
             gc_r2=r2(*gc_sums),
             order_accuracy=right / (2 * count),
         )
+
+    def _interval(self, nats_of_block: np.ndarray) -> tuple[float | None, float | None]:
+        """The 95 % interval of nats_per_bp minus the best chain's, blocks drawn with replacement."""
+        count, block = len(nats_of_block), self.block.numpy()
+        if count < 2 or not self.base_pairs:
+            return None, None
+        bases = np.bincount(block, self.known.sum(dim=1).double().numpy() * self.maker.vocabulary.k, count)
+        difference = nats_of_block - np.bincount(block, self.chain_nats[:, 2], count)
+        drawn = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
+        means = difference[drawn].sum(axis=1) / np.maximum(bases[drawn].sum(axis=1), 1)
+        low, high = np.percentile(means, [2.5, 97.5]).tolist()
+        return low, high
 
     def _windows(self, places: torch.Tensor, orientation: int) -> Windows:
         genome = self.windows.genome[places]

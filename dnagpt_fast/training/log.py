@@ -1,6 +1,7 @@
 """metrics.jsonl: one JSON object a step, and the curve drawn from it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,29 @@ def _whole_lines(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
-def draw_losses(run: Path, name: str, label: str, lines: dict[str, float]) -> Path | None:
-    """RUN/loss.png: the record `name` over the steps, thin, and its running mean; `lines` are drawn level, by label.
+def running_means(values: Sequence[float], share: float = 0.05) -> list[float]:
+    """Exponential means in which a new value has `share`, without the first value's lead (Kingma and Ba 2015, 3).
+
+    >>> running_means([4.0, 2.0], share=0.5)
+    [4.0, 2.6666666666666665]
+    """
+    means, total, weight = [], 0.0, 0.0
+    for value in values:
+        total += (value - total) * share
+        weight += (1 - weight) * share
+        means.append(total / weight)
+    return means
+
+
+def draw_losses(
+    run: Path,
+    name: str,
+    label: str,
+    lines: dict[str, float],
+    points: dict[str, list[tuple[int, float]]] | None = None,
+) -> Path | None:
+    """RUN/loss.png: the record `name` over the steps, thin, and its running mean; `lines` are drawn level, by label,
+    and `points` (steps done, value) as dots on a line, by label.
 
     None where there are no records yet.
     """
@@ -74,14 +96,12 @@ def draw_losses(run: Path, name: str, label: str, lines: dict[str, float]) -> Pa
         return None
     steps = [record["step"] + 1 for record in records]
     values = [record[name] for record in records]
-    means, mean = [], values[0]
-    for value in values:
-        mean += (value - mean) * 0.05
-        means.append(mean)
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(steps, values, color="tab:blue", alpha=0.25, linewidth=0.8)
-    axes.plot(steps, means, color="tab:blue", label=label)
+    axes.plot(steps, running_means(values), color="tab:blue", label=label)
+    for text, places in (points or {}).items():
+        axes.plot(*zip(*places, strict=True), color="black", marker="o", markersize=3, label=text)
     for i, (text, level) in enumerate(lines.items()):
         axes.axhline(level, color=f"C{i + 1}", linestyle="--", linewidth=1, label=f"{text} {level:.4f}")
     axes.set_xlabel("step")

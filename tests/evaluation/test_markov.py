@@ -54,6 +54,16 @@ def test_log_probs_are_those_counted_by_hand(training, text, order):
     assert chain.fitted_bp == sum(len(piece) - piece.count("N") for piece in training)
 
 
+def test_every_order_and_pseudo_count_of_one_chain_is_that_of_a_chain_of_its_own():
+    text = codes("ACGTTGCANACGGTTACGACG")
+    chain = MarkovChain(4).fit([text]).fit([text[:7]])
+    for order in range(5):
+        alone = MarkovChain(order).fit([text, text[:7]])
+        assert np.array_equal(chain.log_probs(text, order), alone.log_probs(text))
+        assert np.array_equal(chain.log_probs(text, order, 0.5), alone.log_probs(text, pseudo=0.5))
+    assert not np.array_equal(chain.log_probs(text, 4, 0.5), chain.log_probs(text))
+
+
 def test_probabilities_of_a_context_sum_to_one():
     chain = MarkovChain(2).fit([codes("ACGTTGCANACGGT")])
     for context in map("".join, product(LETTERS, repeat=2)):

@@ -7,13 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dnagpt_fast.evaluation import markov
+from dnagpt_fast.evaluation.chains import Chains
 from dnagpt_fast.evaluation.markov import MarkovChain
 from dnagpt_fast.genome.intervals import Intervals
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.pretrain import validation
 from dnagpt_fast.pretrain.batches import BatchMaker, Template
-from dnagpt_fast.pretrain.validation import Validator, answers_of, fit_markov, held_out_windows, r2
+from dnagpt_fast.pretrain.validation import Validator, answers_of, held_out_windows, r2
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.vocab import Vocabulary
 from tests.genome.synthetic import packed_genome, random_letters
@@ -48,14 +48,17 @@ def model():
     return DNAGPT(len(VOCABULARY), max_len=16, num_layers=1, num_heads=2, embedding_dim=8)
 
 
+def unfitted() -> Chains:
+    return Chains.of(MarkovChain(2), [])
+
+
 def evaluate(validator: Validator, model: DNAGPT, processes: Processes | None = None):
     template = validator.maker.template
     return validator(lambda batch: answers_of(model, batch, template), torch.device("cpu"), processes)
 
 
 def test_nats_are_those_of_the_logits_and_n_counts_for_nobody(maker, windows, model):
-    chain = MarkovChain(2)
-    report = evaluate(Validator(maker, windows, chain, 3), model)
+    report = evaluate(Validator(maker, windows, unfitted(), 3), model)
     batch = maker(windows)
     losses = F.cross_entropy(
         model(batch.token_ids)[:, :N_KMERS].flatten(0, 1),
@@ -74,9 +77,10 @@ def test_nats_are_those_of_the_logits_and_n_counts_for_nobody(maker, windows, mo
     assert report.uniform_nats_per_bp == pytest.approx(math.log(4))
 
 
-def test_processes_share_the_windows_and_count_none_twice(maker, windows, model):
+def test_processes_share_the_windows_and_count_none_twice(maker, windows, model, monkeypatch):
     """Twenty windows over three processes: one of them comes twice to make the shares equal, and counts once."""
-    validator = Validator(maker, windows, MarkovChain(2), 3)
+    monkeypatch.setattr(validation, "BLOCK_BP", 100)
+    validator = Validator(maker, windows, unfitted(), 3)
     whole = evaluate(validator, model)
     sums = []
 
@@ -96,14 +100,14 @@ def test_a_model_that_always_says_reversed_is_right_half_the_time(maker, windows
         model.mlm_head[3].weight[template.reversed] = 0
         model.mlm_head[3].weight[template.as_it_stands] = 0
     # Equal logits are no "reversed": right on the windows as they stand, wrong on the others.
-    assert evaluate(Validator(maker, windows, MarkovChain(2), 8), model).order_accuracy == 0.5
+    assert evaluate(Validator(maker, windows, unfitted(), 8), model).order_accuracy == 0.5
 
 
 def test_perfect_gc_has_r2_one(maker, windows, model, monkeypatch):
     batch = maker(windows)
     queue = list(batch.gc_target.split(8)) * 2  # once for each orientation
     monkeypatch.setattr(model.num_regression, "forward", lambda _: queue.pop(0)[:, None])
-    assert evaluate(Validator(maker, windows, MarkovChain(2), 8), model).gc_r2 == pytest.approx(1.0)
+    assert evaluate(Validator(maker, windows, unfitted(), 8), model).gc_r2 == pytest.approx(1.0)
 
 
 def test_r2_by_its_equation():
@@ -139,27 +143,36 @@ def test_windows_lie_side_by_side_and_are_thinned_evenly(genome, monkeypatch):
         held_out_windows([genome], held_out, 401, 20, 4)
 
 
-def test_genomes_give_equal_parts_to_the_chain(monkeypatch):
-    monkeypatch.setattr(markov, "CHUNK_BP", 8)
-    genomes, held_out = [packed_genome(["ACCC" * 10])] * 2, [ranges((0, 39, 40))] * 2
-    assert fit_markov(genomes, held_out, 78).fitted_bp == 2 * 2 * 39
-    # every second chunk of each: 0, 16 and 32 (7 bp)
-    assert fit_markov(genomes, held_out, 40).fitted_bp == 2 * 2 * 23
+def test_the_interval_is_that_of_blocks_drawn_anew(maker, windows, model, monkeypatch):
+    """Windows of 20 bp in blocks of 100: four blocks. The draws are made here by hand, with the same generator."""
+    monkeypatch.setattr(validation, "BLOCK_BP", 100)
+    validator = Validator(maker, windows, unfitted(), 3)
+    report = evaluate(validator, model)
+    answers = answers_of(model, maker(windows), maker.template)
+    nats = -torch.where(validator.known, answers.log_probs.double(), 0.0).sum(dim=1).detach().numpy()
+    bases = validator.known.sum(dim=1).numpy() * 2
+    difference = nats - bases * math.log(4)  # the unfitted chain is the uniform model
+    assert report.against_best == pytest.approx(difference.sum() / bases.sum(), rel=1e-6)
+    blocks = [slice(i, i + 5) for i in range(0, 20, 5)]
+    drawn = np.random.default_rng(0).integers(4, size=(validation.RESAMPLES, 4))
+    means = [
+        sum(difference[blocks[i]].sum() for i in row) / sum(bases[blocks[i]].sum() for i in row)
+        for row in drawn
+    ]
+    low, high = np.percentile(means, [2.5, 97.5])
+    assert report.against_best_low == pytest.approx(low, rel=1e-6)
+    assert report.against_best_high == pytest.approx(high, rel=1e-6)
+    assert low < report.against_best < high
 
 
-def test_the_chain_is_fitted_on_both_strands_outside_the_held_out_range():
-    genome = packed_genome(["ACCC" * 10 + "T" * 40])
-    chain = fit_markov([genome], [ranges((0, 40, 80))])
-    assert chain.fitted_bp == 80
-    # On the two strands: ACCC and GGGT. C follows AC always, and T is never followed by T.
-    digits = {base: digit for digit, base in enumerate("AGCT")}
-    log_probs = chain.log_probs(np.array([digits[base] for base in "CCACTT"]))
-    assert math.exp(log_probs[3]) > 0.8
-    assert math.exp(log_probs[5]) < 0.3
+def test_one_block_has_no_interval(maker, windows, model):
+    report = evaluate(Validator(maker, windows, unfitted(), 3), model)
+    assert (report.against_best_low, report.against_best_high) == (None, None)
+    assert "one block" in dict(report.rows())["  against the best chain"]
 
 
 def test_the_report_prints_its_distances(maker, windows, model):
-    report = evaluate(Validator(maker, windows, MarkovChain(2), 8), model)
+    report = evaluate(Validator(maker, windows, unfitted(), 8), model)
     rows = dict(report.rows())
     assert rows["DNAGPT"] == f"{report.nats_per_bp:.4f} nats/bp"
     assert rows["  against uniform"] == f"{report.nats_per_bp - math.log(4):+.4f}"

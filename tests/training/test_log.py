@@ -2,7 +2,7 @@
 
 import pytest
 
-from dnagpt_fast.training.log import MetricsLog, draw_losses, read_metrics
+from dnagpt_fast.training.log import MetricsLog, draw_losses, read_metrics, running_means
 
 
 def write(run, first, steps):
@@ -22,7 +22,7 @@ def test_resuming_drops_the_steps_that_will_come_again(tmp_path):
 
 def test_the_curve_is_drawn(tmp_path):
     write(tmp_path, 0, range(30))
-    path = draw_losses(tmp_path, "loss", "loss", {"uniform": 1.386})
+    path = draw_losses(tmp_path, "loss", "loss", {"uniform": 1.386}, {"held out": [(10, 1.3), (30, 1.2)]})
     assert path == tmp_path / "loss.png"
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["loss.png", "metrics.jsonl"]
@@ -36,3 +36,8 @@ def test_a_record_without_the_name_is_an_error(tmp_path):
     write(tmp_path, 0, [0])
     with pytest.raises(KeyError):
         draw_losses(tmp_path, "gain", "gain", {})
+
+
+def test_the_running_mean_starts_without_the_lead_of_the_first_value():
+    assert running_means([3.0] * 50) == pytest.approx([3.0] * 50)
+    assert running_means([10.0, 0.0]) == pytest.approx([10.0, 10.0 * 0.95 / 1.95])
