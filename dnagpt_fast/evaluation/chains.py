@@ -37,12 +37,13 @@ class Chains:
         are counted, both strands. Without a base to choose by: the chain's own order and the smallest pseudo-count."""
         losses = np.zeros((len(PSEUDOS), chain.order + 1))
         for codes in choosing:
-            for row, pseudo in zip(losses, PSEUDOS, strict=True):
-                row -= chain.log_probs_by_order(codes, pseudo).sum(axis=1)
-        pseudo, order = np.unravel_index(losses[:, ::-1].argmin(), losses.shape)
+            for loss, pseudo in zip(losses, PSEUDOS, strict=True):
+                loss -= chain.log_probs_by_order(codes, pseudo).sum(axis=1)
+        # Of equally good ones the longest order, with the smallest pseudo-count.
+        row, shorter = divmod(int(losses[:, ::-1].argmin()), losses.shape[1])
         chain.fit(strand for codes in choosing for strand in both_strands(codes))
         bases = sum(int((codes >= 0).sum()) for codes in choosing)
-        return cls(chain, chain.order - int(order), PSEUDOS[int(pseudo)], bases)
+        return cls(chain, chain.order - shorter, PSEUDOS[row], bases)
 
     def log_probs(self, codes: np.ndarray) -> np.ndarray:
         """float64 (3, bp): log p of each base by order 2, order 5 and the best chain; 0 for unknown bases."""

@@ -174,7 +174,9 @@ class Network(nn.Module):
         """
         hidden = self.hidden_states(batch.token_ids)
         last = self.last_projection
-        weight, bias, targets = last.weight, last.bias, batch.targets.flatten()
+        weight: torch.Tensor = last.weight
+        bias: torch.Tensor | None = last.bias
+        targets = batch.targets.flatten()
         if occurring is not None:
             weight, bias = occurring.head(weight, bias)
             targets = occurring.targets(targets)

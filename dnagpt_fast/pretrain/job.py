@@ -2,7 +2,7 @@
 
 import dataclasses
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -274,7 +274,7 @@ class PretrainingRun:
 def hidden_matrices(model: DNAGPT) -> dict[nn.Parameter, int]:
     """The matrices of the blocks for Muon: c_attn holds three, of q, k and v."""
     return {
-        module.weight: 3 if module is block.attn.c_attn else 1
+        cast(nn.Parameter, module.weight): 3 if module is block.attn.c_attn else 1
         for block in model.blocks
         for module in block.modules()
         if isinstance(module, nn.Linear)
