@@ -1,7 +1,8 @@
 """Builds dnagpt_fast._native from csrc/ with ninja: C++17 always, CUDA where nvcc is found. No torch is needed.
 
 Environment: DNAGPT_FAST_CUDA=auto|0|1 (auto: CUDA if nvcc is found; 1: fail without it),
-DNAGPT_FAST_CUDA_ARCHS="80 90 100 120", DNAGPT_FAST_SANITIZE=1 (ASan + UBSan), MAX_JOBS, CUDA_HOME, CXX.
+DNAGPT_FAST_CUDA_ARCHS="80 90 100 120", DNAGPT_FAST_MODELS=0 (leave the packaged models out),
+DNAGPT_FAST_SANITIZE=1 (ASan + UBSan), MAX_JOBS, CUDA_HOME, CXX.
 """
 
 import os
@@ -17,6 +18,7 @@ import ninja
 import pybind11
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent.resolve()
 CSRC = ROOT / "csrc"
@@ -155,4 +157,18 @@ def escape(path: Path) -> str:
     return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
 
 
-setup(ext_modules=[Extension("dnagpt_fast._native", sources=[])], cmdclass={"build_ext": NinjaBuild})
+class WithoutModels(build_py):
+    """build_py; with DNAGPT_FAST_MODELS=0 without dnagpt_fast/data/models, most of a wheel's size."""
+
+    def find_data_files(self, package: str, src_dir: str) -> list[str]:
+        found = super().find_data_files(package, src_dir)
+        choice = os.environ.get("DNAGPT_FAST_MODELS", "1")
+        if choice not in ("0", "1"):
+            raise SystemExit(f"DNAGPT_FAST_MODELS={choice!r}: wanted 0 or 1")
+        return found if choice == "1" else [path for path in found if Path(path).parent.name != "models"]
+
+
+setup(
+    ext_modules=[Extension("dnagpt_fast._native", sources=[])],
+    cmdclass={"build_ext": NinjaBuild, "build_py": WithoutModels},
+)

@@ -10,6 +10,7 @@ _PUBLIC = {
     "KmerTokenizer": "model",
     "load_official": "official",
     "load_model": "weights.forms",
+    "load_pretrained": "weights.forms",
     "embed": "model.embed",
     "score": "model.score",
     "generate_sequences": "model.generation",

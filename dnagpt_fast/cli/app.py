@@ -40,6 +40,18 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+def models() -> None:
+    """List the models that the package carries; their names are accepted wherever a command takes a model."""
+    from dnagpt_fast.weights.packaged import known_names, packaged_models
+
+    found = packaged_models()
+    if not found:
+        typer.echo(known_names(), err=True)
+        raise typer.Exit(1)
+    for name, model in found.items():
+        typer.echo(f"{name}  {model.about}  ({model.file.stat().st_size / 1e6:.1f} MB)")
+
+
 # In the order of --help.
 COMMANDS: dict[str, Callable[..., None]] = {
     "pack": genome_commands.pack,
@@ -53,6 +65,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "embed": model_commands.embed,
     "score": model_commands.score,
     "convert": model_commands.convert,
+    "models": models,
     "doctor": doctor,
 }
 for _name, _command in COMMANDS.items():

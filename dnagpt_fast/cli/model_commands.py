@@ -8,7 +8,10 @@ import typer
 from dnagpt_fast.output_files import is_stream, refuse_inputs
 
 Model = Annotated[
-    Path, typer.Argument(help="published .pth, run folder, its checkpoint, or Hugging Face folder")
+    Path,
+    typer.Argument(
+        help="packaged model (see `models`), published .pth, run folder, its checkpoint, or Hugging Face folder"
+    ),
 ]
 
 Source = Annotated[Path, typer.Argument(help=".2bit or FASTA (plain, gzip, BGZF)")]

@@ -103,7 +103,8 @@ def finetune(
         str | None, typer.Option("--task", help="classification, regression or generation (task.kind)")
     ] = None,
     start: Annotated[
-        Path | None, typer.Option("--start", help="run folder, official checkpoint or Hugging Face folder")
+        Path | None,
+        typer.Option("--start", help="run folder, official checkpoint, Hugging Face folder, packaged model"),
     ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="labelled sequences: table, FASTA, BED, VCF, .haps")

@@ -18,6 +18,7 @@ from dnagpt_fast.training.settings import (
     from_tree,
     settings_tree,
 )
+from dnagpt_fast.weights.packaged import is_packaged
 
 TASKS = ("classification", "regression", "generation")
 PATH_KEYS = (("data", "path"), ("data", "genome"), ("start", "path"))
@@ -25,9 +26,9 @@ PATH_KEYS = (("data", "path"), ("data", "genome"), ("start", "path"))
 
 @dataclass(frozen=True)
 class StartSettings:
-    """path: a run folder, an official checkpoint file or a Hugging Face folder; empty: random weights of the shape of
-    [model] and [vocabulary], which are ignored when `path` is given. num_heads: needed where an official file does
-    not say.
+    """path: a run folder, an official checkpoint file, a Hugging Face folder or a packaged model's name; empty: random
+    weights of the shape of [model] and [vocabulary], which are ignored when `path` is given. num_heads: needed where an
+    official file does not say.
     """
 
     path: str = ""
@@ -174,4 +175,6 @@ def _absolute_paths(tree: dict[str, Any], folder: Path) -> None:
     for section, key in PATH_KEYS:
         values = tree.get(section)
         if isinstance(values, dict) and isinstance(values.get(key), str) and values[key]:
+            if section == "start" and is_packaged(values[key]):
+                continue
             values[key] = str((folder / values[key]).resolve())

@@ -1,7 +1,8 @@
 """Models on disk in their four forms, and from each to each. All hold the same tensors under the official names.
 
 official     a torch file, .pth: the state dict, bare or under `model`             (official.py)
-safetensors  one file, whose header tells shape and vocabulary under `dnagpt`; without that part the tensors must tell
+safetensors  one file, whose header tells shape and vocabulary under `dnagpt`; without that part the tensors must tell.
+             Packaged models are such files in bfloat16, equal rows once (packaged.py, unique_rows.py)
 folder       config.json + model.safetensors; a run's checkpoint, or a whole run folder, whose newest checkpoint counts
 hf           config.json + model.safetensors of Hugging Face, and its tokenizer     (hub/)
 """
@@ -24,13 +25,17 @@ from dnagpt_fast.output_files import is_stream, whole, whole_folder, write_json
 from dnagpt_fast.vocab import Vocabulary
 from dnagpt_fast.weights import checkpoint
 from dnagpt_fast.weights.official import CheckpointError, build, config_of, load_official
+from dnagpt_fast.weights.packaged import is_packaged, known_names, packaged_file
 from dnagpt_fast.weights.tensor_files import StateDict, os_errors, write_safetensors, write_torch
+from dnagpt_fast.weights.unique_rows import with_repeats, without_repeats
 
 FORMS = ("official", "safetensors", "folder", "hf")
 FORMAT = 1
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 TOKENIZER = "tokenizer_config.json"
 HEADER = "dnagpt"
+# Tables with a row for each token.
+TABLES = ("transformer.wte.weight", "mlm_head.3.weight")
 
 
 def load_model(
@@ -41,18 +46,33 @@ def load_model(
     dtype: torch.dtype | None = None,
 ) -> tuple[DNAGPT, KmerTokenizer]:
     """The model (in eval mode) and tokenizer of a published checkpoint, a run folder, one of its checkpoints, a Hugging
-    Face folder or a .safetensors file. transformers is not needed.
+    Face folder or a .safetensors file, or a packaged model by its name. transformers is not needed.
 
     num_heads  for bare files whose shape is no published one; folders say it themselves
     Raises CheckpointError naming the file and what is wrong with it, FileNotFoundError.
     """
     path = Path(path)
+    if is_packaged(path):
+        path = packaged_file(str(path))
+    elif not path.exists() and len(path.parts) == 1 and not path.suffix:
+        raise FileNotFoundError(f"{path} is no file or folder and no packaged model: {known_names()}")
     if path.is_dir():
         model, tokenizer = _load_folder(path)
     elif path.suffix == ".safetensors" or _is_safetensors(path):
         model, tokenizer = _load_file(path, num_heads)
     else:
         model, tokenizer = load_official(path, num_heads=num_heads)
+    return model.to(device=device, dtype=dtype).eval(), tokenizer
+
+
+def load_pretrained(
+    name: str, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> tuple[DNAGPT, KmerTokenizer]:
+    """A packaged model (in eval mode, float32 unless `dtype` says another) and its tokenizer, without a network.
+
+    `dnagpt-fast models` lists the names. Raises FileNotFoundError for another name, CheckpointError for a damaged file.
+    """
+    model, tokenizer = _load_file(packaged_file(name), None)
     return model.to(device=device, dtype=dtype).eval(), tokenizer
 
 
@@ -82,6 +102,23 @@ def save_model(model: DNAGPT, tokenizer: KmerTokenizer, path: str | Path, form: 
     else:
         with whole_folder(path) as temporary:
             (_write_hf if form == "hf" else _write_folder)(model, tokenizer, temporary)
+
+
+def save_compact(model: DNAGPT, tokenizer: KmerTokenizer, path: str | Path) -> None:
+    """The form of packaged models: one .safetensors file, float32 tensors in bfloat16, equal rows of the two tables of
+    tokens once. What is loaded from it is float32 again. Raises FileExistsError, OSError."""
+    path = Path(path)
+    if path.exists():
+        raise FileExistsError(f"{path} is there already")
+    tensors = {
+        name: tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor
+        for name, tensor in _tensors(model).items()
+    }
+    description = {**_description(model, tokenizer), "dtype": "float32"}
+    with whole(path) as temporary:
+        write_safetensors(
+            temporary, without_repeats(tensors, TABLES), {"format": "pt", HEADER: json.dumps(description)}
+        )
 
 
 def convert(source: str | Path, target: str | Path, form: str, *, num_heads: int | None = None) -> None:
@@ -145,7 +182,12 @@ def _load_folder(folder: Path) -> tuple[DNAGPT, KmerTokenizer]:
 
 
 def _load_file(path: Path, num_heads: int | None) -> tuple[DNAGPT, KmerTokenizer]:
-    state = _read_safetensors(path)
+    try:
+        state = with_repeats(_read_safetensors(path))
+    except (KeyError, IndexError) as error:
+        raise CheckpointError(
+            f"{path}: a table's rows and their places do not belong together: {error}"
+        ) from error
     with safe_open(path, "pt") as file:
         header = (file.metadata() or {}).get(HEADER)
     if header is None:
@@ -157,6 +199,8 @@ def _load_file(path: Path, num_heads: int | None) -> tuple[DNAGPT, KmerTokenizer
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: part {HEADER!r} of its header cannot be read: {error}") from error
     config, tokenizer = _understand(shape, vocabulary, path)
+    if "dtype" in content:
+        state = {name: tensor.to(getattr(torch, content["dtype"])) for name, tensor in state.items()}
     return build(config, state, path), tokenizer
 
 
