@@ -1,4 +1,4 @@
-"""Packaged models: by name wherever a model is taken, held against their hash; their compact form, a stand-in made here."""
+"""Packaged models: by name wherever a model is taken, held against their hash; a stand-in in their compact form."""
 
 import hashlib
 import json
