@@ -13,6 +13,7 @@ _PUBLIC = {
     "load_pretrained": "weights.forms",
     "embed": "model.embed",
     "score": "model.score",
+    "variant_scores": "variants.places",
     "generate_sequences": "model.generation",
     "CheckpointError": "official",
     "Genome": "genome",

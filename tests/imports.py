@@ -15,7 +15,7 @@ FLOORS = (
     ("model",),
     ("hub",),
     ("weights",),
-    ("evaluation", "planning", "official"),
+    ("evaluation", "planning", "official", "variants"),
     ("pretrain", "finetune"),
     ("cli",),
 )

@@ -12,7 +12,7 @@ from typing import TextIO
 
 import typer
 
-from dnagpt_fast.cli import genome_commands, model_commands, run_commands
+from dnagpt_fast.cli import genome_commands, model_commands, run_commands, variant_commands
 
 app = typer.Typer(
     name="dnagpt-fast",
@@ -64,6 +64,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "generate": model_commands.generate,
     "embed": model_commands.embed,
     "score": model_commands.score,
+    "variants": variant_commands.variants,
     "convert": model_commands.convert,
     "models": models,
     "doctor": doctor,

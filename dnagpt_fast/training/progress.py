@@ -19,10 +19,12 @@ SECONDS_BETWEEN_LINES = 10.0
 class TrainingProgress:
     """Steps done, a text of figures, time gone and time left."""
 
-    def __init__(self, console: Console, first_step: int, steps: int) -> None:
+    def __init__(self, console: Console, first_step: int, steps: int, unit: str = "step") -> None:
+        """first_step: steps that an earlier start did; unit: what a step is called."""
         self.console = console
         self.first_step = first_step
         self.steps = steps
+        self.unit = unit
         self._began = time.monotonic()
         self._last_line = -SECONDS_BETWEEN_LINES
         self._bar: Progress | None = None
@@ -55,7 +57,9 @@ class TrainingProgress:
             return
         self._last_line = now
         left = (now - self._began) / max(done - self.first_step, 1) * (self.steps - done)
-        self.console.print(f"step {done}/{self.steps}  {figures}  left {duration(left)}", highlight=False)
+        self.console.print(
+            f"{self.unit} {done}/{self.steps}  {figures}  left {duration(left)}", highlight=False
+        )
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,1 @@
+"""Variants of a genome: their scores, and VCF files that get them."""

@@ -1,0 +1,380 @@
+"""VCF in, the same VCF with scores out: checked as a whole, scored block by block, written at the end."""
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from itertools import islice
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from dnagpt_fast.extras import need
+from dnagpt_fast.genome import Genome
+from dnagpt_fast.genome.regions import RegionError, find_contig
+from dnagpt_fast.model.alleles import AlleleRule, AlleleScore
+from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.model.inference import Inference
+from dnagpt_fast.model.tokenizer import KmerTokenizer
+from dnagpt_fast.output_files import TextFile, is_stream, refuse_inputs, whole
+from dnagpt_fast.training.processes import Processes
+from dnagpt_fast.training.progress import TrainingProgress
+from dnagpt_fast.variants.journal import Journal
+from dnagpt_fast.variants.places import (
+    FLAGS,
+    Variant,
+    VariantError,
+    is_sequence,
+    reference_flag,
+    score_chunk,
+)
+from dnagpt_fast.variants.vcf import Record, VcfFile, ending_of, with_info, write_vcf
+from dnagpt_fast.weights.run_folder import versions
+
+BLOCK_RECORDS = 128
+"""Records that are scored, shared out and kept together; it changes no score."""
+NUMBERS = {
+    "DG_LLR": "log P(ALT window) - log P(REF window) in nats; negative: ALT is less likely",
+    "DG_LLR_FWD": "DG_LLR of the forward strand alone",
+    "DG_LLR_REV": "DG_LLR of the reverse strand alone",
+    "DG_SD": "standard deviation of the log-ratio over strands and phases",
+    "DG_COND": "log P(ALT base) - log P(REF base) given the bases before it alone, mean of the strands; single bases",
+}
+FLAG = "DG_FLAG"
+TAGS = frozenset((*NUMBERS, FLAG))
+COMMAND = "##dnagpt_fastCommand="
+DAYS_TO_WAIT = 14
+"""For the slowest process; torchrun ends the others where one fails."""
+TABLES = (".tsv", ".parquet")
+COLUMNS = ("contig", "pos", "id", "ref", "alt", "llr", "llr_fwd", "llr_rev", "sd", "cond", "flag")
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What to do with a VCF file.
+
+    source           .vcf, .vcf.gz (BGZF or gzip) or .bcf
+    output           .vcf, .vcf.gz with its index, .bcf with its index, .tsv or .parquet; `-` for plain VCF
+    on_mismatch      "error", or "flag": a contig or reference that is not the genome's gets DG_FLAG instead of scores
+    overwrite_tags   replace DG_ tags that the input has
+    resume           go on with the unfinished job of this output
+    max_tokens       tokens at once; changes no score
+    command          the command line, for the header
+    """
+
+    source: Path
+    output: str
+    on_mismatch: str = "error"
+    overwrite_tags: bool = False
+    resume: bool = False
+    max_tokens: int = 4096
+    command: str = ""
+
+
+@dataclass
+class Summary:
+    """records and alternatives of the file; flags: how many alternatives have each; seconds of scoring."""
+
+    records: int = 0
+    alternatives: int = 0
+    flags: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+
+@dataclass
+class _Contents:
+    """What a first pass over the file found."""
+
+    records: int = 0
+    alternatives: int = 0
+    is_sorted: bool = True
+    contigs: dict[str, int | None] = field(default_factory=dict)
+
+
+def annotate(
+    model: DNAGPT,
+    tokenizer: KmerTokenizer,
+    genome: Genome,
+    rule: AlleleRule,
+    what: Annotation,
+    *,
+    processes: Processes | None = None,
+    console: Console | None = None,
+) -> Summary:
+    """Scores every alternative of a VCF file and writes the output in process 0, whole or not at all.
+
+    The whole file is checked before the first score. Several processes share the blocks of records; call it in all of
+    them, connected. Raises ValueError (VariantError, JournalError) and OSError.
+    """
+    processes, console = processes or Processes(), console or Console(stderr=True)
+    if what.on_mismatch not in ("error", "flag"):
+        raise ValueError(f"on_mismatch = {what.on_mismatch!r}: wanted error or flag")
+    if is_stream(what.output):
+        raise ValueError(f"{what.output}: wanted a file, beside which the scores are kept while the job runs")
+    if not what.output.endswith(TABLES):
+        ending_of(what.output)
+    refuse_inputs(what.output, what.source, genome.path)
+    vcf = VcfFile(what.source)
+    _check_tags(vcf, what)
+    _check_lengths(vcf, genome)
+    contents = _first_pass(vcf, genome, what)
+    model_hash, genome_hash = _hash_of_model(model), _hash_of_genome(genome)
+    stat = what.source.stat()
+    job = {
+        "model": model_hash, "genome": genome_hash, "rule": _json(asdict(rule)),
+        "source": [str(what.source.resolve()), stat.st_size, stat.st_mtime_ns],
+        "on_mismatch": what.on_mismatch, "block_records": BLOCK_RECORDS,
+    }  # fmt: skip
+    # before the folder is made by process 0
+    processes.barrier()
+    journal = Journal.open(Path(what.output), job, resume=what.resume, main=processes.is_main)
+    processes.barrier()
+    began = time.monotonic()
+    try:
+        _score_blocks(model, tokenizer, genome, rule, what, vcf, contents, journal, processes, console)
+    finally:
+        journal.close()
+        if processes.world_size == 1 and not any(journal.folder.glob("process-*")):
+            journal.remove()  # nothing is lost
+    processes.barrier()
+    summary = Summary(contents.records, contents.alternatives, seconds=time.monotonic() - began)
+    if processes.is_main:
+        header = _header(vcf, contents, rule, what, model_hash, genome_hash)
+        _write(vcf, contents, genome, header, journal, what, summary)
+        journal.remove()
+    return summary
+
+
+def _score_blocks(
+    model: DNAGPT,
+    tokenizer: KmerTokenizer,
+    genome: Genome,
+    rule: AlleleRule,
+    what: Annotation,
+    vcf: VcfFile,
+    contents: _Contents,
+    journal: Journal,
+    processes: Processes,
+    console: Console,
+) -> None:
+    inference = Inference(model)
+    blocks = -(-contents.records // BLOCK_RECORDS)
+    mine = range(processes.rank, blocks, processes.world_size)
+    before = sum(block in journal.done for block in mine)
+    began, scored, finished = time.monotonic(), 0, before
+    quiet = Console(quiet=True) if not processes.is_main else console
+    with TrainingProgress(quiet, before, len(mine), unit="block") as progress:
+        for block, records in enumerate(_blocks(vcf)):
+            if block % processes.world_size != processes.rank or block in journal.done:
+                continue
+            variants = [
+                Variant(record.contig, record.start_bp, record.reference, alternative)
+                for record in records
+                for alternative in record.alternatives
+            ]
+            flags = [
+                flag
+                for record in records
+                for flag in [_reference_flag(vcf, record, genome, what)] * len(record.alternatives)
+            ]
+            found = iter(score_chunk(inference, tokenizer, genome, variants, flags, rule, what.max_tokens))
+            scores = [list(islice(found, len(record.alternatives))) for record in records]
+            journal.append(processes.rank, block, scores)
+            scored, finished = scored + len(variants), finished + 1
+            rate = scored * processes.world_size / max(time.monotonic() - began, 1e-9)
+            progress.update(finished, f"{rate:,.1f} variants/s")
+
+
+def _blocks(vcf: VcfFile) -> Iterator[list[Record]]:
+    records = vcf.records()
+    while block := list(islice(records, BLOCK_RECORDS)):
+        yield block
+
+
+def _reference_flag(vcf: VcfFile, record: Record, genome: Genome, what: Annotation) -> str | None:
+    """None too where no alternative is a sequence: a place that only holds `<DEL>` is not looked at."""
+    if not any(map(is_sequence, record.alternatives)):
+        return None
+    where = vcf.where(record)
+    return reference_flag(
+        genome, record.contig, record.start_bp, record.reference, where, flag=what.on_mismatch == "flag"
+    )
+
+
+def _first_pass(vcf: VcfFile, genome: Genome, what: Annotation) -> _Contents:
+    contents, last, closed = _Contents(), ("", -2), set()
+    for record in vcf.records():
+        contents.records += 1
+        contents.alternatives += len(record.alternatives)
+        _reference_flag(vcf, record, genome, what)
+        if record.contig != last[0]:
+            contents.is_sorted &= record.contig not in closed
+            closed.add(record.contig)
+            if record.contig not in vcf.contigs:
+                contents.contigs[record.contig] = _length(genome, record.contig)
+        elif record.start_bp < last[1]:
+            contents.is_sorted = False
+        last = record.contig, record.start_bp
+    return contents
+
+
+def _length(genome: Genome, contig: str) -> int | None:
+    try:
+        return int(genome.lengths[genome.names.index(find_contig(genome, contig, ""))])
+    except RegionError:
+        return None
+
+
+def _check_lengths(vcf: VcfFile, genome: Genome) -> None:
+    for contig, length in vcf.contigs.items():
+        found = _length(genome, contig)
+        if length is not None and found is not None and length != found:
+            raise VariantError(
+                f"{vcf.path}: its header has {contig} of {length:,} bp, {genome.path} of {found:,} bp: this is another "
+                f"assembly"
+            )
+
+
+def _check_tags(vcf: VcfFile, what: Annotation) -> None:
+    there = sorted(
+        name for name in TAGS if any(line.startswith(f"##INFO=<ID={name},") for line in vcf.header)
+    )
+    if there and not what.overwrite_tags:
+        raise VariantError(
+            f"{vcf.path} has the tag(s) {', '.join(there)} already: replace them with --overwrite-tags"
+        )
+
+
+def _header(
+    vcf: VcfFile,
+    contents: _Contents,
+    rule: AlleleRule,
+    what: Annotation,
+    model_hash: str,
+    genome_hash: str,
+) -> list[str]:
+    """The input's header with the contigs that it lacks, the tags and the command line."""
+    version = versions().get("dnagpt-fast", "unknown")
+    origin = f'Source="dnagpt_fast",Version="{version}"'
+    how = f"rule {rule.name}, {rule.strands} strand(s), {rule.phases} phase(s)"
+    kept = [
+        line
+        for line in vcf.header[:-1]
+        if not line.startswith((COMMAND, *(f"##INFO=<ID={name}," for name in TAGS)))
+    ]
+    new = [
+        f"##contig=<ID={contig}" + (f",length={length}>" if length else ">")
+        for contig, length in contents.contigs.items()
+    ]
+    new += [
+        f'##INFO=<ID={name},Number=A,Type=Float,Description="{text} ({how})",{origin}>'
+        for name, text in NUMBERS.items()
+    ]
+    reasons = "; ".join(f"{name}: {text}" for name, text in FLAGS.items())
+    new.append(
+        f'##INFO=<ID={FLAG},Number=A,Type=String,Description="Why there is no score, or a weak one. {reasons}",'
+        f"{origin}>"
+    )
+    command = what.command.replace('"', "'")
+    new.append(
+        f'{COMMAND}<ID=dnagpt_fast,Version="{version}",Model="sha256:{model_hash}",Genome="sha256:{genome_hash}",'
+        f'Rule="{rule.name}",ContextBp={rule.reach.context_bp},AfterBp={rule.reach.after_bp},Strands={rule.strands},'
+        f'Phases={rule.phases},Background="reference",Date="{date.today().isoformat()}",CommandLine="{command}">'
+    )
+    return [*kept, *new, vcf.header[-1]]
+
+
+def _write(
+    vcf: VcfFile,
+    contents: _Contents,
+    genome: Genome,
+    header: list[str],
+    journal: Journal,
+    what: Annotation,
+    summary: Summary,
+) -> None:
+    blocks = -(-contents.records // BLOCK_RECORDS)
+
+    def scored() -> Iterator[tuple[Record, list[AlleleScore]]]:
+        for record, scores in zip(vcf.records(), journal.scores(blocks), strict=True):
+            for score in scores:
+                summary.flags.update(score.flags)
+            yield record, scores
+
+    def lines() -> Iterator[str]:
+        yield from header
+        for record, scores in scored():
+            yield with_info(record.text, tags_of(scores), TAGS if what.overwrite_tags else frozenset())
+
+    if what.output.endswith(".tsv"):
+        with TextFile(what.output) as table:
+            table.write("\t".join(COLUMNS))
+            for row in (row for pair in scored() for row in _rows(*pair)):
+                table.write("\t".join("" if value is None else _text(value) for value in row))
+    elif what.output.endswith(".parquet"):
+        _write_parquet(what.output, (row for pair in scored() for row in _rows(*pair)))
+    else:
+        longest = max([*genome.lengths.tolist(), *(length or 0 for length in vcf.contigs.values())])
+        write_vcf(what.output, lines(), indexed=contents.is_sorted, longest_contig_bp=longest)
+
+
+def tags_of(scores: list[AlleleScore]) -> dict[str, str]:
+    """Tag -> its values, one for each alternative, `.` for none; tags without any value are left out."""
+    columns = [[_numbers(score)[i] for score in scores] for i in range(len(NUMBERS))]
+    tags = {
+        name: ",".join("." if value is None else _text(value) for value in column)
+        for name, column in zip(NUMBERS, columns, strict=True)
+        if any(value is not None for value in column)
+    }
+    if any(score.flags for score in scores):
+        tags[FLAG] = ",".join("|".join(score.flags) or "." for score in scores)
+    return tags
+
+
+def _numbers(score: AlleleScore) -> tuple[float | None, ...]:
+    return score.llr, score.llr_forward, score.llr_reverse, score.sd, score.conditional
+
+
+def _text(value: float | int | str) -> str:
+    """Numbers with 4 significant digits."""
+    return f"{value + 0.0:.4g}" if isinstance(value, float) else str(value)
+
+
+def _rows(record: Record, scores: list[AlleleScore]) -> Iterator[list[float | int | str | None]]:
+    name = record.text.split("\t", 3)[2]
+    for alternative, score in zip(record.alternatives, scores, strict=True):
+        place = (record.contig, record.start_bp + 1, name, record.reference, alternative)
+        yield [*place, *_numbers(score), "|".join(score.flags)]
+
+
+def _write_parquet(path: str, rows: Iterator[list[float | int | str | None]]) -> None:
+    pa, parquet = need("pyarrow"), need("pyarrow.parquet")
+    kinds = [pa.string(), pa.int64(), *[pa.string()] * 3, *[pa.float64()] * len(NUMBERS), pa.string()]
+    schema = pa.schema(list(zip(COLUMNS, kinds, strict=True)))
+    with whole(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
+        while some := list(islice(rows, 100_000)):
+            columns = dict(zip(COLUMNS, zip(*some, strict=True), strict=True))
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def _json(value: object) -> object:
+    """As JSON gives it back: tuples are lists."""
+    if isinstance(value, dict):
+        return {key: _json(item) for key, item in value.items()}
+    return [_json(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _hash_of_model(model: DNAGPT) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _hash_of_genome(genome: Genome) -> str:
+    rows = zip(genome.names, genome.lengths.tolist(), strict=True)
+    return hashlib.sha256("".join(f"{name}\t{length}\n" for name, length in rows).encode()).hexdigest()

@@ -1,0 +1,125 @@
+"""Scores on disk while a job runs: blocks of records, one line of JSON each, so that a killed job goes on.
+
+Beside the output lies a folder `.<output>.scores`: `job.json` says what the scores are of, and each process appends its
+blocks to a file of its own. A line without its end was cut off by a kill and does not count.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from dnagpt_fast.model.alleles import AlleleScore
+from dnagpt_fast.output_files import try_lock, write_json
+
+JOB = "job.json"
+
+
+class JournalError(ValueError):
+    """An unfinished job that cannot be gone on with."""
+
+
+class Journal:
+    """The folder of one job. `done`: block -> (file, byte) of its scores."""
+
+    def __init__(self, folder: Path, done: dict[int, tuple[Path, int]]) -> None:
+        self.folder = folder
+        self.done = done
+        self._file: BinaryIO | None = None
+
+    @classmethod
+    def open(cls, output: Path, job: dict[str, Any], *, resume: bool, main: bool) -> "Journal":
+        """A new journal, or with `resume` the one that is there. `main`: this process makes the folder.
+
+        Raises JournalError where one is there and not asked for, asked for and not there, or of another job.
+        """
+        folder = output.with_name(f".{output.name}.scores")
+        if not resume:
+            if folder.exists():
+                raise JournalError(
+                    f"{folder} holds the scores of an unfinished job: go on with --resume, or remove the folder"
+                )
+            if main:
+                folder.mkdir()
+                write_json(folder / JOB, job)
+            return cls(folder, {})
+        try:
+            before = json.loads((folder / JOB).read_text())
+        except FileNotFoundError:
+            raise JournalError(f"--resume: there is no unfinished job of {output} ({folder / JOB})") from None
+        changed = sorted(key for key in {*job, *before} if job.get(key) != before.get(key))
+        if changed:
+            was = ", ".join(f"{key} was {before.get(key)}, is {job.get(key)}" for key in changed)
+            raise JournalError(f"--resume: {folder} is of another job: {was}")
+        return cls(folder, _blocks(folder))
+
+    def append(self, rank: int, block: int, scores: list[list[AlleleScore]]) -> None:
+        """Adds a block; it is in the file when this returns. Raises JournalError where another process writes there."""
+        if self._file is None:
+            self._file = _opened(self.folder / f"process-{rank}.jsonl")
+        rows = [
+            [[s.llr, s.llr_forward, s.llr_reverse, s.sd, s.conditional, list(s.flags)] for s in of_record]
+            for of_record in scores
+        ]
+        self._file.write(f"{json.dumps({'block': block, 'scores': rows})}\n".encode())
+        self._file.flush()
+
+    def scores(self, blocks: int) -> Iterator[list[AlleleScore]]:
+        """Record by record, all blocks in order. Raises JournalError for a block that is missing."""
+        done = _blocks(self.folder)
+        for block in range(blocks):
+            if block not in done:
+                raise JournalError(f"{self.folder}: block {block} is missing: run again with --resume")
+            path, start = done[block]
+            with open(path, "rb") as file:
+                file.seek(start)
+                rows = json.loads(file.readline())["scores"]
+            for of_record in rows:
+                yield [_score(*one) for one in of_record]
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def remove(self) -> None:
+        self.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _score(
+    llr: float | None,
+    llr_forward: float | None,
+    llr_reverse: float | None,
+    sd: float | None,
+    conditional: float | None,
+    flags: list[str],
+) -> AlleleScore:
+    return AlleleScore(llr, llr_forward, llr_reverse, sd, conditional, tuple(flags))
+
+
+def _opened(path: Path) -> BinaryIO:
+    """To append whole lines to: what a kill left of a line is cut off."""
+    file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")  # noqa: SIM115 closed by Journal
+    if try_lock(file.fileno()) is False:
+        file.close()
+        raise JournalError(f"{path}: another process is at work on this job")
+    file.seek(0)
+    whole = file.read().rfind(b"\n") + 1
+    file.truncate(whole)
+    file.seek(whole)
+    return file
+
+
+def _blocks(folder: Path) -> dict[int, tuple[Path, int]]:
+    found: dict[int, tuple[Path, int]] = {}
+    for path in sorted(folder.glob("process-*.jsonl")):
+        with open(path, "rb") as file:
+            start = 0
+            for line in file:
+                if line.endswith(b"\n"):
+                    number = line[len(b'{"block": ') : line.index(b",")]
+                    found[int(number)] = path, start
+                start += len(line)
+    return found

@@ -1,0 +1,180 @@
+"""Variants as places in a genome: contig and reference checked, the sequence around them fetched, scores in order."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from dnagpt_fast.genome import Genome
+from dnagpt_fast.genome.regions import RegionError, find_contig
+from dnagpt_fast.model.alleles import AlleleRule, AlleleScore, allele_scores
+from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.model.haplotypes import LEAST_BP, Site, in_short_repeat
+from dnagpt_fast.model.inference import Inference
+from dnagpt_fast.model.tokenizer import KmerTokenizer
+
+MOST_N = 0.05
+"""Share of N in a variant's windows above which it is not scored."""
+FLAGS = {
+    "REF": "the reference allele is not what the genome has",
+    "CONTIG": "the genome has no such contig",
+    "EDGE": f"fewer than {LEAST_BP} bases before or after it",
+    "N": f"an allele holds N, or more than {MOST_N:.0%} of the windows is N",
+    "SYMBOLIC": "the alternative is no sequence: <DEL>, *, a breakend",
+    "LONG": "the alleles, or the repeat an indel can move in, do not fit into a window",
+    "LENGTH": "the rule next-token knows single bases only",
+    "STR": "scored, but the indel changes the length of a short tandem repeat, where scores mean little",
+}
+"""Why an alternative has no score, or with STR a weak one."""
+CHUNK = 128
+"""Variants that are scored together; it changes no score."""
+
+
+class VariantError(ValueError):
+    """A variant that does not fit the genome."""
+
+
+class Variant(NamedTuple):
+    """start_bp: 0-based place of the first reference base, as VCF's POS - 1. Alleles as in VCF."""
+
+    contig: str
+    start_bp: int
+    reference: str
+    alternative: str
+
+
+def is_sequence(allele: str) -> bool:
+    """False for symbolic alleles, breakends, `*` and `.`."""
+    return bool(allele) and set(allele.upper()) <= set("ACGTN")
+
+
+def reference_flag(
+    genome: Genome, contig: str, start_bp: int, reference: str, where: str, *, flag: bool
+) -> str | None:
+    """What is wrong with a place or its reference allele: a flag where `flag` is set, or a VariantError that names the
+    place and both texts; None for nothing. A genome's N, and letters of the allele other than A C G T, match all."""
+    try:
+        name = find_contig(genome, contig, where)
+    except RegionError as error:
+        if flag:
+            return "CONTIG"
+        raise VariantError(str(error)) from error
+    length = int(genome.lengths[genome.names.index(name)])
+    end_bp = start_bp + len(reference)
+    found = genome.sequence(name, start_bp, end_bp) if 0 <= start_bp <= end_bp <= length else None
+    pairs = [] if found is None else zip(found, reference.upper(), strict=True)
+    if found is not None and all(a == b or a == "N" or b not in "ACGT" for a, b in pairs):
+        return None
+    if flag:
+        return "REF"
+    has = f"past its end, {length:,}" if found is None else f"{_short(found)!r}"
+    raise VariantError(
+        f"{where}: {contig}:{start_bp + 1}: the reference allele is {_short(reference)!r}, but {genome.path} has {has} "
+        f"there: is this the genome that the variants were called on?"
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 24 else f"{text[:20]}...({len(text)} bp)"
+
+
+def site_of(genome: Genome, variant: Variant, rule: AlleleRule, k: int) -> Site | str:
+    """The variant with the sequence around it, or the flag that says why not. Its reference is checked before."""
+    reference, alternative = variant.reference.upper(), variant.alternative.upper()
+    if not is_sequence(alternative):
+        return "SYMBOLIC"
+    if not set(reference + alternative) <= set("ACGT"):
+        return "N"
+    if max(len(reference), len(alternative)) > k * rule.reach.max_tokens:
+        return "LONG"
+    name = find_contig(genome, variant.contig, "")
+    length = int(genome.lengths[genome.names.index(name)])
+    start_bp, end_bp = variant.start_bp, variant.start_bp + len(reference)
+    needed = rule.reach.needed_bp + max(len(reference), len(alternative))
+    left = genome.sequence(name, max(start_bp - needed, 0), start_bp)
+    right = genome.sequence(name, end_bp, min(end_bp + needed, length))
+    sides = max(rule.reach.context_bp, rule.reach.after_bp if rule.strands == 2 else 0)
+    window = left[-sides:] + reference + right[:sides] if sides else reference
+    if window.count("N") > MOST_N * len(window):
+        return "N"
+    return Site(left, reference, alternative, right)
+
+
+def score_chunk(
+    inference: Inference,
+    tokenizer: KmerTokenizer,
+    genome: Genome,
+    variants: list[Variant],
+    flags: list[str | None],
+    rule: AlleleRule,
+    max_tokens: int,
+) -> list[AlleleScore]:
+    """Scores of checked variants, in order; `flags` as `reference_flag` gave them."""
+    places = [
+        flag or site_of(genome, variant, rule, tokenizer.k)
+        for variant, flag in zip(variants, flags, strict=True)
+    ]
+    sites = [place for place in places if isinstance(place, Site)]
+    found = iter(allele_scores(inference, tokenizer, sites, rule, max_tokens=max_tokens))
+    scores = []
+    for place in places:
+        if not isinstance(place, Site):
+            scores.append(AlleleScore(flags=(place,)))
+            continue
+        score = next(found)
+        if not score.flags and in_short_repeat(place):
+            score = AlleleScore(
+                score.llr, score.llr_forward, score.llr_reverse, score.sd, score.conditional, ("STR",)
+            )
+        scores.append(score)
+    return scores
+
+
+def variant_scores(
+    model: DNAGPT,
+    tokenizer: KmerTokenizer,
+    genome: Genome,
+    variants: Iterable[Variant | tuple[str, int, str, str]],
+    *,
+    rule: str = "dnagpt",
+    strands: int | None = None,
+    phases: int | None = None,
+    context_bp: int | None = None,
+    after_bp: int | None = None,
+    prefix: str = "<R>",
+    on_mismatch: str = "error",
+    max_tokens: int = 4096,
+) -> Iterator[AlleleScore]:
+    """The score of each variant (contig, start_bp (0-based), reference, alternative), in order.
+
+    rule, strands, phases, context_bp, after_bp  see model.alleles.AlleleRule
+    prefix       tokens before every window; the species token the model was trained with
+    on_mismatch  "error", or "flag": a reference that is not the genome's gives a score without numbers
+    max_tokens   tokens at once; bounds the memory and changes no score
+    Raises ValueError for settings that cannot be used, VariantError (a ValueError) for a variant that does not fit the
+    genome.
+
+    >>> scores = variant_scores(model, tokenizer, genome, [("chr22", 20_000_000, "A", "G")])  # doctest: +SKIP
+    """
+    if on_mismatch not in ("error", "flag"):
+        raise ValueError(f"on_mismatch = {on_mismatch!r}: wanted error or flag")
+    settings = AlleleRule.of(
+        model, tokenizer, rule, strands=strands, phases=phases, context_bp=context_bp, after_bp=after_bp,
+        prefix=prefix,
+    )  # fmt: skip
+    inference = Inference(model)
+
+    def scores() -> Iterator[AlleleScore]:
+        waiting, number = iter(variants), 0
+        while some := [Variant(*variant) for variant in islice(waiting, CHUNK)]:
+            flags = []
+            for variant in some:
+                where = f"variant {number}"
+                flags.append(
+                    reference_flag(genome, *variant[:3], where, flag=on_mismatch == "flag")
+                    if is_sequence(variant.alternative)
+                    else None
+                )
+                number += 1
+            yield from score_chunk(inference, tokenizer, genome, some, flags, settings, max_tokens)
+
+    return scores()
