@@ -1,0 +1,94 @@
+"""`dnagpt-fast variants` on the command line, alone and as two processes."""
+
+import pytest
+
+from dnagpt_fast import KmerTokenizer
+from dnagpt_fast.weights.forms import save_model
+from tests.cli.test_model_commands import run
+from tests.pretrain.torchrun_jobs import finish, torchrun
+from tests.tiny import load_tiny
+from tests.variants.cohort import line, other, write_genome, write_vcf_text
+from tests.variants.test_annotate import base, body, many
+
+
+@pytest.fixture
+def model(tmp_path):
+    save_model(load_tiny("tiny_bias").model(), KmerTokenizer(3), tmp_path / "model", "folder")
+    return tmp_path / "model"
+
+
+def test_variants(capsys, model, tmp_path):
+    genome, source = write_genome(tmp_path), write_vcf_text(tmp_path / "in.vcf")
+    output = tmp_path / "out.vcf.gz"
+    code, out, err = run(capsys, "variants", model, genome, source, "-o", output, "--phases", 3)
+    assert code == 0, err
+    assert out.startswith(f"{output}: 12 records, 15 alternatives, 1 EDGE, 1 LONG, 2 N, 1 STR, 2 SYMBOLIC, ")
+    assert "block 1/1" in err
+    assert all("DG_" in row for row in body(output) if row.split("\t")[4] != ".")
+    for option, value, rest in (
+        ("--rule", "full-ll", "1 strand(s), 1 phase(s)"),
+        ("--strands", "1", "rule dnagpt, 1 strand(s)"),
+    ):
+        plain = tmp_path / f"out{option}.vcf"
+        code, _, err = run(capsys, "variants", model, genome, source, "-o", plain, option, value)
+        assert code == 0, err
+        assert rest in plain.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-o", "{tmp}/x.txt"], ".vcf, .vcf.gz, .bcf, .tsv or .parquet"),
+        (["-o", "{tmp}/x.vcf", "--rule", "best"], "rule = 'best'"),
+        (["-o", "{tmp}/x.vcf", "--on-mismatch", "skip"], "on_mismatch = 'skip'"),
+        (["-o", "{tmp}/x.vcf", "--context-bp", "5000"], "this model reads"),
+        (["-o", "{tmp}/in.vcf"], "would replace its own input"),
+        (["-o", "{tmp}/x.vcf", "--resume"], "no unfinished job"),
+        (["-o", "-"], "wanted a file"),
+    ],
+)
+def test_what_cannot_be_done_is_said_on_one_line(capsys, model, tmp_path, arguments, message):
+    genome, source = write_genome(tmp_path), write_vcf_text(tmp_path / "in.vcf")
+    before = sorted(tmp_path.rglob("*"))
+    given = [argument.format(tmp=tmp_path) for argument in arguments]
+    code, _, err = run(capsys, "variants", model, genome, source, *given)
+    assert code == 1
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_bytes_of_one(capsys, model, tmp_path):
+    """300 records are three blocks; the third stays with process 0."""
+    genome, source = write_genome(tmp_path), write_vcf_text(tmp_path / "in.vcf", many(300))
+    for ending in ("vcf", "tsv"):
+        alone, two = tmp_path / f"one.{ending}", tmp_path / f"two.{ending}"
+        run(capsys, "variants", model, genome, source, "-o", alone, "--device", "cpu")
+        arguments = ["variants", str(model), str(genome), str(source), "-o", str(two), "--device", "cpu"]
+        process = torchrun(2, *arguments, module=["dnagpt_fast"])
+        output = finish(process)
+        assert process.returncode == 0, output
+        assert output.count("300 records") == 1
+        rows = [row for row in two.read_text().splitlines() if "dnagpt_fastCommand" not in row]
+        assert rows == [row for row in alone.read_text().splitlines() if "dnagpt_fastCommand" not in row]
+        assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_variants(capsys, model, tmp_path):
+    """In bounded memory: the peak after them is that of a few blocks. Many share a place, so few windows differ."""
+    import resource
+
+    genome = write_genome(tmp_path)
+    rows = [line("chr1", pos, 1, other(base("chr1", pos))) for pos in range(100, 300) for _ in range(500)]
+    source = write_vcf_text(tmp_path / "in.vcf", rows)
+    few = write_vcf_text(tmp_path / "few.vcf", rows[:2000])
+    settings = ["--phases", 1, "--strands", 1]
+    assert run(capsys, "variants", model, genome, few, "-o", tmp_path / "few.bcf", *settings)[0] == 0
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    code, out, err = run(capsys, "variants", model, genome, source, "-o", tmp_path / "out.vcf.gz", *settings)
+    assert code == 0, err
+    assert "100,000 records, 100,000 alternatives" in out
+    assert len(body(tmp_path / "out.vcf.gz")) == 100_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
