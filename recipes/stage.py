@@ -14,7 +14,7 @@ from dnagpt_fast.finetune.run import finetune
 from dnagpt_fast.finetune.settings import load_finetune_config
 from dnagpt_fast.pretrain.run import pretrain
 from dnagpt_fast.pretrain.settings import load_config
-from dnagpt_fast.weights import checkpoint
+from dnagpt_fast.training import checkpoint
 
 HERE = Path(__file__).parent
 

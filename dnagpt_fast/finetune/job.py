@@ -21,9 +21,9 @@ from dnagpt_fast.training.loop import Loop
 from dnagpt_fast.training.optimizer import build_optimizer, warmup_cosine
 from dnagpt_fast.training.parallel import distribute
 from dnagpt_fast.training.processes import Processes, pick_device
+from dnagpt_fast.training.run_folder import versions
 from dnagpt_fast.vocab import Vocabulary
 from dnagpt_fast.weights.forms import load_model
-from dnagpt_fast.weights.run_folder import versions
 
 FORMAT = 1
 

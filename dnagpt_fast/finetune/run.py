@@ -2,12 +2,12 @@
 
 RUN/config.json        settings, model, template, classes, standardisation, hashes, versions
     metrics.jsonl      one object a step; those that end an epoch hold validation_loss
-    checkpoints/       see weights/checkpoint.py; what --resume goes on from
+    checkpoints/       see training/checkpoint.py; what --resume goes on from
     model.safetensors  the weights with the lowest validation loss, by their official names
     results.json, predictions.tsv, test.png (haplotypes.png, made.haps), README.md   the report on the test rows
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,26 +29,14 @@ from dnagpt_fast.finetune.report import (
 from dnagpt_fast.finetune.settings import ConfigError, FinetuneConfig
 from dnagpt_fast.finetune.task_loss import TaskLosses
 from dnagpt_fast.output_files import whole, write_json
-from dnagpt_fast.training.log import MetricsLog, read_metrics
-from dnagpt_fast.training.loop import StopRequest
+from dnagpt_fast.training.engine import Course, Outcome, StepNote, find_start, restore, train
+from dnagpt_fast.training.log import read_metrics
+from dnagpt_fast.training.loop import StepReport
 from dnagpt_fast.training.processes import Processes, pick_device
-from dnagpt_fast.training.progress import TrainingProgress
-from dnagpt_fast.weights import checkpoint
-from dnagpt_fast.weights.checkpoint_writer import CheckpointWriter
-from dnagpt_fast.weights.run_folder import raise_if_refused, refused_changes
-from dnagpt_fast.weights.tensor_files import write_safetensors
+from dnagpt_fast.training.tensor_files import write_safetensors
 
 # What a resumed run may change: how it runs and how it is judged, not what it computes.
 FREE_ON_RESUME = ("run.device", "run.timeout_s", "run.keep", "run.evaluation_batch_size", "sampling")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """steps: optimizer steps done. stopped_by: the signal that ended the run early, or None. results: results.json."""
-
-    steps: int
-    stopped_by: str | None
-    results: dict[str, Any] | None
 
 
 def finetune(
@@ -88,10 +76,10 @@ def _several_runs(
         outcomes.append(_one_run(job, run / f"run-{i}", resume, console))
         if outcomes[-1].stopped_by is not None:
             return outcomes
-    summary = summarise([o.results for o in outcomes if o.results is not None])
+    summary = summarise([o.report for o in outcomes if o.report is not None])
     if processes.is_main:
         write_json(run / "summary.json", summary)
-    for name in outcomes[0].results["test"] if outcomes[0].results else ():
+    for name in outcomes[0].report["test"] if outcomes[0].report else ():
         told = f"{summary[name]['mean']:.4f} ± {summary[name]['sd']:.4f}"
         console.print(f"{config.run.runs} runs {name:22} {told}", highlight=False)
     return outcomes
@@ -110,65 +98,43 @@ def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _one_run(job: FinetuneRun, run: Path, resume: bool, console: Console) -> Outcome:
-    """Files are process 0's work alone, and so is what is decided by them; the others are told."""
+    """The outcome's report is results.json. Files are process 0's work alone, and what is decided by them it shares."""
     processes = job.processes
-    first_step = _resume(job, run, console) if resume else 0
-    if processes.is_main:
-        run.mkdir(parents=True, exist_ok=True)
-        write_json(run / "config.json", job.record())
+    start = find_start(run, processes, resume=resume)
+    first_step = 0
+    if resume:
+        first_step = restore(
+            job, run, start, console, FREE_ON_RESUME, lambda record: _other_data(record, job)
+        )
     counts = ", ".join(f"{name} {len(data):,}" for name, data in job.prepared.sets.items())
     console.print(f"rows: {counts}; {job.adaptation.trained:,} parameters are tuned", highlight=False)
-    with StopRequest().listening() as stop:
-        done = _train(job, run, first_step, stop, console)
-    if not _finished(job, run, done):
-        # Another process may be the one that got the signal.
-        name = stop.signal_name or "SIGTERM"
-        console.print(f"stopped by {name} after step {done} of {job.steps}; continue with --resume")
-        return Outcome(done, name, None)
-    return Outcome(done, None, processes.first(_report(job, run, console) if processes.is_main else None))
+    outcome = train(job, run, first_step, _course(job, run), console)
+    if outcome.stopped_by is not None:
+        return outcome
+    return replace(outcome, report=processes.first(_report(job, run, console) if processes.is_main else None))
 
 
-def _train(job: FinetuneRun, run: Path, first_step: int, stop: StopRequest, console: Console) -> int:
-    config, done = job.config, first_step
-    if _finished(job, run, first_step):
-        return done
-    metrics = MetricsLog(run, first_step) if job.processes.is_main else None
-    record = job.record()
-    try:
-        with (
-            CheckpointWriter(run, config.run.keep, job.processes, config.run.timeout_s) as writer,
-            TrainingProgress(console, first_step, job.steps) as progress,
-        ):
-            for report in job.loop.run(first_step, job.steps, stop):
-                done = report.step + 1
-                line = {
-                    "step": report.step,
-                    **report.losses,
-                    "lr": report.lr,
-                    "grad_norm": report.grad_norm,
-                    "seconds": report.seconds,
-                }
-                figures = f"loss {report.losses['loss']:.4f}"
-                epoch_ends = done % job.steps_per_epoch == 0
-                if epoch_ends:
-                    line["validation_loss"] = job.validation_loss()
-                    figures += f"  validation {line['validation_loss']:.4f}"
-                if metrics is not None:
-                    best = _best(read_metrics(run)) if epoch_ends else None
-                    if epoch_ends and (best is None or line["validation_loss"] < best["validation_loss"]):
-                        with whole(run / WEIGHTS) as temporary:
-                            write_safetensors(temporary, job.adaptation.state())
-                    metrics.write(line)
-                progress.update(done, figures)
-                ended = done == job.steps or report.stop
-                if ended or epoch_ends:
-                    writer.save(done, job.model, job.optimizer, record)
-                if epoch_ends and _patience_spent(job, run):
-                    break
-    finally:
-        if metrics is not None:
-            metrics.close()
-    return done
+def _course(job: FinetuneRun, run: Path) -> Course:
+    """The weights with the lowest validation loss so far are kept; without gain for `patience` epochs it ends."""
+
+    def after_step(report: StepReport) -> StepNote:
+        figures = f"loss {report.losses['loss']:.4f}"
+        if (report.step + 1) % job.steps_per_epoch:
+            return StepNote({}, figures, False)
+        loss = job.validation_loss()
+        if job.processes.is_main:
+            best = _best(read_metrics(run))
+            if best is None or loss < best["validation_loss"]:
+                with whole(run / WEIGHTS) as temporary:
+                    write_safetensors(temporary, job.adaptation.state())
+        return StepNote({"validation_loss": loss}, f"{figures}  validation {loss:.4f}", True)
+
+    def finished(done: int) -> bool:
+        if done % job.steps_per_epoch:
+            return False
+        return job.processes.first(job.processes.is_main and _epochs_without_gain(job, run))
+
+    return Course(after_step, finished, job.config.run.keep, job.config.run.timeout_s)
 
 
 def _best(records: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -177,12 +143,8 @@ def _best(records: list[dict[str, Any]]) -> dict[str, Any] | None:
     return min(evaluated, key=lambda r: r["validation_loss"]) if evaluated else None
 
 
-def _patience_spent(job: FinetuneRun, run: Path) -> bool:
-    return job.processes.first(job.processes.is_main and _epochs_without_gain(job, run))
-
-
 def _epochs_without_gain(job: FinetuneRun, run: Path) -> bool:
-    """As many of them as the settings have patience for."""
+    """Whether they are as many as the settings have patience for."""
     records = [r for r in read_metrics(run) if "validation_loss" in r]
     best = _best(records)
     if best is None or not job.config.run.patience:
@@ -190,25 +152,10 @@ def _epochs_without_gain(job: FinetuneRun, run: Path) -> bool:
     return sum(r["step"] > best["step"] for r in records) >= job.config.run.patience
 
 
-def _finished(job: FinetuneRun, run: Path, done: int) -> bool:
-    return done == job.steps or _patience_spent(job, run)
-
-
-def _resume(job: FinetuneRun, run: Path, console: Console) -> int:
-    for line in checkpoint.damaged(run):
-        console.print(f"left out: {line}", style="yellow")
-    start = job.processes.first(checkpoint.newest(run))
-    if start is None:
-        console.print(f"{run} holds no checkpoint yet: starting from step 0")
-        return 0
-    refused = refused_changes(start, job.config, FREE_ON_RESUME)
-    before = start.config()["hashes"]
-    if before != job.prepared.hashes:
-        refused["the data"] = before, job.prepared.hashes
-    raise_if_refused(run, refused)
-    start.load(job.model, job.optimizer)
-    console.print(f"resuming from {start.path}, step {start.step} of {job.steps}")
-    return start.step
+def _other_data(record: dict[str, Any], job: FinetuneRun) -> dict[str, tuple[Any, Any]]:
+    """The data's hashes where they are not those of a checkpoint's record."""
+    before, now = record["hashes"], job.prepared.hashes
+    return {"the data": (before, now)} if before != now else {}
 
 
 def _report(job: FinetuneRun, run: Path, console: Console) -> dict[str, Any]:

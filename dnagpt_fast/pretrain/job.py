@@ -34,9 +34,9 @@ from dnagpt_fast.training.loop import Loop
 from dnagpt_fast.training.optimizer import build_optimizer
 from dnagpt_fast.training.parallel import distribute
 from dnagpt_fast.training.processes import Processes, pick_device
+from dnagpt_fast.training.run_folder import versions
 from dnagpt_fast.training.settings import ConfigError
 from dnagpt_fast.vocab import Vocabulary
-from dnagpt_fast.weights.run_folder import versions
 
 FORMAT = 1
 
@@ -154,6 +154,10 @@ class PretrainingRun:
         )
         self.cost, self.peak_source = self._cost()
         self.lr_at = rate_of(config)
+
+    @property
+    def steps(self) -> int:
+        return self.config.run.steps
 
     @cached_property
     def loop(self) -> Loop:

@@ -39,9 +39,15 @@ class StepReport:
 
 @dataclass
 class StopRequest:
-    """Set by SIGTERM or SIGINT: the step in hand is finished, then the loop ends."""
+    """The step in hand is finished, then the loop ends: asked for by SIGTERM or SIGINT, or because of a checkpoint that
+    could not be written."""
 
     signal_name: str | None = None
+    checkpoint_failed: bool = False
+
+    @property
+    def asked(self) -> bool:
+        return self.signal_name is not None or self.checkpoint_failed
 
     @contextlib.contextmanager
     def listening(self) -> Iterator["StopRequest"]:
@@ -146,7 +152,7 @@ class Loop:
         values = torch.stack([*(value.double() for value in sums.values()), norm.double().to(self.device)])
         # A NaN would spoil the sums of the others: it is told apart first, then counted.
         bad = (~torch.isfinite(values)).any().double()
-        asked = torch.tensor(float(stop.signal_name is not None), dtype=torch.float64, device=self.device)
+        asked = torch.tensor(float(stop.asked), dtype=torch.float64, device=self.device)
         shared = self.processes.sum(torch.stack([*values, bad, asked])).tolist()
         *totals, norms, any_bad, any_asked = (value / self.processes.world_size for value in shared)
         means = {name: value / self.parts for name, value in zip(sums, totals, strict=True)}

@@ -22,11 +22,11 @@ from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.output_files import is_stream, whole, whole_folder, write_json
+from dnagpt_fast.training import checkpoint
+from dnagpt_fast.training.tensor_files import StateDict, os_errors, write_safetensors, write_torch
 from dnagpt_fast.vocab import Vocabulary
-from dnagpt_fast.weights import checkpoint
 from dnagpt_fast.weights.official import CheckpointError, build, config_of, load_official
 from dnagpt_fast.weights.packaged import is_packaged, known_names, packaged_file
-from dnagpt_fast.weights.tensor_files import StateDict, os_errors, write_safetensors, write_torch
 from dnagpt_fast.weights.unique_rows import with_repeats, without_repeats
 
 FORMS = ("official", "safetensors", "folder", "hf")

@@ -14,7 +14,7 @@ import torch
 from dnagpt_fast.model.config import PRESETS, ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.tokenizer import KmerTokenizer
-from dnagpt_fast.weights.tensor_files import StateDict
+from dnagpt_fast.training.tensor_files import StateDict
 
 
 class CheckpointError(ValueError):

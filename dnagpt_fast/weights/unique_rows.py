@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import torch
 
-from dnagpt_fast.weights.tensor_files import StateDict
+from dnagpt_fast.training.tensor_files import StateDict
 
 ROWS, PLACE = ".rows", ".row_of"
 

@@ -45,8 +45,8 @@ def test_two_processes_tune_as_one(tmp_path):
             for name in one.keys() & {"loss", "grad_norm", "validation_loss"}:
                 assert one[name] == pytest.approx(other[name], rel=1e-4), (way, one["step"], name)
         results = json.loads((two / "results.json").read_text())
-        assert results["best_step"] == outcome.results["best_step"]
-        assert results["test"]["accuracy"] == pytest.approx(outcome.results["test"]["accuracy"], abs=1e-6)
+        assert results["best_step"] == outcome.report["best_step"]
+        assert results["test"]["accuracy"] == pytest.approx(outcome.report["test"]["accuracy"], abs=1e-6)
         weights = load_file(two / "model.safetensors")
         for name, tensor in load_file(alone / "model.safetensors").items():
             torch.testing.assert_close(weights[name], tensor, rtol=1e-3, atol=1e-5)

@@ -15,9 +15,9 @@ from dnagpt_fast.finetune.data.examples import LabelError
 from dnagpt_fast.finetune.predict import load_finetuned, predict
 from dnagpt_fast.finetune.run import finetune
 from dnagpt_fast.finetune.settings import ConfigError
+from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.log import read_metrics
 from dnagpt_fast.training.loop import Loop
-from dnagpt_fast.weights import checkpoint
 from dnagpt_fast.weights.forms import convert
 from tests.finetune.labelled import config_for, write_motif_table, write_number_table
 
@@ -131,7 +131,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch, method):
     drop = ("seconds",)
     for a, b in zip(read_metrics(tmp_path / "parts"), read_metrics(tmp_path / "whole"), strict=True):
         assert {k: v for k, v in a.items() if k not in drop} == {k: v for k, v in b.items() if k not in drop}
-    assert rest.results["test"] == whole.results["test"]
+    assert rest.report["test"] == whole.report["test"]
 
 
 def test_several_runs_go_on_where_they_were_stopped(tmp_path, monkeypatch, capsys):
@@ -183,13 +183,13 @@ def test_it_stops_early_and_keeps_the_best(tmp_path, monkeypatch):
         module, "_save_weights", lambda path, state: (kept.append(path), original(path, state))
     )
     (outcome,) = run(table, tmp_path / "r", "run.epochs=9", "run.patience=2")
-    assert outcome.results["epochs"] == 4
-    assert outcome.results["best_step"] == 2 * 3
+    assert outcome.report["epochs"] == 4
+    assert outcome.report["best_step"] == 2 * 3
     assert len(kept) == 2
     (again,) = run(
         table, tmp_path / "r", "run.epochs=9", "run.patience=2", resume=True
     )  # nothing is left to do
-    assert again.results["epochs"] == 4
+    assert again.report["epochs"] == 4
 
 
 def test_regression_with_numbers(tmp_path):
@@ -204,7 +204,7 @@ def test_regression_with_numbers(tmp_path):
         "run.patience=0",
         "optimizer.lr=4e-3",
     )
-    assert outcome.results["test"]["pearson"][0] > 0.9
+    assert outcome.report["test"]["pearson"][0] > 0.9
     _, language, _ = load_finetuned(tmp_path / "r")
     labels = [float(line.split(",")[1]) for line in table.read_text().splitlines()[1:121]]
     assert language.standardisation.target_mean == pytest.approx(np.mean(labels))
@@ -236,7 +236,7 @@ def test_haplotypes(tmp_path):
         "run.patience=0",
         "sampling.count=30",
     )
-    scores = outcome.results["test"]
+    scores = outcome.report["test"]
     assert scores["nats_per_bp"] < 0.4  # ln 2 is knowing the two alleles and nothing else
     assert scores["letters_of_no_allele"] < 0.05
     from dnagpt_fast.finetune.data.haplotypes import read_haplotypes
@@ -266,7 +266,7 @@ def test_haplotypes(tmp_path):
 
 def test_generation_of_sequences(tmp_path):
     (outcome,) = run(write_motif_table(tmp_path, 40), tmp_path / "r", "task.kind=generation", "run.epochs=1")
-    assert list(outcome.results["test"]) == ["nats_per_bp"]
+    assert list(outcome.report["test"]) == ["nats_per_bp"]
     assert "Split: the column `split` of the data." in (tmp_path / "r/README.md").read_text()
     assert len((tmp_path / "r/made.tsv").read_text().splitlines()) == 1 + 8
 
@@ -275,7 +275,7 @@ def test_several_runs_are_summarised(tmp_path):
     table = write_motif_table(tmp_path, 40)
     outcomes = run(table, tmp_path / "r", "run.epochs=1", "run.runs=2", "run.seed=7")
     summary = json.loads((tmp_path / "r/summary.json").read_text())
-    values = [o.results["test"]["auroc"][0] for o in outcomes]
+    values = [o.report["test"]["auroc"][0] for o in outcomes]
     assert summary["runs"] == 2
     assert summary["auroc"] == {
         "mean": pytest.approx(np.mean(values)), "sd": pytest.approx(np.std(values, ddof=1)), "values": values,

@@ -9,9 +9,9 @@ import torch
 
 from dnagpt_fast.pretrain.run import load_run, pretrain
 from dnagpt_fast.pretrain.settings import load_config
+from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.figures import STAGES
 from dnagpt_fast.training.log import read_metrics
-from dnagpt_fast.weights import checkpoint
 from tests.pretrain.runs import metrics, write_config
 from tests.pretrain.torchrun_jobs import finish, same_curve, torchrun, wait_for_steps
 from tests.training.several_processes import copy, do_together, everything_in, same_bits

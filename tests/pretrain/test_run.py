@@ -14,10 +14,10 @@ import torch
 from dnagpt_fast.pretrain.job import PretrainingRun
 from dnagpt_fast.pretrain.run import load_run, pretrain
 from dnagpt_fast.pretrain.settings import load_config
+from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.loop import NonFiniteLoss
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.settings import ConfigError
-from dnagpt_fast.weights import checkpoint
 from tests.pretrain.runs import CONTIG, GENOME, ROOT, metrics, start, write_config
 
 

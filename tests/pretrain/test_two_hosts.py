@@ -14,7 +14,7 @@ import torch
 
 from dnagpt_fast.pretrain.run import pretrain
 from dnagpt_fast.pretrain.settings import load_config
-from dnagpt_fast.weights import checkpoint
+from dnagpt_fast.training import checkpoint
 from tests.pretrain.runs import metrics, write_config
 from tests.pretrain.torchrun_jobs import finish, same_curve, torchrun, wait_for_steps
 

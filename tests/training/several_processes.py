@@ -18,9 +18,9 @@ from dnagpt_fast.finetune.settings import load_finetune_config
 from dnagpt_fast.pretrain.job import PretrainingRun
 from dnagpt_fast.pretrain.run import pretrain
 from dnagpt_fast.pretrain.settings import load_config
+from dnagpt_fast.training.checkpoint import open_checkpoint
+from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
 from dnagpt_fast.training.processes import Processes
-from dnagpt_fast.weights.checkpoint import open_checkpoint
-from dnagpt_fast.weights.checkpoint_writer import CheckpointWriter
 from tests.pretrain.torchrun_jobs import finish, torchrun
 
 

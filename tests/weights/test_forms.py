@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.tokenizer import KmerTokenizer
-from dnagpt_fast.weights.checkpoint_writer import CheckpointWriter
+from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
 from dnagpt_fast.weights.forms import FORMS, convert, form_of, load_model, save_model
 from dnagpt_fast.weights.official import CheckpointError
 from tests.tiny import NAMES, load_tiny

@@ -5,8 +5,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.settings import ConfigError, from_tree
-from dnagpt_fast.weights import checkpoint
 
 Settings = TypeVar("Settings")
 

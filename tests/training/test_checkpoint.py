@@ -13,9 +13,9 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch import nn
 
+from dnagpt_fast.training import checkpoint
+from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
 from dnagpt_fast.training.optimizer import build_optimizer
-from dnagpt_fast.weights import checkpoint
-from dnagpt_fast.weights.checkpoint_writer import CheckpointWriter
 from tests.pretrain.runs import ROOT
 
 FILES = [".metadata", "__0_0.distcp", "config.json"]
@@ -218,7 +218,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torch.distributed.checkpoint as dcp
-from dnagpt_fast.weights.checkpoint_writer import CheckpointWriter
+from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
 from tests.weights.test_checkpoint import trained
 
 run, write = Path(sys.argv[1]), dcp.FileSystemWriter.write_data

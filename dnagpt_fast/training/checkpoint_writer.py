@@ -22,8 +22,7 @@ from torch.distributed.checkpoint.state_dict import get_state_dict
 from torch.distributed.checkpoint.storage import WriteResult
 
 from dnagpt_fast.output_files import flush
-from dnagpt_fast.training.processes import Processes
-from dnagpt_fast.weights.checkpoint import (
+from dnagpt_fast.training.checkpoint import (
     CONFIG,
     FOLDER,
     MODEL,
@@ -33,7 +32,8 @@ from dnagpt_fast.weights.checkpoint import (
     complete,
     first_cause,
 )
-from dnagpt_fast.weights.tensor_files import os_errors
+from dnagpt_fast.training.processes import Processes
+from dnagpt_fast.training.tensor_files import os_errors
 
 TEMPORARY = "tmp-"
 

@@ -1,0 +1,194 @@
+"""One run, from its folder to its last step: where it goes on, its logs, progress and checkpoints, and its early end.
+
+Pre-training and fine-tuning both run here; what differs between them, they pass in as a `Course`.
+"""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from torch import nn
+
+from dnagpt_fast.output_files import write_json
+from dnagpt_fast.training import checkpoint
+from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
+from dnagpt_fast.training.log import MetricsLog, TensorBoardLog
+from dnagpt_fast.training.loop import Loop, StepReport, StopRequest
+from dnagpt_fast.training.processes import Processes
+from dnagpt_fast.training.progress import TrainingProgress
+from dnagpt_fast.training.run_folder import raise_if_refused, refused_changes
+from dnagpt_fast.training.settings import ConfigError
+
+CONFIG = "config.json"
+
+
+class Job(Protocol):
+    """What is trained. `loop` is asked for only once all processes are connected."""
+
+    config: Any
+    processes: Processes
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    @property
+    def loop(self) -> Loop: ...
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run."""
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """What config.json holds, in the run's folder and in every checkpoint."""
+        ...
+
+
+@dataclass(frozen=True)
+class StepNote:
+    """line: what metrics.jsonl holds beside the step's own figures. figures: the text beside the progress bar.
+    checkpoint: whether one is written now; after the last step one always is."""
+
+    line: dict[str, Any]
+    figures: str
+    checkpoint: bool
+
+
+def _never(done: int) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Course:
+    """
+    after_step   called by all processes once a step is done, before its line and its checkpoint are written
+    finished     steps done -> whether the run is finished before its last step; asked before the first step and after
+                 each, once the step's checkpoint is begun; the same in all processes
+    keep         checkpoints that stay on disk
+    timeout_s    how long the processes wait for each other's share of a checkpoint
+    tensorboard  whether event files are written as well
+    """
+
+    after_step: Callable[[StepReport], StepNote]
+    finished: Callable[[int], bool] = _never
+    keep: int = 3
+    timeout_s: float = 600.0
+    tensorboard: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """steps: optimizer steps done in all. stopped_by: the signal that ended the run early, or None. report: of the
+    finished run; None for one that was stopped."""
+
+    steps: int
+    stopped_by: str | None
+    report: Any = None
+
+
+def find_start(run: Path, processes: Processes, *, resume: bool) -> checkpoint.Checkpoint | None:
+    """The newest undamaged checkpoint of a folder, None where it has none; the same in all processes.
+
+    Raises ConfigError where the folder holds a run and `resume` is False.
+    """
+    # What is on disk is looked at by one process, so that all go on from the same step.
+    start, taken = processes.first(_look(run) if processes.is_main else None)
+    if taken and not resume:
+        raise ConfigError(f"{run} holds a run already: continue it with --resume, or choose another folder")
+    return start
+
+
+def _look(run: Path) -> tuple[checkpoint.Checkpoint | None, bool]:
+    start = checkpoint.newest(run)
+    return start, start is not None or (run / CONFIG).exists()
+
+
+def restore(
+    job: Job,
+    run: Path,
+    start: checkpoint.Checkpoint | None,
+    console: Console,
+    free: tuple[str, ...],
+    other_changes: Callable[[dict[str, Any]], dict[str, tuple[Any, Any]]],
+) -> int:
+    """Puts weights and optimizer state of a checkpoint into the job; the steps that it has done.
+
+    free           beginnings of the settings that may differ from the checkpoint's
+    other_changes  the record of the checkpoint -> what else differs from it, by name: (before, now)
+    Raises ConfigError naming each setting that differs, CheckpointError.
+    """
+    for line in checkpoint.damaged(run):
+        console.print(f"left out: {line}", style="yellow", soft_wrap=True)
+    if start is None:
+        console.print(f"{run} holds no checkpoint yet: starting from step 0", soft_wrap=True)
+        return 0
+    raise_if_refused(run, refused_changes(start, job.config, free) | other_changes(start.config()))
+    start.load(job.model, job.loop.optimizer)
+    console.print(f"resuming from {start.path}, step {start.step} of {job.steps}", soft_wrap=True)
+    return start.step
+
+
+def train(job: Job, run: Path, first_step: int, course: Course, console: Console) -> Outcome:
+    """Trains to the last step, to the end that `course` sees, or to a signal, which leaves a checkpoint.
+
+    Files are process 0's work alone. A checkpoint that could not be written ends the run after the next step.
+    Raises CheckpointError for that, NonFiniteLoss, OSError.
+    """
+    if job.processes.is_main:
+        run.mkdir(parents=True, exist_ok=True)
+        write_json(run / CONFIG, job.record())
+    with StopRequest().listening() as stop:
+        done, finished = _steps(job, run, first_step, course, stop, console)
+    if finished:
+        return Outcome(done, None)
+    # Another process may be the one that got the signal.
+    name = stop.signal_name or "SIGTERM"
+    console.print(
+        f"stopped by {name} after step {done} of {job.steps}; the checkpoint is in "
+        f"{run / checkpoint.FOLDER}; continue with --resume",
+        soft_wrap=True,
+    )
+    return Outcome(done, name)
+
+
+def _steps(
+    job: Job, run: Path, first_step: int, course: Course, stop: StopRequest, console: Console
+) -> tuple[int, bool]:
+    """Steps done, and whether the run is finished."""
+    done = first_step
+    if done == job.steps or course.finished(done):
+        return done, True
+    record = job.record()
+    with contextlib.ExitStack() as files:
+        writer = files.enter_context(CheckpointWriter(run, course.keep, job.processes, course.timeout_s))
+        logs: list[MetricsLog | TensorBoardLog] = []
+        if job.processes.is_main:
+            for kind in (MetricsLog, TensorBoardLog) if course.tensorboard else (MetricsLog,):
+                logs.append(kind(run, first_step))
+                files.callback(logs[-1].close)
+        progress = files.enter_context(TrainingProgress(console, first_step, job.steps))
+        for report in job.loop.run(first_step, job.steps, stop):
+            done = report.step + 1
+            note = course.after_step(report)
+            line = {
+                "step": report.step,
+                **report.losses,
+                "lr": report.lr,
+                "grad_norm": report.grad_norm,
+                "seconds": report.seconds,
+                **note.line,
+            }
+            for log in logs:
+                log.write(line)
+            progress.update(done, note.figures)
+            last = done == job.steps or report.stop
+            if last or note.checkpoint:
+                writer.save(done, job.model, job.loop.optimizer, record)
+            if writer.broken:
+                stop.checkpoint_failed = True  # in all processes, after the next step
+            if course.finished(done):
+                return done, True
+    return done, done == job.steps
