@@ -17,6 +17,7 @@ FLOORS = (
     ("weights",),
     ("evaluation", "planning", "official", "variants"),
     ("pretrain", "finetune"),
+    ("tracks",),
     ("cli",),
 )
 # What a lower row may not be imported by all the same: training knows no kernel and no genome, the model no genome.
