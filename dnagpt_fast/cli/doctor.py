@@ -9,7 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 REQUIRED = ("torch", "numpy", "safetensors", "typer", "rich", "pysam", "matplotlib")
 TESTED_TRANSFORMERS = ("5.4", "5.24")
 """The oldest and the newest release that the tests run with; the oldest is what `pyproject.toml` asks for."""
-EXTRAS = {"hf": ("transformers", "peft"), "finetune": ("sklearn", "scipy", "pandas", "pyarrow", "peft")}
+EXTRAS = {
+    "hf": ("transformers", "peft"),
+    "finetune": ("sklearn", "scipy", "pandas", "pyarrow", "peft"),
+    "tracks": ("pyBigWig", "logomaker"),
+}
 
 
 @dataclass(frozen=True)

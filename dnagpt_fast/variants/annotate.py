@@ -22,6 +22,7 @@ from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.output_files import TextFile, is_stream, refuse_inputs, whole
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.progress import TrainingProgress
+from dnagpt_fast.training.run_folder import versions
 from dnagpt_fast.variants.journal import Journal
 from dnagpt_fast.variants.places import (
     FLAGS,
@@ -32,7 +33,6 @@ from dnagpt_fast.variants.places import (
     score_chunk,
 )
 from dnagpt_fast.variants.vcf import Record, VcfFile, ending_of, with_info, write_vcf
-from dnagpt_fast.weights.run_folder import versions
 
 BLOCK_RECORDS = 128
 """Records that are scored, shared out and kept together; it changes no score."""
