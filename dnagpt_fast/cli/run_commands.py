@@ -22,6 +22,12 @@ def pretrain(
     resume: Annotated[
         bool, typer.Option("--resume", help="continue in --out where its newest checkpoint ends")
     ] = False,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--start", help="go on from a run folder, published .pth, Hugging Face folder or packaged model"
+        ),
+    ] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="a small model on the packaged megabase of human chr22")
     ] = False,
@@ -41,7 +47,8 @@ def pretrain(
     source = DEMO_CONFIG if demo else config
     if resume and source is None and not genomes:
         source = settings_of_run(out)
-    outcome = run(load_config(source, settings or [], genomes or []), out, resume=resume)
+    overrides = [*(settings or []), *([f"start.path={start}"] if start is not None else [])]
+    outcome = run(load_config(source, overrides, genomes or []), out, resume=resume)
     if outcome.stopped_by is not None:
         raise typer.Exit(128 + signal.Signals[outcome.stopped_by])
     if demo:

@@ -1,7 +1,6 @@
 """A fine-tuning run as one object: model, rows, losses and loop, built and checked before the first step."""
 
 import dataclasses
-import hashlib
 from typing import Any
 
 import torch
@@ -15,28 +14,14 @@ from dnagpt_fast.finetune.report import (
 from dnagpt_fast.finetune.settings import ConfigError, FinetuneConfig
 from dnagpt_fast.finetune.task_data import TaskBatch
 from dnagpt_fast.finetune.task_loss import TaskLosses
-from dnagpt_fast.model.dnagpt import DNAGPT
-from dnagpt_fast.model.initial_values import random_model
 from dnagpt_fast.training.loop import Loop
 from dnagpt_fast.training.optimizer import build_optimizer, warmup_cosine
 from dnagpt_fast.training.parallel import distribute
 from dnagpt_fast.training.processes import Processes, pick_device
 from dnagpt_fast.training.run_folder import versions
-from dnagpt_fast.vocab import Vocabulary
-from dnagpt_fast.weights.forms import load_model
+from dnagpt_fast.weights.start import start_model, state_hash
 
 FORMAT = 1
-
-
-def start_model(config: FinetuneConfig, seed: int) -> tuple[DNAGPT, Vocabulary]:
-    """The model that tuning starts from: of a run folder (of pre-training or of fine-tuning), of an official checkpoint
-    file, of a Hugging Face folder, or random with this seed. Raises ConfigError, CheckpointError, FileNotFoundError."""
-    if not config.start.path:
-        vocabulary = Vocabulary(config.vocabulary.k, config.vocabulary.dynamic)
-        return random_model(config.model, vocabulary, seed), vocabulary
-    torch.manual_seed(seed)
-    model, tokenizer = load_model(config.start.path, num_heads=config.start.num_heads or None)
-    return model, tokenizer.vocabulary
 
 
 class FinetuneRun:
@@ -52,9 +37,9 @@ class FinetuneRun:
         self.config, self.seed = config, seed
         self.processes = processes or Processes()
         self.device = pick_device(config.run.device, self.processes.local_rank)
-        self.model, self.vocabulary = start_model(config, seed)
+        self.model, self.vocabulary = start_model(config.start, config.model, config.vocabulary, seed)
         self.model.to(self.device).train()
-        self.start_sha256 = _state_hash(self.model) if config.start.path else ""
+        self.start_sha256 = state_hash(self.model) if config.start.path else ""
         self.prepared = prepared or prepare(config, self.vocabulary, self.model.max_len)
         language = self.prepared.language
         self.train, self.validation = self.prepared.sets["train"], self.prepared.sets["validation"]
@@ -127,11 +112,3 @@ class FinetuneRun:
             "report": ops.report(),
             "versions": versions(),
         }
-
-
-def _state_hash(model: DNAGPT) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

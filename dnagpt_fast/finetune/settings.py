@@ -13,6 +13,7 @@ from dnagpt_fast.finetune.data.splits import KINDS
 from dnagpt_fast.training.settings import (
     ConfigError,
     ModelSettings,
+    StartSettings,
     VocabularySettings,
     check_least,
     from_tree,
@@ -22,17 +23,6 @@ from dnagpt_fast.weights.packaged import is_packaged
 
 TASKS = ("classification", "regression", "generation")
 PATH_KEYS = (("data", "path"), ("data", "genome"), ("start", "path"))
-
-
-@dataclass(frozen=True)
-class StartSettings:
-    """path: a run folder, an official checkpoint file, a Hugging Face folder or a packaged model's name; empty: random
-    weights of the shape of [model] and [vocabulary], which are ignored when `path` is given. num_heads: needed where an
-    official file does not say.
-    """
-
-    path: str = ""
-    num_heads: int = 0
 
 
 @dataclass(frozen=True)

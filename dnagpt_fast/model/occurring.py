@@ -38,6 +38,15 @@ class OccurringTokens:
             if table is not None:
                 table[rest] = table[rest].mean(0)
 
+    def equal_rows(self, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
+        """Whether the rows of all the other tokens are equal, to the rounding of many steps."""
+        rest = self.rest.to(weight.device)
+        return all(
+            torch.allclose(table[rest], table[rest[:1]], rtol=1e-5, atol=1e-7)
+            for table in (weight, bias)
+            if table is not None
+        )
+
     def head(self, weight: torch.Tensor, bias: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """(V, D), (V,) -> (C + 1, D), (C + 1,): the occurring rows, and the one row that stands for all others."""
         small = _Rows.apply(weight, self.tokens, self.rest)

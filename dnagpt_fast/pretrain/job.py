@@ -13,7 +13,6 @@ from dnagpt_fast.evaluation.chains import fit_chains
 from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
-from dnagpt_fast.model.initial_values import model_shape, random_model
 from dnagpt_fast.model.occurring import OccurringTokens
 from dnagpt_fast.planning.accelerators import peak_flops
 from dnagpt_fast.planning.flops import step_flops
@@ -29,14 +28,16 @@ from dnagpt_fast.pretrain.validation import (
     answers_of,
     held_out_windows,
 )
+from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.figures import StageClock, StepCost
 from dnagpt_fast.training.loop import Loop
 from dnagpt_fast.training.optimizer import build_optimizer
 from dnagpt_fast.training.parallel import distribute
 from dnagpt_fast.training.processes import Processes, pick_device
 from dnagpt_fast.training.run_folder import versions
-from dnagpt_fast.training.settings import ConfigError
+from dnagpt_fast.training.settings import ConfigError, ModelSettings, VocabularySettings
 from dnagpt_fast.vocab import Vocabulary
+from dnagpt_fast.weights.start import start_model, state_hash
 
 FORMAT = 1
 
@@ -93,15 +94,45 @@ def without_reversed_next_tokens(batch: PretrainBatch, reversed_answer: int) -> 
     return dataclasses.replace(batch, targets=batch.targets.masked_fill(ignored, IGNORE_INDEX))
 
 
+def begin(
+    config: PretrainConfig, resumed: checkpoint.Checkpoint | None
+) -> tuple[DNAGPT, Vocabulary, dict[str, str]]:
+    """The model, its vocabulary and, for the record, path and hash of the model that it began with, if any.
+
+    Raises ConfigError, CheckpointError, FileNotFoundError.
+    """
+    if resumed is not None:
+        record = resumed.config()
+        model = DNAGPT.from_config(ModelConfig.from_dict(record["model"]))
+        return model, Vocabulary(**record["vocabulary"]), record.get("start", {})
+    if config.start.path:
+        for name, given, default in (
+            ("model", config.model, ModelSettings()),
+            ("vocabulary", config.vocabulary, VocabularySettings()),
+        ):
+            if given != default:
+                raise ConfigError(
+                    f"[{name}] settings with start.path = {config.start.path!r}: the model that is there has its own "
+                    f"{name}; leave them out"
+                )
+    model, vocabulary = start_model(config.start, config.model, config.vocabulary, config.run.seed)
+    model.train()
+    start = {"path": config.start.path, "sha256": state_hash(model)} if config.start.path else {}
+    return model.float(), vocabulary, start
+
+
 class PretrainingRun:
     """Everything of a run, built and checked before the first step. Raises ConfigError, ValueError, OSError."""
 
-    def __init__(self, config: PretrainConfig, processes: Processes) -> None:
+    def __init__(
+        self, config: PretrainConfig, processes: Processes, resumed: checkpoint.Checkpoint | None = None
+    ) -> None:
+        """resumed: the checkpoint whose weights the caller will load; config.start is then not needed any more."""
         self.config = config
         self.processes = processes
         self.device = pick_device(config.run.device, processes.local_rank)
-        vocabulary = Vocabulary(config.vocabulary.k, config.vocabulary.dynamic)
-        shape = model_shape(config.model, vocabulary)
+        self.model, vocabulary, self.start = begin(config, resumed)
+        shape = self.model.config
         names = config.template
         template = Template.build(vocabulary, names.gc_prompt, names.order_prompt, names.order_answers)
         n_kmers = config.data.n_kmers or shape.max_len - template.n_extra
@@ -140,7 +171,6 @@ class PretrainingRun:
             self.drawer = BatchMaker(moved, self.mix.species, n_kmers, vocabulary, template)
         for genome in self.mix.genomes:
             genome.expect_random_reads()
-        self.model = random_model(config.model, vocabulary, config.run.seed)
         # Numbers enter no pre-training sample, so their embedding would only be carried along by the optimizer.
         self.model.number_embedding.requires_grad_(False)
         occurring = None
@@ -148,6 +178,12 @@ class PretrainingRun:
             prompts = (*template.gc_prompt, *template.order_prompt, template.as_it_stands, template.reversed)
             occurring = OccurringTokens(vocabulary, prompts, self.device)
             last = self.model.last_projection
+            if config.start.path and not occurring.equal_rows(last.weight, last.bias):
+                raise ConfigError(
+                    f"loss.vocabulary = 'occurring' with start.path = {config.start.path!r}: the head's rows of tokens "
+                    "that are never a target differ in that model, so one row cannot stand for them; wanted "
+                    "loss.vocabulary = 'full'"
+                )
             occurring.equalize(last.weight, last.bias)
         self.losses = PretrainingLosses(
             self.model, config.loss, self.maker.length_bp, template.reversed, occurring
@@ -231,7 +267,8 @@ class PretrainingRun:
             "format": FORMAT,
             "kind": "pretrain",
             "model": self.model.config.to_dict(),
-            "vocabulary": dataclasses.asdict(self.config.vocabulary),
+            "vocabulary": dataclasses.asdict(self.maker.vocabulary),
+            "start": self.start,
             "n_kmers": self.maker.n_kmers,
             "settings": self.config.to_dict(),
             "genomes": [

@@ -66,7 +66,7 @@ def pretrain(
             config = lengthened(config, settings_of(start, PretrainConfig), start.step)
         for line in oddities(config):
             console.print(f"warning: {line}", style="yellow", highlight=False, soft_wrap=True)
-        job = PretrainingRun(config, processes)
+        job = PretrainingRun(config, processes, start)
         console.print(told(job.placement, len(job.mix.genomes), device), highlight=False, soft_wrap=True)
         first_step = 0
         if resume:

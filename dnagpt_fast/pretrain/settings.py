@@ -13,11 +13,13 @@ from dnagpt_fast.training.settings import (
     ConfigError,
     ModelSettings,
     OptimizerSettings,
+    StartSettings,
     VocabularySettings,
     check_least,
     from_tree,
     settings_tree,
 )
+from dnagpt_fast.weights.packaged import is_packaged
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,7 @@ class PretrainConfig:
     vocabulary: VocabularySettings = field(default_factory=VocabularySettings)
     data: DataSettings = field(default_factory=DataSettings)
     template: TemplateSettings = field(default_factory=TemplateSettings)
+    start: StartSettings = field(default_factory=StartSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
@@ -230,7 +233,11 @@ def load_config(
 
 
 def _absolute_paths(tree: dict[str, Any], folder: Path) -> None:
-    """Joins the relative paths of genomes and of their table to `folder`. What is no path is left to the type check."""
+    """Joins the relative paths of genomes, of their table and of the start to `folder`. What is no path is left to the
+    type check, the name of a packaged model to itself."""
+    start = tree.get("start")
+    if isinstance(start, dict) and isinstance(path := start.get("path"), str):
+        start["path"] = path if not path or is_packaged(path) else str((folder / path).resolve())
     data = tree.get("data")
     if not isinstance(data, dict):
         return

@@ -41,6 +41,17 @@ class VocabularySettings:
 
 
 @dataclass(frozen=True)
+class StartSettings:
+    """path: a run folder, an official checkpoint file, a Hugging Face folder or a packaged model's name; empty: random
+    weights of the shape of [model] and [vocabulary], which are not used when `path` is given. num_heads: needed where
+    an official file does not say.
+    """
+
+    path: str = ""
+    num_heads: int = 0
+
+
+@dataclass(frozen=True)
 class OptimizerSettings:
     """weight_decay reaches the weights of Linear layers only. clip_norm 0: no clipping.
 

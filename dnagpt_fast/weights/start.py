@@ -1,0 +1,35 @@
+"""The model that a run begins with: one that exists, in any form, or a random one."""
+
+import hashlib
+
+import torch
+
+from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.model.initial_values import random_model
+from dnagpt_fast.training.settings import ModelSettings, StartSettings, VocabularySettings
+from dnagpt_fast.vocab import Vocabulary
+from dnagpt_fast.weights.forms import load_model
+
+
+def start_model(
+    start: StartSettings, shape: ModelSettings, vocabulary: VocabularySettings, seed: int
+) -> tuple[DNAGPT, Vocabulary]:
+    """The model of `start.path`, or a random one of this shape, vocabulary and seed. Sets torch's seed in both cases.
+
+    Raises ConfigError, CheckpointError, FileNotFoundError.
+    """
+    if not start.path:
+        words = Vocabulary(vocabulary.k, vocabulary.dynamic)
+        return random_model(shape, words, seed), words
+    torch.manual_seed(seed)
+    model, tokenizer = load_model(start.path, num_heads=start.num_heads or None)
+    return model, tokenizer.vocabulary
+
+
+def state_hash(model: DNAGPT) -> str:
+    """SHA-256 of all tensors and their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
