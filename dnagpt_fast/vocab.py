@@ -83,16 +83,30 @@ class Vocabulary:
         return "".join(reversed(letters))
 
 
-COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
+IUPAC = "RYSWKMBDHVX"
+LETTERS = frozenset("ACGTUN" + IUPAC)
+_TO_BASES = str.maketrans("U" + IUPAC, "T" + "N" * len(IUPAC))
+_COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
+
+
+def to_bases(text: str) -> tuple[str, int]:
+    """(Upper-case text over A C G T N, count of IUPAC letters that became N). U is T; letters outside LETTERS stay.
+
+    >>> to_bases("acguRN")
+    ('ACGTNN', 1)
+    """
+    upper = text.upper()
+    bases = upper.translate(_TO_BASES)
+    return bases, bases.count("N") - upper.count("N")
 
 
 def reverse_complement(sequence: str) -> str:
     """Of upper-case text over ACGTN."""
-    return sequence.translate(COMPLEMENT)[::-1]
+    return sequence.translate(_COMPLEMENT)[::-1]
 
 
 def species_token(name: str) -> str:
-    """`human` or `R` -> `R`. Raises ValueError for another name."""
+    """`human`, `Human` or `R` -> `R`: species ignore case, tokens do not. Raises ValueError for another name."""
     token = SPECIES.get(name.lower(), name)
     try:
         reserved_id(token)

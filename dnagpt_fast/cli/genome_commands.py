@@ -12,7 +12,10 @@ from dnagpt_fast.output_files import is_stream, refuse_inputs
 
 def pack(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FASTA... TWOBIT", help="FASTA in (plain, gzip, BGZF); .2bit out")
+        list[Path],
+        typer.Argument(
+            metavar="FASTA... TWOBIT", help="FASTA in (plain, gzip, BGZF; - is standard input); .2bit out"
+        ),
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="the .2bit; then every FILE is a FASTA")

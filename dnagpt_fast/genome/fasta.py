@@ -1,49 +1,45 @@
 """FASTA text, plain, gzip or BGZF -> packed contigs, one at a time.
 
 A record is a line `>name anything` and lines of sequence letters. Lines end with LF or CRLF, the last one may lack its
-end; blank lines, and blanks inside a sequence line, are skipped. Lower case is a soft mask; U is T; IUPAC letters other
+end; blank lines, blanks inside a sequence line, and blanks before the name are skipped, and so is a UTF-8 byte-order
+mark. What follows the name may be any bytes: it is not kept. Lower case is a soft mask; U is T; IUPAC letters other
 than N, and X, become N and are counted in one warning. Anything else is an error that names the line and the offset:
 better none than wrong bases.
 """
 
-import gzip
 import warnings
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from dnagpt_fast.genome.records import GenomeFileError, PackedRecord
+from dnagpt_fast.input_files import GZIP_DAMAGE, UTF8_MARK, UTF16_MARKS, gzip_damage, open_content
 from dnagpt_fast.ops.fasta_pack import END, LONE_RETURN, NO_LETTER, FastaPacker
 
 CHUNK_BYTES = 4 << 20
 LONGEST_HEADER = 1 << 20
-GZIP_MAGIC = b"\x1f\x8b"
-BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 
 
 def read_fasta(path: str | Path) -> Iterator[PackedRecord]:
-    """Yields the contigs in file order, holding one at a time.
+    """Yields the contigs in file order, holding one at a time. The file may be a pipe: it is read once.
 
-    Raises GenomeFileError for bad text, a name that comes twice, a record without name or bases, a damaged gzip stream;
-    warns once, at the end, of letters that became N.
+    Raises GenomeFileError for bad text, a name that comes twice, a record without name or bases, InputFileError for a
+    damaged gzip stream; warns once, at the end, of letters that became N.
     """
     path = Path(path)
-    with open(path, "rb") as raw:
-        if raw.read(2) == GZIP_MAGIC:
-            _check_bgzf_end(path, raw)
-            raw.seek(0)
-            with gzip.GzipFile(fileobj=raw) as stream:
-                yield from _Reader(path, stream).records()
-        else:
-            raw.seek(0)
-            yield from _Reader(path, raw).records()
+    with open_content(path) as stream:
+        start = stream.peek(4)  # type: ignore[attr-defined]
+        if start.startswith(UTF16_MARKS):
+            raise GenomeFileError(f"{path}: UTF-16 text: wanted FASTA in ASCII or UTF-8; convert it by iconv")
+        if start.startswith(UTF8_MARK):
+            stream.read(len(UTF8_MARK))
+        yield from _Reader(path, stream).records()
 
 
 class _Reader:
     """The state of one pass over one file."""
 
-    def __init__(self, path: Path, stream: BinaryIO | gzip.GzipFile) -> None:
+    def __init__(self, path: Path, stream: BinaryIO) -> None:
         self.path = path
         self.stream = stream
         self.text = b""
@@ -101,23 +97,23 @@ class _Reader:
     def _read(self) -> bytes:
         try:
             return self.stream.read(CHUNK_BYTES)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            at = self.text_offset + len(self.text)
-            raise GenomeFileError(
-                f"{self.path}: the gzip stream is damaged near uncompressed offset {at:,}: {error}"
-            ) from error
+        except GZIP_DAMAGE as error:
+            at = f"near uncompressed offset {self.text_offset + len(self.text):,}"
+            raise gzip_damage(self.path, at, error) from error
 
     def _start(self, place: int, end: int) -> None:
         line = self.text[place + 1 : end].removesuffix(b"\r")
-        try:
-            title = line.decode()
-        except UnicodeDecodeError:
-            raise self._error(place, f"a header that is no text: {line[:40]!r}") from None
-        if not title.replace("\t", " ").isprintable():
-            raise self._error(place, f"a header with control characters: {line[:40]!r}")
-        if not title or title[0].isspace():
+        if b"\r" in line:
+            raise self._error(place, "a carriage return inside a line: wanted LF or CRLF line ends")
+        words = line.split(maxsplit=1)
+        if not words:
             raise self._error(place, "a header without a name: wanted '>name'")
-        name = title.split(maxsplit=1)[0]
+        try:
+            name = words[0].decode()
+        except UnicodeDecodeError:
+            raise self._error(place, f"a name that is no UTF-8: {words[0][:40]!r}") from None
+        if not name.isprintable():
+            raise self._error(place, f"a name with control characters: {words[0][:40]!r}")
         if name in self.header_line:
             raise self._error(
                 place, f"contig {name!r} again; its first record is on line {self.header_line[name]:,}"
@@ -165,17 +161,3 @@ class _Reader:
         """An error at self.text[place], which stands on the line that is being read."""
         offset = self.text_offset + place
         return GenomeFileError(f"{self.path}: line {self.line:,}, offset {offset:,}: {what}")
-
-
-def _check_bgzf_end(path: Path, raw: BinaryIO) -> None:
-    """A BGZF file cut between two blocks is a whole gzip file: only the empty last block tells (SAM spec, 4.1.2)."""
-    raw.seek(0)
-    header = raw.read(18)
-    if header[3:4] != b"\x04" or header[12:14] != b"BC":
-        return
-    size = raw.seek(0, 2)
-    raw.seek(max(0, size - len(BGZF_END)))
-    if raw.read() != BGZF_END:
-        raise GenomeFileError(
-            f"{path}: offset {size:,}: the BGZF end marker is missing: the file is truncated"
-        )

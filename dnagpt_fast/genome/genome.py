@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dnagpt_fast.genome.fasta import GZIP_MAGIC, read_fasta
+from dnagpt_fast.genome.fasta import read_fasta
 from dnagpt_fast.genome.records import GenomeFileError, PackedRecord
+from dnagpt_fast.genome.regions import ContigNames
 from dnagpt_fast.genome.twobit import TwoBit, is_twobit, read_twobit
+from dnagpt_fast.input_files import GZIP_MAGIC, UTF8_MARK, UTF16_MARKS
 from dnagpt_fast.ops.host_genome import HostGenome
 from dnagpt_fast.ops.sequence_text import sequence_text
 from dnagpt_fast.packed import PackedGenome, PackedRange
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 class Genome:
     """Contigs of one file. A .2bit stays in the mapped file; FASTA is packed into memory on opening.
 
-    names: list[str]; lengths: int64 (C,) bases. Use as a context manager or call `close`.
+    names: list[str]; contigs: where each name is among them; lengths: int64 (C,) bases. A contig is found by its name
+    or by its other usual one, `chr20` or `20`. Use as a context manager or call `close`.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class Genome:
         self.path = path
         self.names = names
         self.lengths = host.length_bp
-        self._contig = {name: contig for contig, name in enumerate(names)}
+        self.contigs = ContigNames(names, path)
         self._host: HostGenome | None = host
         self._tensors: PackedGenome | None = None
         self._arrays: PackedGenome | None = arrays
@@ -50,16 +53,22 @@ class Genome:
     def open(cls, path: str | Path) -> "Genome":
         """Opens .2bit (mapped; the size does not matter) or FASTA, plain, gzip or BGZF; told apart by content.
 
-        Raises FileNotFoundError, or GenomeFileError (a ValueError) for a damaged or foreign file.
+        FASTA may come from a pipe, .2bit may not. Raises FileNotFoundError, or InputFileError (most often
+        GenomeFileError, a ValueError) for a damaged or foreign file.
         """
         path = Path(path)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            return cls._from_records(path, list(read_fasta(path)))
         with open(path, "rb") as file:
             start = file.read(4)
         if is_twobit(start) or path.suffix.lower() == ".2bit":
             return cls._from_twobit(path)
         if not start:
             raise GenomeFileError(f"{path}: the file is empty")
-        if start[:2] == GZIP_MAGIC or start.lstrip(b"\r\n")[:1] in (b">", b""):
+        if start.startswith((GZIP_MAGIC, UTF8_MARK, *UTF16_MARKS)) or start.lstrip(b"\r\n \t")[:1] in (
+            b">",
+            b"",
+        ):
             return cls._from_records(path, list(read_fasta(path)))
         raise GenomeFileError(
             f"{path}: offset 0: {start!r}: neither a .2bit signature, nor gzip, nor the '>' of FASTA"
@@ -186,10 +195,7 @@ class Genome:
         return end_bp
 
     def _find(self, name: str) -> int:
-        if name not in self._contig:
-            some = ", ".join(self.names[:5]) + (", ..." if len(self.names) > 5 else "")
-            raise ValueError(f"no contig {name!r} in {self.path}; it has {some}")
-        return self._contig[name]
+        return self.contigs.find(name)
 
 
 def _host_genome(packed: np.ndarray, *rest: np.ndarray) -> HostGenome:

@@ -26,7 +26,7 @@ class UnknownBases:
         inside = np.where(block > 0, np.maximum(self.end[block - 1] - position, 0), 0) if len(self.end) else 0
         return self._before[block] - inside
 
-    def count(self, contig: np.ndarray, start_bp: np.ndarray, length_bp: int) -> np.ndarray:
+    def count(self, contig: np.ndarray, start_bp: np.ndarray, length_bp: int | np.ndarray) -> np.ndarray:
         """Unknown bases of the windows [start_bp, start_bp + length_bp); int64 (B,)."""
         position = self.offset[contig] + start_bp
         return self.before(position + length_bp) - self.before(position)

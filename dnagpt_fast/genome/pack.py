@@ -12,19 +12,21 @@ from dnagpt_fast.output_files import is_stream, refuse_inputs
 def pack_fasta(fastas: Sequence[str | Path], output: str | Path) -> Written:
     """Packs the contigs of all files, in order, as UCSC's faToTwoBit does; memory holds one contig at a time.
 
+    A FASTA may be a pipe; `-` is standard input.
     Raises FileNotFoundError for a file that is not there, before any is read; ValueError where the output is one of the
     inputs; GenomeFileError for bad FASTA. On an error nothing appears under the output's name.
     """
     output = Path(output)
     if not is_stream(output) and not output.parent.is_dir():
         raise FileNotFoundError(f"{output}: the folder {output.parent} does not exist")
-    for fasta in map(Path, fastas):
-        if not fasta.is_file():
+    sources = [Path("/dev/stdin" if str(fasta) == "-" else fasta) for fasta in fastas]
+    for fasta in sources:
+        if not fasta.exists() or fasta.is_dir():
             raise FileNotFoundError(f"{fasta}: no such file")
     refuse_inputs(output, *fastas)
 
     def records() -> Iterator[PackedRecord]:
-        for fasta in fastas:
+        for fasta in sources:
             yield from read_fasta(fasta)
 
     return write_twobit(output, records())

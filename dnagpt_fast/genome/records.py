@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dnagpt_fast.input_files import InputFileError
 from dnagpt_fast.ops.fasta_pack import FastaPacker
 
 
@@ -28,5 +29,5 @@ class PackedRecord:
         return cls(name, packer.length_bp, packed, n_blocks, mask_blocks, packer.ambiguous)
 
 
-class GenomeFileError(ValueError):
+class GenomeFileError(InputFileError):
     """Names the file, the place in it (offset, line, contig), what stood there and what was wanted."""

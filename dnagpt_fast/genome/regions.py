@@ -1,42 +1,91 @@
-"""Names of places: contigs by either of their usual names, and ranges such as chr20:100-200."""
+"""Names of places: contigs by any of their usual names, and ranges such as chr20:100-200."""
 
 import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from dnagpt_fast.genome.genome import Genome
-
-RANGE = re.compile(r"(?P<contig>.+):(?P<start>[\d,]+)-(?P<end>[\d,]+)")
+_RANGE = re.compile(r"(?P<contig>.+):(?P<start>[0-9,]+)-(?P<end>[0-9,]+)")
 
 
 class RegionError(ValueError):
     """A contig or a range that the genome does not have."""
 
 
-def find_contig(genome: Genome, name: str, where: str) -> str:
-    """The genome's name of a contig: as given, or with `chr` put before or taken away. Raises RegionError."""
-    for candidate in (name, name.removeprefix("chr"), f"chr{name}"):
-        if candidate in genome.names:
-            return candidate
-    some = ", ".join(genome.names[:5]) + (", ..." if len(genome.names) > 5 else "")
-    raise RegionError(
-        f"{where}: no contig {name!r} in {genome.path}, which has {some}: rename, or give its genome"
-    )
+def contig_key(name: str) -> str:
+    """What the usual names of one contig share: `chr20`, `Chr20` and `20` all give `20`."""
+    key = name.lower()
+    return key.removeprefix("chr") or key
 
 
-def parse_range(text: str, genome: Genome) -> tuple[int, int, int]:
-    """`contig` or `contig:start_bp-end_bp` (0-based, half-open) -> contig index, start, end. Raises RegionError."""
-    if text in genome.names:
-        contig = genome.names.index(text)
-        return contig, 0, int(genome.lengths[contig])
-    match = RANGE.fullmatch(text)
-    if match is None or match["contig"] not in genome.names:
-        some = ", ".join(genome.names[:5]) + (", ..." if len(genome.names) > 5 else "")
+class ContigNames:
+    """Places of contig names in a file, by dictionary: as given, else by `contig_key` where that is unambiguous."""
+
+    def __init__(self, names: Sequence[str], path: Path) -> None:
+        self.names = names
+        self.path = path
+        self._exact = {name: i for i, name in enumerate(names)}
+        self._by_key: dict[str, list[int]] | None = None
+
+    def find(self, name: str, where: str = "") -> int:
+        """Place of the contig in `names`. Raises RegionError, which begins with `where`, for none or several."""
+        if (place := self._exact.get(name)) is not None:
+            return place
+        if self._by_key is None:
+            self._by_key = {}
+            for i, known in enumerate(self.names):
+                self._by_key.setdefault(contig_key(known), []).append(i)
+        places = self._by_key.get(contig_key(name), [])
+        if len(places) == 1:
+            return places[0]
+        at = f"{where}: " if where else ""
+        if places:
+            several = " and ".join(repr(self.names[i]) for i in places[:3])
+            raise RegionError(f"{at}contig {name!r} may be {several} of {self.path}: give the exact name")
+        some = ", ".join(self.names[:5]) + (", ..." if len(self.names) > 5 else "")
         raise RegionError(
-            f"held-out range {text!r} of {genome.path}: wanted contig or contig:start-end; it has {some}"
+            f"{at}no contig {name!r} in {self.path}, which has {some}: rename it, or give its genome"
         )
-    contig = genome.names.index(match["contig"])
-    start_bp, end_bp = (int(match[name].replace(",", "")) for name in ("start", "end"))
-    if not 0 <= start_bp < end_bp <= genome.lengths[contig]:
+
+    def __contains__(self, name: str) -> bool:
+        try:
+            self.find(name)
+        except RegionError:
+            return False
+        return True
+
+
+def parse_range(
+    text: str, where: str = "", is_contig: Callable[[str], bool] = lambda _: False
+) -> tuple[str, int, int | None]:
+    """`contig:start_bp-end_bp` (0-based, half-open) -> (contig, start, end); any other text is a contig, its end None.
+
+    Only the last colon parts contig and range, for names such as `HLA-A*01:01:01:01` hold colons themselves.
+    is_contig: whether the text as a whole names a contig; then it is one, whatever it looks like.
+    Raises RegionError, which begins with `where`, for a range that is empty or runs backwards.
+
+    >>> parse_range("HLA-A*01:01:01:01:100-2,000")
+    ('HLA-A*01:01:01:01', 100, 2000)
+    """
+    match = None if is_contig(text) else _RANGE.fullmatch(text)
+    if match is None:
+        return text, 0, None
+    digits = [match[name].replace(",", "") for name in ("start", "end")]
+    if not all(digits) or max(map(len, digits)) > 18 or int(digits[0]) >= int(digits[1]):
+        at = f"{where}: " if where else ""
         raise RegionError(
-            f"held-out range {text!r} of {genome.path}: wanted 0 <= start < end <= {genome.lengths[contig]}"
+            f"{at}{text!r}: wanted contig:start_bp-end_bp with start < end, 0-based and half-open"
+        )
+    return match["contig"], int(digits[0]), int(digits[1])
+
+
+def range_in(text: str, contigs: ContigNames, lengths: Sequence[int], where: str) -> tuple[int, int, int]:
+    """(place of the contig, start_bp, end_bp) of a contig or a range of it. Raises RegionError, begun with `where`."""
+    name, start_bp, end_bp = parse_range(text, where, contigs.__contains__)
+    contig = contigs.find(name, f"{where}: {text!r}: wanted contig or contig:start_bp-end_bp")
+    length = int(lengths[contig])
+    end_bp = length if end_bp is None else end_bp
+    if not 0 <= start_bp < end_bp <= length:
+        raise RegionError(
+            f"{where}: {text!r}: wanted 0 <= start < end <= {length:,}, the length of the contig"
         )
     return contig, start_bp, end_bp

@@ -1,8 +1,8 @@
 """DNA as token windows that a model can read: what `embed`, `score` and `marginals` share.
 
 A sequence is text or a range of a packed genome (packed.PackedRange). Both give the same windows; a range goes from
-packed bases to ids without text between. Text is upper-cased, letters other than A C G T N become N (counted, said
-through `logging`), and it is cut into k-mers from its first base. A tail shorter than k is a token of its own in the
+packed bases to ids without text between. Text is upper-cased, U is T, letters other than A C G T N become N (counted,
+said through `logging`), and it is cut into k-mers from its first base. A tail shorter than k is a token of its own in the
 dynamic vocabulary and left out in the fixed one, which has no token for it. Every window begins with the prefix tokens,
 as `<R>`.
 """
@@ -17,9 +17,9 @@ import numpy as np
 
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.packed import PackedRange
+from dnagpt_fast.vocab import reverse_complement, to_bases
 
 _NO_BASE = re.compile("[^ACGTN]")
-_COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
 
 Source = str | PackedRange
 """A sequence: text, or a range of a packed genome."""
@@ -40,21 +40,16 @@ class TokenWindow:
 
 
 def clean_bases(text: str) -> str:
-    """Upper-case A C G T N only. Raises ValueError for an empty text or one that holds tokens in brackets."""
+    """Upper-case A C G T N only; U is T. Raises ValueError for an empty text or one that holds tokens in brackets."""
     if "<" in text or ">" in text:
         raise ValueError(f"{text[:40]!r} holds tokens: wanted bases alone; tokens go into `prefix`")
     if not text:
         raise ValueError("a sequence is empty")
-    text = text.upper()
-    cleaned, count = _NO_BASE.subn("N", text)
-    if count:
-        logger.warning("%d letter(s) of a sequence are none of A C G T N and became N", count)
-    return cleaned
-
-
-def reverse_complement(bases: str) -> str:
-    """Of upper-case A C G T N."""
-    return bases.translate(_COMPLEMENT)[::-1]
+    bases, ambiguous = to_bases(text)
+    bases, foreign = _NO_BASE.subn("N", bases)
+    if ambiguous + foreign:
+        logger.warning("%d letter(s) of a sequence are none of A C G T U N and became N", ambiguous + foreign)
+    return bases
 
 
 def prefix_ids(tokenizer: KmerTokenizer, prefix: str) -> list[int]:

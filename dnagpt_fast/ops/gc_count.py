@@ -98,12 +98,9 @@ def gc_track(
         if type(value) is not int or not 1 <= value < 1 << 62:
             raise ValueError(f"{name} = {value!r}: wanted an integer >= 1")
     if isinstance(contig, str):
-        names = list(getattr(genome, "names", ()))
-        if contig not in names:
-            raise ValueError(
-                f"contig {contig!r}: the genome has {', '.join(names[:10]) or 'no names, only indices'}"
-            )
-        contig = names.index(contig)
+        if not hasattr(genome, "contigs"):
+            raise ValueError(f"contig {contig!r}: the genome has no names, only indices")
+        contig = genome.contigs.find(contig)
     n_contigs = arrays.length_bp.numel()
     if not 0 <= contig < n_contigs:
         raise IndexError(f"contig {contig}: the genome has contigs 0..{n_contigs - 1}")

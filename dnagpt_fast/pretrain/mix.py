@@ -10,23 +10,22 @@ import numpy as np
 from dnagpt_fast.batch import Windows
 from dnagpt_fast.genome.genome import Genome
 from dnagpt_fast.genome.intervals import Intervals
-from dnagpt_fast.genome.regions import parse_range
+from dnagpt_fast.genome.regions import range_in
+from dnagpt_fast.input_files import read_whole_text
 from dnagpt_fast.pretrain.settings import DataSettings, GenomeSettings
 from dnagpt_fast.training.settings import ConfigError
-from dnagpt_fast.vocab import RESERVED, SPECIES, reserved_id
+from dnagpt_fast.vocab import reserved_id, species_token
 
 TABLE_COLUMNS = ("path", "species", "weight", "held_out")
 ORIENTATION_NAMES = ("as it stands", "reversed", "complemented", "reverse complement")
 
 
 def species_id(name: str) -> int:
-    """Token of a species name (`human`) or of a reserved token (`R`). Raises ConfigError."""
-    token = SPECIES.get(name, name)
-    if token not in RESERVED:
-        raise ConfigError(
-            f"unknown species {name!r}: wanted one of {', '.join(SPECIES)} or a reserved token ({' '.join(RESERVED)})"
-        )
-    return reserved_id(token)
+    """Token id of a species name (`human`) or of a reserved token (`R`). Raises ConfigError."""
+    try:
+        return reserved_id(species_token(name))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def read_table(path: str | Path) -> tuple[GenomeSettings, ...]:
@@ -38,7 +37,7 @@ def read_table(path: str | Path) -> tuple[GenomeSettings, ...]:
     path = Path(path)
     lines = [
         (i + 1, line)
-        for i, line in enumerate(path.read_text().splitlines())
+        for i, line in enumerate(read_whole_text(path).splitlines())
         if line.strip() and line[0] != "#"
     ]
     if not lines:
@@ -86,7 +85,9 @@ class GenomeMix:
             species.append(species_id(settings.species))
             genome = Genome.open(settings.path)
             texts = settings.held_out or tail_ranges(genome, data.held_out_tail)
-            rows = np.array([parse_range(text, genome) for text in texts], dtype=np.int64).reshape(-1, 3)
+            where = f"held-out range of {genome.path}"
+            ranges = [range_in(text, genome.contigs, genome.lengths, where) for text in texts]
+            rows = np.array(ranges, dtype=np.int64).reshape(-1, 3)
             genomes.append(genome)
             held_out.append(Intervals(rows[:, 0], rows[:, 1], rows[:, 2]))
             settled.append(replace(settings, held_out=tuple(texts)))

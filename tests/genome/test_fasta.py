@@ -1,6 +1,8 @@
 """FASTA text: what is a sequence, what is not, and that the size of the pieces it comes in does not matter."""
 
 import gzip
+import os
+import threading
 import zlib
 
 import numpy as np
@@ -8,6 +10,7 @@ import pysam
 import pytest
 
 from dnagpt_fast.genome import Genome, GenomeFileError, fasta
+from dnagpt_fast.input_files import InputFileError
 
 
 def sequences(path) -> dict[str, str]:
@@ -58,7 +61,7 @@ BAD = {
     "no record": (b"\n\n", r"no record: a FASTA file has lines that begin with '>'"),
     "text first": (b"\nACGT\n>a\nAC\n", r"line 2, offset 1: b'A.*before the first '>' line"),
     "no name": (b">a\nAC\n>\nAC\n", r"line 3, offset 6: a header without a name"),
-    "blank name": (b"> a\nAC\n", r"line 1, offset 0: a header without a name"),
+    "blank name": (b"> \t\nAC\n", r"line 1, offset 0: a header without a name"),
     "twice": (
         b">a\nAC\n>b\nA\n>a x\nGT\n",
         r"line 5, offset 11: contig 'a' again; its first record is on line 1",
@@ -67,8 +70,10 @@ BAD = {
     "no bases at the end": (b">a\nAC\n>b\n\n", r"line 3: contig 'b' has no bases"),
     "header alone": (b">a", r"line 1: contig 'a' has no bases"),
     "cr alone": (b">a\nAC\rGT\n", r"line 2, offset 5: a carriage return inside a line"),
-    "cr in header": (b">a\rACGT\r", r"line 1, offset 0: a header with control characters"),
-    "binary header": (b">\xff\xfe\nAC\n", r"line 1, offset 0: a header that is no text"),
+    "cr in header": (b">a\rACGT\r", r"line 1, offset 0: a carriage return inside a line"),
+    "control": (b">a\x07b c\nACGT\n", r"line 1, offset 0: a name with control characters"),
+    "UTF-16": (">a\nAC\n".encode("utf-16"), r"x.*: UTF-16 text: wanted FASTA in ASCII"),
+    "binary header": (b">\xff\xfe\nAC\n", r"line 1, offset 0: a name that is no UTF-8"),
     "zero byte": (b">a\nAC\0GT\n", r"line 2, offset 5: b'\\x00'"),
 }
 
@@ -89,7 +94,7 @@ def test_text_that_is_not(tmp_path, kind):
         (b"", "the file is empty"),
         (b"ACGT\n", "offset 0: b'ACGT': neither a .2bit signature, nor gzip"),
         (b"@read\nACGT\n+\nIIII\n", "neither"),
-        (b"PK\3\4", "neither"),
+        (b"PK\2\4", "neither"),
     ],
 )
 def test_a_foreign_file(tmp_path, data, words):
@@ -131,22 +136,55 @@ def test_a_truncated_bgzf_is_an_error_even_between_two_blocks(bgzf):
     first_block = int.from_bytes(data[16:18], "little") + 1
     for size in (first_block, len(data) - 28, len(data) - 1, first_block + 100):
         path.write_bytes(data[:size])
-        with pytest.raises(GenomeFileError, match="the BGZF end marker is missing"):
+        with pytest.raises(InputFileError, match="the BGZF end marker is missing"):
             Genome.open(path)
 
 
 def test_a_damaged_gzip_is_an_error(tmp_path):
     data = gzip.compress(b">a\n" + b"ACGTTGCA" * 999 + b"\n")
     for size in range(10, len(data), 7):
-        with pytest.raises(GenomeFileError, match="the gzip stream is damaged near uncompressed offset"):
+        with pytest.raises(InputFileError, match=r"offset [0-9,]+: the gzip stream (ends early|is damaged)"):
             Genome.open(written(tmp_path, data[:size]))
     wrong_sum = data[:-8] + (zlib.crc32(b"") + 1).to_bytes(4, "little") + data[-4:]
-    with pytest.raises(GenomeFileError, match="damaged"):
+    with pytest.raises(InputFileError, match="damaged"):
         Genome.open(written(tmp_path, wrong_sum))
-    with pytest.raises(GenomeFileError, match="damaged"):
+    with pytest.raises(InputFileError, match="damaged"):
         Genome.open(written(tmp_path, data + b"garbage"))
 
 
 def test_a_gzipped_twobit_is_no_fasta(tmp_path):
     with pytest.raises(GenomeFileError, match="before the first '>' line"):
         Genome.open(written(tmp_path, gzip.compress(b"\x43\x27\x41\x1a" + bytes(60))))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xef\xbb\xbf>one\nACGT\n>two\nGG\n",
+        b"> one a strain\nACGT\n>\ttwo\nGG\n",
+        b">one chromosome of caf\xe9 strain\nACGT\n>two \x01\xc2\xa0\x00\nGG\n",
+        gzip.compress(b"\xef\xbb\xbf>one\r\nACGT\r\n\r\n>two\r\nGG"),
+        gzip.compress(b">one\nACGT\n") + gzip.compress(b">two\nGG\n"),
+        b"\n \n>one\nAC GT\n>two\nGG\n",
+    ],
+)
+@pytest.mark.usefixtures("chunk_bytes")
+def test_odd_but_legal_text(tmp_path, data):
+    assert sequences(written(tmp_path, data)) == {"one": "ACGT", "two": "GG"}
+
+
+def test_a_pipe(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for data in (b">one\nACGT\n", gzip.compress(b">one\nACGT\n")):
+        writer = threading.Thread(target=pipe.write_bytes, args=(data,))
+        writer.start()
+        with Genome.open(pipe) as genome:
+            assert genome.sequence("one") == "ACGT"
+        writer.join()
+
+
+@pytest.mark.parametrize(("data", "said"), [(b"BZh91AY", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"PK\3\4", "zip")])
+def test_other_packings_are_named(tmp_path, data, said):
+    with pytest.raises(InputFileError, match=f"x.* is .*{said}.*: unpack"):
+        list(fasta.read_fasta(written(tmp_path, data)))

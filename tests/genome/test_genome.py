@@ -66,7 +66,7 @@ def test_a_range_that_leaves_the_contig_is_an_error(path, start_bp, end_bp):
 
 
 def test_an_unknown_contig_is_an_error(path):
-    with pytest.raises(ValueError, match=r"no contig 'three' in .*; it has one, two"):
+    with pytest.raises(ValueError, match=r"no contig 'three' in .*, which has one, two"):
         Genome.open(path).n_blocks("three")
 
 

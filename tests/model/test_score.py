@@ -6,8 +6,9 @@ import torch
 from dnagpt_fast import KmerTokenizer
 from dnagpt_fast.model.inference import Inference
 from dnagpt_fast.model.score import score
-from dnagpt_fast.model.token_windows import kmer_ids, reverse_complement
+from dnagpt_fast.model.token_windows import kmer_ids
 from dnagpt_fast.ops import dispatch
+from dnagpt_fast.vocab import reverse_complement
 from tests.model.test_embed import random_bases
 from tests.tiny import NAMES, load_tiny
 

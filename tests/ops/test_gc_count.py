@@ -1,10 +1,13 @@
 """gc_count against counts read off the text."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dnagpt_fast.genome.regions import ContigNames
 from dnagpt_fast.ops import dispatch, gc_count, gc_track
 from tests.ops.packed_genomes import INSTRUCTION_SETS, packed_genome, random_text
 
@@ -91,7 +94,7 @@ def test_track(implementation, step_bp):
 def test_track_by_name_tiles_by_default():
     class Opened:
         arrays = packed_genome("GGNA", "GCGCA")
-        names = ("one", "two")
+        contigs = ContigNames(("one", "two"), Path("x"))
 
     gc, known = gc_track(Opened(), "two", 2)
     assert gc.tolist() == [2, 2, 0]

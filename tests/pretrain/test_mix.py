@@ -77,9 +77,10 @@ def test_tables_that_are_none_are_refused(tmp_path, text, message):
 
 
 def test_species_are_names_or_tokens():
-    assert species_id("human") == species_id("R") == reserved_id("R")
-    with pytest.raises(ConfigError, match="unknown species 'Human'"):
-        species_id("Human")
+    assert species_id("human") == species_id("Human") == species_id("R") == reserved_id("R")
+    for name in ("martian", "r"):
+        with pytest.raises(ConfigError, match=f"species '{name}': wanted one of human"):
+            species_id(name)
 
 
 def test_windows_are_described(fasta):

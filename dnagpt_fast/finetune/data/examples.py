@@ -1,24 +1,35 @@
 """Labelled sequences, whatever file they came from: one `Examples` with the place of each row for error messages."""
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from dnagpt_fast.input_files import InputFileError, readable
+from dnagpt_fast.vocab import LETTERS, to_bases
+
 logger = logging.getLogger(__name__)
 
-_IUPAC = "RYSWKMBDHVX"
-_CLEAN = str.maketrans("U" + _IUPAC, "T" + "N" * len(_IUPAC))
-_LETTERS = frozenset("ACGTUN" + _IUPAC)
 ON_LOWER_CASE = ("upper", "error")
 ON_N = ("error", "drop", "keep")
 ON_LONG = ("error", "crop_end", "crop_start", "crop_both", "window")
 
 
-class LabelError(ValueError):
-    """Labelled data that cannot be used; names the file, the line or record, what stood there and the remedy."""
+# Of one field: Python's own int and float take `1_000` and other alphabets' digits too.
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+# As pandas, R, Excel and the BED format write "no value". `none` in lower case is a word, and a class in some sets.
+MISSING = frozenset(
+    ("", ".", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null", "None")
+)
+
+
+class LabelError(InputFileError):
+    """Labelled data that cannot be used; names the file, the line or record, what is there and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -91,21 +102,20 @@ def clean_sequence(text: str, where: str, on_lower_case: str = "upper") -> tuple
     on_lower_case  "upper": soft-masked bases are bases; "error": refuse them
     Raises LabelError naming the place and the letter.
     """
+    text = text.strip()
     if not text:
         raise LabelError(f"{where}: the sequence is empty: remove the row")
-    upper = text.upper()
-    if on_lower_case == "error" and upper != text:
+    if on_lower_case == "error" and text.upper() != text:
         at = next(i for i, letter in enumerate(text) if letter.islower())
         raise LabelError(
             f"{where}: base {at} is {text[at]!r}, lower case: set data.on_lower_case = 'upper' to take soft-masked "
             f"bases as bases"
         )
-    foreign = set(upper) - _LETTERS
+    foreign = set(text.upper()) - LETTERS
     if foreign:
-        at = next(i for i, letter in enumerate(upper) if letter in foreign)
+        at = next(i for i, letter in enumerate(text) if letter.upper() in foreign or len(letter.upper()) > 1)
         raise LabelError(f"{where}: base {at} is {text[at]!r}: wanted letters of ACGTUN or IUPAC codes")
-    clean = upper.translate(_CLEAN)
-    return clean, clean.count("N") - upper.count("N")
+    return to_bases(text)
 
 
 def clean_sequences(texts: Sequence[str], where: Sequence[str], on_lower_case: str = "upper") -> list[str]:
@@ -119,15 +129,37 @@ def clean_sequences(texts: Sequence[str], where: Sequence[str], on_lower_case: s
     return [sequence for sequence, _ in pairs]
 
 
+def parse_label(text: str, where: str, column: str) -> str:
+    """A label without blanks at its ends. Raises LabelError for a missing one, InputFileError for bytes that are no
+    UTF-8."""
+    label = text.strip()
+    if label in MISSING:
+        raise LabelError(f"{where}: {column} is missing ({label!r}): give a label, or remove the row")
+    return readable(label, where, column)
+
+
 def parse_number(text: str, where: str, column: str) -> float:
     """A finite number. Raises LabelError naming place and column."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise LabelError(f"{where}: {column} = {text!r} is no number: mend or remove the row") from None
-    if not np.isfinite(value):
-        raise LabelError(f"{where}: {column} = {text!r}: wanted a finite number; mend or remove the row")
-    return value
+    text = text.strip()
+    value = float(text) if _NUMBER.fullmatch(text) else np.nan
+    if np.isfinite(value):
+        return value
+    wanted = "a finite number" if text.lower().lstrip("+-") in ("nan", "inf", "infinity") else "a number"
+    raise LabelError(f"{where}: {column} = {text!r}: wanted {wanted}; correct or remove the row")
+
+
+def parse_integer(text: str, where: str, column: str) -> int:
+    """An integer of at most 18 digits. Raises LabelError naming place and column."""
+    if not _INTEGER.fullmatch(text.strip()):
+        raise LabelError(f"{where}: {column} = {text[:40]!r}: wanted an integer of at most 18 digits")
+    return int(text)
+
+
+def check_span(start_bp: int, end_bp: int, where: str) -> tuple[int, int]:
+    """(start_bp, end_bp) as they are. Raises LabelError unless 0 <= start < end."""
+    if not 0 <= start_bp < end_bp:
+        raise LabelError(f"{where}: [{start_bp}, {end_bp}): wanted 0 <= start < end, 0-based half-open")
+    return start_bp, end_bp
 
 
 def filter_n(examples: Examples, max_n_share: float, on_n: str) -> Examples:
@@ -208,6 +240,12 @@ def class_of(examples: Examples, classes: Sequence[str]) -> np.ndarray:
 def find_classes(examples: Examples) -> tuple[str, ...]:
     """The labels that occur, sorted; numbers in numeric order. Raises LabelError with fewer than two."""
     found = sorted(set(_labels(examples)))
+    alike = sorted(found, key=str.casefold)
+    for one, other in pairwise(alike):
+        if one.casefold() == other.casefold():
+            logger.warning(
+                "%s: labels %r and %r differ by case only: two classes?", examples.path, one, other
+            )
     if all(text.lstrip("-").isdigit() for text in found):
         found.sort(key=int)
     if len(found) < 2:

@@ -1,23 +1,27 @@
 """FASTA with labels in the headers, and BED intervals of a genome with a label column."""
 
-import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pysam
 
-from dnagpt_fast.finetune.data.examples import Examples, LabelError, Loci, clean_sequences, parse_number
-from dnagpt_fast.finetune.data.tables import open_text
+from dnagpt_fast.finetune.data.examples import (
+    Examples,
+    LabelError,
+    Loci,
+    clean_sequences,
+    parse_integer,
+    parse_label,
+    parse_number,
+)
 from dnagpt_fast.genome import Genome
-from dnagpt_fast.genome.regions import find_contig
+from dnagpt_fast.input_files import text_lines
 from dnagpt_fast.vocab import reverse_complement
-
-logger = logging.getLogger(__name__)
 
 _FIELD = re.compile(r"(?:^|[\s;|])([A-Za-z_]\w*)=([^\s;|]+)")
 _BED_NAMES = ("contig", "start_bp", "end_bp", "name", "score", "strand")
+_BED_STARTS = ("start", "start_bp", "chromstart", "chrom_start")
 
 
 def read_labelled_fasta(
@@ -34,34 +38,29 @@ def read_labelled_fasta(
     `>site_12 label=donor split=train`.
 
     label_pattern  instead: a regular expression over the whole header, whose first group is the label
-    Raises LabelError naming file and record.
+    labelled       False: labels are not read
+    Raises InputFileError (LabelError for a record) naming file and record.
     """
     path = Path(path)
-    pattern = re.compile(label_pattern) if label_pattern else None
-    if pattern and pattern.groups < 1:
-        raise LabelError(f"data.label_pattern = {label_pattern!r} has no group: put the label in parentheses")
+    pattern = _pattern(label_pattern)
     where, texts, labels, splits, numbers = [], [], [], [], []
-    try:
-        with pysam.FastxFile(str(path)) as file:
-            for i, record in enumerate(file):
-                header = f"{record.name} {record.comment or ''}".strip()
-                place = f"{path}: record {i} ({record.name})"
-                fields = dict(_FIELD.findall(header))
-                found = pattern.search(header) if pattern else None
-                label = found[1] if found else (None if pattern else fields.get(label_column))
-                if label is None and labelled:
-                    wanted = f"a match of {label_pattern!r}" if pattern else f"a field {label_column}=..."
-                    raise LabelError(f"{place}: header {header!r} has no label: wanted {wanted}")
-                for name in number_columns:
-                    if name not in fields:
-                        raise LabelError(f"{place}: header {header!r} has no field {name}=...")
-                where.append(place)
-                texts.append(record.sequence or "")
-                labels.append(label)
-                splits.append(fields.get(split_column))
-                numbers.append([parse_number(fields[name], place, name) for name in number_columns])
-    except OSError as error:
-        raise LabelError(f"{path} cannot be read as FASTA: {error}") from error
+    for i, (header, sequence) in enumerate(_records(path)):
+        place = f"{path}: record {i} ({header.split(maxsplit=1)[0]})"
+        fields = dict(_FIELD.findall(header))
+        if labelled:
+            found = pattern.search(header) if pattern else None
+            label = found[1] if found else (None if pattern else fields.get(label_column))
+            if label is None:
+                wanted = f"a match of {label_pattern!r}" if pattern else f"a field {label_column}=..."
+                raise LabelError(f"{place}: header {header!r} has no label: wanted {wanted}")
+            labels.append(parse_label(label, place, label_column))
+        for name in number_columns:
+            if name not in fields:
+                raise LabelError(f"{place}: header {header!r} has no field {name}=...")
+        where.append(place)
+        texts.append(sequence)
+        splits.append(fields.get(split_column))
+        numbers.append([parse_number(fields[name], place, name) for name in number_columns])
     if not where:
         raise LabelError(f"{path}: no FASTA records")
     if any(splits) and not all(splits):
@@ -72,68 +71,94 @@ def read_labelled_fasta(
         path=path,
         where=where,
         sequence=clean_sequences(texts, where, on_lower_case),
-        label=[label or "" for label in labels] if all(label is not None for label in labels) else None,
+        label=labels if labelled else None,
         numbers=np.array(numbers, np.float64).reshape(len(where), len(number_columns)),
         number_names=tuple(number_columns),
         split=[split or "" for split in splits] if all(splits) else None,
     )
 
 
+def _pattern(text: str) -> re.Pattern[str] | None:
+    """Raises LabelError for a regular expression that is none, or has no group."""
+    if not text:
+        return None
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise LabelError(f"data.label_pattern = {text!r} is no regular expression: {error}") from error
+    if pattern.groups < 1:
+        raise LabelError(f"data.label_pattern = {text!r} has no group: put the label in parentheses")
+    return pattern
+
+
+def _records(path: Path) -> Iterator[tuple[str, str]]:
+    """(header without `>`, sequence) of each record; blanks and blank lines do not count."""
+    header, pieces = "", []
+    for number, raw in text_lines(path):
+        line = raw.strip()
+        if line.startswith(">"):
+            if header:
+                yield header, "".join(pieces)
+            header, pieces = line[1:].strip(), []
+            if not header:
+                raise LabelError(f"{path}:{number}: a header without a name: wanted '>name'")
+        elif line and not header:
+            raise LabelError(
+                f"{path}:{number}: {line[:20]!r} before the first '>' line: this is no FASTA file"
+            )
+        else:
+            pieces.append("".join(line.split()))
+    if header:
+        yield header, "".join(pieces)
+
+
 def read_bed(
     path: str | Path,
     genome: Genome,
     *,
-    label_column: str = "name",
+    label_column: str = "label",
     number_columns: Sequence[str] = (),
     split_column: str = "split",
     labelled: bool = True,
 ) -> Examples:
     """BED intervals (0-based, half-open) with their bases from the genome; `-` intervals are reverse-complemented.
 
-    Columns are contig, start_bp, end_bp, name, score, strand, and, from the seventh on, whatever a first line that
-    begins with `#` calls them (it then names all of them, in any order from the fourth on) or `column7` ... otherwise.
-    Raises LabelError naming file and line.
+    Columns are contig, start_bp, end_bp, name, score, strand and, from the seventh on, `column7` ... A line before the
+    first interval that begins with `#` (or has no number where a start belongs) and has as many fields names them
+    instead, in any order from the fourth on. label_column "label" is BED's own `name` where no column is called so.
+    labelled False: labels are not read. Fields are parted by tabs, or by blanks in a file without tabs.
+    Raises InputFileError (LabelError, RegionError for an interval) naming file and line.
     """
     path = Path(path)
     where, labels, splits, numbers, contigs, strands = [], [], [], [], [], []
     bounds, texts = [], []
     names: list[str] = []
-    with open_text(path) as file:
-        for number, raw in enumerate(file, 1):
-            line = raw.rstrip("\r\n")
-            place = f"{path}:{number}"
-            if line.startswith("#"):
-                if number == 1:
-                    names = line.lstrip("# ").split("\t")
-                    names[:3] = _BED_NAMES[:3]
-                continue
-            if not line or line.startswith(("track", "browser")):
-                continue
-            fields = line.split("\t")
-            if len(fields) < 3:
-                raise LabelError(f"{place}: {len(fields)} tab-separated field(s): BED has three or more")
-            if not names:
-                names = [*_BED_NAMES, *(f"column{i}" for i in range(7, len(fields) + 1))][: len(fields)]
-            if len(fields) != len(names):
-                raise LabelError(f"{place}: {len(fields)} fields, where {len(names)} came before")
-            row = dict(zip(names, fields, strict=True))
-            for column in (*((label_column,) if labelled else ()), *number_columns):
-                if not row.get(column):
-                    raise LabelError(f"{place}: no {column!r}; the columns are {', '.join(names)}")
-            contig = find_contig(genome, row["contig"], place)
-            start_bp, end_bp = _bounds(row, genome, contig, place)
-            strand = row.get("strand", "+")
-            if strand not in ("+", "-", "."):
-                raise LabelError(f"{place}: strand {strand!r}: wanted +, - or . (taken as +)")
-            bases = genome.sequence(contig, start_bp, end_bp)
-            where.append(place)
-            texts.append(reverse_complement(bases) if strand == "-" else bases)
-            labels.append(row.get(label_column, ""))
-            splits.append(row.get(split_column, ""))
-            numbers.append([parse_number(row[name], place, name) for name in number_columns])
-            contigs.append(contig)
-            strands.append("-" if strand == "-" else "+")
-            bounds.append((start_bp, end_bp))
+    for place, fields, headers in _bed_lines(path):
+        if not names:
+            names = _bed_columns(fields, headers)
+            if label_column == "label" and label_column not in names:
+                label_column = "name"
+        if len(fields) != len(names):
+            raise LabelError(f"{place}: {len(fields)} fields, where {len(names)} came before")
+        row = dict(zip(names, fields, strict=True))
+        for column in (*((label_column,) if labelled else ()), *number_columns):
+            if column not in row:
+                raise LabelError(f"{place}: no {column!r}; the columns are {', '.join(names)}")
+        number = genome.contigs.find(row["contig"], place)
+        start_bp, end_bp = _bounds(row, int(genome.lengths[number]), place)
+        contig, strand = genome.names[number], row.get("strand", "+")
+        if strand not in ("+", "-", "."):
+            raise LabelError(f"{place}: strand {strand!r}: wanted +, - or . (taken as +)")
+        bases = genome.sequence(contig, start_bp, end_bp)
+        where.append(place)
+        texts.append(reverse_complement(bases) if strand == "-" else bases)
+        if labelled:
+            labels.append(parse_label(row[label_column], place, label_column))
+        splits.append(row.get(split_column, ""))
+        numbers.append([parse_number(row[name], place, name) for name in number_columns])
+        contigs.append(contig)
+        strands.append("-" if strand == "-" else "+")
+        bounds.append((start_bp, end_bp))
     if not where:
         raise LabelError(f"{path}: no intervals")
     at = np.array(bounds, np.int64)
@@ -141,7 +166,7 @@ def read_bed(
         path=path,
         where=where,
         sequence=texts,
-        label=labels if label_column in names else None,
+        label=labels if labelled else None,
         numbers=np.array(numbers, np.float64).reshape(len(where), len(number_columns)),
         number_names=tuple(number_columns),
         split=splits if split_column in names else None,
@@ -149,15 +174,43 @@ def read_bed(
     )
 
 
-def _bounds(row: dict[str, str], genome: Genome, contig: str, place: str) -> tuple[int, int]:
-    try:
-        start_bp, end_bp = int(row["start_bp"]), int(row["end_bp"])
-    except ValueError:
-        raise LabelError(f"{place}: [{row['start_bp']!r}, {row['end_bp']!r}): wanted integers") from None
-    length = int(genome.lengths[genome.names.index(contig)])
-    if not 0 <= start_bp < end_bp <= length:
+def _bed_lines(path: Path) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+    """(place, fields, the fields of the lines before the first interval that may name the columns)."""
+    headers: list[list[str]] = []
+    begun = False
+    for number, raw in text_lines(path):
+        line = raw.rstrip("\r\n")
+        place = f"{path}:{number}"
+        fields = [field.strip() for field in (line.split("\t") if "\t" in line else line.split())]
+        if not any(fields):
+            continue
+        if line.startswith("#"):
+            headers.append([fields[0].lstrip("# "), *fields[1:]])
+            continue
+        # `track name=...` and `browser position ...` are for the genome browser; a contig may be called track_2
+        if line.split()[0] in ("track", "browser") and not (len(fields) > 2 and fields[1].isdigit()):
+            continue
+        if len(fields) < 3:
+            raise LabelError(f"{place}: {len(fields)} field(s): BED has three or more, parted by tabs")
+        if not begun and fields[1].lower() in _BED_STARTS:
+            headers.append(fields)
+            continue
+        begun = True
+        yield place, fields, headers
+
+
+def _bed_columns(fields: list[str], headers: list[list[str]]) -> list[str]:
+    for header in reversed(headers):
+        if len(header) == len(fields) and len(set(header)) == len(header):
+            return [*_BED_NAMES[:3], *header[3:]]
+    return [*_BED_NAMES, *(f"column{i}" for i in range(7, len(fields) + 1))][: len(fields)]
+
+
+def _bounds(row: dict[str, str], length_bp: int, place: str) -> tuple[int, int]:
+    start_bp, end_bp = (parse_integer(row[name], place, name) for name in ("start_bp", "end_bp"))
+    if not 0 <= start_bp < end_bp <= length_bp:
         raise LabelError(
-            f"{place}: [{start_bp}, {end_bp}) of {contig!r}: wanted 0 <= start < end <= {length}, its length; is this "
-            f"the genome that the intervals were made on?"
+            f"{place}: [{start_bp}, {end_bp}) of {row['contig']!r}: wanted 0 <= start < end <= {length_bp}, its "
+            f"length; is this the genome that the intervals were made on?"
         )
     return start_bp, end_bp

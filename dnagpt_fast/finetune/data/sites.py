@@ -18,7 +18,8 @@ from dnagpt_fast.finetune.data.examples import LabelError, Loci
 from dnagpt_fast.finetune.data.splits import SPLITS, blocks_to_sets, overlapping
 from dnagpt_fast.finetune.data.tables import delimiter, write_rows
 from dnagpt_fast.genome import Genome
-from dnagpt_fast.genome.regions import RegionError, find_contig
+from dnagpt_fast.genome.intervals import UnknownBases
+from dnagpt_fast.genome.regions import RegionError
 from dnagpt_fast.output_files import is_stream, refuse_inputs, write_json
 from dnagpt_fast.vocab import reverse_complement
 
@@ -27,7 +28,6 @@ logger = logging.getLogger(__name__)
 KINDS = ("tis", "pas", "splice", "splice-donor", "splice-acceptor")
 MOTIFS = {"tis": ("ATG",), "pas": ("AATAAA", "ATTAAA"), "donor": ("GT",), "acceptor": ("AG",)}
 PAS_REACH_BP = 40  # a poly-A signal stands in the last so many bases of its transcript
-CONTIG_LIMIT = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,11 @@ def annotated_sites(
         if contig is None:
             counts["transcripts on contigs that the genome lacks"] += 1
             continue
-        if int(transcript.exons[-1, 1]) > int(genome.lengths[contig]):
+        length = int(genome.lengths[contig])
+        if int(transcript.exons[-1, 1]) > length and transcript.circular_bp != length:
             raise LabelError(
                 f"{transcript.where}: {transcript.name} ends at {transcript.exons[-1, 1]:,}, contig "
-                f"{genome.names[contig]!r} of {genome.path} at {genome.lengths[contig]:,}: not the same assembly"
+                f"{genome.names[contig]!r} of {genome.path} at {length:,}: not the same assembly"
             )
         for signal in settings.signals:
             for start_bp, motif in _sites_of(transcript, genome, genome.names[contig], signal, without):
@@ -134,7 +135,7 @@ def annotated_sites(
 def _contig_or_none(genome: Genome, transcript: Transcript) -> int | None:
     # An annotation of a whole genome is used with a file of one chromosome; none at all in common is an error later.
     try:
-        return genome.names.index(find_contig(genome, transcript.contig, transcript.where))
+        return genome.contigs.find(transcript.contig, transcript.where)
     except RegionError:
         return None
 
@@ -164,6 +165,11 @@ def _sites_of(
         starts = (left if (signal == "donor") == forward else right).tolist()
     sites = []
     for start in starts:
+        # a gene over the origin of a circular contig ends past its length
+        start = start % transcript.circular_bp if transcript.circular_bp else start
+        if transcript.circular_bp and start + length > transcript.circular_bp:
+            without["sites over the origin of a circular contig"].add((contig, start, transcript.strand))
+            continue
         bases = genome.sequence(contig, start, start + length)
         bases = bases if forward else reverse_complement(bases)
         if bases in MOTIFS[signal]:
@@ -178,6 +184,13 @@ def _poly_a_signal(
     transcript: Transcript, genome: Genome, contig: str, without: defaultdict[str, set]
 ) -> list[tuple[int, str]]:
     first, last = int(transcript.exons[0, 0]), int(transcript.exons[-1, 1])
+    for reason, holds in (
+        ("transcripts whose end is unknown", not transcript.end_complete),
+        ("transcripts over the origin of a circular contig", 0 < transcript.circular_bp < last),
+    ):
+        if holds:
+            without[reason].add((contig, last if transcript.strand == "+" else first, transcript.strand))
+            return []
     if transcript.strand == "+":
         begin = max(last - PAS_REACH_BP, first)
         text = genome.sequence(contig, begin, last)
@@ -273,9 +286,7 @@ def _gene_spans(genome: Genome, transcripts: Sequence[Transcript]) -> dict[int, 
         spans.setdefault(t.contig, []).append((int(t.exons[0, 0]), int(t.exons[-1, 1])))
     merged = {}
     for name, found in spans.items():
-        contig = next((genome.names.index(n) for n in (name, name.removeprefix("chr"), f"chr{name}")
-                       if n in genome.names), None)  # fmt: skip
-        if contig is None:
+        if name not in genome.contigs:
             continue
         joined: list[list[int]] = []
         for start, end in sorted(found):
@@ -283,7 +294,7 @@ def _gene_spans(genome: Genome, transcripts: Sequence[Transcript]) -> dict[int, 
                 joined[-1][1] = max(joined[-1][1], end)
             else:
                 joined.append([start, end])
-        merged[contig] = np.array(joined, np.int64)
+        merged[genome.contigs.find(name)] = np.array(joined, np.int64)
     return merged
 
 
@@ -307,22 +318,10 @@ def _usable(genome: Genome, sites: Sites, settings: TaskSettings) -> np.ndarray:
     """bool (n,): the window stays on its contig and has few enough N."""
     start, end = _window(sites, settings)
     good = (start >= 0) & (end <= genome.lengths[sites.contig])
-    for contig in np.unique(sites.contig).tolist():
-        blocks = genome.n_blocks(genome.names[contig])
-        if not len(blocks):
-            continue
-        before = np.concatenate([[0], np.cumsum(blocks[:, 1] - blocks[:, 0])])
-        mine = sites.contig == contig
-
-        def unknown_before(
-            place: np.ndarray, blocks: np.ndarray = blocks, before: np.ndarray = before
-        ) -> np.ndarray:
-            at = np.searchsorted(blocks[:, 0], place, side="right")
-            past_end = np.where(at > 0, np.maximum(blocks[np.maximum(at - 1, 0), 1] - place, 0), 0)
-            return before[at] - past_end
-
-        n_bases = unknown_before(end[mine]) - unknown_before(start[mine])
-        good[mine] &= n_bases <= settings.max_n_share * (end - start)[mine]
+    inside = np.nonzero(good)[0]
+    length = (end - start)[inside]
+    n_bases = UnknownBases(genome.arrays).count(sites.contig[inside], start[inside], length)
+    good[inside] = n_bases <= settings.max_n_share * length
     return good
 
 

@@ -6,17 +6,18 @@ from dnagpt_fast.finetune.data.examples import Examples, LabelError, filter_n
 from dnagpt_fast.finetune.data.haplotypes import HaplotypePanel, read_haplotypes
 from dnagpt_fast.finetune.data.sequence_files import read_bed, read_labelled_fasta
 from dnagpt_fast.finetune.data.settings import LabelledDataSettings
-from dnagpt_fast.finetune.data.tables import open_text, read_table
+from dnagpt_fast.finetune.data.tables import read_table
 from dnagpt_fast.genome import Genome
+from dnagpt_fast.input_files import check_file, inner_suffix
 
 TABLES = (".csv", ".tsv", ".txt", ".parquet")
-FASTA = (".fa", ".fasta", ".fna")
+FASTA = (".fa", ".fasta", ".fna", ".fas", ".ffn")
 HAPLOTYPES = (".vcf", ".bcf", ".haps")
 
 
 def kind_of(path: Path) -> str:
     """table, fasta, bed or haplotypes. Raises LabelError for another name."""
-    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    suffix = inner_suffix(path)
     for kind, suffixes in (
         ("table", TABLES),
         ("fasta", FASTA),
@@ -36,17 +37,15 @@ def read_examples(settings: LabelledDataSettings, *, labelled: bool = True) -> E
     """
     path = Path(settings.path)
     kind = kind_of(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
+    check_file(path)
     if kind == "haplotypes":
         raise LabelError(f"{path}: haplotypes have no labels: they are for task.kind = 'generation'")
     if kind == "bed":
         if not settings.genome:
             raise LabelError(f"{path}: intervals need their genome: set data.genome")
-        column = "name" if settings.label_column == "label" else settings.label_column
         with Genome.open(settings.genome) as genome:
             found = read_bed(
-                path, genome, label_column=_bed_label(path, settings, column), labelled=labelled,
+                path, genome, label_column=settings.label_column, labelled=labelled,
                 number_columns=settings.number_columns, split_column=settings.split_column,
             )  # fmt: skip
     elif kind == "fasta":
@@ -64,19 +63,10 @@ def read_examples(settings: LabelledDataSettings, *, labelled: bool = True) -> E
     return filter_n(found, settings.max_n_share, settings.on_n)
 
 
-def _bed_label(path: Path, settings: LabelledDataSettings, column: str) -> str:
-    """A header that names a column `label` is believed; else BED's own `name` column."""
-    with open_text(path) as file:
-        first = file.readline()
-    named = first.lstrip("# \t").rstrip("\r\n").split("\t") if first.startswith("#") else []
-    return settings.label_column if settings.label_column in named else column
-
-
 def read_panel(settings: LabelledDataSettings) -> HaplotypePanel:
     """The haplotypes of data.path, held against data.genome where it is given. Raises LabelError, FileNotFoundError."""
     path = Path(settings.path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
+    check_file(path)
     genome = Genome.open(settings.genome) if settings.genome else None
     try:
         return read_haplotypes(

@@ -1,20 +1,31 @@
 """CSV, TSV and parquet tables of labelled sequences."""
 
 import csv
-import gzip
 import hashlib
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
 from dnagpt_fast.extras import need
-from dnagpt_fast.finetune.data.examples import Examples, LabelError, Loci, clean_sequences, parse_number
+from dnagpt_fast.finetune.data.examples import (
+    Examples,
+    LabelError,
+    Loci,
+    check_span,
+    clean_sequences,
+    parse_integer,
+    parse_label,
+    parse_number,
+)
+from dnagpt_fast.input_files import inner_suffix, readable, text_lines
 from dnagpt_fast.output_files import is_stream, whole
 
 LOCUS_COLUMNS = (("contig", "chrom"), ("start_bp", "start"), ("end_bp", "end"), ("strand",))
+LONGEST_FIELD = (1 << 31) - 1  # csv's own limit is 131,072 characters, less than many a sequence
+
+Row = tuple[str, dict[str, str]]
+"""Place in the file, and the fields by column, without blanks at their ends."""
 
 
 def read_table(
@@ -27,14 +38,15 @@ def read_table(
     on_lower_case: str = "upper",
     labelled: bool = True,
 ) -> Examples:
-    """Rows of a .csv, .tsv or .txt (also .gz; told apart by name) or .parquet file with a header.
+    """Rows of a .csv (commas), .tsv or .txt (tabs) or .parquet file with a header; text also packed by gzip.
 
+    Blank lines are skipped, blanks around a field do not belong to it, and a byte-order mark is no part of a name.
     Columns contig/chrom, start_bp/start, end_bp/end and strand, where all but strand are there, give the loci
-    (0-based, half-open). The split column is optional. labelled False: the label column may be absent.
-    Raises LabelError naming file and line, ImportError where parquet lacks pyarrow.
+    (0-based, half-open). The split column is optional. labelled False: labels are not read.
+    Raises InputFileError (LabelError for a row) naming file and line, ImportError where parquet lacks pyarrow.
     """
     path = Path(path)
-    rows = list(_parquet_rows(path) if path.suffix == ".parquet" else _text_rows(path))
+    rows = list(_parquet_rows(path) if inner_suffix(path) == ".parquet" else _text_rows(path))
     if not rows:
         raise LabelError(f"{path}: no rows below the header")
     header = rows[0][1].keys()
@@ -42,28 +54,19 @@ def read_table(
         if column not in header:
             raise LabelError(f"{path}:1: no column {column!r}; the columns are {', '.join(header)}")
     where = [place for place, _ in rows]
-    if label_column in header:
-        for place, row in rows:
-            if not row[label_column]:
-                raise LabelError(f"{place}: {label_column} is empty: give a label or remove the row")
     numbers = [[parse_number(row[name], place, name) for name in number_columns] for place, row in rows]
     return Examples(
         path=path,
         where=where,
         sequence=clean_sequences([row[sequence_column] for _, row in rows], where, on_lower_case),
-        label=[row[label_column] for _, row in rows] if label_column in header else None,
+        label=[parse_label(row[label_column], place, label_column) for place, row in rows]
+        if labelled
+        else None,
         numbers=np.array(numbers, np.float64).reshape(len(rows), len(number_columns)),
         number_names=tuple(number_columns),
         split=[row[split_column] for _, row in rows] if split_column in header else None,
         loci=_loci(rows),
     )
-
-
-def open_text(path: Path) -> io.TextIOBase:
-    """The file as text, through gzip where its name ends in .gz. Universal newlines."""
-    if path.suffix == ".gz":
-        return cast(io.TextIOBase, gzip.open(path, "rt", encoding="utf-8", newline=""))
-    return cast(io.TextIOBase, open(path, encoding="utf-8", newline=""))
 
 
 def delimiter(path: str | Path) -> str:
@@ -73,58 +76,64 @@ def delimiter(path: str | Path) -> str:
     kinds = {".tsv": "\t", ".csv": ","}
     if is_stream(path):
         return "\t"
-    if Path(path).suffix not in kinds:
+    suffix = Path(path).suffix.lower()
+    if suffix not in kinds:
         raise ValueError(f"{path}: tables are written as .tsv or .csv: end its name in one of them")
-    return kinds[Path(path).suffix]
+    return kinds[suffix]
 
 
 def write_rows(path: str | Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A .csv or .tsv file, whole or not at all; its SHA-256. Raises ValueError for another name."""
+    """A .csv or .tsv file in UTF-8, whole or not at all; its SHA-256. Raises ValueError for another name."""
     parted_by = delimiter(path)
     with whole(path) as temporary:
-        with open(temporary, "w", newline="") as file:
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, delimiter=parted_by, lineterminator="\n")
             writer.writerow(header)
             writer.writerows(rows)
         return hashlib.sha256(temporary.read_bytes()).hexdigest()
 
 
-def _text_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    with open_text(path) as file:
-        reader = csv.reader(file, delimiter="," if kind == ".csv" else "\t", strict=True)
-        try:
-            header = next(reader, None)
-            if header is None:
-                raise LabelError(f"{path}: the file is empty")
-            twice = {name for name in header if header.count(name) > 1}
-            if twice:
-                raise LabelError(f"{path}:1: column {sorted(twice)[0]!r} comes twice")
-            for row in reader:
-                place = f"{path}:{reader.line_num}"
-                if len(row) != len(header):
-                    raise LabelError(
-                        f"{place}: {len(row)} field(s), the header has {len(header)}: "
-                        f"{'tab' if reader.dialect.delimiter != ',' else 'comma'}-separated as the name says?"
-                    )
-                yield place, dict(zip(header, row, strict=True))
-        except csv.Error as error:
-            raise LabelError(f"{path}:{reader.line_num}: {error}") from error
-        except UnicodeDecodeError as error:
-            raise LabelError(f"{path}: no UTF-8 text: {error}") from error
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    parquet = need("pyarrow.parquet")
+def _text_rows(path: Path) -> Iterator[Row]:
+    parted_by = "," if inner_suffix(path) == ".csv" else "\t"
+    csv.field_size_limit(LONGEST_FIELD)
+    reader = csv.reader((line for _, line in text_lines(path)), delimiter=parted_by, strict=True)
+    header: list[str] = []
     try:
-        table = parquet.read_table(path)
-    except need("pyarrow").ArrowInvalid as error:
+        for row in reader:
+            place = f"{path}:{reader.line_num}"
+            fields = [field.strip() for field in row]
+            if not any(fields):
+                continue
+            if not header:
+                header = [readable(name, place, "column name") for name in fields]
+                twice = {name for name in header if header.count(name) > 1}
+                if twice:
+                    raise LabelError(f"{place}: column {sorted(twice)[0]!r} comes twice")
+                continue
+            if len(fields) != len(header):
+                raise LabelError(
+                    f"{place}: {len(fields)} field(s), the header has {len(header)}: "
+                    f"{'tab' if parted_by != ',' else 'comma'}-separated as the name says?"
+                )
+            yield place, dict(zip(header, fields, strict=True))
+    except csv.Error as error:
+        raise LabelError(f"{path}:{reader.line_num}: {error}") from error
+    if not header:
+        raise LabelError(f"{path}: the file is empty")
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    parquet, lib = need("pyarrow.parquet"), need("pyarrow")
+    try:
+        table = parquet.read_table(path).to_pylist()
+    except (lib.ArrowException, OSError, ValueError) as error:
         raise LabelError(f"{path} cannot be read as parquet: {error}") from error
-    for i, row in enumerate(table.to_pylist()):
-        yield f"{path}: row {i}", {name: "" if value is None else str(value) for name, value in row.items()}
+    for i, row in enumerate(table):
+        fields = {name: "" if value is None else str(value).strip() for name, value in row.items()}
+        yield f"{path}: row {i}", fields
 
 
-def _loci(rows: list[tuple[str, dict[str, str]]]) -> Loci | None:
+def _loci(rows: list[Row]) -> Loci | None:
     header = rows[0][1].keys()
     contig, start, end, strand = (next((n for n in names if n in header), "") for names in LOCUS_COLUMNS)
     if not (contig and start and end):
@@ -132,16 +141,12 @@ def _loci(rows: list[tuple[str, dict[str, str]]]) -> Loci | None:
     bounds = np.empty((len(rows), 2), np.int64)
     strands = []
     for i, (place, row) in enumerate(rows):
-        try:
-            bounds[i] = int(row[start]), int(row[end])
-        except ValueError:
-            raise LabelError(
-                f"{place}: {start}, {end} = {row[start]!r}, {row[end]!r}: wanted integers"
-            ) from None
-        if not 0 <= bounds[i, 0] < bounds[i, 1]:
-            raise LabelError(
-                f"{place}: [{row[start]}, {row[end]}): wanted 0 <= {start} < {end}, 0-based half-open"
-            )
+        if not row[contig]:
+            raise LabelError(f"{place}: {contig} is empty: give it, or leave the three columns of places out")
+        readable(row[contig], place, contig)
+        bounds[i] = check_span(
+            parse_integer(row[start], place, start), parse_integer(row[end], place, end), place
+        )
         strands.append(row[strand] if strand else "+")
         if strands[-1] not in ("+", "-"):
             raise LabelError(f"{place}: strand {strands[-1]!r}: wanted + or -")

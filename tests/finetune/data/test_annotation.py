@@ -42,15 +42,24 @@ def test_the_start_of_a_reverse_transcript_is_its_right_end(tmp_path):
     ("text", "said"),
     [
         ("", r"a: no annotation in it"),
-        ("a\tb\n", r"a: 2 tab-separated fields: neither"),
+        ("a\tb\n", r"a:1: 2 tab-separated fields: neither"),
         (REFGENE + "585\tT2\tchr1\n", r"a:2: no refGene row"),
         (REFGENE + REFGENE.replace("\t2\t", "\t3\t"), r"a:2: 2 exon starts, 2 ends, exonCount 3"),
-        (REFGENE + REFGENE.replace("\t149\t", "\tx\t"), r"a:2: invalid literal"),
+        (REFGENE + REFGENE.replace("\t149\t", "\tx\t"), r"a:2: cdsStart = 'x': wanted an integer"),
         (REFGENE + REFGENE.replace("99,299,", "99,199,"), r"a:2: exons .*without overlaps"),
         (GTF + GTF.replace('transcript_id "T1"', 'x "T1"'), r"a:5: a exon line without transcript_id"),
         (GTF.replace("\t300\t400\t", "\t0\t400\t"), r"a:1: 0..400: wanted 1 <= start"),
-        (GFF.replace("Parent=T1", "x=1", 1), r"a:4: a exon line without Parent"),
-        (GTF + GTF.replace("chr1", "chr2", 1), r"a:5: on chr2 -, its transcript is on chr1 -"),
+        (REFGENE + REFGENE.replace("\t149\t", "\t49\t"), r"a:2: coding part \(49, 350\): wanted it inside"),
+        (
+            REFGENE + REFGENE.replace("99,299,", f"{10**25},299,"),
+            r"a:2: exonStarts = '10+': wanted an integer",
+        ),
+        (GFF + GFF.splitlines()[-1].replace("\t150\t", "\t1_5\t"), r"a:8: start = '1_5': wanted an integer"),
+        (GFF.replace("\t200\t", f"\t{10**12}\t"), r"a:6: end = 1,000,000,000,000: wanted .*fewer bases"),
+        (
+            GFF.replace("Parent=T1", "x=1"),
+            r"a: no transcripts with exons in it; left out: 2 exon lines without Parent",
+        ),
     ],
 )
 def test_errors_name_the_line(tmp_path, text, said):

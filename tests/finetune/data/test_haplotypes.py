@@ -7,7 +7,7 @@ import pysam
 import pytest
 
 from dnagpt_fast.finetune.data.examples import LabelError
-from dnagpt_fast.finetune.data.haplotypes import parse_region, read_haplotypes
+from dnagpt_fast.finetune.data.haplotypes import read_haplotypes
 from dnagpt_fast.genome import Genome
 
 HEADER = (
@@ -88,9 +88,9 @@ def test_region_and_max_sites(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["20:5", "20:9-5", "20:a-b"])
-def test_a_bad_region(text):
-    with pytest.raises(LabelError, match="0-based and half-open"):
-        parse_region(text)
+def test_a_bad_region(tmp_path, text):
+    with pytest.raises(ValueError, match="0-based and half-open"):
+        read_haplotypes(vcf(tmp_path, *GOOD), region=text)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_vcf_errors_name_the_line(tmp_path, row, said):
 def test_a_vcf_line_that_is_cut_off(tmp_path):
     path = vcf(tmp_path, *GOOD)
     path.write_text(path.read_text() + "20\t8\t.\tA\tC\t.\t.\t.\tGT\t0|1\n")
-    with pytest.raises(LabelError, match=r"x.vcf:10: .*: mend the line, or remove it"):
+    with pytest.raises(LabelError, match=r"x.vcf:10: 10 tab-separated fields: wanted 11"):
         read_haplotypes(path, min_allele_count=0)
 
 
@@ -133,7 +133,7 @@ def test_a_ref_that_contradicts_the_genome(tmp_path):
     [
         ("20 d 9 C T 0 1 1", r"x.haps:2: 8 fields: wanted 9"),
         ("20 d 9 C T 0 1 1 2", r"x.haps:2: allele '2'"),
-        ("20 d x C T 0 1 1 1", r"x.haps:2: position 'x'"),
+        ("20 d x C T 0 1 1 1", r"x.haps:2: position = 'x'"),
         ("20 d 1 C T 0 1 1 1", r"x.haps:2: position 1 after 2"),
     ],
 )
@@ -150,10 +150,13 @@ def test_files_that_hold_nothing(tmp_path):
     with pytest.raises(LabelError, match=r"no usable variants"):
         read_haplotypes(vcf(tmp_path))
     (tmp_path / "z.vcf.gz").write_bytes(gzip.compress(HEADER.encode()))
-    with pytest.raises(LabelError, match=r"z.vcf.gz is compressed by gzip: .*bgzip"):
+    with pytest.raises(LabelError, match=r"no usable variants"):
         read_haplotypes(tmp_path / "z.vcf.gz")
+    (tmp_path / "b.vcf").write_bytes(b"BCF\2\2hello")
+    with pytest.raises(LabelError, match=r"b.vcf cannot be read as BCF"):
+        read_haplotypes(tmp_path / "b.vcf")
     (tmp_path / "y.vcf").write_text("hello\n")
-    with pytest.raises(LabelError, match=r"cannot be read as VCF"):
+    with pytest.raises(LabelError, match=r"y.vcf:1: 'hello': wanted the line '#CHROM POS ID"):
         read_haplotypes(tmp_path / "y.vcf")
 
 

@@ -74,14 +74,15 @@ def test_a_header_names_the_columns(tmp_path, genome):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("20\t0\n", r"x.bed:2: 2 tab-separated field"),
+        ("20\t0\n", r"x.bed:2: 2 field\(s\): BED has three"),
         ("20\t4\t4\ta\t0\t+\n", r"x.bed:2: \[4, 4\) of '20': wanted 0 <= start < end <= 14"),
         ("20\t4\t15\ta\t0\t+\n", r"x.bed:2: \[4, 15\).*is this the genome"),
-        ("20\tx\t15\ta\t0\t+\n", r"x.bed:2: .*wanted integers"),
+        ("20\tx\t15\ta\t0\t+\n", r"x.bed:2: start_bp = 'x': wanted an integer"),
         ("21\t4\t8\ta\t0\t+\n", r"x.bed:2: no contig '21' in .*g.fa, which has 20"),
         ("20\t4\t8\ta\t0\t?\n", r"x.bed:2: strand '\?'"),
         ("20\t4\t8\ta\n", r"x.bed:2: 4 fields, where 6 came before"),
-        ("20\t4\t8\t\t0\t+\n", r"x.bed:2: no 'name'"),
+        ("20\t4\t8\t\t0\t+\n", r"x.bed:2: name is missing"),
+        ("20\t4\t8\t.\t0\t+\n", r"x.bed:2: name is missing"),
     ],
 )
 def test_bed_errors_name_the_line(tmp_path, genome, line, said):

@@ -1,0 +1,157 @@
+"""Files read by their content: plain or gzip, with or without a byte-order mark, from a disk or a pipe.
+
+A file's name does not decide how it is read: browsers unpack `.gz` and keep the name, servers pack without saying so.
+"""
+
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+GZIP_MAGIC = b"\x1f\x8b"
+BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+UTF8_MARK = b"\xef\xbb\xbf"
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+# What people give by mistake, told by its first bytes.
+_FOREIGN = {
+    b"BZh": "packed by bzip2",
+    b"\xfd7zXZ": "packed by xz",
+    b"\x28\xb5\x2f\xfd": "packed by zstd",
+    b"PK\x03\x04": "a .zip or .xlsx file",
+    b"\xd0\xcf\x11\xe0": "an .xls file",
+    b"%PDF": "a PDF",
+}
+_PACKED_SUFFIXES = (".gz", ".bgz", ".bgzf")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class InputFileError(ValueError):
+    """Input that cannot be used. Names the file and the line, record or offset, what is there and what was wanted."""
+
+
+def inner_suffix(path: str | Path) -> str:
+    """The suffix that says what a file holds, in lower case: `.vcf` of `x.VCF.gz`."""
+    path = Path(path)
+    return Path(path.stem if path.suffix.lower() in _PACKED_SUFFIXES else path.name).suffix.lower()
+
+
+def check_file(path: str | Path) -> None:
+    """That the path is a file which can be read more than once.
+
+    Raises FileNotFoundError where nothing is there, InputFileError for a folder or a pipe.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no file {path}")
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe or a device, which cannot be read twice"
+        raise InputFileError(f"{path} is {kind}: wanted a file; write it to one")
+
+
+@contextmanager
+def open_content(path: str | Path) -> Iterator[BinaryIO]:
+    """The bytes of a file, unpacked where they are gzip or BGZF; `peek` shows the first ones.
+
+    Raises InputFileError for other packings, and for a BGZF file whose end marker is missing. Damage inside a gzip
+    stream shows while reading, as one of GZIP_DAMAGE.
+    """
+    path = Path(path)
+    with open(path, "rb") as raw:
+        start = raw.peek(18)
+        if not start.startswith(GZIP_MAGIC):
+            _refuse_foreign(path, start)
+            yield raw
+            return
+        if raw.seekable():
+            _check_bgzf_end(path, raw, start)
+        with gzip.GzipFile(fileobj=raw) as stream:
+            try:
+                inner = stream.peek(18)
+            except GZIP_DAMAGE as error:
+                raise gzip_damage(path, "offset 0", error) from error
+            if inner.startswith(GZIP_MAGIC):
+                raise InputFileError(f"{path}: packed by gzip twice: unpack it once")
+            _refuse_foreign(path, inner)
+            yield cast(BinaryIO, stream)
+
+
+GZIP_DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
+
+
+def gzip_damage(path: Path, where: str, error: Exception) -> InputFileError:
+    """One of GZIP_DAMAGE, which name no file, as an error that does."""
+    if isinstance(error, EOFError):
+        return InputFileError(f"{path}: {where}: the gzip stream ends early: the file is cut short")
+    return InputFileError(f"{path}: {where}: the gzip stream is damaged: {error}")
+
+
+def text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """(number from 1, line with its end) of a UTF-8 text, or of UTF-16 with its mark, read once from start to end.
+
+    Bytes that are no UTF-8 become lone surrogates, so that they do no harm in a field that nobody reads: use `readable`
+    for those that are read. Raises InputFileError, OSError.
+    """
+    path = Path(path)
+    number = 0
+    with open_content(path) as stream:
+        start = stream.peek(4)  # type: ignore[attr-defined]
+        utf16 = start.startswith(UTF16_MARKS)
+        text = io.TextIOWrapper(
+            stream,
+            encoding="utf-16" if utf16 else "utf-8-sig",
+            errors="strict" if utf16 else "surrogateescape",
+            newline="",
+        )
+        try:
+            for line in text:
+                number += 1
+                yield number, line
+        except GZIP_DAMAGE as error:
+            raise gzip_damage(path, f"after line {number:,}", error) from error
+        except UnicodeDecodeError as error:
+            raise InputFileError(f"{path}: after line {number:,}: no UTF-16 text: {error}") from error
+        text.detach()
+
+
+def readable(text: str, where: str, what: str) -> str:
+    """The text itself. Raises InputFileError where its bytes were no UTF-8."""
+    if not text.isascii() and _SURROGATE.search(text):
+        raw = text.encode("utf-8", "surrogateescape")
+        raise InputFileError(
+            f"{where}: {what} {raw!r} is no UTF-8: convert the file, for example by `iconv -f latin1 -t utf-8`"
+        )
+    return text
+
+
+def read_whole_text(path: str | Path) -> str:
+    """A small UTF-8 file as text, without its byte-order mark. Raises InputFileError, OSError."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputFileError(f"{path}: offset {error.start:,}: no UTF-8 text: {error.reason}") from error
+
+
+def _refuse_foreign(path: Path, start: bytes) -> None:
+    for magic, what in _FOREIGN.items():
+        if start.startswith(magic):
+            raise InputFileError(
+                f"{path} is {what}: unpack or convert it; plain text, gzip and BGZF are read"
+            )
+
+
+def _check_bgzf_end(path: Path, raw: BinaryIO, start: bytes) -> None:
+    """A BGZF file cut between two blocks is a whole gzip file: only the empty last block tells (SAM spec, 4.1.2)."""
+    if start[3:4] != b"\x04" or start[12:14] != b"BC":
+        return
+    size = raw.seek(0, 2)
+    raw.seek(max(0, size - len(BGZF_END)))
+    end = raw.read()
+    raw.seek(0)
+    if end != BGZF_END:
+        raise InputFileError(
+            f"{path}: offset {size:,}: the BGZF end marker is missing: the gzip stream ends early, fetch the file again"
+        )
