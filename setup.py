@@ -16,9 +16,16 @@ from pathlib import Path
 
 import ninja
 import pybind11
+import setuptools
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
+
+if int(setuptools.__version__.split(".")[0]) < 77:
+    raise SystemExit(
+        f"dnagpt_fast wants setuptools >= 77, here is {setuptools.__version__}: `pip install 'setuptools>=77'`, "
+        "or build without --no-build-isolation"
+    )
 
 ROOT = Path(__file__).parent.resolve()
 CSRC = ROOT / "csrc"
@@ -76,12 +83,36 @@ def arch_flag() -> str:
     return shlex.quote(f'-DDNAGPT_CUDA_ARCHS="{",".join(cuda_archs())}"')
 
 
+def compiler() -> str:
+    return os.environ.get("CXX", "c++")
+
+
+def check_compiler() -> None:
+    """Raises SystemExit where CXX (a command, perhaps with options) compiles no C++17."""
+    test = "#include <string_view>\nint main() { if constexpr (true) return 0; }\n"
+    command = [*shlex.split(compiler()), "-std=c++17", "-x", "c++", "-fsyntax-only", "-"]
+    try:
+        done = subprocess.run(command, input=test, capture_output=True, text=True)
+    except OSError as error:
+        raise SystemExit(no_compiler(str(error))) from None
+    if done.returncode:
+        raise SystemExit(no_compiler(f"{' '.join(command)}: {done.stderr.strip()[:500]}"))
+
+
+def no_compiler(why: str) -> str:
+    return (
+        "dnagpt_fast: no C++17 compiler: install g++ 9 or clang 10, or newer (Debian: `apt install g++`, macOS: "
+        f"`xcode-select --install`), or set CXX to one ({why})"
+    )
+
+
 class NinjaBuild(build_ext):
     """Compiles every csrc/**/*.cpp (and .cu) by one ninja file; setuptools only chooses the place."""
 
     def build_extension(self, ext: Extension) -> None:
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
+        check_compiler()
         work = Path(self.build_temp).resolve() / "native"
         work.mkdir(parents=True, exist_ok=True)
         (work / "build.ninja").write_text(self.ninja_file(target, work))
@@ -92,7 +123,7 @@ class NinjaBuild(build_ext):
 
     def ninja_file(self, target: Path, work: Path) -> str:
         nvcc = find_nvcc()
-        cxx = os.environ.get("CXX", "c++")
+        cxx = compiler()
         include = [CSRC, pybind11.get_include(), sysconfig.get_path("include")]
         flags = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread"]
         flags += [f"-I{shlex.quote(str(path))}" for path in include]
@@ -105,10 +136,18 @@ class NinjaBuild(build_ext):
             link += sanitize
         if nvcc:
             flags += ["-DDNAGPT_WITH_CUDA", arch_flag()]
-            link += [f"-L{static_cuda_runtime(nvcc)}", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
-        lines = [RULES, f"cxx = {cxx}", f"cxxflags = {' '.join(flags)}", f"ldflags = {' '.join(link)}"]
+            link += [
+                f"-L{shlex.quote(str(static_cuda_runtime(nvcc)))}",
+                "-lcudart_static",
+                "-ldl",
+                "-lrt",
+                "-lpthread",
+            ]
+        variables = {"cxx": cxx, "cxxflags": " ".join(flags), "ldflags": " ".join(link)}
         if nvcc:
-            lines += [f"nvcc = {nvcc}", f"nvccflags = {' '.join(self.nvcc_flags())}"]
+            variables |= {"nvcc": shlex.quote(str(nvcc)), "nvccflags": " ".join(self.nvcc_flags())}
+        # the shell's quotes are in the values already; ninja itself reads `$`
+        lines = [RULES, *(f"{name} = {value.replace('$', '$$')}" for name, value in variables.items())]
         objects = []
         sources = sorted(CSRC.rglob("*.cpp")) + (sorted(CSRC.rglob("*.cu")) if nvcc else [])
         for source in sources:

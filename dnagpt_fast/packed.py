@@ -42,6 +42,14 @@ class PackedGenome:
         """The same arrays on `device`; the arrays themselves where they are there already."""
         return PackedGenome(*(getattr(self, field).to(device) for field in self.__dataclass_fields__))
 
+    def __reduce__(self) -> tuple:
+        """Pickled by its arrays: what ops keep beside them (ops/native.py) holds addresses."""
+        return PackedGenome, tuple(getattr(self, field) for field in self.__dataclass_fields__)
+
+    def __deepcopy__(self, memo: dict) -> "PackedGenome":
+        """The same object: a genome is never written to, and may be larger than the memory."""
+        return self
+
 
 @dataclass(frozen=True)
 class PackedRange:

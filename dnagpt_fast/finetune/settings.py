@@ -154,7 +154,7 @@ class FinetuneConfig:
 
 def load_finetune_config(path: str | Path | None, overrides: Sequence[str] = ()) -> FinetuneConfig:
     """As pretrain.settings.load_config, for fine-tuning. Raises ConfigError, FileNotFoundError."""
-    tree = settings_tree(path, overrides, _absolute_paths)
+    tree = settings_tree(FinetuneConfig, path, overrides, _absolute_paths)
     config = from_tree(FinetuneConfig, tree, str(path) if path is not None else "")
     if not config.data.path:
         raise ConfigError("data.path is empty: give the file of labelled sequences")

@@ -172,6 +172,18 @@ class Genome:
         """Lets go of the packed bases; the mapping ends with the last tensor that still uses it."""
         self._host = self._tensors = self._arrays = self._mask_blocks = self._file = None
 
+    def __reduce__(self) -> tuple:
+        """A mapped genome is pickled by its path and opened again, as a worker process wants it; one that was packed
+        into memory is pickled whole."""
+        if self._file is not None:
+            device = "cpu" if self._arrays is None else str(self._arrays.device)
+            return _opened_again, (self.path.absolute(), self.names, self.host.length_bp, device)
+        return Genome, (self.path, self.names, self.host, self._mask_blocks, self._arrays)
+
+    def __deepcopy__(self, memo: dict) -> "Genome":
+        """Another handle of the same bases, which are never written to; each is closed for itself."""
+        return Genome(self.path, self.names, self.host, self._mask_blocks, self._arrays, self._file)
+
     def __enter__(self) -> "Genome":
         return self
 
@@ -196,6 +208,16 @@ class Genome:
 
     def _find(self, name: str) -> int:
         return self.contigs.find(name)
+
+
+def _opened_again(path: Path, names: list[str], length_bp: np.ndarray, device: str) -> Genome:
+    """Raises GenomeFileError where the file holds other contigs by now."""
+    genome = Genome.open(path)
+    if genome.names != names or not np.array_equal(genome.lengths, length_bp):
+        raise GenomeFileError(
+            f"{path}: its contigs are not those of the genome that was pickled: was it replaced?"
+        )
+    return genome if device == "cpu" else genome.to(device)
 
 
 def _host_genome(packed: np.ndarray, *rest: np.ndarray) -> HostGenome:

@@ -2,9 +2,9 @@
 
 A sequence is text or a range of a packed genome (packed.PackedRange). Both give the same windows; a range goes from
 packed bases to ids without text between. Text is upper-cased, U is T, letters other than A C G T N become N (counted,
-said through `logging`), and it is cut into k-mers from its first base. A tail shorter than k is a token of its own in the
-dynamic vocabulary and left out in the fixed one, which has no token for it. Every window begins with the prefix tokens,
-as `<R>`.
+said through `logging`), and it is cut into k-mers from its first base. A tail shorter than k is a token of its own in
+the dynamic vocabulary and left out in the fixed one, which has no token for it. Every window begins with the prefix
+tokens, as `<R>`.
 """
 
 import logging

@@ -3,6 +3,7 @@
 Nothing here needs torch, so that commands which only read genomes start without it.
 """
 
+from pathlib import Path
 from typing import Any
 
 from dnagpt_fast.ops import dispatch
@@ -10,10 +11,15 @@ from dnagpt_fast.ops import dispatch
 try:
     from dnagpt_fast import _native
 except ImportError as error:
-    raise ImportError(
-        f"the compiled part of dnagpt_fast cannot be loaded ({error}); build it with `pip install .` "
-        "(or `python setup.py build_ext --inplace` in a clone)"
-    ) from error
+    source = Path(__file__).resolve().parents[2]
+    if (source / "setup.py").is_file():
+        remedy = (
+            f"Python imports it from its source folder {source}, where it is not built: run Python in another folder "
+            "to use an installed dnagpt_fast, or build here with `pip install -e .`"
+        )
+    else:
+        remedy = "build it with `pip install .` in a clone"
+    raise ImportError(f"the compiled part of dnagpt_fast cannot be loaded ({error}): {remedy}") from error
 
 native_module: Any = _native
 REBUILD = "DNAGPT_FAST_CUDA=1 pip install --force-reinstall --no-deps dnagpt-fast (or . in a clone), with nvcc on PATH"

@@ -32,6 +32,14 @@ class HostGenome:
             raise ValueError(f"genome on {genome.device}: wanted one on the CPU")
         return cls(*(getattr(genome, field.name).numpy() for field in fields(cls)))
 
+    def __reduce__(self) -> tuple:
+        """Pickled by its arrays: the view holds addresses."""
+        return HostGenome, tuple(self.arrays())
+
+    def __deepcopy__(self, memo: dict) -> "HostGenome":
+        """The same object: a genome is never written to, and may be larger than the memory."""
+        return self
+
     def arrays(self) -> list[np.ndarray]:
         """The six, in the order of the fields."""
         return [getattr(self, field.name) for field in fields(self)]

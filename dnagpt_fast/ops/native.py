@@ -4,6 +4,7 @@ The extension takes addresses, so everything here keeps the tensors alive until 
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np

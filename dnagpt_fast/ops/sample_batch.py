@@ -59,6 +59,7 @@ class BatchSampler:
         if dtype not in TOKEN_BYTES:
             raise ValueError(f"dtype {dtype}: wanted torch.uint16, torch.int32 or torch.int64")
         G, S = len(genomes), len(tables.contig)
+        self._made_from = genomes, tables, seed, n_kmers, k, dynamic, dtype
         self._tables = {}
         for name, kind, length in (
             ("genome_threshold", np.uint64, G - 1),
@@ -108,6 +109,10 @@ class BatchSampler:
         self.dynamic = dynamic
         self.dtype = dtype
         self._what = (n_kmers, k, dynamic, TOKEN_BYTES[dtype])
+
+    def __reduce__(self) -> tuple:
+        """Copied and pickled by its arguments: the native objects hold addresses."""
+        return _sampler, self._made_from
 
     def __call__(self, first_index: int | torch.Tensor, count: int) -> SampledBatch:
         """Samples first_index .. first_index + count - 1, on the genomes' device. Raises ValueError beyond 2^64.
@@ -168,3 +173,15 @@ class BatchSampler:
         if first_index < 0 or count < 0 or first_index + count > 2**64:
             raise ValueError(f"samples {first_index} .. {first_index + count}: wanted indices 0 .. 2^64")
         return first_index, 0
+
+
+def _sampler(
+    genomes: Sequence[PackedGenome],
+    tables: Any,
+    seed: int,
+    n_kmers: int,
+    k: int,
+    dynamic: bool,
+    dtype: torch.dtype,
+) -> BatchSampler:
+    return BatchSampler(genomes, tables, seed, n_kmers, k=k, dynamic=dynamic, dtype=dtype)

@@ -49,6 +49,10 @@ class TextEncoder:
         # its new_empty is the cheapest way to allocate, which counts for a short text
         self._none = torch.empty(0, dtype=torch.int64)
 
+    def __reduce__(self) -> tuple:
+        """Copied and pickled by its arguments: the native object holds addresses."""
+        return TextEncoder, (self.vocabulary, self.reserved, self.unknown_id)
+
     def __call__(self, text: str) -> tuple[torch.Tensor, int]:
         """(ids int64 (T,), how many chunks are unknown). Raises TypeError for anything but a str."""
         if not isinstance(text, str):

@@ -221,7 +221,7 @@ def load_config(
     Relative paths count from the file's folder, in overrides from the current one; they come back absolute.
     Raises ConfigError, FileNotFoundError.
     """
-    tree = settings_tree(path, overrides, _absolute_paths)
+    tree = settings_tree(PretrainConfig, path, overrides, _absolute_paths)
     for text in genomes:
         species, equals, file = text.partition("=")
         if not (species and equals and file):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import tomllib
 import types
 import typing
@@ -9,6 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from dnagpt_fast.input_files import InputFileError, read_whole_text
+
+_ITEM = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'[^']*'|[^,]*[^,\s])\s*(?:,|$)""")
 
 
 class ConfigError(ValueError):
@@ -77,20 +82,29 @@ def check_least(config: Any, least: Mapping[str, float]) -> None:
 
 
 def settings_tree(
-    path: str | Path | None, overrides: Sequence[str], absolute_paths: Callable[[dict[str, Any], Path], None]
+    cls: type,
+    path: str | Path | None,
+    overrides: Sequence[str],
+    absolute_paths: Callable[[dict[str, Any], Path], None],
 ) -> dict[str, Any]:
     """The nested settings of a TOML file or of the config.json of a run, with `section.key=value` overrides on top.
 
+    A value of an override is read as its setting in `cls` wants it: `start.path=2024-11-25` is a folder,
+    `data.region=20` a contig, `task.classes=[0,1]` (or `0,1`) two names. Values of numbers are as in TOML.
     absolute_paths(tree, folder) joins the relative paths in a tree to a folder: those of the file to the file's, those
     of the overrides to the current one. Raises ConfigError, FileNotFoundError.
     """
     tree: dict[str, Any] = {}
     if path is not None:
         try:
-            text = Path(path).read_text()
+            text = read_whole_text(path)
             tree = json.loads(text)["settings"] if Path(path).suffix == ".json" else tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        except (tomllib.TOMLDecodeError, json.JSONDecodeError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(f"{path} holds no settings: {error}") from error
+        except InputFileError as error:
+            raise ConfigError(str(error)) from error
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{path} holds no settings: they are {tree!r:.40}, wanted sections")
         absolute_paths(tree, Path(path).parent)
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -102,7 +116,9 @@ def settings_tree(
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise ConfigError(f"--set {override}: {parent} is no section")
-        node[last] = _value(text.strip())
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {override}: {'.'.join(parents)} is no section")
+        node[last] = _value(_kind_of(cls, [*parents, last]), text.strip())
     absolute_paths(tree, Path.cwd())
     return tree
 
@@ -141,16 +157,50 @@ def _convert(kind: Any, value: Any, place: str, key: str) -> Any:
             raise ConfigError(f"{place}{key} = {value!r}: wanted a list")
         element = typing.get_args(kind)[0]
         return tuple(_convert(element, item, place, f"{key}[{i}]") for i, item in enumerate(value))
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and type(value) is int:
         return float(value)
+    if kind is str and type(value) is int:  # class 1, contig 20
+        return str(value)
     if type(value) is not kind:
         raise ConfigError(f"{place}{key} = {value!r}: wanted {kind.__name__}, came {type(value).__name__}")
     return value
 
 
-def _value(text: str) -> Any:
-    """A TOML value; a bare word, which is none, is taken as a string."""
+def _kind_of(cls: type, keys: Sequence[str]) -> Any:
+    """Type of the setting `section.key`; None for one that the dataclass does not have."""
+    kind: Any = cls
+    for key in keys:
+        hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
+        kind = hints.get(key)
+    return kind
+
+
+def _value(kind: Any, text: str) -> Any:
+    """The text of an override as a value of this type; what is none of it stays a text, which from_tree refuses."""
+    if kind is str:
+        return _unquoted(text)
+    if isinstance(kind, types.GenericAlias):
+        bare = text.removeprefix("[").removesuffix("]") if text.startswith("[") else text
+        if typing.get_args(kind)[0] is str:
+            items = _ITEM.findall(bare)
+            return [_unquoted(item) for item in items]
+        return _toml(text, _toml(f"[{text}]", text))
+    if kind is bool and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if kind is float and re.fullmatch(r"[+-]?(\.[0-9]+|[0-9]+\.)([eE][+-]?[0-9]+)?", text):
+        return float(text)  # `.5` and `5.`, which TOML does not take
+    return _toml(text, text)
+
+
+def _unquoted(text: str) -> str:
+    value = _toml(text, text) if text[:1] in ("'", '"') else text
+    return value if isinstance(value, str) else text
+
+
+def _toml(text: str, otherwise: Any) -> Any:
+    """The text as one TOML value, or `otherwise`."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+        found = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return otherwise
+    return found["value"] if len(found) == 1 else otherwise

@@ -4,8 +4,75 @@ import json
 
 import pytest
 
+from dnagpt_fast.finetune.settings import load_finetune_config
 from dnagpt_fast.pretrain.settings import PretrainConfig, load_config
 from dnagpt_fast.training.settings import ConfigError, from_tree, settings_of_run
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "key", "value"),
+    [
+        ("task.positive=1", "task", "positive", "1"),
+        ("task.positive='1'", "task", "positive", "1"),
+        ("task.positive=1e-4", "task", "positive", "1e-4"),
+        ("task.positive=true", "task", "positive", "true"),
+        ("task.positive=", "task", "positive", ""),
+        ("task.classes=[0,1]", "task", "classes", ("0", "1")),
+        ("task.classes=0, 1", "task", "classes", ("0", "1")),
+        (
+            'task.classes=["a, b", \'c"\', 2024-11-25, d e]',
+            "task",
+            "classes",
+            ("a, b", 'c"', "2024-11-25", "d e"),
+        ),
+        ("task.classes=[]", "task", "classes", ()),
+        ("data.region=20", "data", "region", "20"),
+        ("data.region=HLA-A*01:01:5-9", "data", "region", "HLA-A*01:01:5-9"),
+        ("data.label_column=1_000", "data", "label_column", "1_000"),
+        ("split.shares=0.5,0.25,0.25", "split", "shares", (0.5, 0.25, 0.25)),
+        ("split.shares=[0.5, 0.25, 0.25]", "split", "shares", (0.5, 0.25, 0.25)),
+        ("optimizer.lr=.5", "optimizer", "lr", 0.5),
+        ("split.drop_overlaps=False", "split", "drop_overlaps", False),
+        ("run.seed=1_000", "run", "seed", 1000),
+    ],
+)
+def test_an_override_is_typed_by_its_setting(override, section, key, value):
+    config = load_finetune_config(None, ["data.path=x.csv", override])
+    assert getattr(getattr(config, section), key) == value
+
+
+@pytest.mark.parametrize("name", ["2024-11-25", "1e-4", "true", "[a]", "a=b", "12:30:00", "it's"])
+def test_any_name_is_a_path(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    config = load_finetune_config(None, [f"data.path={name}", f"start.path={name}"])
+    assert config.data.path == config.start.path == str(tmp_path / name)
+
+
+def test_whole_numbers_of_a_file_are_names_where_names_are_wanted(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_bytes(b'\xef\xbb\xbf[task]\nclasses = [0, 1]\npositive = 1\n[data]\npath = "x.csv"\n')
+    task = load_finetune_config(path).task
+    assert (task.classes, task.positive) == (("0", "1"), "1")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[run]\n# caf\xe9\n", r"a.toml: offset 11: no UTF-8 text"),
+        (b"a = " + b"[" * 9999, r"a.toml holds no settings"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path, content, said):
+    (tmp_path / "a.toml").write_bytes(content)
+    with pytest.raises(ConfigError, match=said):
+        load_config(tmp_path / "a.toml")
+
+
+@pytest.mark.parametrize("content", ['{"settings": []}', '{"settings": 3}', "[]", "3", "{}", "[" * 9999])
+def test_a_config_json_without_settings(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"config\.json holds no settings"):
+        load_config(tmp_path / "config.json")
 
 
 def test_no_file_gives_the_defaults():
@@ -66,6 +133,7 @@ def test_settings_of_a_run_folder(tmp_path):
         ("data.genomes=[1]", r"data.genomes\[0\] = 1: wanted a section"),
         ("run.steps", "wanted section.key=value"),
         ("run.steps.more=1", "unknown key|no section|wanted int"),
+        ("run.steps=1\nrun.seed=2", "wanted int, came str"),
         ("run.steps=0", "run.steps = 0: wanted at least 1"),
         ("optimizer.lr=nan", "optimizer.lr = nan: wanted at least 0"),
         ("run.precision=fp8", "wanted fp32 or bf16"),

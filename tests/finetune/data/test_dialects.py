@@ -23,7 +23,7 @@ def genome(tmp_path_factory):
 
 
 def starts(genome, folder, *rows, data: bytes | None = None):
-    """(translation starts, counts) of an annotation given as rows of `contig kind start end strand phase attributes`."""
+    """(translation starts, counts) of an annotation in rows of `contig kind start end strand phase attributes`."""
     lines = []
     for row in rows:
         if row.startswith(("#", ">")):

@@ -1,0 +1,82 @@
+"""Building from source: clear words where it cannot work, and paths that shells and ninja read in their own way."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ninja")
+pytest.importorskip("pybind11")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def build(clone: Path, code: str = "", **environment: str) -> subprocess.CompletedProcess:
+    """`setup.py build_ext` in the clone, after some code."""
+    script = (
+        f"{code}\nimport runpy, sys\n"
+        "sys.argv = ['setup.py', '-q', 'build_ext', '--build-temp', 't', '--build-lib', 'l']\n"
+        "runpy.run_path('setup.py', run_name='__main__')"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=clone, env={**os.environ, "DNAGPT_FAST_CUDA": "0", **environment}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """Of the build files alone, in a folder whose name a shell and ninja would expand."""
+    folder = tmp_path / "$y & co's"
+    (folder / "csrc").mkdir(parents=True)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "dnagpt_fast").mkdir()
+    (folder / "csrc" / "one.cpp").write_text('#include "one.h"\nint main_of_nothing() { return ONE; }\n')
+    (folder / "csrc" / "one.h").write_text("#define ONE 1\n")
+    return folder
+
+
+@pytest.mark.parametrize("compiler", ["/no/such/c++", "false"])
+def test_no_compiler(clone, compiler):
+    done = build(clone, CXX=compiler)
+    assert done.returncode != 0
+    assert "no C++17 compiler: install g++" in done.stderr
+    assert "set CXX" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_old_setuptools(clone):
+    done = build(clone, "import setuptools; setuptools.__version__ = '76.1.0'")
+    assert done.returncode != 0
+    assert "wants setuptools >= 77, here is 76.1.0" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no c++ here")
+def test_a_dollar_in_the_path(clone):
+    done = build(clone)
+    assert done.returncode == 0, done.stderr
+    assert list((clone / "l" / "dnagpt_fast").glob("_native*"))
+
+
+def test_the_source_folder_without_its_compiled_part_says_so(tmp_path):
+    shutil.copytree(
+        ROOT / "dnagpt_fast", tmp_path / "dnagpt_fast", ignore=shutil.ignore_patterns("*.so", "*.pyd", "data")
+    )
+    shutil.copy(ROOT / "setup.py", tmp_path)
+    command = [sys.executable, "-c", "import dnagpt_fast; dnagpt_fast.ops"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert re.search("imports it from its source folder .*another folder.*`pip install -e .`", done.stderr)
+
+
+def test_the_version_of_setuptools_is_that_of_the_build_system():
+    wanted = re.search(r'"setuptools>=(\d+)"', (ROOT / "pyproject.toml").read_text())
+    assert wanted is not None
+    assert f"setuptools >= {wanted[1]}" in (ROOT / "setup.py").read_text()
