@@ -89,7 +89,7 @@ def test_a_batch_sampler(copied, genome):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_model(copied, name):
-    model = load_tiny(name)
+    model = load_tiny(name).model()
     ids = [[21, 40, 50, 60]]
     Inference(model).hidden_states(ids)
     other = copied(model)

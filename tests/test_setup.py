@@ -68,7 +68,7 @@ def test_the_source_folder_without_its_compiled_part_says_so(tmp_path):
         ROOT / "dnagpt_fast", tmp_path / "dnagpt_fast", ignore=shutil.ignore_patterns("*.so", "*.pyd", "data")
     )
     shutil.copy(ROOT / "setup.py", tmp_path)
-    command = [sys.executable, "-c", "import dnagpt_fast; dnagpt_fast.ops"]
+    command = [sys.executable, "-c", "import dnagpt_fast; dnagpt_fast.ops.gc_count"]
     done = subprocess.run(
         command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
     )

@@ -157,7 +157,8 @@ def load_finetune_config(path: str | Path | None, overrides: Sequence[str] = ())
     tree = settings_tree(FinetuneConfig, path, overrides, _absolute_paths)
     config = from_tree(FinetuneConfig, tree, str(path) if path is not None else "")
     if not config.data.path:
-        raise ConfigError("data.path is empty: give the file of labelled sequences")
+        place = "" if path is None else f"{path}: "
+        raise ConfigError(f"{place}data.path is empty: give the file of labelled sequences")
     return config
 
 

@@ -168,6 +168,13 @@ class Genome:
             raise ValueError(f"genome {self.path} is closed")
         return self._mask_blocks(self._find(name))
 
+    def masked_bp(self) -> np.ndarray:
+        """Soft-masked bases of every contig, int64 (C,)."""
+        if self._file is not None:
+            return self._file.masked_bp()
+        masks = map(self._mask_blocks, range(len(self.names)))
+        return np.array([int((blocks[:, 1] - blocks[:, 0]).sum()) for blocks in masks], np.int64)
+
     def close(self) -> None:
         """Lets go of the packed bases; the mapping ends with the last tensor that still uses it."""
         self._host = self._tensors = self._arrays = self._mask_blocks = self._file = None

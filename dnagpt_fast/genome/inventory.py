@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from dnagpt_fast.genome.genome import Genome
 
 
@@ -30,17 +32,10 @@ class ContigRow:
 def contig_rows(genome: Genome) -> Iterator[ContigRow]:
     """One row a contig, in file order."""
     gc, known = genome.host.gc_of_contigs()
-    for contig, name in enumerate(genome.names):
-        masks = genome.mask_blocks(name)
-        length = int(genome.lengths[contig])
-        yield ContigRow(
-            name=name,
-            length_bp=length,
-            n_bp=length - int(known[contig]),
-            n_blocks=len(genome.n_blocks(name)),
-            masked_bp=int((masks[:, 1] - masks[:, 0]).sum()),
-            gc_bp=int(gc[contig]),
-        )
+    columns = (genome.lengths, known, np.diff(genome.host.n_block_index), genome.masked_bp(), gc)
+    rows = zip(genome.names, *(column.tolist() for column in columns), strict=True)
+    for name, length, known_bp, n_blocks, masked_bp, gc_bp in rows:
+        yield ContigRow(name, length, length - known_bp, n_blocks, masked_bp, gc_bp)
 
 
 def total_row(rows: Sequence[ContigRow]) -> ContigRow:

@@ -25,6 +25,7 @@ SIGNATURE = 0x1A412743
 HEADER_BYTES = 16
 LONGEST_CONTIG = 2**32 - 1
 LONGEST_NAME = 255
+MASKS_AT_ONCE = 1 << 20
 SPOOL_BYTES = 256 << 20  # packed records wait in memory up to here, then in an unnamed file beside the target
 
 
@@ -55,6 +56,22 @@ class TwoBit:
         """Soft-masked blocks of one contig, int64 (n, 2). Raises GenomeFileError unless sorted, disjoint and inside."""
         begin, count = self.mask_offset[contig : contig + 1], self.mask_count[contig : contig + 1]
         return _blocks(self, "mask", np.zeros(1, np.int64) + contig, begin, count)
+
+    def masked_bp(self) -> np.ndarray:
+        """Soft-masked bases of every contig, int64 (C,), read in steps of many contigs. Raises as `mask_blocks`."""
+        found = np.zeros(len(self.names), np.int64)
+        ends = np.cumsum(self.mask_count)
+        first = 0
+        while first < len(found):
+            before = ends[first] - self.mask_count[first]
+            stop = max(first + 1, int(np.searchsorted(ends, before + MASKS_AT_ONCE, side="right")))
+            some = slice(first, stop)
+            contig, count = np.arange(first, stop), self.mask_count[some]
+            blocks = _blocks(self, "mask", contig, self.mask_offset[some], count)
+            sums = np.concatenate([[0], np.cumsum(blocks[:, 1] - blocks[:, 0])])
+            found[some] = sums[np.cumsum(count)] - sums[np.cumsum(count) - count]
+            first = stop
+        return found
 
     def expect_random_reads(self) -> None:
         """Tells the system to read no more of the file than is asked for. By itself it reads ahead and around, 128 kB

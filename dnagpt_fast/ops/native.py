@@ -4,7 +4,6 @@ The extension takes addresses, so everything here keeps the tensors alive until 
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np

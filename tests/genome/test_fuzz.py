@@ -3,7 +3,6 @@
 import gzip
 import random
 import re
-import struct
 import warnings
 
 import pytest
@@ -13,47 +12,13 @@ from dnagpt_fast.genome.fasta import read_fasta
 from dnagpt_fast.genome.twobit import write_twobit
 from dnagpt_fast.input_files import UTF8_MARK, InputFileError
 from tests.genome.twobit_oracle import contigs_of
+from tests.harm import harmed, put
 
 MUTANTS = 2000
 TEXT = (
     b">one first\nACGTNNacgtnnTTg\nACCA\n>two\nGGGGC\nnnnn\n>three x\nACGTACGTNNNNNNNNNNACGTAAAAaaaa\n"
     + b"ACGGTTTCAT\n" * 30
 )
-
-
-def harmed(chance: random.Random, data: bytes) -> bytes:
-    """One or two of: flip a bit, set a byte or a word, cut, delete, repeat, swap two stretches."""
-    out = bytearray(data)
-    for _ in range(chance.randint(1, 2)):
-        if not out:
-            break
-        at, to = chance.randrange(len(out)), chance.randrange(len(out))
-        kind = chance.randrange(8)
-        if kind == 0:
-            out[at] ^= 1 << chance.randrange(8)
-        elif kind == 1:
-            out[at] = chance.choice([0, 1, 10, 13, 32, 62, 65, 97, 127, 255, chance.randrange(256)])
-        elif kind == 2:
-            value = chance.choice([0, 1, 2, 16, 2**16, 2**31, 2**32 - 1, chance.randrange(64), len(data)])
-            out[at // 4 * 4 : at // 4 * 4 + 4] = struct.pack(chance.choice("<>") + "I", value)
-        elif kind == 3:
-            del out[at:]
-        elif kind == 4:
-            del out[at : at + chance.randint(1, 8)]
-        elif kind == 5:
-            out[at:at] = out[to : to + chance.randint(1, 24)]
-        elif kind == 6:
-            out[at] = (out[at] + chance.choice([-1, 1])) % 256
-        else:
-            out[at : at + 4], out[to : to + 4] = out[to : to + 4], out[at : at + 4]
-    return bytes(out)
-
-
-def put(path, data: bytes) -> None:
-    """Overwrites in place: thousands of files made anew would cost more than the reading."""
-    with open(path, "r+b" if path.exists() else "wb") as file:
-        file.write(data)
-        file.truncate()
 
 
 def read(path) -> dict[str, str]:

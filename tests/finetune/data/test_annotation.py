@@ -56,10 +56,6 @@ def test_the_start_of_a_reverse_transcript_is_its_right_end(tmp_path):
         ),
         (GFF + GFF.splitlines()[-1].replace("\t150\t", "\t1_5\t"), r"a:8: start = '1_5': wanted an integer"),
         (GFF.replace("\t200\t", f"\t{10**12}\t"), r"a:6: end = 1,000,000,000,000: wanted .*fewer bases"),
-        (
-            GFF.replace("Parent=T1", "x=1"),
-            r"a: no transcripts with exons in it; left out: 2 exon lines without Parent",
-        ),
     ],
 )
 def test_errors_name_the_line(tmp_path, text, said):
