@@ -14,7 +14,7 @@ from rich.console import Console
 
 from dnagpt_fast.extras import need
 from dnagpt_fast.genome import Genome
-from dnagpt_fast.genome.regions import RegionError, find_contig
+from dnagpt_fast.genome.regions import RegionError
 from dnagpt_fast.model.alleles import AlleleRule, AlleleScore
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.inference import Inference
@@ -220,7 +220,7 @@ def _first_pass(vcf: VcfFile, genome: Genome, what: Annotation) -> _Contents:
 
 def _length(genome: Genome, contig: str) -> int | None:
     try:
-        return int(genome.lengths[genome.names.index(find_contig(genome, contig, ""))])
+        return int(genome.lengths[genome.contigs.find(contig)])
     except RegionError:
         return None
 

@@ -5,7 +5,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from dnagpt_fast.genome import Genome
-from dnagpt_fast.genome.regions import RegionError, find_contig
+from dnagpt_fast.genome.regions import RegionError
 from dnagpt_fast.model.alleles import AlleleRule, AlleleScore, allele_scores
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.haplotypes import LEAST_BP, Site, in_short_repeat
@@ -53,12 +53,12 @@ def reference_flag(
     """What is wrong with a place or its reference allele: a flag where `flag` is set, or a VariantError that names the
     place and both texts; None for nothing. A genome's N, and letters of the allele other than A C G T, match all."""
     try:
-        name = find_contig(genome, contig, where)
+        place = genome.contigs.find(contig, where)
     except RegionError as error:
         if flag:
             return "CONTIG"
         raise VariantError(str(error)) from error
-    length = int(genome.lengths[genome.names.index(name)])
+    name, length = genome.names[place], int(genome.lengths[place])
     end_bp = start_bp + len(reference)
     found = genome.sequence(name, start_bp, end_bp) if 0 <= start_bp <= end_bp <= length else None
     pairs = [] if found is None else zip(found, reference.upper(), strict=True)
@@ -86,8 +86,8 @@ def site_of(genome: Genome, variant: Variant, rule: AlleleRule, k: int) -> Site 
         return "N"
     if max(len(reference), len(alternative)) > k * rule.reach.max_tokens:
         return "LONG"
-    name = find_contig(genome, variant.contig, "")
-    length = int(genome.lengths[genome.names.index(name)])
+    place = genome.contigs.find(variant.contig)
+    name, length = genome.names[place], int(genome.lengths[place])
     start_bp, end_bp = variant.start_bp, variant.start_bp + len(reference)
     needed = rule.reach.needed_bp + max(len(reference), len(alternative))
     left = genome.sequence(name, max(start_bp - needed, 0), start_bp)
