@@ -5,6 +5,7 @@ from unittest import mock
 
 import torch
 
+from dnagpt_fast.ops import triton_settings
 from dnagpt_fast.ops.attention import decode_kernels as attention_decode_triton
 from dnagpt_fast.ops.attention import launch as attention_triton
 from dnagpt_fast.ops.attention import tiles as attention_tiles
@@ -18,7 +19,7 @@ def cases(architecture: str) -> Iterator[tuple[str, Callable[[], object]]]:
 
     The long one only where the tiles depend on T.
     """
-    family = attention_tiles.FAMILIES[architecture]
+    family = triton_settings.FAMILIES[architecture]
     for size in attention_tiles.HEAD_SIZES:
         yield _case(architecture, size, torch.bfloat16, "short", "causal")
         if any(len(attention_tiles.TILES[family, which, size]) > 1 for which in ("forward", "dq", "dkdv")):
@@ -39,7 +40,7 @@ def _case(
         key_mask = torch.empty(1, tokens, dtype=torch.bool) if kind == "padded" else None
         bound = torch.empty(tokens, dtype=torch.int32) if kind == "sequences" else None
         rest = (size**-0.5, kind != "full", key_mask, bound, bound)
-        with mock.patch.object(attention_tiles, "architecture", return_value=architecture):
+        with mock.patch.object(triton_settings, "architecture", return_value=architecture):
             o, lse = torch.ops.dnagpt_fast.attention_forward(q, k, v, *rest)
             torch.ops.dnagpt_fast.attention_backward(torch.empty_like(o), None, q, k, v, o, lse, *rest)
 

@@ -1,53 +1,65 @@
 """The loss kernels that benchmarks.compile_audit compiles: forward and backward in each dtype and with each setting."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 from unittest import mock
 
 import torch
 
-from dnagpt_fast.ops.combined_loss import launch as combined_loss_triton
+from dnagpt_fast.ops import triton_settings
+from dnagpt_fast.ops.combined_loss import launch
+from dnagpt_fast.ops.combined_loss.settings import RowSettings
 
-ROWS, VOCAB, WIDTH = 256, 1024, 768
-PLAIN: dict[str, Any] = {"label_smoothing": 0.0, "z_loss": 0.0, "soft_cap": None}
+# three row tiles, a chunk each: dW's running sum is written by the first, added to by the second, read by the last.
+# The vocabulary of pre-training, and the 4,129 tokens that occur there with one row for all others
+ROWS, VOCAB, OCCURRING, WIDTH = 384, 19_564, 4130, 768
+PLAIN = RowSettings()
 
 
 def cases(architecture: str) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Pre-training as it is run in each dtype; then the tile skip, and all settings at once, in bf16."""
-    for dtype in (torch.bfloat16, torch.float16, torch.float32):
-        yield f"{str(dtype).removeprefix('torch.')} pretrain", _call(architecture, dtype, PLAIN, None)
-    yield "bfloat16 skip", _call(architecture, torch.bfloat16, PLAIN, 2**-24)
-    settings = {"label_smoothing": 0.1, "z_loss": 1e-4, "soft_cap": 30.0}
-    yield "bfloat16 all-settings bias", _call(architecture, torch.bfloat16, settings, None, bias=True)
+    """Pre-training as it is run in each dtype, gradients in fp32; then, in bf16, each setting that changes a kernel."""
+    half = torch.bfloat16
+    for dtype in (half, torch.float16, torch.float32):
+        yield f"{str(dtype).removeprefix('torch.')} pretrain", _call(architecture, dtype, PLAIN)
+    yield "bfloat16 skip", _call(architecture, half, RowSettings(skip_below=2**-24), gradients=half)
+    settings = RowSettings(label_smoothing=0.1, z_loss=1e-4, soft_cap=30.0)
+    yield "bfloat16 all-settings bias", _call(architecture, half, settings, bias=True, gradients=half)
+    # the passes over dz are those of the first case
+    occurring = RowSettings(rest=VOCAB - OCCURRING + 1)
+    yield "bfloat16 occurring", _call(architecture, half, occurring, gradients=None)
+    base_level = occurring._replace(base_level=0.5, k=6)
+    yield "bfloat16 occurring base-level", _call(architecture, half, base_level, gradients=None)
+    yield "float32 occurring base-level", _call(architecture, torch.float32, base_level, gradients=None)
 
 
 def _call(
     architecture: str,
     dtype: torch.dtype,
-    settings: dict[str, Any],
-    skip_below: float | None,
+    settings: RowSettings,
     bias: bool = False,
+    gradients: torch.dtype | None = torch.float32,
 ) -> Callable[[], object]:
+    """gradients: the dtype of d_hidden and d_weight; None: the workspace alone is filled."""
+    vocab = OCCURRING if settings.rest else VOCAB
+
     def call() -> None:
-        hidden, weight = torch.empty(ROWS, WIDTH, dtype=dtype), torch.empty(VOCAB, WIDTH, dtype=dtype)
-        b = torch.empty(VOCAB, dtype=dtype) if bias else None
+        hidden, weight = torch.empty(ROWS, WIDTH, dtype=dtype), torch.empty(vocab, WIDTH, dtype=dtype)
+        b = torch.empty(vocab, dtype=dtype) if bias else None
         targets, kind = torch.empty(ROWS, dtype=torch.int64), torch.empty(ROWS, dtype=torch.uint8)
         gc, mask = torch.empty(64), torch.empty(64, dtype=torch.bool)
+        want = gradients is not None
         with (
-            mock.patch.object(combined_loss_triton, "architecture", return_value=architecture),
-            mock.patch.object(combined_loss_triton, "_check_device"),
-            # two chunks: the running sum is then written by one and read by the other
-            mock.patch.object(combined_loss_triton, "WORKSPACE_BYTES", 128 * VOCAB * dtype.itemsize),
+            mock.patch.object(triton_settings, "architecture", return_value=architecture),
+            mock.patch.object(triton_settings, "check_may_run"),
+            mock.patch.object(launch, "MEMORY_BYTES", 1),
         ):
             ops = torch.ops.dnagpt_fast
             made = ops.combined_loss_forward(
-                hidden, weight, b, targets, kind, gc, gc, mask, 1.0, 0.01, -100, True,
-                *settings.values(), skip_below, True,
+                hidden, weight, b, targets, kind, gc, gc, mask, 1.0, 0.01, True, True, *settings,
             )  # fmt: skip
-            *_, lse, scales, _, keep = made
+            *_, lse, base_pull, scales, _, keep = made
             ops.combined_loss_backward(
-                torch.empty(()), hidden, weight, b, targets, kind, lse, scales, keep, -100,
-                *settings.values(), True, True, bias, dtype, dtype,
+                torch.empty(()), hidden, weight, b, targets, kind, lse, base_pull, scales, keep,
+                want, want, bias, gradients or dtype, gradients or dtype, *settings,
             )  # fmt: skip
 
     return call

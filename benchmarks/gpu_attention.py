@@ -257,11 +257,11 @@ def tune(shapes: list[Shape] = SHAPES, device: str = "cuda", clock: Clock = card
     """Time every tile of this grid for each pass; yields the fastest as a row of attention_tiles.TILES."""
     from triton import OutOfResources
 
+    from dnagpt_fast.ops import triton_settings
     from dnagpt_fast.ops.attention import launch as attention_triton
-    from dnagpt_fast.ops.attention.tiles import FAMILIES, Tile, tile_for
-    from dnagpt_fast.ops.triton_settings import architecture
+    from dnagpt_fast.ops.attention.tiles import Tile, tile_for
 
-    family = FAMILIES.get(architecture(torch.device(device, 0)), "ampere")
+    family = triton_settings.family(torch.device(device, 0))
     for shape, which in itertools.product(shapes, ("forward", "dq", "dkdv")):
         qkv, do = inputs(shape, torch.bfloat16, device)
         o, _ = attention_triton.attention_triton(*qkv, scale=shape.K**-0.5)

@@ -11,6 +11,25 @@ from dnagpt_fast.ops.dispatch import constant_when_compiled
 # Arguments of every launch. Triton 3.10 turns fused multiply-add off by default; results must not change with it.
 LAUNCH: dict[str, Any] = {"enable_fp_fusion": True}
 
+# Cards whose tensor cores and shared memory ask for the same tiles; another card takes the smallest one's, "ampere".
+FAMILIES = {
+    "sm_80": "ampere",
+    "sm_86": "ampere",
+    "sm_87": "ampere",
+    "sm_89": "ampere",
+    "sm_120": "rtx blackwell",
+    "sm_121": "rtx blackwell",
+    "sm_90": "hopper",
+    "sm_100": "blackwell",
+    "sm_103": "blackwell",
+    "gfx942": "cdna3",
+}
+
+
+def family(device: torch.device) -> str:
+    """The row of a tile table for this card."""
+    return FAMILIES.get(architecture(device), "ampere")
+
 
 @constant_when_compiled
 def architecture(device: torch.device) -> str:

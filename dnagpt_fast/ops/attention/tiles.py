@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dnagpt_fast.ops.triton_settings import architecture
+from dnagpt_fast.ops.triton_settings import family
 
 HEAD_SIZES = (32, 64, 128)
 LONGEST = 1 << 62
@@ -43,20 +43,6 @@ class Tile:
             "enable_fp_fusion": True,
         }
 
-
-# cards whose tensor cores and shared memory ask for the same tiles; a card in no row takes the smallest one's, "ampere"
-FAMILIES = {
-    "sm_80": "ampere",
-    "sm_86": "ampere",
-    "sm_87": "ampere",
-    "sm_89": "ampere",
-    "sm_120": "rtx blackwell",
-    "sm_121": "rtx blackwell",
-    "sm_90": "hopper",
-    "sm_100": "blackwell",
-    "sm_103": "blackwell",
-    "gfx942": "cdna3",
-}
 
 TILES: dict[tuple[str, str, int], tuple[Tile, ...]] = {
     ("ampere", "forward", 32): (Tile(128, 64, 8, 2),),
@@ -125,7 +111,7 @@ def tile_for(which: str, q: torch.Tensor, tokens: int) -> Tile:
     if q.element_size() >= 4:
         rows = TILES_FP32[which, size]
     else:
-        rows = TILES[FAMILIES.get(architecture(q.device), "ampere"), which, size]
+        rows = TILES[family(q.device), which, size]
     return next(tile for tile in rows if tokens <= tile.up_to)
 
 

@@ -10,37 +10,77 @@ logits never exist: docs/combined_loss.md counts why the tiles are recomputed on
 import triton
 import triton.language as tl
 
-from dnagpt_fast.ops.combined_loss.forward_kernels import logits_tile, row_facts
+from dnagpt_fast.ops.combined_loss.forward_kernels import (
+    BASES,
+    entries_of,
+    load_columns,
+    logits_tile,
+    paid_by_base,
+    row_facts,
+    same_base,
+)
+
+
+@triton.jit
+def base_pull(
+    p_base_pull,  # (R, BASES)
+    b_place,  # [BT]
+    i_row,  # [BT]
+    m_counted,  # [BT]
+    i_v,  # [BV]
+    first,  # the tile's first place
+    K: tl.constexpr,
+    BT: tl.constexpr,
+    BV: tl.constexpr,
+):
+    """[BT, BV]: by how much of its probability the base-level loss pulls each plain k-mer up, 0 for other tokens."""
+    b_pull = tl.zeros((BT, BV), dtype=p_base_pull.dtype.element_ty)
+    for i in tl.static_range(K):
+        b_mine = tl.load(p_base_pull + i_row.to(tl.int64) * BASES + i, mask=m_counted, other=0.0)
+        if (1 << (2 * (K - 1 - i))) >= BV:  # all k-mers of the tile have one base there
+            m_same = ((b_place >> (2 * (K - 1 - i))) & 3) == ((first >> (2 * (K - 1 - i))) & 3)
+            b_pull += tl.where(m_same, b_mine, 0.0)[:, None]
+        else:
+            b_pull += tl.where(same_base(b_place, i_v, 2 * (K - 1 - i)), b_mine[:, None], 0.0)
+    return tl.where((i_v < (1 << (2 * K)))[None, :], b_pull, 0.0)
 
 
 @triton.jit
 def combined_loss_dz_kernel(
-    p_x,
-    p_w,
-    p_b,
-    p_targets,
-    p_kind,
-    p_order,
-    p_place,
-    p_lse,
-    p_scales,
-    p_row_grad,
-    p_keep,
-    p_dz,
+    p_x,  # (R, D)
+    p_w,  # (V, D)
+    p_b,  # (V,)
+    p_targets,  # (R,)
+    p_kind,  # (R,)
+    p_order,  # (V,)
+    p_place,  # (V,)
+    p_lse,  # (R,)
+    p_base_pull,  # (R, BASES)
+    p_scales,  # (2,)
+    p_row_grad,  # (R,), or ()
+    p_keep,  # (row tiles, tiles)
+    p_dz,  # (rows of the chunk, tiles * BV)
     R,
     V,
     D,
     ignore_index,
     label_smoothing,
     z_loss,
+    base_level,
     soft_cap,
+    rest,
+    log_rest,
+    entries,
     first_row,
     tiles,
     HAS_BIAS: tl.constexpr,
     HAS_KIND: tl.constexpr,
     PER_ROW: tl.constexpr,
     SOFT_CAP: tl.constexpr,
+    SMOOTH: tl.constexpr,
     SKIP: tl.constexpr,
+    REST: tl.constexpr,
+    K: tl.constexpr,
     PRECISION: tl.constexpr,
     ACC: tl.constexpr,
     EVEN_D: tl.constexpr,
@@ -63,17 +103,32 @@ def combined_loss_dz_kernel(
     if tl.max(m_counted.to(tl.int32)) == 0:
         tl.store(p_out, tl.zeros((BT, BV), dtype=p_dz.dtype.element_ty))
         return
-    b_token = tl.load(p_order + i_v, mask=m_v, other=0)
     b_z, b_u = logits_tile(
-        p_x, p_w, p_b, tl.where(m_row, i_row, 0), b_token, soft_cap, D,
+        p_x, p_w, p_b, p_order, tl.where(m_row, i_row, 0), i_v, V, D, soft_cap,
         HAS_BIAS, SOFT_CAP, PRECISION, ACC, EVEN_D, BT, BV, BD,
     )  # fmt: skip
+    if REST:
+        b_z += tl.where(i_v == V - 1, log_rest, 0.0)[None, :]
     b_lse = tl.load(p_lse + i_row, mask=m_counted, other=0.0)
     b_shift = tl.where(m_counted, b_lse, float("inf"))  # p = 0 in the rows that do not count
-    b_g = tl.exp(b_z - b_shift[:, None]) * (1.0 + 2.0 * z_loss * b_lse)[:, None]
-    b_g -= label_smoothing / V
+    b_g = tl.exp(b_z - b_shift[:, None])
+    b_factor = 1.0 + 2.0 * z_loss * b_lse
+    b_hit = tl.full((BT,), 1.0, dtype=ACC) - label_smoothing
+    if K:
+        m_base = paid_by_base(b_place, m_counted, m_order, K)
+        b_hit = tl.where(m_base, 1.0 - base_level, b_hit)
+        if i_tile * BV < (1 << (2 * K)):
+            b_g *= b_factor[:, None] - base_pull(
+                p_base_pull, b_place, i_row, m_counted, i_v, i_tile * BV, K, BT, BV
+            )
+        else:
+            b_g *= b_factor[:, None]
+    else:
+        b_g *= b_factor[:, None]
+    if SMOOTH:
+        b_g -= (label_smoothing / entries) * entries_of(i_v, V, rest, REST)[None, :]
     # p - 1 in ACC, from the logit itself: the true class keeps its digits where p is near 1
-    b_g -= tl.where(i_v[None, :] == b_place[:, None], 1.0 - label_smoothing, 0.0)
+    b_g -= tl.where(i_v[None, :] == b_place[:, None], b_hit[:, None], 0.0)
     if SOFT_CAP:
         b_g *= 1.0 - b_u * b_u
     if PER_ROW:
@@ -87,13 +142,13 @@ def combined_loss_dz_kernel(
 
 @triton.jit
 def combined_loss_dx_kernel(
-    p_dz,
-    p_w,
-    p_order,
-    p_scales,
-    p_grad,
-    p_keep,
-    p_dx,
+    p_dz,  # (rows of the chunk, tiles * BV)
+    p_w,  # (V, D)
+    p_order,  # (V,)
+    p_scales,  # (2,)
+    p_grad,  # (), or (R,)
+    p_keep,  # (row tiles, tiles)
+    p_dx,  # (R, D)
     R,
     V,
     D,
@@ -126,10 +181,7 @@ def combined_loss_dx_kernel(
             i_v = i_step * BS + tl.arange(0, BS)
             b_token = tl.load(p_order + i_v, mask=i_v < V, other=0).to(tl.int64)
             b_dz = tl.load(p_rows + i_v[None, :])
-            if EVEN_D:
-                b_w = tl.load(p_w + b_token[:, None] * D + i_d[None, :])
-            else:
-                b_w = tl.load(p_w + b_token[:, None] * D + i_d[None, :], mask=m_d[None, :], other=0.0)
+            b_w = load_columns(p_w + b_token[:, None] * D + i_d[None, :], m_d, EVEN_D)
             # [BT, BS] x [BS, BD]
             b_dx = tl.dot(b_dz, b_w, b_dx, input_precision=PRECISION, out_dtype=ACC)
     if not PER_ROW:
@@ -140,16 +192,16 @@ def combined_loss_dx_kernel(
 
 @triton.jit
 def combined_loss_dw_kernel(
-    p_dz,
-    p_x,
-    p_order,
-    p_scales,
-    p_grad,
-    p_keep,
-    p_sum,
-    p_bias_sum,
-    p_dw,
-    p_db,
+    p_dz,  # (rows of the chunk, tiles * BV)
+    p_x,  # (R, D)
+    p_order,  # (V,)
+    p_scales,  # (2,)
+    p_grad,  # (), or (R,)
+    p_keep,  # (row tiles, tiles)
+    p_sum,  # (V, D)
+    p_bias_sum,  # (V,)
+    p_dw,  # (V, D)
+    p_db,  # (V,)
     R,
     V,
     D,
@@ -190,10 +242,7 @@ def combined_loss_dw_kernel(
                 i_row = first_row + i_here
                 i_read = tl.where(i_row < R, i_row, 0).to(tl.int64)  # dz is 0 in the rows past the last
                 b_dz = tl.load(p_dz + i_here.to(tl.int64)[:, None] * (tiles * BV) + i_v[None, :])
-                if EVEN_D:
-                    b_x = tl.load(p_x + i_read[:, None] * D + i_d[None, :])
-                else:
-                    b_x = tl.load(p_x + i_read[:, None] * D + i_d[None, :], mask=m_d[None, :], other=0.0)
+                b_x = load_columns(p_x + i_read[:, None] * D + i_d[None, :], m_d, EVEN_D)
                 # [BV, BS] x [BS, BD]
                 b_dw = tl.dot(tl.trans(b_dz), b_x, b_dw, input_precision=PRECISION, out_dtype=ACC)
         o_w = b_token[:, None] * D + i_d[None, :]

@@ -1,50 +1,51 @@
 """The combined loss on CPU: a chunk of rows at a time, its gradient made while its probabilities are at hand.
 
-Same equations as combined_loss_reference.py. Of the (R, V) logits only one chunk of CHUNK_BYTES exists. With
+Same equations as reference.py. Of the (R, V) logits only one chunk of CHUNK_BYTES exists. With
 p = softmax(z) and g_r = d total / d row_r, known before the first chunk,
     d z_rv = g_r ((1 + 2 z_loss lse_r) p_rv - (1 - e) [v = target_r] - e / V) (1 - (z_rv / soft_cap)^2)
+(e / V times `rest` for the last entry of the compact form; base_level.py has what the base-level loss adds)
     d x = dz W,  d W = dz^T x (in fp32),  d b = sum_r dz:  three matrix products in all, the least there can be.
 Rows that are not counted are never multiplied at all; without a gradient wanted only the first product runs.
 """
 
+import math
 from typing import Any
 
 import torch
 
-from dnagpt_fast.batch import ROW_NEXT_TOKEN, ROW_ORDER
-from dnagpt_fast.ops.combined_loss.reference import gc_loss
+from dnagpt_fast.ops.combined_loss.base_level import base_probabilities, pulled_up
+from dnagpt_fast.ops.combined_loss.reference import gc_loss, kinds_of_rows
+from dnagpt_fast.ops.combined_loss.settings import (
+    ROW_SCHEMA,
+    LossInputs,
+    LossParts,
+    LossSettings,
+    RowSettings,
+)
 from dnagpt_fast.ops.combined_loss.tiles import TILE_ROWS, TILE_VOCAB, tile_order
+from dnagpt_fast.ops.registration import refuse_second_derivative, register_op
 
 CHUNK_BYTES = 16 * 2**20  # 214 rows at V = 19,564: near a last-level cache, and products run at full speed
 
-_library = torch.library.Library("dnagpt_fast", "FRAGMENT")
-_library.define(
-    "combined_loss_rows(Tensor hidden, Tensor weight, Tensor? bias, Tensor targets, Tensor? row_scale,"
-    " int ignore_index, float label_smoothing, float z_loss, float? soft_cap, float? skip_below,"
-    " bool want_hidden, bool want_weight, bool want_bias) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
 
-
-@torch.library.impl(_library, "combined_loss_rows", "CPU")
 def _rows(
     hidden: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     targets: torch.Tensor,
+    is_next: torch.Tensor,
     row_scale: torch.Tensor | None,
-    ignore_index: int,
-    label_smoothing: float,
-    z_loss: float,
-    soft_cap: float | None,
-    skip_below: float | None,
     want_hidden: bool,
     want_weight: bool,
     want_bias: bool,
+    *row_settings: Any,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Loss and log-probability of each row (0 where ignored); with row_scale the wanted gradients, else empty ones."""
+    settings = RowSettings(*row_settings)
+    smoothing, cap, share = settings.label_smoothing, settings.soft_cap, settings.base_level
     vocab = weight.shape[0]
     dtype = torch.promote_types(hidden.dtype, torch.float32)
-    counted = targets != ignore_index
+    counted = targets != settings.ignore_index
     outside = counted & ((targets < 0) | (targets >= vocab))
     if outside.any():
         row = int(outside.nonzero()[0])
@@ -52,14 +53,20 @@ def _rows(
     counted_rows = None if counted.all() else counted.nonzero()[:, 0]
     n_rows = len(targets) if counted_rows is None else len(counted_rows)
     loss, log_probs = hidden.new_zeros(len(targets), dtype=dtype), hidden.new_zeros(len(targets), dtype=dtype)
-    d_hidden = torch.zeros_like(hidden) if row_scale is not None and want_hidden else hidden.new_empty(0)
+    want_hidden = want_hidden and row_scale is not None
+    d_hidden = hidden.new_zeros(hidden.shape if want_hidden else 0)
     want_weight, want_bias = want_weight and row_scale is not None, want_bias and row_scale is not None
     d_weight = weight.new_zeros(weight.shape if want_weight else 0, dtype=dtype)
     d_bias = weight.new_zeros(vocab if want_bias else 0, dtype=dtype)
     chunk = max(16, min(n_rows, CHUNK_BYTES // (vocab * dtype.itemsize)))
     buffer = hidden.new_empty((chunk, vocab), dtype=dtype)
-    least = None if label_smoothing else skip_below  # with label smoothing every entry has a gradient
-    tile_of = tile_order(vocab)[1].long() // TILE_VOCAB
+    least = settings.skip_below if settings.may_skip else None
+    order, place = tile_order(vocab, k=settings.k, compact=settings.rest > 0)
+    tile_of = place.long() // TILE_VOCAB
+    counts = weight.new_ones(vocab, dtype=dtype)  # entries that each column stands for
+    if settings.rest:
+        counts[-1] = settings.rest
+    mean_of = counts / settings.entries(vocab)
     with torch.autocast("cpu", enabled=False):
         weight_wide, bias_wide = weight.to(dtype), None if bias is None else bias.to(dtype)
         for start in range(0, n_rows, chunk):
@@ -72,29 +79,37 @@ def _rows(
             else:
                 torch.addmm(bias_wide, x, weight_wide.t(), out=z)
             slope = None
-            if soft_cap is not None:
-                z.div_(soft_cap).tanh_()
+            if cap is not None:
+                z.div_(cap).tanh_()
                 slope = None if row_scale is None else 1 - z.square()
-                z.mul_(soft_cap)
+                z.mul_(cap)
+            mean_z = (z @ mean_of)[:, None] if smoothing else 0.0
+            if settings.rest:
+                z[:, -1] += math.log(settings.rest)
             peak = z.amax(1, keepdim=True)
             target_z = z.gather(1, target)
-            mean_z = z.mean(1, keepdim=True) if label_smoothing else 0.0
             z.sub_(peak).exp_()
             total = z.sum(1, keepdim=True)
             lse = total.log() + peak
-            row_loss = (
-                lse - (1 - label_smoothing) * target_z - label_smoothing * mean_z + z_loss * lse.square()
-            )
+            row_loss = lse - (1 - smoothing) * target_z - smoothing * mean_z
+            bases = None
+            if share:
+                bases = BaseLevelChunk(z, total, place[target[:, 0]], is_next[here], order, settings)
+                row_loss = bases.blended(row_loss)
+            row_loss += settings.z_loss * lse.square()
             loss[here] = row_loss[:, 0]
             log_probs[here] = (target_z - lse)[:, 0]
             if row_scale is None:
                 continue
             scale = row_scale[here][:, None].to(dtype)
-            kept = None if least is None else kept_tiles(z, total * least, target)
-            z.mul_(scale * (1 + 2 * z_loss * lse) / total)
-            if label_smoothing:
-                z.sub_(scale * (label_smoothing / vocab))
-            z.scatter_add_(1, target, scale * (label_smoothing - 1))
+            kept = None if least is None else kept_tiles(z, total * least, target, settings.rest > 0)
+            pulled = None if bases is None else bases.pulled(z, scale / total)
+            z.mul_(scale * (1 + 2 * settings.z_loss * lse) / total)
+            if smoothing:
+                z.sub_(scale * (smoothing * mean_of))
+            z.scatter_add_(1, target, scale * (smoothing - 1) if bases is None else -scale * bases.left)
+            if bases is not None and pulled is not None:
+                bases.subtract(z, pulled)
             if slope is not None:
                 z.mul_(slope)
             if kept is not None:
@@ -115,10 +130,54 @@ def _rows(
     )
 
 
-def kept_tiles(values: torch.Tensor, below: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+class BaseLevelChunk:
+    """The base-level loss of a chunk of rows, and what it takes from their gradient."""
+
+    def __init__(
+        self,
+        exp_z: torch.Tensor,  # (R, V), relative to any maximum
+        total: torch.Tensor,  # (R, 1), its sum
+        number: torch.Tensor,  # (R,), place of the target
+        is_next: torch.Tensor,  # bool (R,)
+        order: torch.Tensor,  # (V,), tokens in the order of places
+        settings: RowSettings,
+    ) -> None:
+        self.k, share = settings.k, settings.base_level
+        self.by_base = (is_next & (number < 4**self.k))[:, None]
+        self.number = torch.where(self.by_base[:, 0], number, 0).long()
+        # a view in the compact form, otherwise a copy of the plain k-mers' columns
+        self.kmers = None if settings.rest else order[: 4**self.k].long()
+        self.share = self.by_base.to(exp_z.dtype) * share
+        self.left = 1 - self.share  # of the cross-entropy
+        self.probabilities = base_probabilities(self._plain(exp_z), total, self.number, self.k)
+
+    def _plain(self, table: torch.Tensor) -> torch.Tensor:
+        return table[:, : 4**self.k] if self.kmers is None else table.index_select(1, self.kmers)
+
+    def blended(self, cross_entropy: torch.Tensor) -> torch.Tensor:
+        """(R, 1): the loss of each row."""
+        base = -self.probabilities.log().mean(1, keepdim=True)
+        return torch.where(self.by_base, self.left * cross_entropy + self.share * base, cross_entropy)
+
+    def pulled(self, exp_z: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        """(R, 4^k): scale (R, 1) times exp_z times how much the bases pull each plain k-mer up."""
+        up = pulled_up(self.share / self.k / self.probabilities, self.number, self.k)
+        return up.mul_(self._plain(exp_z)).mul_(scale)
+
+    def subtract(self, table: torch.Tensor, pulled: torch.Tensor) -> None:
+        """table (R, V) -= pulled (R, 4^k), at the plain k-mers, in place."""
+        if self.kmers is None:
+            self._plain(table).sub_(pulled)
+        else:
+            table.index_add_(1, self.kmers, pulled, alpha=-1)
+
+
+def kept_tiles(
+    values: torch.Tensor, below: torch.Tensor, target: torch.Tensor, compact: bool = False
+) -> torch.Tensor:
     """Tiles, in the kernels' order, whose gradient is made: one of `values` (R, V) reaches its row's `below` (R, 1), or
     is at the row's `target` (R, 1). bool (row tiles, vocabulary tiles); a NaN keeps its tile."""
-    order, place = tile_order(values.shape[1])
+    order, place = tile_order(values.shape[1], compact=compact)
     reaches = [
         ~(rows < least).all(0)
         for rows, least in zip(values.split(TILE_ROWS), below.split(TILE_ROWS), strict=True)
@@ -129,39 +188,40 @@ def kept_tiles(values: torch.Tensor, below: torch.Tensor, target: torch.Tensor) 
     return kept
 
 
-@torch.library.register_fake("dnagpt_fast::combined_loss_rows", lib=_library)
 def _rows_fake(
-    hidden, weight, bias, targets, row_scale, ignore_index, label_smoothing, z_loss, soft_cap, skip_below,
-    want_hidden, want_weight, want_bias,
-):  # fmt: skip
+    hidden, weight, bias, targets, is_next, row_scale, want_hidden, want_weight, want_bias, *row_settings
+):
     dtype = torch.promote_types(hidden.dtype, torch.float32)
     rows = hidden.new_empty(targets.shape, dtype=dtype)
     grad = row_scale is not None
     return (
         rows,
         torch.empty_like(rows),
-        torch.empty_like(hidden) if grad and want_hidden else hidden.new_empty(0),
+        hidden.new_empty(hidden.shape if grad and want_hidden else 0),
         weight.new_empty(weight.shape if grad and want_weight else 0),
         (weight if bias is None else bias).new_empty(weight.shape[0] if grad and want_bias else 0),
     )
 
 
-def refuse_double_backward() -> None:
-    """once_differentiable, in a form that torch.compile can trace."""
-    if not torch.compiler.is_compiling() and torch.is_grad_enabled():
-        raise RuntimeError(
-            'combined_loss has no second derivative (create_graph=True); use dispatch.using(combined_loss="reference")'
-        )
+register_op(
+    "combined_loss_rows(Tensor hidden, Tensor weight, Tensor? bias, Tensor targets, Tensor is_next,"
+    " Tensor? row_scale,"
+    f" bool want_hidden, bool want_weight, bool want_bias, {ROW_SCHEMA})"
+    " -> (Tensor loss, Tensor log_probs, Tensor d_hidden, Tensor d_weight, Tensor d_bias)",
+    _rows,
+    fake=_rows_fake,
+    key="CPU",
+)
 
 
 class _ScaledSum(torch.autograd.Function):
     """sum_r row_scale_r row_r, with its gradient made in the forward pass; beside it the rows, without gradient."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, row_scale, grad_wanted, settings):
+    def forward(ctx, hidden, weight, bias, targets, is_next, row_scale, grad_wanted, settings):
         want = [t is not None and t.requires_grad and grad_wanted for t in (hidden, weight, bias)]
         rows, log_probs, *grads = torch.ops.dnagpt_fast.combined_loss_rows(
-            hidden, weight, bias, targets, row_scale if any(want) else None, *settings, *want
+            hidden, weight, bias, targets, is_next, row_scale if any(want) else None, *want, *settings
         )
         ctx.want = want
         ctx.save_for_backward(*grads)
@@ -172,94 +232,63 @@ class _ScaledSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad, *_):
         if grad is None:
-            return (None,) * 7
-        refuse_double_backward()
+            return (None,) * 8
+        refuse_second_derivative("combined_loss")
         if torch.compiler.is_compiling():
             scaled = [saved * grad.to(saved.dtype) for saved in ctx.saved_tensors]
         else:  # in place: no second (V, D) gradient; a second backward then fails, by autograd's own version check
             scaled = [saved.mul_(grad) for saved in ctx.saved_tensors]
-        return (
-            *(g if want else None for g, want in zip(scaled, ctx.want, strict=True)),
-            None,
-            None,
-            None,
-            None,
-        )
+        grads = (g if want else None for g, want in zip(scaled, ctx.want, strict=True))
+        return *grads, None, None, None, None, None
 
 
 class _PerRow(torch.autograd.Function):
     """The R row losses themselves: their weights come only with the backward pass, so it computes the chunks anew."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, settings):
+    def forward(ctx, hidden, weight, bias, targets, is_next, settings):
         rows, log_probs, *_ = torch.ops.dnagpt_fast.combined_loss_rows(
-            hidden, weight, bias, targets, None, *settings, False, False, False
+            hidden, weight, bias, targets, is_next, None, False, False, False, *settings
         )
-        ctx.save_for_backward(hidden, weight, bias, targets)
+        ctx.save_for_backward(hidden, weight, bias, targets, is_next)
         ctx.settings = settings
         ctx.mark_non_differentiable(log_probs)
         return rows, log_probs
 
     @staticmethod
     def backward(ctx, grad, _):
-        refuse_double_backward()
+        refuse_second_derivative("combined_loss")
         want = ctx.needs_input_grad[:3]
         _, _, *grads = torch.ops.dnagpt_fast.combined_loss_rows(
-            *ctx.saved_tensors, grad, *ctx.settings, *want
+            *ctx.saved_tensors, grad, *want, *ctx.settings
         )
-        return (*(g if w else None for g, w in zip(grads, want, strict=True)), None, None)
+        return *(g if w else None for g, w in zip(grads, want, strict=True)), None, None, None
 
 
-def combined_loss_chunked(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
-    *,
-    bias: torch.Tensor | None,
-    row_kind: torch.Tensor | None,
-    gc_prediction: torch.Tensor | None,
-    gc_target: torch.Tensor | None,
-    gc_mask: torch.Tensor | None,
-    order_weight: float,
-    gc_weight: float,
-    ignore_index: int,
-    reduction: str,
-    label_smoothing: float,
-    z_loss: float,
-    soft_cap: float | None,
-    skip_below: float | None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Arguments as in `ops.combined_loss`; (total, next_token, order, gc, log_probs), in fp32 or wider.
+def combined_loss_chunked(inputs: LossInputs, settings: LossSettings) -> LossParts:
+    """The loss a chunk of rows at a time.
 
     Half-precision inputs are computed in fp32, under autocast too. The tile skip is here as the definition of what
     the Triton kernels do with it, to be studied without a GPU; it saves no time here.
     """
+    hidden, weight, targets, bias, *_ = inputs
     dtype = torch.promote_types(hidden.dtype, torch.float32)
-    counted = targets != ignore_index
-    next_token = counted if row_kind is None else counted & (row_kind == ROW_NEXT_TOKEN)
-    order = torch.zeros_like(counted) if row_kind is None else counted & (row_kind == ROW_ORDER)
-    targets = torch.where(next_token | order, targets, ignore_index)
-    settings = (ignore_index, label_smoothing, z_loss, soft_cap, skip_below)
-    next_scale, order_scale = next_token.to(dtype), order.to(dtype)
-    if reduction == "mean":
-        next_scale = next_scale / next_token.sum().clamp(min=1)
-        order_scale = order_scale / order.sum().clamp(min=1)
-    if reduction == "none":
-        rows, log_probs = _PerRow.apply(hidden, weight, bias, targets, settings)
-        total = rows * (next_scale + order_weight * order_scale)
-        next_loss, order_loss = rows * next_scale, rows * order_scale
+    is_next, is_order = kinds_of_rows(inputs, settings.rows.ignore_index)
+    targets = torch.where(is_next | is_order, targets, settings.rows.ignore_index)
+    next_scale, order_scale = is_next.to(dtype), is_order.to(dtype)
+    if settings.reduction == "mean":
+        next_scale = next_scale / is_next.sum().clamp(min=1)
+        order_scale = order_scale / is_order.sum().clamp(min=1)
+    scale = next_scale + settings.order_weight * order_scale
+    if settings.reduction == "none":
+        rows, log_probs = _PerRow.apply(hidden, weight, bias, targets, is_next, settings.rows)
+        total, next_token, order = rows * scale, rows * next_scale, rows * order_scale
     else:
         total, rows, log_probs = _ScaledSum.apply(
-            hidden,
-            weight,
-            bias,
-            targets,
-            next_scale + order_weight * order_scale,
-            torch.is_grad_enabled(),
-            settings,
+            hidden, weight, bias, targets, is_next, scale, torch.is_grad_enabled(), settings.rows
         )
-        next_loss, order_loss = (rows * next_scale).sum(), (rows * order_scale).sum()
-    gc = gc_loss(gc_prediction, gc_target, gc_mask, reduction, total)
-    if reduction != "none" and gc_prediction is not None:
-        total = total + gc_weight * gc
-    return total, next_loss, order_loss, gc, log_probs
+        next_token, order = (rows * next_scale).sum(), (rows * order_scale).sum()
+    gc = gc_loss(inputs, settings.reduction, total)
+    if settings.reduction != "none" and inputs.gc_prediction is not None:
+        total = total + settings.gc_weight * gc
+    return LossParts(total, next_token, order, gc, log_probs)

@@ -1,8 +1,9 @@
 """The combined loss on the GPU: the Triton kernels as two torch ops, forward and backward, and their autograd.
 
-Saved for the backward: the inputs, logsumexp (R,), two scales, and with the tile skip one flag a tile. Every launch
+Saved for the backward: the inputs, logsumexp (R,), two scales, with the tile skip one flag a tile, and with the
+base-level loss eight floats a row. Every launch
 depends on shapes alone and nothing is read back, so the ops go into a CUDA graph. Memory beyond the gradients:
-WORKSPACE_BYTES, the (V, D) sum in fp32 where the weight is narrower, and a few floats a row.
+MEMORY_BYTES, and a few floats a row.
 """
 
 import math
@@ -10,10 +11,9 @@ from typing import Any
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
-from dnagpt_fast.batch import ROW_NEXT_TOKEN, ROW_ORDER
+from dnagpt_fast.ops import triton_settings
 from dnagpt_fast.ops.combined_loss.backward_kernels import (
     combined_loss_dw_kernel,
     combined_loss_dx_kernel,
@@ -24,81 +24,36 @@ from dnagpt_fast.ops.combined_loss.forward_kernels import (
     combined_loss_finish_kernel,
     combined_loss_forward_kernel,
 )
-from dnagpt_fast.ops.combined_loss.reference import gc_loss
-from dnagpt_fast.ops.combined_loss.tiles import TILE_ROWS, tile_order
-from dnagpt_fast.ops.triton_settings import architecture
+from dnagpt_fast.ops.combined_loss.reference import gc_loss, kinds_of_rows
+from dnagpt_fast.ops.combined_loss.settings import (
+    ROW_SCHEMA,
+    LossInputs,
+    LossParts,
+    LossSettings,
+    RowSettings,
+)
+from dnagpt_fast.ops.combined_loss.tiles import launch_of, tile_edge, tile_order
+from dnagpt_fast.ops.registration import refuse_second_derivative, register_op
 
-WORKSPACE_BYTES = 60 * 2**20  # of dz: 1,536 rows of 19,584 in bf16
+# of dz, and of the sum of dW where the gradient is narrower than fp32: 117 MiB are 3,072 rows of 19,584 in bf16
+MEMORY_BYTES = 118 * 2**20
 PROGRAMS = 512  # the forward splits the vocabulary until there are so many: some three for each SM of the largest cards
 MOST_SPLITS = 16
-
-_library = torch.library.Library("dnagpt_fast", "FRAGMENT")
-_library.define(
-    "combined_loss_forward(Tensor hidden, Tensor weight, Tensor? bias, Tensor targets, Tensor? row_kind,"
-    " Tensor? gc_prediction, Tensor? gc_target, Tensor? gc_mask, float order_weight, float gc_weight, int ignore_index,"
-    " bool mean, float label_smoothing, float z_loss, float? soft_cap, float? skip_below, bool gc_gradient)"
-    " -> (Tensor total, Tensor next_token, Tensor order, Tensor gc, Tensor rows, Tensor log_probs, Tensor lse,"
-    " Tensor scales, Tensor d_gc, Tensor keep)"
-)
-_library.define(
-    "combined_loss_backward(Tensor grad, Tensor hidden, Tensor weight, Tensor? bias, Tensor targets, Tensor? row_kind,"
-    " Tensor lse, Tensor scales, Tensor keep, int ignore_index, float label_smoothing, float z_loss, float? soft_cap,"
-    " bool want_hidden, bool want_weight, bool want_bias, ScalarType hidden_dtype, ScalarType weight_dtype)"
-    " -> (Tensor d_hidden, Tensor d_weight, Tensor d_bias)"
-)
-
-
-def accumulator(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
-
-
-def _tile(x: Tensor) -> int:
-    """Rows, vocabulary entries and width of a tile: 128; 64 where products in fp32 fill the registers."""
-    return TILE_ROWS if x.element_size() == 2 else TILE_ROWS // 2
+BASES = 8  # the kernels' columns for the bases of a k-mer
 
 
 def _tile_counts(x: Tensor, weight: Tensor) -> tuple[int, int]:
-    return -(-x.shape[0] // _tile(x)), -(-weight.shape[0] // _tile(x))
+    tile = tile_edge(x)
+    return triton.cdiv(x.shape[0], tile), triton.cdiv(weight.shape[0], tile)
 
 
-def _constants(x: Tensor, step: int) -> dict[str, Any]:
-    """Compile-time arguments of every kernel with a product; fp32 is exact unless torch was told that TF32 will do."""
-    exact = x.dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest"
-    return {
-        "PRECISION": "ieee" if exact else "tf32",
-        "ACC": tl.float64 if x.dtype == torch.float64 else tl.float32,
-        "EVEN_D": x.shape[1] % step == 0,
-        "BT": _tile(x),
-        "BV": _tile(x),
-    }
+def _dense(x: Tensor | None) -> Tensor | None:
+    """A bool mask as bytes, any other tensor as it is, without gaps: the kernels know no strides."""
+    if x is None:
+        return None
+    return x.contiguous().view(torch.uint8) if x.dtype == torch.bool else x.contiguous()
 
 
-def _launch(x: Tensor) -> dict[str, Any]:
-    """Three stages of two 16 KiB tiles fit every NVIDIA card, two fit AMD's 64 KiB. Fused multiply-add is pinned, since
-    Triton 3.10 turns it off by default."""
-    stages = 2 if architecture(x.device).startswith("gfx") else 3
-    return {"num_warps": 8, "num_stages": stages, "enable_fp_fusion": True}
-
-
-def _step(x: Tensor) -> int:
-    """Length of a product's inner step: 64 halves or 32 floats, 128 bytes of a row."""
-    return 128 // x.element_size()
-
-
-def _dx_step(x: Tensor, skip: bool) -> int:
-    """The same of the dX pass: half of it where a whole one spills 2 registers, with the skip on sm_120."""
-    return _step(x) // 2 if skip and architecture(x.device).startswith("sm_12") else _step(x)
-
-
-def _check_device(x: Tensor) -> None:
-    if x.device.type == "cpu" and not triton.knobs.runtime.interpret:
-        raise RuntimeError(
-            "combined_loss=triton on CPU tensors needs Triton's interpreter: set TRITON_INTERPRET=1 before triton is "
-            'imported, or use dispatch.using(combined_loss="chunked")'
-        )
-
-
-@torch.library.impl(_library, "combined_loss_forward", "CompositeExplicitAutograd")
 def _forward(
     hidden: Tensor,
     weight: Tensor,
@@ -110,84 +65,92 @@ def _forward(
     gc_mask: Tensor | None,
     order_weight: float,
     gc_weight: float,
-    ignore_index: int,
     mean: bool,
-    label_smoothing: float,
-    z_loss: float,
-    soft_cap: float | None,
-    skip_below: float | None,
     gc_gradient: bool,
+    *row_settings: Any,
 ) -> tuple[Tensor, ...]:
-    _check_device(hidden)
+    triton_settings.check_may_run("combined_loss", hidden, "chunked")
+    settings = RowSettings(*row_settings)
     (rows_total, width), vocab = hidden.shape, weight.shape[0]
-    row_tiles, tiles = _tile_counts(hidden, weight)
+    hidden, weight, targets = hidden.contiguous(), weight.contiguous(), targets.contiguous()
+    bias, row_kind, gc_prediction, gc_target, mask = map(
+        _dense, (bias, row_kind, gc_prediction, gc_target, gc_mask)
+    )
+    forward, reduce = (launch_of(which, hidden, settings) for which in ("forward", "reduce"))
+    row_tiles, tiles = _tile_counts(hidden, weight)[0], triton.cdiv(vocab, forward["BV"])
     splits = max(1, min(MOST_SPLITS, tiles, PROGRAMS // max(row_tiles, 1)))
     tiles_a_split = triton.cdiv(tiles, splits)
     splits = triton.cdiv(tiles, tiles_a_split)
-    skip = skip_below is not None and label_smoothing == 0.0
-    outputs = _empty_outputs(hidden, gc_prediction, gc_gradient, row_tiles, tiles, skip)
-    total, next_token, order_loss, gc, rows, log_probs, lse, scales, d_gc, keep = outputs
+    outputs = _empty_outputs(hidden, weight, gc_prediction, gc_gradient, settings)
+    total, next_token, order_loss, gc, rows, log_probs, lse, base_pull, scales, d_gc, keep = outputs
     part_max, part_sum = rows.new_empty(2, splits, rows_total).unbind()
-    logit_sum = rows.new_empty(splits if label_smoothing else 0, rows_total)
+    logit_sum = rows.new_empty(splits if settings.label_smoothing else 0, rows_total)
+    base_sum = rows.new_empty(splits if settings.base_level else 0, rows_total, BASES)
     target_logit = torch.empty_like(rows)
-    tile_max = rows.new_empty(tiles if skip else 0, rows_total, dtype=torch.float32)
+    tile_max = rows.new_empty(tiles if settings.may_skip else 0, rows_total, dtype=torch.float32)
     block_sums = rows.new_empty(row_tiles, 4)
-    order, place = tile_order(vocab, hidden.device)
-    mask = None if gc_mask is None else gc_mask.contiguous().view(torch.uint8)
-    kinds: dict[str, Any] = {"HAS_KIND": row_kind is not None, "SMOOTH": label_smoothing != 0.0, "SKIP": skip}
+    order, place = tile_order(vocab, hidden.device, settings.k, settings.rest > 0)
+    kinds: dict[str, Any] = {
+        "HAS_KIND": row_kind is not None,
+        "SMOOTH": settings.label_smoothing != 0.0,
+        "SKIP": settings.may_skip,
+        "K": settings.k,
+    }
     with torch.cuda.device_of(hidden):
         if rows_total:
             combined_loss_forward_kernel[(row_tiles, splits)](
                 hidden, weight, bias, targets, row_kind, order, place,
-                part_max, part_sum, logit_sum, target_logit, tile_max,
-                rows_total, vocab, width, ignore_index, soft_cap or 1.0, tiles, tiles_a_split,
-                HAS_BIAS=bias is not None, SOFT_CAP=soft_cap is not None, **kinds,
-                **_constants(hidden, _step(hidden)), BD=_step(hidden), **_launch(hidden),
+                part_max, part_sum, logit_sum, base_sum, target_logit, tile_max,
+                rows_total, vocab, width, settings.ignore_index, settings.soft_cap or 1.0, *_rest(settings), tiles,
+                tiles_a_split, HAS_BIAS=bias is not None, SOFT_CAP=settings.soft_cap is not None,
+                REST=settings.rest > 0, **kinds, **forward,
             )  # fmt: skip
             combined_loss_combine_kernel[(row_tiles,)](
-                targets, row_kind, place, part_max, part_sum, logit_sum, target_logit, tile_max,
-                lse, rows, log_probs, block_sums, keep,
-                rows_total, vocab, ignore_index, splits, tiles, label_smoothing, z_loss,
-                math.log(skip_below or 1.0),
-                **kinds, ACC=_constants(hidden, 1)["ACC"], BT=_tile(hidden), num_warps=4, enable_fp_fusion=True,
+                targets, row_kind, place, part_max, part_sum, logit_sum, base_sum, target_logit, tile_max,
+                lse, rows, log_probs, base_pull, block_sums, keep,
+                rows_total, vocab, settings.ignore_index, splits, tiles, settings.label_smoothing, settings.z_loss,
+                settings.base_level, settings.entries(vocab),
+                math.log(settings.skip_below or 1.0), **kinds, BT=tile_edge(hidden), **reduce,
             )  # fmt: skip
         combined_loss_finish_kernel[(1,)](
             block_sums, gc_prediction, gc_target, mask, total, next_token, order_loss, gc, scales, d_gc,
             row_tiles, 0 if gc_prediction is None else len(gc_prediction), order_weight, gc_weight,
             MEAN=mean, HAS_GC=gc_prediction is not None, HAS_GC_MASK=mask is not None,
-            GC_GRADIENT=gc_gradient, ACC=_constants(hidden, 1)["ACC"], BLOCK=256, num_warps=4, enable_fp_fusion=True,
+            GC_GRADIENT=gc_gradient, BLOCK=256, **reduce,
         )  # fmt: skip
     return outputs
 
 
+def _rest(settings: RowSettings) -> tuple[float, float]:
+    """How many entries the last one stands for, and what that adds to its logit."""
+    return float(settings.rest), math.log(settings.rest or 1)
+
+
 def _empty_outputs(
-    hidden: Tensor, gc_prediction: Tensor | None, gc_gradient: bool, row_tiles: int, tiles: int, skip: bool
+    hidden: Tensor, weight: Tensor, gc_prediction: Tensor | None, gc_gradient: bool, settings: RowSettings
 ) -> tuple[Tensor, ...]:
-    dtype = accumulator(hidden)
+    dtype = triton_settings.accumulator(hidden)
     scalars = [hidden.new_empty((), dtype=dtype) for _ in range(4)]
     per_row = [hidden.new_empty(hidden.shape[0], dtype=dtype) for _ in range(3)]
     samples = len(gc_prediction) if gc_prediction is not None and gc_gradient else 0
-    keep = hidden.new_empty((row_tiles, tiles) if skip else (0, 0), dtype=torch.int32)
+    flags = _tile_counts(hidden, weight) if settings.may_skip else (0, 0)
     return (
         *scalars,
         *per_row,
+        hidden.new_empty(hidden.shape[0] if settings.base_level else 0, BASES, dtype=dtype),
         hidden.new_empty(2, dtype=dtype),
         hidden.new_empty(samples, dtype=dtype),
-        keep,
+        hidden.new_empty(flags, dtype=torch.int32),
     )
 
 
-@torch.library.register_fake("dnagpt_fast::combined_loss_forward", lib=_library)
 def _forward_fake(
-    hidden, weight, bias, targets, row_kind, gc_prediction, gc_target, gc_mask, order_weight, gc_weight, ignore_index,
-    mean, label_smoothing, z_loss, soft_cap, skip_below, gc_gradient,
+    hidden, weight, bias, targets, row_kind, gc_prediction, gc_target, gc_mask, order_weight, gc_weight, mean,
+    gc_gradient, *row_settings,
 ):  # fmt: skip
-    row_tiles, tiles = _tile_counts(hidden, weight)
-    skip = skip_below is not None and label_smoothing == 0.0
-    return _empty_outputs(hidden, gc_prediction, gc_gradient, row_tiles, tiles, skip)
+    return _empty_outputs(hidden, weight, gc_prediction, gc_gradient, RowSettings(*row_settings))
 
 
-@torch.library.impl(_library, "combined_loss_backward", "CompositeExplicitAutograd")
 def _backward(
     grad: Tensor,
     hidden: Tensor,
@@ -196,79 +159,118 @@ def _backward(
     targets: Tensor,
     row_kind: Tensor | None,
     lse: Tensor,
+    base_pull: Tensor,
     scales: Tensor,
     keep: Tensor,
-    ignore_index: int,
-    label_smoothing: float,
-    z_loss: float,
-    soft_cap: float | None,
     want_hidden: bool,
     want_weight: bool,
     want_bias: bool,
     hidden_dtype: torch.dtype,
     weight_dtype: torch.dtype,
+    *row_settings: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """grad: 0-d of `total`, or (R,) of the rows."""
-    _check_device(hidden)
-    (rows_total, width), vocab, dtype = hidden.shape, weight.shape[0], accumulator(hidden)
+    triton_settings.check_may_run("combined_loss", hidden, "chunked")
+    settings = RowSettings(*row_settings)
+    (rows_total, width), vocab = hidden.shape, weight.shape[0]
+    hidden, weight, targets, grad = (x.contiguous() for x in (hidden, weight, targets, grad))
+    bias, row_kind = _dense(bias), _dense(row_kind)
     row_tiles, tiles = _tile_counts(hidden, weight)
-    d_hidden, d_weight, d_bias = _backward_fake(
-        grad, hidden, weight, bias, targets, row_kind, lse, scales, keep, ignore_index, label_smoothing, z_loss,
-        soft_cap, want_hidden, want_weight, want_bias, hidden_dtype, weight_dtype,
-    )  # fmt: skip
+    d_hidden, d_weight, d_bias = _empty_gradients(
+        hidden, weight, bias, want_hidden, want_weight, want_bias, hidden_dtype, weight_dtype
+    )
     if not rows_total:
         return d_hidden, d_weight.zero_(), d_bias.zero_()
-    tile, step = _tile(hidden), _step(hidden)
-    chunk = max(1, min(row_tiles, WORKSPACE_BYTES // (tile * tiles * tile * hidden.element_size())))
-    chunk = triton.cdiv(row_tiles, triton.cdiv(row_tiles, chunk))  # even chunks
-    workspace = hidden.new_empty(chunk * tile, tiles * tile)
+    tile, dtype = tile_edge(hidden), triton_settings.accumulator(hidden)
+    # the running sums are the gradients themselves where those are wide enough
+    own_sums = d_weight.dtype != dtype
+    sum_bytes = d_weight.numel() * dtype.itemsize if own_sums else 0
+    chunk = tiles_a_chunk(row_tiles, tile * tiles * tile * hidden.element_size(), sum_bytes)
     several = row_tiles > chunk
-    # the running sums: the gradients themselves where they are wide enough
-    weight_sum = (
-        d_weight if d_weight.dtype == dtype else weight.new_empty(weight.shape if several else 0, dtype=dtype)
-    )
-    bias_sum = d_bias if d_bias.dtype == dtype else weight.new_empty(vocab if several else 0, dtype=dtype)
-    order, place = tile_order(vocab, hidden.device)
+    workspace = hidden.new_empty(chunk * tile, tiles * tile)
+    weight_sum = d_weight.new_empty(d_weight.shape if several else 0, dtype=dtype) if own_sums else d_weight
+    bias_sum = d_bias if d_bias.dtype == dtype else d_bias.new_empty(vocab if several else 0, dtype=dtype)
+    order, place = tile_order(vocab, hidden.device, settings.k, settings.rest > 0)
     width_tiles = triton.cdiv(width, tile)
-    kinds: dict[str, Any] = {"PER_ROW": grad.dim() == 1, "SKIP": keep.numel() > 0}
-    grad = grad.contiguous()
+    kinds: dict[str, Any] = {"PER_ROW": grad.dim() == 1, "SKIP": settings.may_skip}
+    dz, dx, dw = (launch_of(which, hidden, settings) for which in ("dz", "dx", "dw"))
+    dz_tiles = tiles * tile // dz["BV"]
     with torch.cuda.device_of(hidden):
         for first in range(0, row_tiles, chunk):
             here = min(chunk, row_tiles - first)
-            combined_loss_dz_kernel[(here, tiles)](
-                hidden, weight, bias, targets, row_kind, order, place, lse, scales, grad, keep, workspace,
-                rows_total, vocab, width, ignore_index, label_smoothing, z_loss, soft_cap or 1.0,
-                first * tile, tiles,
-                HAS_BIAS=bias is not None, HAS_KIND=row_kind is not None, SOFT_CAP=soft_cap is not None,
-                **kinds, **_constants(hidden, step), BD=step, **_launch(hidden),
+            combined_loss_dz_kernel[(here, dz_tiles)](
+                hidden, weight, bias, targets, row_kind, order, place, lse, base_pull, scales, grad, keep, workspace,
+                rows_total, vocab, width, settings.ignore_index, settings.label_smoothing, settings.z_loss,
+                settings.base_level, settings.soft_cap or 1.0, *_rest(settings), settings.entries(vocab),
+                first * tile, dz_tiles,
+                HAS_BIAS=bias is not None, HAS_KIND=row_kind is not None, SOFT_CAP=settings.soft_cap is not None,
+                SMOOTH=settings.label_smoothing != 0.0, REST=settings.rest > 0, K=settings.k, **kinds, **dz,
             )  # fmt: skip
             if want_hidden:
                 combined_loss_dx_kernel[(here, width_tiles)](
                     workspace, weight, order, scales, grad, keep, d_hidden,
-                    rows_total, vocab, width, first * tile, tiles,
-                    **kinds, **_constants(hidden, tile), BD=tile, BS=_dx_step(hidden, kinds["SKIP"]), **_launch(hidden),
+                    rows_total, vocab, width, first * tile, tiles, **kinds, **dx,
                 )  # fmt: skip
             if want_weight or want_bias:
                 combined_loss_dw_kernel[(tiles, width_tiles if want_weight else 1)](
                     workspace, hidden, order, scales, grad, keep, weight_sum, bias_sum, d_weight, d_bias,
                     rows_total, vocab, width, first * tile, here, tiles,
                     WANT_WEIGHT=want_weight, WANT_BIAS=want_bias, FIRST=first == 0, LAST=first + here == row_tiles,
-                    **kinds, **_constants(hidden, tile), BD=tile, BS=step, **_launch(hidden),
+                    **kinds, **dw,
                 )  # fmt: skip
     return d_hidden, d_weight, d_bias
 
 
-@torch.library.register_fake("dnagpt_fast::combined_loss_backward", lib=_library)
-def _backward_fake(
-    grad, hidden, weight, bias, targets, row_kind, lse, scales, keep, ignore_index, label_smoothing, z_loss, soft_cap,
-    want_hidden, want_weight, want_bias, hidden_dtype, weight_dtype,
-):  # fmt: skip
+def tiles_a_chunk(row_tiles: int, tile_bytes: int, sum_bytes: int) -> int:
+    """Row tiles whose dz the workspace holds, in even chunks: MEMORY_BYTES, less what the sum of dW takes."""
+    most = max(1, min(row_tiles, (MEMORY_BYTES - sum_bytes) // tile_bytes))
+    return triton.cdiv(row_tiles, triton.cdiv(row_tiles, most))
+
+
+def _empty_gradients(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    want_hidden: bool,
+    want_weight: bool,
+    want_bias: bool,
+    hidden_dtype: torch.dtype,
+    weight_dtype: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor]:
     bias_dtype = weight_dtype if bias is None else bias.dtype
     return (
         hidden.new_empty(hidden.shape if want_hidden else (0, 0), dtype=hidden_dtype),
         weight.new_empty(weight.shape if want_weight else (0, 0), dtype=weight_dtype),
         weight.new_empty(weight.shape[0] if want_bias else 0, dtype=bias_dtype),
     )
+
+
+def _backward_fake(
+    grad, hidden, weight, bias, targets, row_kind, lse, base_pull, scales, keep, want_hidden, want_weight, want_bias,
+    hidden_dtype, weight_dtype, *row_settings,
+):  # fmt: skip
+    return _empty_gradients(
+        hidden, weight, bias, want_hidden, want_weight, want_bias, hidden_dtype, weight_dtype
+    )
+
+
+register_op(
+    "combined_loss_forward(Tensor hidden, Tensor weight, Tensor? bias, Tensor targets, Tensor? row_kind,"
+    " Tensor? gc_prediction, Tensor? gc_target, Tensor? gc_mask, float order_weight, float gc_weight, bool mean,"
+    f" bool gc_gradient, {ROW_SCHEMA})"
+    " -> (Tensor total, Tensor next_token, Tensor order, Tensor gc, Tensor rows, Tensor log_probs, Tensor lse,"
+    " Tensor base_pull, Tensor scales, Tensor d_gc, Tensor keep)",
+    _forward,
+    fake=_forward_fake,
+)
+register_op(
+    "combined_loss_backward(Tensor grad, Tensor hidden, Tensor weight, Tensor? bias, Tensor targets, Tensor? row_kind,"
+    " Tensor lse, Tensor base_pull, Tensor scales, Tensor keep, bool want_hidden, bool want_weight, bool want_bias,"
+    f" ScalarType hidden_dtype, ScalarType weight_dtype, {ROW_SCHEMA})"
+    " -> (Tensor d_hidden, Tensor d_weight, Tensor d_bias)",
+    _backward,
+    fake=_backward_fake,
+)
 
 
 class _CombinedLoss(torch.autograd.Function):
@@ -278,82 +280,55 @@ class _CombinedLoss(torch.autograd.Function):
     def forward(
         ctx, hidden, weight, bias, gc_prediction, targets, row_kind, gc_target, gc_mask, compute, settings
     ):
-        per_row, order_weight, gc_weight, ignore_index, mean, *shape = settings
         x, w = hidden.to(compute).contiguous(), weight.to(compute).contiguous()
         needs_gc = gc_prediction is not None and gc_prediction.requires_grad
-        outputs = torch.ops.dnagpt_fast.combined_loss_forward(
-            x, w, bias, targets, row_kind, gc_prediction, gc_target, gc_mask,
-            order_weight, gc_weight, ignore_index, mean, *shape, needs_gc,
+        mean = settings.reduction == "mean"
+        total, next_token, order, gc, rows, log_probs, lse, base_pull, scales, d_gc, keep = (
+            torch.ops.dnagpt_fast.combined_loss_forward(
+                x, w, bias, targets, row_kind, gc_prediction, gc_target, gc_mask,
+                settings.order_weight, settings.gc_weight, mean, needs_gc, *settings.rows,
+            )
         )  # fmt: skip
-        total, next_token, order, gc, rows, log_probs, lse, scales, d_gc, keep = outputs
-        ctx.save_for_backward(x, w, bias, targets, row_kind, lse, scales, keep, d_gc)
-        ctx.ignore_index, ctx.shape = ignore_index, shape[:3]
-        ctx.dtypes = hidden.dtype, weight.dtype
-        main = rows if per_row else total
+        ctx.save_for_backward(x, w, bias, targets, row_kind, lse, base_pull, scales, keep, d_gc)
+        ctx.settings, ctx.dtypes = settings.rows, (hidden.dtype, weight.dtype)
         others = (next_token, order, gc, log_probs)
         ctx.mark_non_differentiable(*others)
         ctx.set_materialize_grads(False)
-        return main, *others
+        return rows if settings.reduction == "none" else total, *others
 
     @staticmethod
     def backward(ctx, grad, *_):
         if grad is None:
             return (None,) * 10
-        if not torch.compiler.is_compiling() and torch.is_grad_enabled():
-            raise RuntimeError(
-                "combined_loss has no second derivative (create_graph=True); "
-                'use dispatch.using(combined_loss="reference")'
-            )
+        refuse_second_derivative("combined_loss")
         *saved, d_gc = ctx.saved_tensors
         want = ctx.needs_input_grad[:3]
         grads: list[Tensor | None] = [None] * 3
         if any(want):
             made = torch.ops.dnagpt_fast.combined_loss_backward(
-                grad, *saved, ctx.ignore_index, *ctx.shape, *want, *ctx.dtypes
+                grad, *saved, *want, *ctx.dtypes, *ctx.settings
             )
             grads = [g if w else None for g, w in zip(made, want, strict=True)]
         return *grads, d_gc * grad if ctx.needs_input_grad[3] else None, None, None, None, None, None, None
 
 
-def combined_loss_triton(
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    *,
-    bias: Tensor | None,
-    row_kind: Tensor | None,
-    gc_prediction: Tensor | None,
-    gc_target: Tensor | None,
-    gc_mask: Tensor | None,
-    order_weight: float,
-    gc_weight: float,
-    ignore_index: int,
-    reduction: str,
-    label_smoothing: float,
-    z_loss: float,
-    soft_cap: float | None,
-    skip_below: float | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Arguments as in `ops.combined_loss`; (total, next_token, order, gc, log_probs), in fp32 or wider.
-
-    Under autocast the products run in autocast's dtype, as Linear's would; gradients come in the inputs' own dtypes.
-    """
-    device = hidden.device.type
-    compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-    per_row = reduction == "none"
-    settings = (
-        per_row, order_weight, gc_weight, ignore_index, reduction == "mean",
-        label_smoothing, z_loss, soft_cap, skip_below,
-    )  # fmt: skip
-    gc_inputs = (None, None, None) if per_row else (gc_prediction, gc_target, gc_mask)
+def combined_loss_triton(inputs: LossInputs, settings: LossSettings) -> LossParts:
+    """The loss by the Triton kernels; under autocast the products run in autocast's dtype."""
+    device = inputs.hidden.device.type
+    compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else inputs.hidden.dtype
+    per_row = settings.reduction == "none"
+    gc_inputs = (None, None, None) if per_row else inputs[5:]
     main, next_token, order, gc, log_probs = _CombinedLoss.apply(
-        hidden, weight, bias, gc_inputs[0], targets.contiguous(), row_kind, *gc_inputs[1:], compute, settings
-    )
+        inputs.hidden, inputs.weight, inputs.bias, gc_inputs[0], inputs.targets, inputs.row_kind, *gc_inputs[1:],
+        compute, settings,
+    )  # fmt: skip
     if not per_row:
-        return main, next_token, order, gc, log_probs
-    counted = targets != ignore_index
-    is_next = counted if row_kind is None else counted & (row_kind == ROW_NEXT_TOKEN)
-    is_order = torch.zeros_like(counted) if row_kind is None else counted & (row_kind == ROW_ORDER)
-    next_token, order = main * is_next, main * is_order
-    gc = gc_loss(gc_prediction, gc_target, gc_mask, reduction, main)
-    return next_token + order_weight * order, next_token, order, gc, log_probs
+        return LossParts(main, next_token, order, gc, log_probs)
+    next_token, order = (main * mask for mask in kinds_of_rows(inputs, settings.rows.ignore_index))
+    return LossParts(
+        next_token + settings.order_weight * order,
+        next_token,
+        order,
+        gc_loss(inputs, "none", main),
+        log_probs,
+    )

@@ -1,29 +1,33 @@
 """The combined loss of pre-training, fine-tuning and scoring: last projection, softmax, three objectives, one op."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 
 from dnagpt_fast.batch import IGNORE_INDEX
 from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.combined_loss.chunked import combined_loss_chunked
-from dnagpt_fast.ops.combined_loss.reference import combined_loss_reference
+from dnagpt_fast.ops.combined_loss.occurring import OccurringTokens, compact_rows
+from dnagpt_fast.ops.combined_loss.reference import combined_loss_reference, kinds_of_rows
+from dnagpt_fast.ops.combined_loss.settings import (
+    LossInputs,
+    LossParts,
+    LossSettings,
+    RowSettings,
+    check_settings,
+)
+from dnagpt_fast.ops.registration import register_op
+from dnagpt_fast.vocab import MAX_K, Vocabulary
 
-REDUCTIONS = ("mean", "sum", "none")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-_library = torch.library.Library("dnagpt_fast", "FRAGMENT")
-_library.define(
-    "combined_loss_class_targets(Tensor targets, Tensor classes, int vocab, int ignore_index) -> Tensor"
-)
 
-
-@torch.library.impl(_library, "combined_loss_class_targets", "CompositeExplicitAutograd")
 def _class_targets(
     targets: torch.Tensor, classes: torch.Tensor, vocab: int, ignore_index: int
 ) -> torch.Tensor:
-    """Each target's place in `classes`. For a target that is none of them IndexError on CPU; elsewhere, where looking
-    would cost a sync, the place C, which makes the loss NaN."""
+    """Each target's place in `classes`, IGNORE_INDEX for ignored ones. For a target that is none of them IndexError on
+    CPU; elsewhere, where looking would cost a sync, the place C, which makes the loss NaN."""
     n_classes = len(classes)
     place = torch.full((vocab,), n_classes, dtype=torch.int64, device=targets.device)
     place = place.index_put((classes,), torch.arange(n_classes, device=targets.device))
@@ -34,18 +38,18 @@ def _class_targets(
         raise IndexError(
             f"combined_loss: row {row} has target {int(targets[row])}, which is none of the {n_classes} classes"
         )
-    return torch.where(targets == ignore_index, ignore_index, places)
+    return torch.where(targets == ignore_index, IGNORE_INDEX, places)
 
 
-@torch.library.register_fake("dnagpt_fast::combined_loss_class_targets", lib=_library)
-def _class_targets_fake(
-    targets: torch.Tensor, classes: torch.Tensor, vocab: int, ignore_index: int
-) -> torch.Tensor:
-    return torch.empty_like(targets)
+register_op(
+    "combined_loss_class_targets(Tensor targets, Tensor classes, int vocab, int ignore_index) -> Tensor",
+    _class_targets,
+    fake=lambda targets, classes, vocab, ignore_index: torch.empty_like(targets),
+)
 
 
 class CombinedLoss(NamedTuple):
-    """What the op returns. Only `total` carries a gradient; the parts are for the log.
+    """What the op returns, in float32 or wider. Only `total` carries a gradient; the parts are for the log.
 
     total       0-d; next_token + order_weight * order + gc_weight * gc. With reduction="none" (R,), without gc
     next_token  0-d, nats a token over the valid next-token rows; with "none" (R,), 0 in the other rows
@@ -80,9 +84,12 @@ def combined_loss(
     soft_cap: float | None = None,
     return_log_probs: bool = False,
     classes: torch.Tensor | None = None,
+    occurring: OccurringTokens | None = None,
+    base_level: float = 0.0,
+    k: int | None = None,
     skip_below: float | None = None,
 ) -> CombinedLoss:
-    """Next-token, order and GC loss of R rows without ever holding the (R, V) logits (but in the reference).
+    """Next-token, order and GC loss of R rows without ever holding the (R, V) logits (except in the reference).
 
     hidden         (R, D) float16, bfloat16, float32 or float64: what the last projection reads
     weight, bias   (V, D), (V,): the last projection, in the dtype of `hidden` (under autocast any float dtype)
@@ -90,58 +97,117 @@ def combined_loss(
     row_kind       uint8 (R,) of batch.ROW_IGNORED, ROW_NEXT_TOKEN, ROW_ORDER; None: every row is a next-token row
     gc_prediction  float (B,), gc_target float (B,), gc_mask bool (B,) (None: all): the GC regression
     reduction      "mean" (each part over its own valid rows; a part without rows is 0), "sum" or "none" (no row sums)
-    label_smoothing, z_loss, soft_cap: as written out in combined_loss_reference.py; they apply to both kinds of rows
+    label_smoothing, z_loss, soft_cap: as written out in reference.py; they apply to both kinds of rows
     classes        int64 (C,), distinct token ids: the softmax (and the label smoothing) runs over these tokens alone,
                    p(v) = exp(z_v) / sum of exp(z_c) over c in classes; every target must be one of them. This is
                    classification by answer tokens; the other rows of `weight` get no gradient.
+    occurring      made by occurring_tokens (occurring.py): the softmax over all V tokens, at the cost of those that
+                   can be a target. The rows of `weight` and `bias` of all other tokens must be equal, which is not
+                   looked at here (unequal_rest does); next-token rows whose target is another token are ignored. The
+                   gradient is that of the full softmax
+    base_level     a share s: next-token rows whose target is a plain k-mer pay (1 - s) of the cross-entropy and s times
+                   the mean over its k places of -log of the probability of the base there (base_level.py), nats a base
+    k              length of the vocabulary's k-mers, needed with base_level unless `occurring` is given
     skip_below     None, or a probability, 2^-24 say: where no entry of a tile of 128 rows x 128 vocabulary entries
                    reaches it (and none is a target) the tile's gradient may be left out
 
-    The equations are in combined_loss_reference.py. Gradients: `total` for hidden, weight, bias and gc_prediction.
+    The equations are in reference.py. Gradients: `total` for hidden, weight, bias and gc_prediction.
     A target outside 0..V-1 (or outside `classes`) raises IndexError on CPU; on CUDA, where looking would cost a sync,
     the loss and its gradients are NaN. Raises ValueError for shapes, dtypes, devices or settings that do not fit.
     """
-    _check(hidden, weight, targets, bias, row_kind, gc_prediction, gc_target, gc_mask, classes)
-    _check_settings(reduction, label_smoothing, z_loss, soft_cap, skip_below)
+    inputs = LossInputs(hidden, weight, targets, bias, row_kind, gc_prediction, gc_target, gc_mask)
+    cap = None if soft_cap is None else float(soft_cap)
+    if occurring is not None and k not in (None, occurring.k):
+        raise ValueError(f"combined_loss: k {k} and occurring tokens of k {occurring.k}: wanted the same")
+    kmer_length = (k or 0) if occurring is None else occurring.k
+    rows = RowSettings(
+        ignore_index, float(label_smoothing), float(z_loss), cap, skip_below,
+        float(base_level), kmer_length if base_level else 0,
+    )  # fmt: skip
+    settings = LossSettings(float(order_weight), float(gc_weight), reduction, rows)
+    _check(inputs, classes)
+    check_settings(settings)
+    _check_tokens(weight, classes, occurring, rows)
     if classes is not None:
-        targets = torch.ops.dnagpt_fast.combined_loss_class_targets(
-            targets, classes, weight.shape[0], ignore_index
-        )
-        weight = weight.index_select(0, classes)
-        bias = None if bias is None else bias.index_select(0, classes)
-    settings: dict[str, Any] = {
-        "bias": bias, "row_kind": row_kind, "gc_prediction": gc_prediction, "gc_target": gc_target,
-        "gc_mask": gc_mask, "order_weight": float(order_weight), "gc_weight": float(gc_weight),
-        "ignore_index": ignore_index, "reduction": reduction, "label_smoothing": float(label_smoothing),
-        "z_loss": float(z_loss), "soft_cap": None if soft_cap is None else float(soft_cap),
-    }  # fmt: skip
-    name = dispatch.choose("combined_loss", hidden.device.type)
-    if name == "chunked":
-        results = combined_loss_chunked(hidden, weight, targets, skip_below=skip_below, **settings)
-    elif name == "triton":
-        from dnagpt_fast.ops.combined_loss.launch import combined_loss_triton
-
-        results = combined_loss_triton(hidden, weight, targets, skip_below=skip_below, **settings)
-    else:
-        results = combined_loss_reference(hidden, weight, targets, **settings)
-    *parts, log_probs = results
-    total, next_token, order, gc = parts
+        inputs, settings = _among_classes(inputs, settings, classes)
+    if occurring is not None:
+        inputs, settings = _among_occurring(inputs, settings, occurring)
+    parts = _implementation(hidden.device.type)(inputs, settings)
     return CombinedLoss(
-        total, next_token.detach(), order.detach(), gc.detach(), log_probs if return_log_probs else None
+        parts.total,
+        parts.next_token.detach(),
+        parts.order.detach(),
+        parts.gc.detach(),
+        parts.log_probs if return_log_probs else None,
     )
 
 
-def _check(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
-    bias: torch.Tensor | None,
-    row_kind: torch.Tensor | None,
-    gc_prediction: torch.Tensor | None,
-    gc_target: torch.Tensor | None,
-    gc_mask: torch.Tensor | None,
-    classes: torch.Tensor | None,
+def _implementation(device_type: str) -> Callable[[LossInputs, LossSettings], LossParts]:
+    name = dispatch.choose("combined_loss", device_type)
+    if name == "triton":
+        from dnagpt_fast.ops.combined_loss.launch import combined_loss_triton
+
+        return combined_loss_triton
+    return combined_loss_chunked if name == "chunked" else combined_loss_reference
+
+
+def _among_classes(
+    inputs: LossInputs, settings: LossSettings, classes: torch.Tensor
+) -> tuple[LossInputs, LossSettings]:
+    """The same loss over the rows of `weight` that `classes` names, with places among them for targets."""
+    targets = torch.ops.dnagpt_fast.combined_loss_class_targets(
+        inputs.targets, classes, inputs.weight.shape[0], settings.rows.ignore_index
+    )
+    bias = None if inputs.bias is None else inputs.bias.index_select(0, classes)
+    inputs = inputs._replace(targets=targets, weight=inputs.weight.index_select(0, classes), bias=bias)
+    return inputs, settings._replace(rows=settings.rows._replace(ignore_index=IGNORE_INDEX))
+
+
+def _among_occurring(
+    inputs: LossInputs, settings: LossSettings, occurring: OccurringTokens
+) -> tuple[LossInputs, LossSettings]:
+    """The same loss in the compact form: one row of `weight` stands for all tokens that do not occur."""
+    kinds = kinds_of_rows(inputs, settings.rows.ignore_index)
+    targets = torch.ops.dnagpt_fast.combined_loss_occurring_targets(inputs.targets, occurring.place, *kinds)
+    weight = compact_rows(inputs.weight, occurring)
+    bias = None if inputs.bias is None else compact_rows(inputs.bias, occurring)
+    rows = settings.rows._replace(ignore_index=IGNORE_INDEX, rest=len(occurring.rest))
+    return inputs._replace(targets=targets, weight=weight, bias=bias), settings._replace(rows=rows)
+
+
+def _check_tokens(
+    weight: torch.Tensor, classes: torch.Tensor | None, occurring: OccurringTokens | None, rows: RowSettings
 ) -> None:
+    """Raises ValueError where the choice of tokens does not fit the projection or the base-level loss."""
+    vocab = weight.shape[0]
+    if occurring is not None:
+        if classes is not None:
+            raise ValueError(
+                "combined_loss: classes and occurring came together: classes are a softmax of their own"
+            )
+        if len(occurring.place) != vocab:
+            raise ValueError(
+                f"combined_loss: occurring is of a vocabulary of {len(occurring.place)} tokens, weight has {vocab} rows"
+            )
+        if occurring.place.device != weight.device:
+            raise ValueError(
+                f"combined_loss: occurring is on {occurring.place.device}, weight on {weight.device}: use occurring.to"
+            )
+    if not rows.base_level:
+        return
+    if classes is not None:
+        raise ValueError("combined_loss: base_level and classes came together: classes have no bases")
+    sizes = [len(Vocabulary(rows.k, dynamic)) for dynamic in (True, False)] if 1 <= rows.k <= MAX_K else []
+    if vocab not in sizes:
+        raise ValueError(
+            f"combined_loss: base_level with k {rows.k} and {vocab} rows of weight: wanted k of 1..{MAX_K} and "
+            "the rows of its vocabulary" + (f", {sizes[0]} (dynamic) or {sizes[1]} (fixed)" if sizes else "")
+        )
+
+
+def _check(inputs: LossInputs, classes: torch.Tensor | None) -> None:
+    """Raises ValueError for shapes, dtypes or devices that do not fit."""
+    hidden, weight, targets, bias, row_kind, gc_prediction, gc_target, gc_mask = inputs
     if hidden.dim() != 2 or weight.dim() != 2 or hidden.shape[1] != weight.shape[1]:
         raise ValueError(
             f"combined_loss: hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)}: wanted (R, D) and (V, D)"
@@ -186,20 +252,3 @@ def _check(
             raise ValueError(f"combined_loss: {name} is on {tensor.device}, hidden on {hidden.device}")
     if weight.device != hidden.device:
         raise ValueError(f"combined_loss: weight is on {weight.device}, hidden on {hidden.device}")
-
-
-def _check_settings(
-    reduction: str, label_smoothing: float, z_loss: float, soft_cap: float | None, skip_below: float | None
-) -> None:
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"combined_loss: reduction {reduction!r}: wanted one of {', '.join(REDUCTIONS)}")
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"combined_loss: label_smoothing {label_smoothing}: wanted 0..1")
-    if z_loss < 0.0:
-        raise ValueError(f"combined_loss: z_loss {z_loss}: wanted 0 or more")
-    if soft_cap is not None and not soft_cap > 0.0:
-        raise ValueError(f"combined_loss: soft_cap {soft_cap}: wanted a positive number or None")
-    if skip_below is not None and not 0.0 < skip_below <= 2**-12:
-        raise ValueError(
-            f"combined_loss: skip_below {skip_below}: wanted None or a probability in (0, 2^-12]"
-        )

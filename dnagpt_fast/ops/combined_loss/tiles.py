@@ -1,35 +1,94 @@
-"""The vocabulary as the loss kernels see it: the 4,096 plain A/C/G/T 6-mers side by side, in tiles of 128 (64 where
-a kernel's products are in fp32).
+"""Tiles of the loss kernels: their sizes by card, and the vocabulary in tiles, the 4,096 plain 6-mers side by side.
 
-A trained model gives almost no probability to the other entries (those with N, the shorter ones), so that whole tiles
-of them can be left out of the backward pass (`skip_below`). Outside the kernels ids stay as they are.
+The table was chosen from the compile audit (no spill on any card), which checks it. A trained model gives almost no
+probability to the other entries (those with N, the shorter ones), so that whole tiles of them can be left out of the
+backward pass (`skip_below`). Outside the kernels ids stay as they are.
 """
 
+from dataclasses import dataclass
 from functools import cache
-from itertools import product
+from typing import Any
 
 import torch
 
+from dnagpt_fast.ops import triton_settings
+from dnagpt_fast.ops.combined_loss.occurring import plain_kmers
+from dnagpt_fast.ops.combined_loss.settings import RowSettings
 from dnagpt_fast.vocab import MAX_K, Vocabulary
 
 TILE_ROWS = 128
 TILE_VOCAB = 128
 
 
+@dataclass(frozen=True)
+class LossTile:
+    """Size of a pass's tile, whose rows are those of tile_edge.
+
+    step: bytes of a row that a product takes at a time, 64 halves or 32 floats in 128; vocab: at most so many
+    vocabulary entries
+    """
+
+    step: int = 128
+    warps: int = 8
+    stages: int = 3
+    vocab: int = TILE_VOCAB
+
+
+# (family of cards, pass) -> tile. "skip": with the tile skip; "bases": with the base-level loss, whose sums would spill
+# beside logits of 128 entries. Three stages of two 16 KiB tiles fit every NVIDIA card, two fit AMD's 64 KiB.
+PASSES = ("forward", "forward bases", "dz", "dz bases", "dx", "dx skip", "dw", "dw skip")
+TILES: dict[tuple[str, str], LossTile] = {
+    (family, which): LossTile(stages=2 if family == "cdna3" else 3, vocab=64 if "bases" in which else 128)
+    for family in sorted(set(triton_settings.FAMILIES.values()))
+    for which in PASSES
+}
+TILES["rtx blackwell", "dx skip"] = LossTile(step=64)  # a whole step spills 2 registers
+
+
+def tile_edge(x: torch.Tensor) -> int:
+    """Rows, and vocabulary entries, of a tile in every pass; a half where products in fp32 fill the registers."""
+    return TILE_ROWS if x.element_size() == 2 else TILE_ROWS // 2
+
+
+def launch_of(which: str, x: torch.Tensor, settings: RowSettings) -> dict[str, Any]:
+    """Compile-time arguments and options of a pass ("forward", "dz", "dx", "dw") over rows x (R, D); "reduce": of the
+    kernels without a product."""
+    constants = triton_settings.product_constants(x)
+    if which == "reduce":
+        return {"ACC": constants["ACC"], "num_warps": 4, **triton_settings.LAUNCH}
+    logits = which in ("forward", "dz")
+    suffix = (
+        " bases" if logits and settings.base_level else " skip" if not logits and settings.may_skip else ""
+    )
+    tile = TILES[triton_settings.family(x.device), which + suffix]
+    edge, step = tile_edge(x), tile.step // x.element_size()
+    # columns of D: the step of the product of logits, a tile's third edge in dx and dw
+    columns = {"BD": step} if logits else {"BD": edge, "BS": step}
+    return {
+        **constants, "BT": edge, "BV": min(edge, tile.vocab), **columns, "EVEN_D": x.shape[1] % columns["BD"] == 0,
+        "num_warps": tile.warps, "num_stages": tile.stages, **triton_settings.LAUNCH,
+    }  # fmt: skip
+
+
 @cache
-def _order(vocab: int) -> tuple[int, ...]:
-    for vocabulary in (Vocabulary(MAX_K, dynamic=True), Vocabulary(MAX_K, dynamic=False)):
+def _order(vocab: int, k: int, compact: bool) -> tuple[int, ...]:
+    for vocabulary in (
+        () if compact else (Vocabulary(k or MAX_K, dynamic=True), Vocabulary(k or MAX_K, dynamic=False))
+    ):
         if len(vocabulary) == vocab:
-            plain = sorted(vocabulary.kmer_id("".join(bases)) for bases in product("AGCT", repeat=MAX_K))
+            plain = plain_kmers(vocabulary).tolist()
             return (*plain, *sorted(set(range(vocab)) - set(plain)))
     return tuple(range(vocab))
 
 
 @cache
-def tile_order(vocab: int, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+def tile_order(
+    vocab: int, device: torch.device | str = "cpu", k: int = 0, compact: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
     """int32 (V,) twice: the token id at each place of the kernels' order, and the place of each token id.
 
-    0..V-1 where V is no k = 6 vocabulary of DNAGPT.
+    The plain k-mers come first, in the order of their bases. k = 0: 6, where V is that of a k = 6 vocabulary, else the
+    order is 0..V-1; so it is in the compact form, whose plain k-mers come first already (occurring.py).
     """
-    order = torch.tensor(_order(vocab), dtype=torch.int32)
+    order = torch.tensor(_order(vocab, k, compact), dtype=torch.int32)
     return order.to(device), torch.argsort(order).to(device, torch.int32)

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dnagpt_fast import ops
 from dnagpt_fast.model.dnagpt import DNAGPT
-from dnagpt_fast.ops import dispatch
+from dnagpt_fast.ops import dispatch, triton_settings
 from dnagpt_fast.ops.attention import decode_kernels as attention_decode_triton
 from dnagpt_fast.ops.attention import launch as attention_triton
 from dnagpt_fast.ops.attention import rule as attention_rule
@@ -182,8 +182,8 @@ def test_the_rule_names_its_reason():
 
 
 def test_every_card_and_head_size_has_its_tiles():
-    for card, family in attention_tiles.FAMILIES.items():
-        with mock.patch.object(attention_tiles, "architecture", return_value=card):
+    for card, family in triton_settings.FAMILIES.items():
+        with mock.patch.object(triton_settings, "architecture", return_value=card):
             for size in attention_tiles.HEAD_SIZES:
                 for which in ("forward", "dq", "dkdv"):
                     q = torch.empty(1, 1, 1, size, dtype=torch.float16)

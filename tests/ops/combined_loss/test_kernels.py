@@ -1,29 +1,18 @@
 """combined_loss: every implementation against fp64, every convention against its formula, every refusal."""
 
-from contextlib import nullcontext
-
 import pytest
 import torch
 import torch.nn.functional as F
-import triton
 
 from dnagpt_fast.batch import IGNORE_INDEX, ROW_NEXT_TOKEN, ROW_ORDER
 from dnagpt_fast.ops import dispatch
-from dnagpt_fast.ops.combined_loss.chunked import CHUNK_BYTES
+from dnagpt_fast.ops.combined_loss import chunked
 from dnagpt_fast.ops.combined_loss.op import combined_loss
-from tests import bf16_in_the_interpreter
 from tests.ops.combined_loss.cases import assert_implementation_close, make_case, run
 
 ALL = ["reference", "chunked", "triton"]
 KERNELS = ["chunked", "triton"]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
-
-
-@pytest.fixture(autouse=True)
-def real_bf16():
-    """Triton's interpreter gets bf16 wrong; mended while a test runs, where there is an interpreter."""
-    with bf16_in_the_interpreter.mended() if triton.knobs.runtime.interpret else nullcontext():
-        yield
 
 
 SETTINGS = {
@@ -233,11 +222,11 @@ def test_under_autocast_fp32_parameters_get_fp32_gradients(implementation, allow
 
 def test_rows_split_over_many_chunks_give_the_same_as_one(monkeypatch):
     case = make_case(100, 50, 8)
+    assert chunked.CHUNK_BYTES > 100 * 50 * 4
     whole = run(case, "chunked")
-    monkeypatch.setattr("dnagpt_fast.ops.combined_loss.chunked.CHUNK_BYTES", 16 * 50 * 4)
+    monkeypatch.setattr(chunked, "CHUNK_BYTES", 16 * 50 * 4)
     for name, value in run(case, "chunked").items():
         torch.testing.assert_close(value, whole[name], msg=name)
-    assert CHUNK_BYTES > 100 * 50 * 4
 
 
 X, W, T = torch.zeros(4, 3), torch.zeros(5, 3), torch.zeros(4, dtype=torch.int64)

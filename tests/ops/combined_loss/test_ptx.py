@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from dnagpt_fast.ops.combined_loss import launch as combined_loss_triton
+from dnagpt_fast.ops import triton_settings
+from dnagpt_fast.ops.combined_loss import launch
+from dnagpt_fast.ops.combined_loss.occurring import equalize_rest, occurring_tokens
+from dnagpt_fast.vocab import Vocabulary
 from tests import ptx
 from tests.closeness import assert_no_worse_than_naive
 from tests.ops.combined_loss.cases import Case, make_case, run
@@ -12,8 +15,22 @@ pytestmark = [pytest.mark.ptx, pytest.mark.usefixtures("poisoned_memory")]
 compiled = pytest.mark.skipif(ptx.interpreting(), reason="run by the test that starts a compiling process")
 
 WRITTEN = {
-    "combined_loss_forward_kernel": {"p_max", "p_sum", "p_logit_sum", "p_target_logit", "p_tile_max"},
-    "combined_loss_combine_kernel": {"p_lse", "p_rows", "p_log_probs", "p_block_sums", "p_keep"},
+    "combined_loss_forward_kernel": {
+        "p_max",
+        "p_sum",
+        "p_logit_sum",
+        "p_base_sum",
+        "p_target_logit",
+        "p_tile_max",
+    },
+    "combined_loss_combine_kernel": {
+        "p_lse",
+        "p_rows",
+        "p_log_probs",
+        "p_base_pull",
+        "p_block_sums",
+        "p_keep",
+    },
     "combined_loss_finish_kernel": {"p_total", "p_next", "p_order_loss", "p_gc", "p_scales", "p_d_gc"},
     "combined_loss_dz_kernel": {"p_dz"},
     "combined_loss_dx_kernel": {"p_dx"},
@@ -39,9 +56,9 @@ def test_in_a_process_that_compiles():
 @pytest.fixture(autouse=True)
 def as_on_a_card(monkeypatch):
     """sm_80's launches from CPU tensors; a workspace of one row tile: the sums go through memory between chunks."""
-    monkeypatch.setattr(combined_loss_triton, "architecture", lambda device: "sm_80")
-    monkeypatch.setattr(combined_loss_triton, "_check_device", lambda x: None)
-    monkeypatch.setattr(combined_loss_triton, "WORKSPACE_BYTES", 1)
+    monkeypatch.setattr(triton_settings, "architecture", lambda device: "sm_80")
+    monkeypatch.setattr(triton_settings, "check_may_run", lambda *_: None)
+    monkeypatch.setattr(launch, "MEMORY_BYTES", 1)
 
 
 def run_compiled(case: Case, seed: int) -> dict[str, torch.Tensor | None]:
@@ -94,3 +111,33 @@ def test_compiled_tile_skip_leaves_out_only_what_is_far_below():
         rows = slice(256) if name in ("d_weight", "d_bias") else slice(None)
         got, wanted = (x[name][rows] if x[name].dim() else x[name] for x in (skipped, exact))
         torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-7, msg=name)
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("base_level", [0.0, 0.4])
+def test_compiled_over_the_tokens_that_occur(dtype, base_level):
+    """k = 4: two or four tiles of plain k-mers, of which each has its first bases in common, and one with the rest."""
+    vocabulary = Vocabulary(4)
+    tokens = occurring_tokens(vocabulary, [3, 19])
+    case = make_case(150, len(vocabulary), 40, dtype=dtype, spread=3.0, base_level=base_level, z_loss=1e-3)
+    equalize_rest(case.tensors["weight"], case.tensors["bias"], tokens)
+    case.tensors["targets"][:] = tokens.tokens[torch.randint(0, 258, (150,))]
+    whole = case.with_(k=4) if base_level else case
+    truth, naive = run(whole.to(torch.float64), "reference"), run(whole, "reference")
+    first = None
+    for seed in (0, 1):
+        ours = run_compiled(case.with_(occurring=tokens), seed)
+        for name in truth:
+            assert_no_worse_than_naive(name, ours[name], naive[name], truth[name])
+            assert first is None or torch.equal(ours[name], first[name]), f"{name} differs between schedules"
+        first = first or ours
+
+
+@compiled
+def test_compiled_base_level_over_the_full_vocabulary():
+    case = make_case(150, len(Vocabulary(4)), 40, dtype=torch.bfloat16, spread=3.0, base_level=0.4, k=4)
+    truth, naive = run(case.to(torch.float64), "reference"), run(case, "reference")
+    ours = run_compiled(case, 0)
+    for name in truth:
+        assert_no_worse_than_naive(name, ours[name], naive[name], truth[name])

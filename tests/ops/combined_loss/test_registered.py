@@ -9,6 +9,7 @@ from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.combined_loss import chunked as combined_loss_chunked
 from dnagpt_fast.ops.combined_loss import launch as combined_loss_triton
 from dnagpt_fast.ops.combined_loss.op import combined_loss
+from dnagpt_fast.ops.combined_loss.settings import ROW_SCHEMA, RowSettings
 from tests.ops.combined_loss.cases import make_case, run
 
 # Python bodies of the registered ops, which the modes below step into: torch itself shows an op as one call
@@ -120,14 +121,15 @@ def test_32768_rows_take_at_most_128_mib_beyond_the_gradients(monkeypatch, weigh
     hidden = torch.empty(rows, width, dtype=torch.bfloat16)
     weight, scalar = torch.empty(vocab, width, dtype=torch.bfloat16), torch.ones(())
     targets = torch.zeros(rows, dtype=torch.int64)
+    settings = RowSettings(skip_below=skip_below)
     with Live() as live:
-        *_, lse, scales, _, keep = torch.ops.dnagpt_fast.combined_loss_forward(
+        *_, lse, base_pull, scales, _, keep = torch.ops.dnagpt_fast.combined_loss_forward(
             hidden, weight, None, targets, None, None, None, None,
-            1.0, 0.01, -100, True, 0.0, 0.0, None, skip_below, False,
+            1.0, 0.01, True, False, *settings,
         )  # fmt: skip
         d_hidden, d_weight, _ = torch.ops.dnagpt_fast.combined_loss_backward(
-            scalar, hidden, weight, None, targets, None, lse, scales, keep,
-            -100, 0.0, 0.0, None, True, True, False, torch.bfloat16, weight_dtype,
+            scalar, hidden, weight, None, targets, None, lse, base_pull, scales, keep,
+            True, True, False, torch.bfloat16, weight_dtype, *settings,
         )  # fmt: skip
     gradients = d_hidden.nbytes + d_weight.nbytes
     assert live.peak > gradients
@@ -205,8 +207,10 @@ def test_opcheck_of_the_chunked_op(wanted, dtype):
     case = make_case(12, 23, 8, dtype=dtype)
     scale = torch.rand(12) if any(wanted) else None
     arguments = [case.tensors[name] for name in ("hidden", "weight", "bias", "targets")]
+    settings = RowSettings(label_smoothing=0.1, z_loss=1e-3, soft_cap=5.0)
+    is_next = case.tensors["row_kind"] == 1
     torch.library.opcheck(
-        torch.ops.dnagpt_fast.combined_loss_rows, (*arguments, scale, -100, 0.1, 1e-3, 5.0, None, *wanted)
+        torch.ops.dnagpt_fast.combined_loss_rows, (*arguments, is_next, scale, *wanted, *settings)
     )
 
 
@@ -216,11 +220,12 @@ def test_opcheck_of_the_triton_ops(dtype, skip_below):
     tensors = make_case(70, 90, 16, dtype=dtype).tensors
     inputs = [tensors[name] for name in ("hidden", "weight", "bias", "targets", "row_kind")]
     gc = [tensors[name] for name in ("gc_prediction", "gc_target", "gc_mask")]
-    forward = (*inputs, *gc, 1.0, 0.01, -100, True, 0.0, 1e-3, 5.0, skip_below, True)
+    settings = RowSettings(z_loss=1e-3, soft_cap=5.0, skip_below=skip_below)
+    forward = (*inputs, *gc, 1.0, 0.01, True, True, *settings)
     torch.library.opcheck(torch.ops.dnagpt_fast.combined_loss_forward, forward)
-    *_, lse, scales, _, keep = torch.ops.dnagpt_fast.combined_loss_forward(*forward)
-    backward = (torch.tensor(2.0), *inputs, lse, scales, keep, -100, 0.0, 1e-3, 5.0, True, True, True)
-    torch.library.opcheck(torch.ops.dnagpt_fast.combined_loss_backward, (*backward, torch.float32, dtype))
+    *_, lse, base_pull, scales, _, keep = torch.ops.dnagpt_fast.combined_loss_forward(*forward)
+    saved = (torch.tensor(2.0), *inputs, lse, base_pull, scales, keep, True, True, True, torch.float32, dtype)
+    torch.library.opcheck(torch.ops.dnagpt_fast.combined_loss_backward, (*saved, *settings))
 
 
 def test_opcheck_of_the_class_lookup():
@@ -228,3 +233,8 @@ def test_opcheck_of_the_class_lookup():
         torch.ops.dnagpt_fast.combined_loss_class_targets,
         (torch.tensor([4, -100, 2]), torch.tensor([2, 4]), 7, -100),
     )
+
+
+def test_the_schemas_carry_the_settings_of_a_row_in_their_order():
+    named = [argument.rsplit(" ", 1)[1] for argument in ROW_SCHEMA.split(", ")]
+    assert named == list(RowSettings._fields)

@@ -1,0 +1,62 @@
+"""The base-level loss of a k-mer softmax, in plain torch: what its six distributions over A, C, G, T are.
+
+With p the softmax over all tokens and w_i the base of the plain k-mer w at place i,
+    P_i(b)  = sum of p_w over the plain k-mers w with w_i = b
+    base_r  = -(1/k) sum_i log P_i(t_i),   t = target_r, a plain k-mer
+    d base_r / d z_w = p_w - p_w (1/k) sum_i [w plain and w_i = t_i] / P_i(t_i)
+since d P_i(b) / d z_w = p_w ([w plain and w_i = b] - P_i(b)). Called Factorized Nucleotide Supervision where it was
+published (Carbon, 2026). Plain k-mers are numbered by their bases, the first base most significant: two bits a base.
+"""
+
+from functools import cache
+
+import torch
+
+LEAST_BASE_PROBABILITY = 1e-30  # a P_i(t_i) below it counts as this much, and pulls nothing up
+
+
+@cache
+def bases_of_kmers(k: int) -> torch.Tensor:
+    """int64 (4^k, k): the number of the base, 0..3, at each place of each plain k-mer."""
+    number = torch.arange(4**k)
+    return torch.stack([(number >> (2 * (k - 1 - i))) & 3 for i in range(k)], 1)
+
+
+@cache
+def membership(k: int, dtype: torch.dtype) -> torch.Tensor:
+    """(4^k, 4k) of 0 and 1: does a plain k-mer (row) have base b at place i (column 4 i + b)?"""
+    return torch.nn.functional.one_hot(bases_of_kmers(k), 4).flatten(1).to(dtype)
+
+
+def base_level_rows(logits: torch.Tensor, kmers: torch.Tensor, number: torch.Tensor) -> torch.Tensor:
+    """base_r of rows whose targets are plain k-mers, (R,); differentiable.
+
+    logits  float (R, V); kmers int64 (4^k,): the tokens of the plain k-mers by their numbers; number int64 (R,): the
+    number of each row's target
+    """
+    k = (len(kmers).bit_length() - 1) // 2
+    bases = bases_of_kmers(k)
+    plain = logits[:, kmers]
+    logs = [
+        plain.masked_fill(bases[:, i] != bases[number][:, i, None], float("-inf")).logsumexp(-1)
+        for i in range(k)
+    ]
+    return logits.logsumexp(-1) - torch.stack(logs).mean(0)
+
+
+def base_probabilities(
+    kmer_shares: torch.Tensor, total: torch.Tensor, number: torch.Tensor, k: int
+) -> torch.Tensor:
+    """P_i(t_i) of each row and place, (R, k), at least LEAST_BASE_PROBABILITY.
+
+    kmer_shares (R, 4^k): probabilities of the plain k-mers times total (R, 1)
+    """
+    sums = kmer_shares @ membership(k, kmer_shares.dtype)
+    columns = bases_of_kmers(k)[number] + 4 * torch.arange(k)
+    return (sums.gather(1, columns) / total).clamp(min=LEAST_BASE_PROBABILITY)
+
+
+def pulled_up(pull: torch.Tensor, number: torch.Tensor, k: int) -> torch.Tensor:
+    """(R, 4^k): the sum of pull (R, k) over the places where a plain k-mer has the target's base."""
+    columns = bases_of_kmers(k)[number] + 4 * torch.arange(k)
+    return pull.new_zeros(len(pull), 4 * k).scatter_(1, columns, pull) @ membership(k, pull.dtype).t()
