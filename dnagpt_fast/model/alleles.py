@@ -21,7 +21,7 @@ from dnagpt_fast.model.haplotypes import NotScorable, Pair, Reach, Site, differe
 from dnagpt_fast.model.inference import Inference, row_batches
 from dnagpt_fast.model.marginals import BASE_ORDER, KmerTable, context_prefix
 from dnagpt_fast.model.network import Network
-from dnagpt_fast.model.score import ROWS_ON_CPU, log_probs
+from dnagpt_fast.model.score import ROWS_OF_LOGITS, target_log_probs
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 
 RULES = ("dnagpt", "full-ll", "next-token")
@@ -209,10 +209,16 @@ def _fill(
                 places.append((context, branch))
         if not places:
             continue
-        logs = log_probs(inference, torch.cat(read), torch.tensor(targets, device=inference.device))
+        logs = _log_probs(inference, torch.cat(read), targets)
         lengths = [len(branch) for _, branch in places]
         for (context, branch), part in zip(places, logs.split(lengths), strict=True):
             jobs[context][branch] = float(part.double().sum())
+
+
+def _log_probs(inference: Inference, rows: torch.Tensor, targets: list[int]) -> torch.Tensor:
+    wanted = torch.tensor(targets, device=rows.device)
+    parts = zip(rows.split(ROWS_OF_LOGITS), wanted.split(ROWS_OF_LOGITS), strict=True)
+    return torch.cat([target_log_probs(inference, some, of_some) for some, of_some in parts]).cpu()
 
 
 def _first_base_log_probs(
@@ -224,7 +230,7 @@ def _first_base_log_probs(
     table = KmerTable(tokenizer)
     answers = [
         table.first_base(inference.logits(some)).double().log()
-        for some in torch.stack(list(asked.values())).split(ROWS_ON_CPU)
+        for some in torch.stack(list(asked.values())).split(ROWS_OF_LOGITS)
     ]
     return dict(zip(asked, torch.cat(answers).tolist(), strict=True))
 

@@ -12,7 +12,7 @@ import torch
 
 from dnagpt_fast.model.inference import Inference, row_batches
 from dnagpt_fast.model.marginals import KmerTable, context_prefix
-from dnagpt_fast.model.score import ROWS_ON_CPU
+from dnagpt_fast.model.score import ROWS_OF_LOGITS
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.packed import PackedRange
 
@@ -109,7 +109,7 @@ class BaseTracks:
             answers = torch.cat(
                 [
                     self._table.first_base(self.inference.logits(part)).cpu()
-                    for part in rows.split(ROWS_ON_CPU)
+                    for part in rows.split(ROWS_OF_LOGITS)
                 ]
             )
             parts = answers.split([window.bases for window in some])

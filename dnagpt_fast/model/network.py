@@ -14,7 +14,7 @@ from torch import nn
 from dnagpt_fast.batch import PretrainBatch
 from dnagpt_fast.model.config import ModelConfig, preset
 from dnagpt_fast.model.layers import Block, NumberBlock, Transformer, head, insert_numbers
-from dnagpt_fast.model.occurring import OccurringTokens
+from dnagpt_fast.ops.combined_loss.occurring import OccurringTokens
 from dnagpt_fast.ops.combined_loss.op import CombinedLoss, combined_loss
 
 
@@ -165,26 +165,22 @@ class Network(nn.Module):
         order_weight: float = 1.0,
         gc_weight: float = 0.01,
         z_loss: float = 0.0,
+        base_level: float = 0.0,
+        k: int | None = None,
         occurring: OccurringTokens | None = None,
     ) -> CombinedLoss:
         """The three pre-training losses of a batch and their weighted sum, one backward pass (see ops.combined_loss).
 
         The GC fraction is read by `num_regression` from the hidden state at `batch.gc_position` (`<M>`).
-        occurring: the softmax with one row for all tokens that are no target (occurring.py), whose rows must be equal.
+        z_loss, base_level, k, occurring: as in ops.combined_loss.
         """
         hidden = self.hidden_states(batch.token_ids)
         last = self.last_projection
-        weight: torch.Tensor = last.weight
-        bias: torch.Tensor | None = last.bias
-        targets = batch.targets.flatten()
-        if occurring is not None:
-            weight, bias = occurring.head(weight, bias)
-            targets = occurring.targets(targets)
         return combined_loss(
             self.head_rows(hidden).flatten(0, 1),
-            weight,
-            targets,
-            bias=bias,
+            last.weight,
+            batch.targets.flatten(),
+            bias=last.bias,
             row_kind=batch.row_kind.flatten(),
             gc_prediction=self.num_regression(hidden[:, batch.gc_position]).squeeze(-1),
             gc_target=batch.gc_target,
@@ -192,6 +188,10 @@ class Network(nn.Module):
             order_weight=order_weight,
             gc_weight=gc_weight,
             z_loss=z_loss,
+            base_level=base_level,
+            k=k,
+            occurring=occurring,
+            return_log_probs=True,
         )
 
     def _check_ids(self, token_ids: torch.Tensor) -> None:

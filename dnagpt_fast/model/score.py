@@ -22,8 +22,6 @@ from dnagpt_fast.ops.combined_loss.op import combined_loss
 
 ROWS_OF_LOGITS = 1024
 """Rows whose logits over the vocabulary are held at once, where they are formed."""
-ROWS_ON_CPU = 256
-"""The same on the CPU, where 20 MB of logits stay in the cache: twice as fast as 80, and the same bits."""
 BATCHES_AHEAD = 8
 """Windows of this many batches are sorted by length together."""
 
@@ -44,19 +42,16 @@ class Score:
         return self.log_likelihood / self.scored_bp if self.scored_bp else float("nan")
 
 
-def log_probs(inference: Inference, rows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """log P(target) of any number of rows (R, D): float32 (R,), on the CPU."""
-    at_once = ROWS_ON_CPU if rows.device.type == "cpu" else ROWS_OF_LOGITS
-    parts = zip(rows.split(at_once), targets.split(at_once), strict=True)
-    return torch.cat([target_log_probs(inference, some, wanted) for some, wanted in parts]).cpu()
-
-
 @torch.no_grad()
 def token_log_probs(inference: Inference, sequences: Sequence[Sequence[int]]) -> list[torch.Tensor]:
     """For each sequence of T ids float32 (T - 1,), on the CPU: log P(id t + 1 | ids up to t)."""
     rows = torch.cat([hidden[:-1] for hidden in inference.hidden_states(sequences)])
     targets = torch.tensor([i for ids in sequences for i in ids[1:]], device=rows.device)
-    return list(log_probs(inference, rows, targets).split([len(ids) - 1 for ids in sequences]))
+    parts = [
+        target_log_probs(inference, some, wanted)
+        for some, wanted in zip(rows.split(ROWS_OF_LOGITS), targets.split(ROWS_OF_LOGITS), strict=True)
+    ]
+    return list(torch.cat(parts).cpu().split([len(ids) - 1 for ids in sequences]))
 
 
 def target_log_probs(inference: Inference, rows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

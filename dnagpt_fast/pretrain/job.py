@@ -13,7 +13,13 @@ from dnagpt_fast.evaluation.chains import fit_chains
 from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
-from dnagpt_fast.model.occurring import OccurringTokens
+from dnagpt_fast.ops.combined_loss.occurring import (
+    OccurringTokens,
+    equalize_rest,
+    occurring_tokens,
+    unequal_rest,
+)
+from dnagpt_fast.ops.combined_loss.op import CombinedLoss
 from dnagpt_fast.planning.accelerators import peak_flops
 from dnagpt_fast.planning.flops import step_flops
 from dnagpt_fast.planning.step_memory import step_memory
@@ -40,6 +46,8 @@ from dnagpt_fast.vocab import Vocabulary
 from dnagpt_fast.weights.start import start_model, state_hash
 
 FORMAT = 1
+# Largest difference between rows of tokens that never occur, as a share of the largest value: rounding stays far below.
+MOST_UNEQUAL = 1e-4
 
 
 class PretrainingLosses(nn.Module):
@@ -49,6 +57,7 @@ class PretrainingLosses(nn.Module):
         self,
         model: DNAGPT,
         settings: LossSettings,
+        k: int,
         length_bp: int,
         reversed_answer: int,
         occurring: OccurringTokens | None = None,
@@ -56,6 +65,8 @@ class PretrainingLosses(nn.Module):
         super().__init__()
         self.model = model
         self.settings = settings
+        self.k = k
+        self.base_level = 0.0  # of the step, set with its batch
         self.length_bp = length_bp
         self.reversed_answer = reversed_answer
         self.occurring = occurring
@@ -69,22 +80,39 @@ class PretrainingLosses(nn.Module):
             order_weight=settings.order_weight,
             gc_weight=settings.gc_weight,
             z_loss=settings.z_loss,
+            base_level=self.base_level,
+            k=self.k,
             occurring=self.occurring,
         )
+        cross_entropy = self._cross_entropy(batch, parts)
         # All that a sample's next tokens cost, spread over the base pairs of its window.
         rows = batch.token_ids.shape[1] - 1
-        nats_per_bp = parts.next_token * (rows / self.length_bp)
+        nats_per_bp = cross_entropy * (rows / self.length_bp)
         return {
             "loss": parts.total,
-            "next_token": parts.next_token,
+            "next_token": cross_entropy,
             "order": parts.order,
             "gc": parts.gc,
             "nats_per_bp": nats_per_bp,
         }
 
+    def _cross_entropy(self, batch: PretrainBatch, parts: CombinedLoss) -> torch.Tensor:
+        """Nats a next token, without what the z-loss adds and the base-level loss takes."""
+        if parts.log_probs is None or not (self.settings.z_loss or self.base_level):
+            return parts.next_token
+        counted = (batch.row_kind == ROW_NEXT_TOKEN) & (batch.targets != IGNORE_INDEX)
+        if self.occurring is not None:
+            counted &= self.occurring.place[batch.targets.clamp(min=0)] >= 0
+        return -torch.where(counted.flatten(), parts.log_probs, 0).sum() / counted.sum().clamp(min=1)
+
     def answers(self, batch: PretrainBatch, template: Template) -> Answers:
         """What validation asks. A method of this module, because it is the one that gathers weights in shards."""
         return answers_of(self.model, batch, template)
+
+
+def base_level_at(settings: LossSettings, step: int) -> float:
+    """The share of the base-level loss in a step."""
+    return settings.base_level if step >= settings.base_level_from_step else 0.0
 
 
 def without_reversed_next_tokens(batch: PretrainBatch, reversed_answer: int) -> PretrainBatch:
@@ -176,17 +204,18 @@ class PretrainingRun:
         occurring = None
         if config.loss.vocabulary == "occurring":
             prompts = (*template.gc_prompt, *template.order_prompt, template.as_it_stands, template.reversed)
-            occurring = OccurringTokens(vocabulary, prompts, self.device)
+            on_cpu = occurring_tokens(vocabulary, prompts)
+            occurring = on_cpu.to(self.device)
             last = self.model.last_projection
-            if config.start.path and not occurring.equal_rows(last.weight, last.bias):
+            if config.start.path and unequal_rest(last.weight, last.bias, on_cpu) > MOST_UNEQUAL:
                 raise ConfigError(
                     f"loss.vocabulary = 'occurring' with start.path = {config.start.path!r}: the head's rows of tokens "
                     "that are never a target differ in that model, so one row cannot stand for them; wanted "
                     "loss.vocabulary = 'full'"
                 )
-            occurring.equalize(last.weight, last.bias)
+            equalize_rest(last.weight, last.bias, on_cpu)
         self.losses = PretrainingLosses(
-            self.model, config.loss, self.maker.length_bp, template.reversed, occurring
+            self.model, config.loss, vocabulary.k, self.maker.length_bp, template.reversed, occurring
         )
         self.cost, self.peak_source = self._cost()
         self.lr_at = rate_of(config)
@@ -243,6 +272,7 @@ class PretrainingRun:
 
     def batch_at(self, step: int, part: int) -> PretrainBatch:
         """The micro-batch `part` of this process in `step`: samples by arithmetic on their indices, nothing else."""
+        self.losses.base_level = base_level_at(self.config.loss, step)
         first = step * self.config.run.batch_size + self.first_sample + part * self.part_size
         return self.drawer.sampled(self.sampler, first, self.part_size).to(self.device)
 
@@ -282,6 +312,13 @@ class PretrainingRun:
             "versions": versions(),
         }
 
+    def _multiplied_shape(self) -> ModelConfig:
+        """The model's shape, of the vocabulary no more than what the loss multiplies."""
+        occurring = self.losses.occurring
+        if occurring is None:
+            return self.model.config
+        return dataclasses.replace(self.model.config, vocab_size=len(occurring.tokens) + 1)
+
     def _cost(self) -> tuple[StepCost, str]:
         config, samples = self.config, self.config.run.batch_size
         precision = config.run.precision
@@ -291,7 +328,7 @@ class PretrainingRun:
         cost = StepCost(
             tokens=samples * self.maker.n_tokens,
             bp=samples * self.maker.length_bp,
-            flops=step_flops(self.model.config, samples, self.maker.n_tokens).total,
+            flops=step_flops(self._multiplied_shape(), samples, self.maker.n_tokens).total,
             peak_flops=peak,
             processes=self.processes.world_size,
         )

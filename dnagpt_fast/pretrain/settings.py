@@ -83,8 +83,11 @@ class LossSettings:
 
     reversed_next_token  whether the next tokens of reversed windows count; their order answer and GC always do
     vocabulary           full, or occurring: the same softmax with one row for all tokens that are never a target
-                         (model/occurring.py); next tokens with an N are then left out
+                         (ops/combined_loss/occurring.py); next tokens with an N are then left out
     z_loss               weight of the squared log of the softmax's sum
+    base_level           share of the base-level loss in the loss of the next tokens (ops/combined_loss/base_level.py):
+                         (1 - share) of the cross-entropy and share of the loss base by base
+    base_level_from_step the first step with that share; before it the cross-entropy alone
     """
 
     order_weight: float = 1.0
@@ -92,6 +95,8 @@ class LossSettings:
     reversed_next_token: bool = True
     vocabulary: str = "full"
     z_loss: float = 0.0
+    base_level: float = 0.0
+    base_level_from_step: int = 0
 
 
 @dataclass(frozen=True)
@@ -168,6 +173,7 @@ LEAST = {
     "schedule.warmup_steps": 0, "checkpoint.every_steps": 0, "checkpoint.keep": 1,
     "validation.every_steps": 0, "validation.max_windows": 1, "validation.batch_size": 1, "optimizer.lr": 0,
     "optimizer.weight_decay": 0, "optimizer.clip_norm": 0, "schedule.decay_steps": 0, "loss.z_loss": 0,
+    "loss.base_level": 0, "loss.base_level_from_step": 0,
 }  # fmt: skip
 ONE_OF = {
     "run.precision": ("fp32", "bf16"), "parallel.sharding": ("ddp", "fsdp"), "optimizer.kind": ("adamw", "muon"),
@@ -194,6 +200,13 @@ class PretrainConfig:
         check_least(self, LEAST)
         if not 0 <= self.data.held_out_tail < 1:
             raise ConfigError(f"data.held_out_tail = {self.data.held_out_tail}: wanted 0 <= share < 1")
+        if self.loss.base_level > 1:
+            raise ConfigError(f"loss.base_level = {self.loss.base_level}: wanted a share, 0..1")
+        if self.loss.base_level_from_step and not self.loss.base_level:
+            raise ConfigError(
+                f"loss.base_level_from_step = {self.loss.base_level_from_step} with loss.base_level = 0: "
+                "wanted a share to switch to"
+            )
         for name, allowed in ONE_OF.items():
             section, key = name.split(".")
             value = getattr(getattr(self, section), key)

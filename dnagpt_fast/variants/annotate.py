@@ -128,7 +128,10 @@ def annotate(
         "source": [str(what.source.resolve()), stat.st_size, stat.st_mtime_ns],
         "on_mismatch": what.on_mismatch, "block_records": BLOCK_RECORDS,
     }  # fmt: skip
-    journal = Journal.open(Path(what.output), job, resume=what.resume, processes=processes)
+    # before the folder is made by process 0
+    processes.barrier()
+    journal = Journal.open(Path(what.output), job, resume=what.resume, main=processes.is_main)
+    processes.barrier()
     began = time.monotonic()
     try:
         _score_blocks(model, tokenizer, genome, rule, what, vcf, contents, journal, processes, console)

@@ -13,7 +13,6 @@ from typing import Any, BinaryIO
 
 from dnagpt_fast.model.alleles import AlleleScore
 from dnagpt_fast.output_files import try_lock, write_json
-from dnagpt_fast.training.processes import Processes
 
 JOB = "job.json"
 
@@ -31,34 +30,21 @@ class Journal:
         self._file: BinaryIO | None = None
 
     @classmethod
-    def open(
-        cls, output: Path, job: dict[str, Any], *, resume: bool, processes: Processes | None = None
-    ) -> "Journal":
-        """A new journal, or with `resume` the one that is there; process 0 makes or checks it for all.
+    def open(cls, output: Path, job: dict[str, Any], *, resume: bool, main: bool) -> "Journal":
+        """A new journal, or with `resume` the one that is there. `main`: this process makes the folder.
 
         Raises JournalError where one is there and not asked for, asked for and not there, or of another job.
         """
-        folder, processes = output.with_name(f".{output.name}.scores"), processes or Processes()
-        error: JournalError | None = None
-        if processes.is_main:
-            try:
-                cls._begin(folder, output, job, resume)
-            except JournalError as refused:
-                error = refused
-        if (error := processes.first(error)) is not None:
-            raise error
-        return cls(folder, _blocks(folder))
-
-    @staticmethod
-    def _begin(folder: Path, output: Path, job: dict[str, Any], resume: bool) -> None:
+        folder = output.with_name(f".{output.name}.scores")
         if not resume:
             if folder.exists():
                 raise JournalError(
                     f"{folder} holds the scores of an unfinished job: go on with --resume, or remove the folder"
                 )
-            folder.mkdir()
-            write_json(folder / JOB, job)
-            return
+            if main:
+                folder.mkdir()
+                write_json(folder / JOB, job)
+            return cls(folder, {})
         try:
             before = json.loads((folder / JOB).read_text())
         except FileNotFoundError:
@@ -67,6 +53,7 @@ class Journal:
         if changed:
             was = ", ".join(f"{key} was {before.get(key)}, is {job.get(key)}" for key in changed)
             raise JournalError(f"--resume: {folder} is of another job: {was}")
+        return cls(folder, _blocks(folder))
 
     def append(self, rank: int, block: int, scores: list[list[AlleleScore]]) -> None:
         """Adds a block; it is in the file when this returns. Raises JournalError where another process writes there."""

@@ -4,7 +4,7 @@ import torch
 
 from dnagpt_fast.batch import IGNORE_INDEX, ROW_NEXT_TOKEN, ROW_ORDER, PretrainBatch, Windows
 from dnagpt_fast.model.dnagpt import DNAGPT
-from dnagpt_fast.model.occurring import OccurringTokens
+from dnagpt_fast.ops.combined_loss.occurring import OccurringTokens, equalize_rest, occurring_tokens
 from dnagpt_fast.training.optimizer import build_optimizer
 from dnagpt_fast.vocab import Vocabulary, reserved_id
 
@@ -21,8 +21,8 @@ OTHERS = (
 def model_with_equal_rows(bias: bool) -> tuple[DNAGPT, OccurringTokens]:
     torch.manual_seed(3)
     model = DNAGPT(len(VOCABULARY), 16, num_layers=1, num_heads=2, embedding_dim=16, bias=bias).double()
-    occurring = OccurringTokens(VOCABULARY, OTHERS)
-    occurring.equalize(model.mlm_head[3].weight.data, model.mlm_head[3].bias.data if bias else None)
+    occurring = occurring_tokens(VOCABULARY, OTHERS)
+    equalize_rest(model.last_projection.weight, model.last_projection.bias if bias else None, occurring)
     return model, occurring
 
 
@@ -42,7 +42,7 @@ def batch_of(seed: int, occurring: OccurringTokens) -> PretrainBatch:
 
 
 def test_the_tokens_are_the_plain_kmers_and_the_template():
-    occurring = OccurringTokens(Vocabulary(6), (14, 18, 19, 34, 35))
+    occurring = occurring_tokens(Vocabulary(6), (14, 18, 19, 34, 35))
     assert len(occurring.tokens) == 4096 + 5
     assert len(occurring.tokens) + len(occurring.rest) == 19_564
     assert not set(occurring.tokens.tolist()) & set(occurring.rest.tolist())
