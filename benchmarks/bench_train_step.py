@@ -1,27 +1,30 @@
-"""One optimizer step of the 0.1B model, 4 x 512 tokens, fp32: this package beside the official model with plain
-cross-entropy and AdamW. Time and peak memory.
+"""One optimizer step of the 0.1B model, 4 x 512 tokens, fp32: this package, with the softmax over all tokens and over
+those that occur, beside the official model with plain cross-entropy and AdamW. Time and peak memory.
 
     DNAGPT_OFFICIAL=<clone of TencentAILabHealthcare/DNAGPT> python benchmarks/bench_train_step.py [--rounds 3]
 
 Each side is a process of its own, since peak memory is a process's; their steps alternate, so that a machine that slows
-down slows both. Both start from the same weights and see the same batch, with the same learning rate and no decay: the
-losses of every step are compared before a figure is printed. Memory is the peak above what the process held once torch
-was imported. A step uses all cores, so nothing else should run.
+down slows all. All start from the same weights, where the rows of tokens that never occur are equal, and see the same
+batch of plain 6-mers, with the same learning rate and no decay: the losses of every step are compared before a figure
+is printed, and torch's instruction set with it. Memory is the peak above what the process held once torch was imported.
+A step uses all cores, so nothing else should run.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 VOCAB, SAMPLES, TOKENS, LR = 19_564, 4, 512, 1e-4
-SIDES = ("official", "ours")
+SIDES = ("official", "ours", "occurring")
 GIB_IN_KIB = 2**20
 
 
@@ -33,6 +36,13 @@ def status_gib(key: str) -> float:
     raise RuntimeError(f"/proc/self/status has no {key}")
 
 
+def occurring():
+    from dnagpt_fast.ops.combined_loss.occurring import occurring_tokens
+    from dnagpt_fast.vocab import Vocabulary
+
+    return occurring_tokens(Vocabulary(6), [])
+
+
 def official_step(ids, targets):
     import torch
     import torch.nn.functional as F
@@ -40,7 +50,10 @@ def official_step(ids, targets):
     sys.path.insert(0, os.environ["DNAGPT_OFFICIAL"])
     from dna_gpt.model import DNAGPT
 
+    from dnagpt_fast.ops.combined_loss.occurring import equalize_rest
+
     model = DNAGPT.from_name("dna_gpt0.1b_m", VOCAB)
+    equalize_rest(model.mlm_head[3].weight, None, occurring())
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.0)
 
     def step() -> float:
@@ -53,15 +66,18 @@ def official_step(ids, targets):
     return step
 
 
-def our_step(ids, targets):
+def our_step(ids, targets, tokens=None):
+    """tokens: the softmax over those that occur; None: over all."""
     from torch import nn
 
     from dnagpt_fast.model.dnagpt import DNAGPT
+    from dnagpt_fast.ops.combined_loss.occurring import equalize_rest
     from dnagpt_fast.ops.combined_loss.op import combined_loss
     from dnagpt_fast.training.loop import Loop, StopRequest
     from dnagpt_fast.training.optimizer import build_optimizer
 
     model = DNAGPT.from_name("dna_gpt0.1b_m", VOCAB)
+    equalize_rest(model.last_projection.weight, None, occurring())
 
     class NextToken(nn.Module):
         """The one objective that the official side has too."""
@@ -72,7 +88,8 @@ def our_step(ids, targets):
 
         def forward(self, batch):
             rows = self.model.head_rows(self.model.hidden_states(batch)).flatten(0, 1)
-            return {"loss": combined_loss(rows, self.model.last_projection.weight, targets.flatten()).total}
+            weight = self.model.last_projection.weight
+            return {"loss": combined_loss(rows, weight, targets.flatten(), occurring=tokens).total}
 
     loop = Loop(
         losses_of=NextToken(),
@@ -92,44 +109,59 @@ def work(side: str) -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # the official code prints
     before = status_gib("VmRSS")
     torch.manual_seed(0)
-    ids, targets = (torch.randint(34, VOCAB, (SAMPLES, TOKENS)) for _ in range(2))
-    step = {"official": official_step, "ours": our_step}[side](ids, targets)
+    tokens = occurring()
+    ids, targets = (tokens.tokens[torch.randint(0, 4**6, (SAMPLES, TOKENS))] for _ in range(2))
+    if side == "official":
+        step = official_step(ids, targets)
+    else:
+        step = our_step(ids, targets, tokens if side == "occurring" else None)
     for _ in sys.stdin:
         began = time.perf_counter()
         loss = step()
         seconds = time.perf_counter() - began
         peak = status_gib("VmHWM") - before
-        print(json.dumps({"loss": loss, "seconds": seconds, "peak_gib": peak}), file=answers, flush=True)
+        answer = {"loss": loss, "seconds": seconds, "peak_gib": peak}
+        answer["instruction_set"] = torch.backends.cpu.get_cpu_capability()
+        print(json.dumps(answer), file=answers, flush=True)
 
 
-def measure(rounds: int) -> dict[str, list[dict[str, float]]]:
-    """A warming-up step and `rounds` steps of each side, in turns."""
+def end(worker: Any) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        worker.stdin.close()
+    worker.wait()
+
+
+def measure(rounds: int) -> dict[str, list[dict[str, Any]]]:
+    """A warming-up step and `rounds` steps of each side, in turns. Raises RuntimeError with what a worker printed."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, __file__, "--worker"]
     workers: dict[str, Any] = {}
-    steps: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-    try:
+    steps: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    with contextlib.ExitStack() as stack:
+        printed = {side: stack.enter_context(tempfile.TemporaryFile("w+")) for side in SIDES}
         for side in SIDES:
             workers[side] = subprocess.Popen(
                 [*command, side],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=printed[side],
                 text=True,
                 env=environment,
             )
+            stack.callback(end, workers[side])
         for _ in range(1 + rounds):
             for side, worker in workers.items():
-                worker.stdin.write("step\n")
-                worker.stdin.flush()
+                with contextlib.suppress(BrokenPipeError):  # it has ended: its words follow
+                    worker.stdin.write("step\n")
+                    worker.stdin.flush()
                 answer = worker.stdout.readline()
                 if not answer:
-                    raise RuntimeError(f"the {side} process ended with {worker.wait()}")
+                    status = worker.wait()
+                    printed[side].seek(0)
+                    raise RuntimeError(
+                        f"the {side} process ended with {status}:\n{printed[side].read()[-2000:]}"
+                    )
                 steps[side].append(json.loads(answer))
-    finally:
-        for worker in workers.values():
-            worker.stdin.close()
-            worker.wait()
     return steps
 
 
@@ -146,9 +178,10 @@ def main() -> None:
     if not os.environ.get("DNAGPT_OFFICIAL"):
         sys.exit("DNAGPT_OFFICIAL must name a clone of the official repository")
     steps = measure(arguments.rounds)
-    for ours, theirs in zip(steps["ours"], steps["official"], strict=True):
-        if abs(ours["loss"] - theirs["loss"]) > 1e-4 * theirs["loss"]:
-            sys.exit(f"the losses differ: {ours['loss']} and {theirs['loss']}")
+    for side in SIDES[1:]:
+        for ours, theirs in zip(steps[side], steps["official"], strict=True):
+            if abs(ours["loss"] - theirs["loss"]) > 1e-4 * theirs["loss"]:
+                sys.exit(f"the losses differ: {ours['loss']} ({side}) and {theirs['loss']} (official)")
     seconds = {side: [step["seconds"] for step in steps[side][1:]] for side in SIDES}
     peak = {side: steps[side][-1]["peak_gib"] for side in SIDES}
     for side in SIDES:
@@ -156,16 +189,21 @@ def main() -> None:
         print(
             f"{side:9} {statistics.median(seconds[side]):6.2f} s a step ({shown}), peak {peak[side]:.2f} GiB"
         )
-    ratios = sorted(a / b for a, b in zip(seconds["ours"], seconds["official"], strict=True))
-    row = {
+    row: dict[str, Any] = {
         "op": "train_step",
-        "time_ratio": round(statistics.median(ratios), 3),
-        "memory_ratio": round(peak["ours"] / peak["official"], 3),
+        "instruction_set": steps["ours"][0]["instruction_set"],
+        "time_ratio": {},
+        "memory_ratio": {side: round(peak[side] / peak["official"], 3) for side in SIDES[1:]},
         "seconds": seconds,
         "peak_gib": peak,
     }
-    print(f"time ratio {row['time_ratio']} (each round {', '.join(f'{ratio:.3f}' for ratio in ratios)})")
-    print(f"memory ratio {row['memory_ratio']}")
+    for side in SIDES[1:]:
+        ratios = sorted(a / b for a, b in zip(seconds[side], seconds["official"], strict=True))
+        row["time_ratio"][side] = round(statistics.median(ratios), 3)
+        rounds = ", ".join(f"{ratio:.3f}" for ratio in ratios)
+        print(f"{side:9} time ratio {row['time_ratio'][side]} (each round {rounds})")
+        print(f"{side:9} memory ratio {row['memory_ratio'][side]}")
+    print(f"torch's instruction set: {row['instruction_set']}")
     print(json.dumps(row))
 
 
