@@ -178,6 +178,7 @@ class PretrainingRun:
             seed=config.data.seed,
             weights=self.mix.weights,
             held_out=self.mix.held_out,
+            places=self.mix.places,
             labels=self.mix.labels,
             reversed_share=config.data.reversed_share,
             reverse_complement_share=config.data.reverse_complement_share,

@@ -9,7 +9,8 @@ import numpy as np
 
 from dnagpt_fast.batch import Windows
 from dnagpt_fast.genome.genome import Genome
-from dnagpt_fast.genome.intervals import Intervals
+from dnagpt_fast.genome.intervals import Intervals, WeightedPlaces
+from dnagpt_fast.genome.places import disjoint, read_places, soft_masked
 from dnagpt_fast.genome.regions import range_in
 from dnagpt_fast.input_files import read_whole_text
 from dnagpt_fast.pretrain.settings import DataSettings, GenomeSettings
@@ -71,6 +72,7 @@ class GenomeMix:
     genomes: tuple[Genome, ...]
     species: tuple[int, ...]
     held_out: tuple[Intervals, ...]
+    places: tuple[tuple[WeightedPlaces, ...], ...]
 
     @classmethod
     def open(cls, data: DataSettings) -> "GenomeMix":
@@ -78,7 +80,7 @@ class GenomeMix:
         listed = data.genomes + (read_table(data.genome_table) if data.genome_table else ())
         if not listed:
             raise ConfigError("data.genomes names no genome: wanted at least one path, species and weight")
-        settled, genomes, species, held_out = [], [], [], []
+        settled, genomes, species, held_out, places = [], [], [], [], []
         for settings in listed:
             if not settings.path:
                 raise ConfigError("data.genomes: an entry has no path")
@@ -90,8 +92,9 @@ class GenomeMix:
             rows = np.array(ranges, dtype=np.int64).reshape(-1, 3)
             genomes.append(genome)
             held_out.append(Intervals(rows[:, 0], rows[:, 1], rows[:, 2]))
+            places.append(places_of(genome, settings))
             settled.append(replace(settings, held_out=tuple(texts)))
-        return cls(tuple(settled), tuple(genomes), tuple(species), tuple(held_out))
+        return cls(tuple(settled), tuple(genomes), tuple(species), tuple(held_out), tuple(places))
 
     @property
     def labels(self) -> list[str]:
@@ -102,12 +105,15 @@ class GenomeMix:
         return [settings.weight for settings in self.settings]
 
     def fingerprints(self) -> list[str]:
-        """Hashes of contig names, lengths and N blocks: a genome's file may move, what it holds may not change."""
+        """Hashes of contig names, lengths, N blocks and weighted places: files may move, what they hold may not change."""
         found = []
-        for genome in self.genomes:
+        for genome, places in zip(self.genomes, self.places, strict=True):
             digest = hashlib.sha256("\n".join(genome.names).encode())
             for field in ("length_bp", "n_block_index", "n_block_start_bp", "n_block_end_bp"):
                 digest.update(getattr(genome.arrays, field).cpu().numpy().tobytes())
+            for each in places:
+                for column in (each.intervals.contig, each.intervals.start_bp, each.intervals.end_bp, each.weight):
+                    digest.update(column.tobytes())
             found.append(digest.hexdigest())
         return found
 
@@ -118,6 +124,27 @@ class GenomeMix:
             f"{self.settings[g].path} {self.genomes[g].names[c]}:{start}-{start + length_bp} {ORIENTATION_NAMES[turn]}"
             for g, c, start, turn in zip(*(column.tolist() for column in columns), strict=True)
         ]
+
+
+def places_of(genome: Genome, settings: GenomeSettings) -> tuple[WeightedPlaces, ...]:
+    """What weighs a genome's windows: its places, its soft mask, or nothing. Raises ConfigError, InputFileError."""
+    found = []
+    if settings.places:
+        listed = []
+        for each in settings.places:
+            if not each.path:
+                raise ConfigError(f"data.genomes: {settings.path}: an entry of places has no path")
+            listed += read_places(
+                genome, each.path, weight=each.weight, feature=each.feature, weight_column=each.weight_column
+            )
+        found.append(disjoint(listed))
+    if settings.soft_masked_weight != 1.0:
+        if not settings.soft_masked_weight >= 0:
+            raise ConfigError(
+                f"data.genomes: {settings.path}: soft_masked_weight = {settings.soft_masked_weight}: wanted 0 or more"
+            )
+        found.append(soft_masked(genome, settings.soft_masked_weight))
+    return tuple(found)
 
 
 def tail_ranges(genome: Genome, share: float) -> Sequence[str]:

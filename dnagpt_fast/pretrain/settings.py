@@ -23,19 +23,40 @@ from dnagpt_fast.weights.packaged import is_packaged
 
 
 @dataclass(frozen=True)
+class PlaceSettings:
+    """Places of one genome whose windows are drawn more or less often than others.
+
+    path           BED, GTF or GFF3, plain or gzip
+    feature        of GTF and GFF3: only lines of this type, such as exon; empty: every line
+    weight         of a window whose middle base is in one of the intervals; it is 1 everywhere else
+    weight_column  of BED: the column, counted from 1, that holds each interval's own weight; 0: `weight`
+    """
+
+    path: str = ""
+    feature: str = ""
+    weight: float = 1.0
+    weight_column: int = 0
+
+
+@dataclass(frozen=True)
 class GenomeSettings:
     """One genome of the mix.
 
-    path       .2bit or FASTA
-    species    a name of vocab.SPECIES or a reserved token without brackets
-    weight     share of the samples, relative to the other genomes'
-    held_out   ranges never touched by a training window: `contig` or `contig:start_bp-end_bp` (0-based, half-open)
+    path                .2bit or FASTA
+    species             a name of vocab.SPECIES or a reserved token without brackets
+    weight              share of the samples, relative to the other genomes'
+    held_out            ranges never touched by a training window: `contig` or `contig:start_bp-end_bp` (0-based,
+                        half-open)
+    places              intervals whose windows are drawn more or less often
+    soft_masked_weight  of a window whose middle base is soft-masked; 0.1 draws repeats ten times less often
     """
 
     path: str = ""
     species: str = "human"
     weight: float = 1.0
     held_out: tuple[str, ...] = ()
+    places: tuple[PlaceSettings, ...] = ()
+    soft_masked_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -246,8 +267,8 @@ def load_config(
 
 
 def _absolute_paths(tree: dict[str, Any], folder: Path) -> None:
-    """Joins the relative paths of genomes, of their table and of the start to `folder`. What is no path is left to the
-    type check, the name of a packaged model to itself."""
+    """Joins the relative paths of genomes, their table, their places and the start to `folder`. What is not a path is left
+    to the type check; the name of a packaged model stays."""
     start = tree.get("start")
     if isinstance(start, dict) and isinstance(path := start.get("path"), str):
         start["path"] = path if not path or is_packaged(path) else str((folder / path).resolve())
@@ -255,7 +276,9 @@ def _absolute_paths(tree: dict[str, Any], folder: Path) -> None:
     if not isinstance(data, dict):
         return
     genomes = data.get("genomes")
-    for entry in [data, *(genomes if isinstance(genomes, list) else [])]:
+    listed = genomes if isinstance(genomes, list) else []
+    places = [place for genome in listed if isinstance(genome, dict) for place in genome.get("places", ())]
+    for entry in [data, *listed, *places]:
         for key in ("path", "genome_table"):
             if isinstance(entry, dict) and isinstance(entry.get(key), str) and entry[key]:
                 entry[key] = str((folder / entry[key]).resolve())
