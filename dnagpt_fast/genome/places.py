@@ -1,4 +1,6 @@
-"""Weighted places of a genome, from BED, GTF and GFF3 files and from its soft mask: windows there are drawn more or less.
+"""Weighted places of a genome, from BED, GTF and GFF3 files and from its soft mask.
+
+Windows whose middle base is in a place are drawn more or less often than others.
 
 BED is 0-based and half-open (https://genome.ucsc.edu/FAQ/FAQformat.html#format1), GTF and GFF3 are 1-based and closed.
 """
@@ -44,9 +46,13 @@ def read_places(
     for where, fields in _lines(path):
         annotation = len(fields) == GFF_COLUMNS and fields[6] in STRANDS and not fields[1].isdigit()
         if annotation and weight_column:
-            raise InputFileError(f"{where}: weight_column = {weight_column} is for BED; this is a line of GTF or GFF3")
+            raise InputFileError(
+                f"{where}: weight_column = {weight_column} is for BED; this is a line of GTF or GFF3"
+            )
         if not annotation and feature:
-            raise InputFileError(f"{where}: feature = {feature!r} is for GTF and GFF3; this is no line of either")
+            raise InputFileError(
+                f"{where}: feature = {feature!r} is for GTF and GFF3; this is no line of either"
+            )
         if not annotation and len(fields) < max(BED_COLUMNS, weight_column):
             raise InputFileError(
                 f"{where}: {len(fields)} field(s): wanted {max(BED_COLUMNS, weight_column)} or more, parted by tabs"
@@ -65,8 +71,8 @@ def read_places(
         length = int(genome.lengths[contig])
         if not 0 <= start_bp < end_bp <= length:
             raise InputFileError(
-                f"{where}: [{start_bp}, {end_bp}) of {fields[0]!r}: wanted 0 <= start < end <= {length}, its length; is "
-                "this the genome that the intervals were made on?"
+                f"{where}: [{start_bp}, {end_bp}) of {fields[0]!r}: wanted 0 <= start < end <= {length}, its length; "
+                "is this the genome that the intervals were made on?"
             )
         if not (own >= 0 and math.isfinite(own)):
             raise InputFileError(f"{where}: weight {own}: wanted a number of 0 or more")
@@ -78,7 +84,10 @@ def read_places(
 
 
 def disjoint(places: Iterable[Place]) -> WeightedPlaces:
-    """The places in order, overlapping ones of one weight merged. Raises InputFileError for an overlap of two weights."""
+    """The places in order, overlapping ones of one weight merged.
+
+    Raises InputFileError, naming both lines, for an overlap of two weights.
+    """
     merged: list[Place] = []
     for place in sorted(places):
         before = merged[-1] if merged else None
@@ -112,6 +121,8 @@ def _lines(path: str) -> Iterator[tuple[str, list[str]]]:
             return
         fields = [field.strip() for field in (line.split("\t") if "\t" in line else line.split())]
         # A contig may be called track_2 or even track; a browser line has no number where a start belongs.
-        browser = fields and fields[0] in ("track", "browser") and not (len(fields) > 2 and fields[1].isdigit())
+        browser = (
+            fields and fields[0] in ("track", "browser") and not (len(fields) > 2 and fields[1].isdigit())
+        )
         if any(fields) and not line.startswith("#") and not browser:
             yield f"{path}:{number}", fields

@@ -105,14 +105,19 @@ class GenomeMix:
         return [settings.weight for settings in self.settings]
 
     def fingerprints(self) -> list[str]:
-        """Hashes of contig names, lengths, N blocks and weighted places: files may move, what they hold may not change."""
+        """Hashes of contig names, lengths, N blocks and weighted places: files may move but not change."""
         found = []
         for genome, places in zip(self.genomes, self.places, strict=True):
             digest = hashlib.sha256("\n".join(genome.names).encode())
             for field in ("length_bp", "n_block_index", "n_block_start_bp", "n_block_end_bp"):
                 digest.update(getattr(genome.arrays, field).cpu().numpy().tobytes())
             for each in places:
-                for column in (each.intervals.contig, each.intervals.start_bp, each.intervals.end_bp, each.weight):
+                for column in (
+                    each.intervals.contig,
+                    each.intervals.start_bp,
+                    each.intervals.end_bp,
+                    each.weight,
+                ):
                     digest.update(column.tobytes())
             found.append(digest.hexdigest())
         return found

@@ -267,8 +267,8 @@ def load_config(
 
 
 def _absolute_paths(tree: dict[str, Any], folder: Path) -> None:
-    """Joins the relative paths of genomes, their table, their places and the start to `folder`. What is not a path is left
-    to the type check; the name of a packaged model stays."""
+    """Joins the relative paths of genomes, their table, their places and the start to `folder`. What is not a path is
+    left to the type check; the name of a packaged model stays."""
     start = tree.get("start")
     if isinstance(start, dict) and isinstance(path := start.get("path"), str):
         start["path"] = path if not path or is_packaged(path) else str((folder / path).resolve())

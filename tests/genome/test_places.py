@@ -27,7 +27,13 @@ def genome(tmp_path):
 def rows(weighted):
     at = weighted.intervals
     return list(
-        zip(at.contig.tolist(), at.start_bp.tolist(), at.end_bp.tolist(), weighted.weight.tolist(), strict=True)
+        zip(
+            at.contig.tolist(),
+            at.start_bp.tolist(),
+            at.end_bp.tolist(),
+            weighted.weight.tolist(),
+            strict=True,
+        )
     )
 
 
@@ -60,7 +66,9 @@ def test_soft_mask(genome):
 
 def test_overlaps_of_two_weights_name_both_lines(genome, tmp_path):
     path = written(tmp_path, "chr1\t0\t5\ta\t1\nchr1\t4\t9\tb\t2\n")
-    with pytest.raises(InputFileError, match=r"places.txt:1 and .*places.txt:2 overlap at base 4 and weigh 1 and 2"):
+    with pytest.raises(
+        InputFileError, match=r"places.txt:1 and .*places.txt:2 overlap at base 4 and weigh 1 and 2"
+    ):
         disjoint(read_places(genome, path, weight_column=5))
     exons = read_places(genome, written(tmp_path, GTF, "genes.gtf"), weight=5.0, feature="exon")
     with pytest.raises(InputFileError, match=r"places.txt:1 and .*genes.gtf:3 overlap at base 2"):

@@ -1,12 +1,15 @@
 """Genomes of a run: tables, species, held-out ranges."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from dnagpt_fast.batch import Windows
 from dnagpt_fast.genome.regions import RegionError
+from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.pretrain.mix import GenomeMix, read_table, species_id
-from dnagpt_fast.pretrain.settings import DataSettings, GenomeSettings
+from dnagpt_fast.pretrain.settings import DataSettings, GenomeSettings, PlaceSettings
 from dnagpt_fast.training.settings import ConfigError
 from dnagpt_fast.vocab import reserved_id
 
@@ -103,3 +106,46 @@ def test_fingerprints_follow_the_contents(fasta, tmp_path):
 def test_an_entry_without_a_path_is_refused():
     with pytest.raises(ConfigError, match="has no path"):
         open_one("")
+
+
+@pytest.fixture
+def masked(tmp_path):
+    path = tmp_path / "masked.fa"
+    path.write_text(">one\n" + "ACGT" * 25 + "acgt" * 25 + "\n")
+    (tmp_path / "exons.bed").write_text("one\t20\t40\n")
+    return path
+
+
+def test_places_and_the_soft_mask_weigh_windows(masked):
+    settings = PlaceSettings(path=str(masked.with_name("exons.bed")), weight=9.0)
+    mix = open_one(masked, places=(settings,), soft_masked_weight=0.0)
+    (places,) = mix.places
+    assert [each.weight.tolist() for each in places] == [[9.0], [0.0]]
+    sampler = WindowSampler(
+        [genome.arrays for genome in mix.genomes], 6, seed=0, held_out=mix.held_out, places=mix.places
+    )
+    middle = sampler.sample(0, 2000).start_bp + 3
+    assert int(middle.max()) < 100
+    # 20 of some 97 middles weigh 9: 180 / 257 of the samples
+    share = ((middle >= 20) & (middle < 40)).double().mean()
+    assert abs(share - 180 / 257) < 0.05
+
+
+def test_the_fingerprint_holds_what_weighs_the_windows(masked):
+    settings = PlaceSettings(path=str(masked.with_name("exons.bed")), weight=9.0)
+    plain, placed = open_one(masked), open_one(masked, places=(settings,))
+    prints = [plain, placed, open_one(masked, soft_masked_weight=0.5)]
+    assert len({mix.fingerprints()[0] for mix in prints}) == 3
+    assert plain.places == ((),)
+    moved = masked.with_name("moved.bed")
+    moved.write_bytes(masked.with_name("exons.bed").read_bytes())
+    assert (
+        open_one(masked, places=(replace(settings, path=str(moved)),)).fingerprints() == placed.fingerprints()
+    )
+
+
+def test_places_that_cannot_be_are_refused(masked):
+    with pytest.raises(ConfigError, match="an entry of places has no path"):
+        open_one(masked, places=(PlaceSettings(),))
+    with pytest.raises(ConfigError, match=r"soft_masked_weight = -1: wanted 0 or more"):
+        open_one(masked, soft_masked_weight=-1)
