@@ -62,14 +62,20 @@ TROUBLE = {1: "its contig is not in the genome", 2: "it leaves its contig", 3: "
 TROUBLE_OPS = ("kmer_tokenize", "gc_count", "sample_batch")
 
 
+# Records of refused windows, kept until the process ends, 48 bytes a genome or sampler: a kernel that is still queued
+# may write to one after its genome is gone, and the allocator would have given those bytes to somebody else.
+_records: list[torch.Tensor] = []
+
+
 class Trouble:
-    """Where kernels on one device tell of a window that they refused: Trouble of csrc/cuda/kernels_cuda.h.
+    """Where kernels on one device report a window that they refused: Trouble of csrc/cuda/kernels_cuda.h.
 
     words  int64 (6,) in page-locked host memory: {code, op, genome, window, contig, start_bp}, code 0 for none
     """
 
     def __init__(self, device: torch.device) -> None:
         self.words = torch.zeros(6, dtype=torch.int64, pin_memory=device.type == "cuda")
+        _records.append(self.words)
         self.address = self.words.data_ptr()
         self._seen = self.words.numpy()  # the same memory: asked at every call, and much quicker to ask
 

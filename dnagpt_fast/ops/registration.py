@@ -14,7 +14,7 @@ def register_op(
     *,
     fake: Callable[..., Any],
     key: str = "CompositeExplicitAutograd",
-) -> Callable[..., Any]:
+) -> torch._ops.OpOverloadPacket:
     """Registers `torch.ops.dnagpt_fast.<name>` and returns it.
 
     schema  "name(Tensor x, int n) -> Tensor", as in torch.library
@@ -26,7 +26,7 @@ def register_op(
     torch.library.define(qualified, parenthesis + arguments)
     torch.library.impl(qualified, key, implementation)
     torch.library.register_fake(qualified, fake)
-    op: Callable[..., Any] = getattr(getattr(torch.ops, NAMESPACE), name)
+    op: torch._ops.OpOverloadPacket = getattr(getattr(torch.ops, NAMESPACE), name)
     return op
 
 

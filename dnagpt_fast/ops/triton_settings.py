@@ -53,6 +53,15 @@ def interpreting() -> bool:
     return bool(triton.knobs.runtime.interpret)
 
 
+@constant_when_compiled
+def triton_version() -> tuple[int, int]:
+    """(3, 9) for 3.9.0."""
+    import triton
+
+    major, minor = triton.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
 def check_may_run(op: str, x: Tensor, instead: str) -> None:
     """Raises RuntimeError for CPU tensors outside the interpreter. instead: an implementation of `op` for the CPU."""
     if x.device.type == "cpu" and not interpreting():

@@ -125,6 +125,16 @@ def test_trouble_half_told_is_left_for_the_next_call():
         trouble.raise_if_any()
 
 
+def test_a_record_outlives_its_genome(stub):
+    """A kernel that is still queued may write to it."""
+    genome = packed_genome(random_text(500, seed=1))
+    kmer_tokenize(genome, [0], [0], 20)
+    words = weakref.ref(native.cuda_genome(genome).trouble.words)
+    del genome
+    gc.collect()
+    assert words() is not None
+
+
 def test_a_bad_sample_is_blamed_on_its_own_genome(stub, monkeypatch):
     genomes = [packed_genome(random_text(900, seed=s)) for s in (2, 3)]
     draw = BatchSampler(genomes, WindowSampler(genomes, 60, seed=3).tables, 3, 10)

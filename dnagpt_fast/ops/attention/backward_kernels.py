@@ -7,8 +7,8 @@ With p_ij = exp(scale q_i . k_j - lse_i) formed anew, delta_i = o_i . do_i and d
     dq_i = scale sum_j ds_ij k_j         dk_j  = scale sum_i ds_ij q_i
 
 The dQ pass holds a tile of queries and streams the keys; it comes first because it forms delta - dlse on its way, one
-float a row. The dK/dV pass holds a tile of keys and streams the queries. Each forms its scores anew: 7 products in
-place of 5, against no fp32 dQ buffer and no adding in the order the hardware pleases.
+float a row. The dK/dV pass holds a tile of keys and streams the queries. Each recomputes its scores: 7 products instead
+of 5, but no fp32 buffer for dQ and no sum whose order depends on timing.
 """
 
 import triton
@@ -19,16 +19,16 @@ from dnagpt_fast.ops.attention.forward_kernel import attention_tile_range, atten
 
 @triton.jit
 def attention_dq_over_keys(
-    b_dq, b_q, b_do, b_lse2, b_delta, p_k, p_v, stride_kt, stride_kk, stride_vt, stride_vk,
+    b_dq, b_q, b_do, b_lse2, b_delta, p_k, p_v, stride_kt, stride_vt,
     p_key_mask, o_t, b_start, b_end, i_from, i_to, scale_log2,
     K: tl.constexpr, BS: tl.constexpr, EDGE: tl.constexpr, CAUSAL: tl.constexpr, HAS_KEY_MASK: tl.constexpr,
-    HAS_SEQUENCES: tl.constexpr, PRECISION: tl.constexpr, SPECIALIZE: tl.constexpr, ACC: tl.constexpr,
+    HAS_SEQUENCES: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     o_j = tl.arange(0, BS)
     o_h = tl.arange(0, K)
-    p_kt = p_k + o_h[:, None] * stride_kk + o_j[None, :] * stride_kt
-    p_vt = p_v + o_h[:, None] * stride_vk + o_j[None, :] * stride_vt
-    for i_s in tl.range(i_from, i_to, BS, warp_specialize=SPECIALIZE):
+    p_kt = p_k + o_h[:, None] + o_j[None, :] * stride_kt
+    p_vt = p_v + o_h[:, None] + o_j[None, :] * stride_vt
+    for i_s in tl.range(i_from, i_to, BS):
         i_s = tl.multiple_of(i_s, BS) if not HAS_SEQUENCES else i_s
         o_s = i_s + o_j
         if EDGE:
@@ -58,12 +58,11 @@ def attention_dq_over_keys(
 @triton.jit
 def attention_dq_kernel(
     p_q, p_k, p_v, p_o, p_do, p_dlse, p_lse, p_dq, p_delta, p_key_mask, p_start, p_end, scale, scale_log2,
-    stride_qb, stride_qh, stride_qt, stride_qk, stride_kb, stride_kh, stride_kt, stride_kk,
-    stride_vb, stride_vh, stride_vt, stride_vk, stride_ob, stride_oh, stride_ot, stride_ok,
-    stride_dob, stride_doh, stride_dot, stride_dok, stride_dqb, stride_dqh, stride_dqt, H, T,
+    stride_qb, stride_qh, stride_qt, stride_kb, stride_kh, stride_kt,
+    stride_vb, stride_vh, stride_vt, stride_ob, stride_oh, stride_ot,
+    stride_dob, stride_doh, stride_dot, stride_dqb, stride_dqh, stride_dqt, H, T,
     K: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, CAUSAL: tl.constexpr, HAS_KEY_MASK: tl.constexpr,
-    HAS_SEQUENCES: tl.constexpr, HAS_DLSE: tl.constexpr, PRECISION: tl.constexpr, SPECIALIZE: tl.constexpr,
-    ACC: tl.constexpr,
+    HAS_SEQUENCES: tl.constexpr, HAS_DLSE: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """dQ and delta - dlse of BT queries of one head. Grid as in the forward."""
     tiles = tl.cdiv(T, BT)
@@ -86,14 +85,14 @@ def attention_dq_kernel(
         p_key_mask += i_b * T
     o_row = i_head.to(tl.int64) * T + o_t
     # [BT, K]
-    b_o = tl.load(p_o + o_i[:, None] * stride_ot + o_h[None, :] * stride_ok, mask=m_t[:, None], other=0.0)
-    b_do = tl.load(p_do + o_i[:, None] * stride_dot + o_h[None, :] * stride_dok, mask=m_t[:, None], other=0.0)
+    b_o = tl.load(p_o + o_i[:, None] * stride_ot + o_h[None, :], mask=m_t[:, None], other=0.0)
+    b_do = tl.load(p_do + o_i[:, None] * stride_dot + o_h[None, :], mask=m_t[:, None], other=0.0)
     b_delta = tl.sum(b_o.to(ACC) * b_do.to(ACC), 1)
     if HAS_DLSE:
         b_delta -= tl.load(p_dlse + o_row, mask=m_t, other=0.0)
     tl.store(p_delta + o_row, b_delta, mask=m_t)
     # [BT, K]
-    b_q = tl.load(p_q + o_i[:, None] * stride_qt + o_h[None, :] * stride_qk, mask=m_t[:, None], other=0.0)
+    b_q = tl.load(p_q + o_i[:, None] * stride_qt + o_h[None, :], mask=m_t[:, None], other=0.0)
     # past the end 2^(s - inf) = 0: such a row has no weights
     b_lse2 = tl.load(p_lse + o_row, mask=m_t, other=float("inf")) * 1.4426950408889634
     if HAS_KEY_MASK or HAS_SEQUENCES:
@@ -108,14 +107,14 @@ def attention_dq_kernel(
         b_end = o_t
     b_dq = tl.zeros([BT, K], dtype=ACC)
     b_dq = attention_dq_over_keys(
-        b_dq, b_q, b_do, b_lse2, b_delta, p_k, p_v, stride_kt, stride_kk, stride_vt, stride_vk,
+        b_dq, b_q, b_do, b_lse2, b_delta, p_k, p_v, stride_kt, stride_vt,
         p_key_mask, o_t, b_start, b_end, i_first, i_open, scale_log2,
-        K, BS, False, CAUSAL, HAS_KEY_MASK, HAS_SEQUENCES, PRECISION, SPECIALIZE, ACC,
+        K, BS, False, CAUSAL, HAS_KEY_MASK, HAS_SEQUENCES, PRECISION, ACC,
     )  # fmt: skip
     b_dq = attention_dq_over_keys(
-        b_dq, b_q, b_do, b_lse2, b_delta, p_k, p_v, stride_kt, stride_kk, stride_vt, stride_vk,
+        b_dq, b_q, b_do, b_lse2, b_delta, p_k, p_v, stride_kt, stride_vt,
         p_key_mask, o_t, b_start, b_end, i_open, i_last, scale_log2,
-        K, BS, True, CAUSAL, HAS_KEY_MASK, HAS_SEQUENCES, PRECISION, SPECIALIZE, ACC,
+        K, BS, True, CAUSAL, HAS_KEY_MASK, HAS_SEQUENCES, PRECISION, ACC,
     )  # fmt: skip
     p_dq += i_b * stride_dqb + i_h * stride_dqh + i_t64 * stride_dqt
     # [BT, K]
@@ -125,16 +124,16 @@ def attention_dq_kernel(
 
 @triton.jit
 def attention_dkdv_over_queries(
-    b_dk, b_dv, b_k, b_v, p_q, p_do, stride_qt, stride_qk, stride_dot, stride_dok,
+    b_dk, b_dv, b_k, b_v, p_q, p_do, stride_qt, stride_dot,
     p_lse, p_delta, p_start, p_end, o_s, m_s, i_from, i_to, T, scale_log2,
     K: tl.constexpr, BT: tl.constexpr, EDGE: tl.constexpr, CAUSAL: tl.constexpr, MAY_BE_EMPTY: tl.constexpr,
-    HAS_SEQUENCES: tl.constexpr, PRECISION: tl.constexpr, SPECIALIZE: tl.constexpr, ACC: tl.constexpr,
+    HAS_SEQUENCES: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     o_i = tl.arange(0, BT)
     o_h = tl.arange(0, K)
-    p_qt = p_q + o_h[:, None] * stride_qk + o_i[None, :] * stride_qt
-    p_dot = p_do + o_i[:, None] * stride_dot + o_h[None, :] * stride_dok
-    for i_t in tl.range(i_from, i_to, BT, warp_specialize=SPECIALIZE):
+    p_qt = p_q + o_h[:, None] + o_i[None, :] * stride_qt
+    p_dot = p_do + o_i[:, None] * stride_dot + o_h[None, :]
+    for i_t in tl.range(i_from, i_to, BT):
         o_t = i_t + o_i
         m_t = o_t < i_to
         # [K, BT]
@@ -173,11 +172,11 @@ def attention_dkdv_over_queries(
 @triton.jit
 def attention_dkdv_kernel(
     p_q, p_k, p_v, p_do, p_lse, p_delta, p_dk, p_dv, p_key_mask, p_start, p_end, scale, scale_log2,
-    stride_qb, stride_qh, stride_qt, stride_qk, stride_kb, stride_kh, stride_kt, stride_kk,
-    stride_vb, stride_vh, stride_vt, stride_vk, stride_dob, stride_doh, stride_dot, stride_dok,
+    stride_qb, stride_qh, stride_qt, stride_kb, stride_kh, stride_kt,
+    stride_vb, stride_vh, stride_vt, stride_dob, stride_doh, stride_dot,
     stride_dkb, stride_dkh, stride_dkt, stride_dvb, stride_dvh, stride_dvt, H, T,
     K: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, CAUSAL: tl.constexpr, HAS_KEY_MASK: tl.constexpr,
-    HAS_SEQUENCES: tl.constexpr, PRECISION: tl.constexpr, SPECIALIZE: tl.constexpr, ACC: tl.constexpr,
+    HAS_SEQUENCES: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """dK and dV of BS keys of one head. Grid: (tiles * B * H,), the first keys (which most queries see) first."""
     tiles = tl.cdiv(T, BS)
@@ -198,8 +197,8 @@ def attention_dkdv_kernel(
     p_lse += i_head.to(tl.int64) * T
     p_delta += i_head.to(tl.int64) * T
     # [BS, K]
-    b_k = tl.load(p_k + o_j[:, None] * stride_kt + o_h[None, :] * stride_kk, mask=m_s[:, None], other=0.0)
-    b_v = tl.load(p_v + o_j[:, None] * stride_vt + o_h[None, :] * stride_vk, mask=m_s[:, None], other=0.0)
+    b_k = tl.load(p_k + o_j[:, None] * stride_kt + o_h[None, :], mask=m_s[:, None], other=0.0)
+    b_v = tl.load(p_v + o_j[:, None] * stride_vt + o_h[None, :], mask=m_s[:, None], other=0.0)
 
     # queries i_first .. i_open meet some of the keys only; i_open .. i_last see them all
     if HAS_SEQUENCES:
@@ -219,18 +218,21 @@ def attention_dkdv_kernel(
     else:
         i_open = i_first
     i_open = tl.where(one_sequence, tl.minimum(i_open, i_last), i_last)
+    if CAUSAL and not HAS_SEQUENCES and p_q.dtype.element_ty.primitive_bitwidth == 16:
+        # The first loop below runs at least once. Where ptxas cannot know that, it serialises all wgmma (C7515).
+        tl.assume(i_open > i_first)
     b_dk = tl.zeros([BS, K], dtype=ACC)
     b_dv = tl.zeros([BS, K], dtype=ACC)
     if CAUSAL or HAS_SEQUENCES:
         b_dk, b_dv = attention_dkdv_over_queries(
-            b_dk, b_dv, b_k, b_v, p_q, p_do, stride_qt, stride_qk, stride_dot, stride_dok,
+            b_dk, b_dv, b_k, b_v, p_q, p_do, stride_qt, stride_dot,
             p_lse, p_delta, p_start, p_end, o_s, m_s, i_first, i_open, T, scale_log2,
-            K, BT, True, CAUSAL, HAS_KEY_MASK or HAS_SEQUENCES, HAS_SEQUENCES, PRECISION, SPECIALIZE, ACC,
+            K, BT, True, CAUSAL, HAS_KEY_MASK or HAS_SEQUENCES, HAS_SEQUENCES, PRECISION, ACC,
         )  # fmt: skip
     b_dk, b_dv = attention_dkdv_over_queries(
-        b_dk, b_dv, b_k, b_v, p_q, p_do, stride_qt, stride_qk, stride_dot, stride_dok,
+        b_dk, b_dv, b_k, b_v, p_q, p_do, stride_qt, stride_dot,
         p_lse, p_delta, p_start, p_end, o_s, m_s, i_open, i_last, T, scale_log2,
-        K, BT, False, CAUSAL, HAS_KEY_MASK or HAS_SEQUENCES, HAS_SEQUENCES, PRECISION, SPECIALIZE, ACC,
+        K, BT, False, CAUSAL, HAS_KEY_MASK or HAS_SEQUENCES, HAS_SEQUENCES, PRECISION, ACC,
     )  # fmt: skip
     if HAS_KEY_MASK:
         # a masked key has no weight anywhere, so its own two rows are all that its mask changes

@@ -12,7 +12,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dnagpt_fast.ops.attention.tiles import decode_keys
+from dnagpt_fast.ops.attention.tiles import decode_keys, decode_warps
+from dnagpt_fast.ops.registration import register_op
+from dnagpt_fast.ops.triton_settings import LAUNCH, accumulator, product_constants
 
 BQ = 16  # the fewest rows a tensor core multiplies
 
@@ -24,16 +26,20 @@ def attention_decode_part_kernel(
     stride_vb, stride_vh, stride_vt, stride_vk, H, Q, S, SPLITS,
     K: tl.constexpr, BQ: tl.constexpr, BS: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """BS keys of one head for BQ queries. Grid: (SPLITS, B * H, ceil(Q / BQ)). Parts past the length stay unwritten."""
-    i_split = tl.program_id(0)
-    i_head = tl.program_id(1)
+    """BS keys of one head for BQ queries; parts past the length stay unwritten.
+
+    Grid: (SPLITS * ceil(Q / BQ) * B * H,): only the first axis of a grid may exceed 65,535.
+    """
+    i_split = tl.program_id(0) % SPLITS
+    i_group = tl.program_id(0) // SPLITS
+    i_head = i_group // tl.cdiv(Q, BQ)
     i_b = (i_head // H).to(tl.int64)
     i_h = (i_head % H).to(tl.int64)
     i_s = i_split * BS
     length = tl.minimum(tl.load(p_length + i_b), S).to(tl.int32)
     if i_s >= length:
         return
-    o_r = tl.program_id(2) * BQ + tl.arange(0, BQ)
+    o_r = (i_group % tl.cdiv(Q, BQ)) * BQ + tl.arange(0, BQ)
     o_j = tl.arange(0, BS)
     o_h = tl.arange(0, K)
     o_s = i_s + o_j
@@ -43,11 +49,17 @@ def attention_decode_part_kernel(
     p_k += i_b * stride_kb + i_h * stride_kh + i_s.to(tl.int64) * stride_kt
     p_v += i_b * stride_vb + i_h * stride_vh + i_s.to(tl.int64) * stride_vt
     # [BQ, K]
-    b_q = tl.load(p_q + o_r[:, None] * stride_qt + o_h[None, :] * stride_qk, mask=m_r[:, None], other=0.0)
+    b_q = tl.load(
+        p_q + o_r[:, None].to(tl.int64) * stride_qt + o_h[None, :] * stride_qk, mask=m_r[:, None], other=0.0
+    )
     # [K, BS]
-    b_k = tl.load(p_k + o_h[:, None] * stride_kk + o_j[None, :] * stride_kt, mask=m_s[None, :], other=0.0)
+    b_k = tl.load(
+        p_k + o_h[:, None] * stride_kk + o_j[None, :].to(tl.int64) * stride_kt, mask=m_s[None, :], other=0.0
+    )
     # [BS, K]
-    b_v = tl.load(p_v + o_j[:, None] * stride_vt + o_h[None, :] * stride_vk, mask=m_s[:, None], other=0.0)
+    b_v = tl.load(
+        p_v + o_j[:, None].to(tl.int64) * stride_vt + o_h[None, :] * stride_vk, mask=m_s[:, None], other=0.0
+    )
     # [BQ, BS]
     b_s = tl.dot(b_q, b_k, input_precision=PRECISION, out_dtype=ACC) * scale_log2
     o_position = length - Q + o_r
@@ -69,9 +81,9 @@ def attention_decode_combine_kernel(
     p_part_o, p_part_lse2, p_length, p_o, stride_ob, stride_oh, stride_ot, H, Q, S, SPLITS,
     K: tl.constexpr, BS: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """One query: o = sum_i 2^(lse_i - max) o_i / sum_i 2^(lse_i - max). Grid: (Q, B * H)."""
-    i_r = tl.program_id(0)
-    i_head = tl.program_id(1)
+    """One query: o = sum_i 2^(lse_i - max) o_i / sum_i 2^(lse_i - max). Grid: (Q * B * H,)."""
+    i_r = tl.program_id(0) % Q
+    i_head = tl.program_id(0) // Q
     i_b = (i_head // H).to(tl.int64)
     i_h = (i_head % H).to(tl.int64)
     parts = tl.cdiv(tl.minimum(tl.load(p_length + i_b), S).to(tl.int32), BS)
@@ -84,11 +96,10 @@ def attention_decode_combine_kernel(
     b_l = tl.zeros([], dtype=ACC)
     for i_from in tl.range(0, parts, BLOCK):
         m_i = i_from + o_i < parts
-        b_lse2 = tl.load(p_part_lse2 + (i_from + o_i) * Q, mask=m_i, other=float("-inf"))
+        o_part = (i_from + o_i).to(tl.int64) * Q
+        b_lse2 = tl.load(p_part_lse2 + o_part, mask=m_i, other=float("-inf"))
         # [BLOCK, K]
-        b_part = tl.load(
-            p_part_o + (i_from + o_i)[:, None] * Q * K + o_h[None, :], mask=m_i[:, None], other=0.0
-        )
+        b_part = tl.load(p_part_o + o_part[:, None] * K + o_h[None, :], mask=m_i[:, None], other=0.0)
         b_m_next = tl.maximum(b_m, tl.max(b_lse2, 0))
         b_shift = tl.where(b_m_next == float("-inf"), 0.0, b_m_next)
         b_weight = tl.exp2(b_lse2 - b_shift)
@@ -101,19 +112,11 @@ def attention_decode_combine_kernel(
     tl.store(p_o + o_h, b_o.to(p_o.dtype.element_ty))
 
 
-torch.library.define(
-    "dnagpt_fast::attention_decode",
-    "(Tensor q, Tensor k_cache, Tensor v_cache, Tensor cache_lengths, float scale) -> Tensor",
-)
-
-
-@torch.library.register_fake("dnagpt_fast::attention_decode")
 def _decode_fake(q, k_cache, v_cache, cache_lengths, scale):
     batch, heads, queries, size = q.shape
     return q.new_empty(batch, queries, heads, size).transpose(1, 2)
 
 
-@torch.library.impl("dnagpt_fast::attention_decode", "CompositeExplicitAutograd")
 def _decode(q: Tensor, k_cache: Tensor, v_cache: Tensor, cache_lengths: Tensor, scale: float) -> Tensor:
     batch, heads, queries, size = q.shape
     slots = k_cache.shape[2]
@@ -122,27 +125,33 @@ def _decode(q: Tensor, k_cache: Tensor, v_cache: Tensor, cache_lengths: Tensor, 
         return o
     keys = decode_keys(q.dtype)
     splits = triton.cdiv(slots, keys)
-    wide, acc = (torch.float64, tl.float64) if q.dtype == torch.float64 else (torch.float32, tl.float32)
-    part_o = q.new_empty((batch * heads, splits, queries, size), dtype=wide)
-    part_lse2 = q.new_empty((batch * heads, splits, queries), dtype=wide)
-    exact = q.dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest"
+    part_o = q.new_empty((batch * heads, splits, queries, size), dtype=accumulator(q))
+    part_lse2 = q.new_empty((batch * heads, splits, queries), dtype=accumulator(q))
     lengths = cache_lengths.contiguous()
+    constants = product_constants(q)
     with torch.cuda.device_of(q):
-        attention_decode_part_kernel[(splits, batch * heads, triton.cdiv(queries, BQ))](
+        attention_decode_part_kernel[(splits * triton.cdiv(queries, BQ) * batch * heads,)](
             q, k_cache, v_cache, lengths, part_o, part_lse2, scale * math.log2(math.e),
             *q.stride(), *k_cache.stride(), *v_cache.stride(), heads, queries, slots, splits,
-            K=size, BQ=BQ, BS=keys, PRECISION="ieee" if exact else "tf32", ACC=acc,
-            num_warps=8 if size * q.element_size() >= 512 else 4, num_stages=1, enable_fp_fusion=True,
+            K=size, BQ=BQ, BS=keys, num_warps=decode_warps(q), num_stages=1, **constants, **LAUNCH,
         )  # fmt: skip
-        attention_decode_combine_kernel[(queries, batch * heads)](
+        attention_decode_combine_kernel[(queries * batch * heads,)](
             part_o, part_lse2, lengths, o, *o.stride()[:3], heads, queries, slots, splits,
-            K=size, BS=keys, BLOCK=16, ACC=acc, num_warps=4, num_stages=1, enable_fp_fusion=True,
+            K=size, BS=keys, BLOCK=16, ACC=constants["ACC"], num_warps=4, num_stages=1, **LAUNCH,
         )  # fmt: skip
     return o
+
+
+DECODE = register_op(
+    "attention_decode(Tensor q, Tensor k_cache, Tensor v_cache, Tensor cache_lengths, float scale) -> Tensor",
+    _decode,
+    fake=_decode_fake,
+)
 
 
 def attention_decode_triton(
     q: Tensor, k_cache: Tensor, v_cache: Tensor, cache_lengths: Tensor, *, scale: float
 ) -> Tensor:
     """As attention_decode_reference, but o alone and no gradient."""
-    return torch.ops.dnagpt_fast.attention_decode(q, k_cache, v_cache, cache_lengths, scale)
+    o: Tensor = DECODE(q, k_cache, v_cache, cache_lengths, scale)
+    return o

@@ -58,7 +58,7 @@ def attention_visible(
 
 @triton.jit
 def attention_forward_over_keys(
-    b_o, b_m, b_l, b_q, p_k, p_v, i_b, i_h, stride_kt, stride_kk, stride_vt, stride_vk,
+    b_o, b_m, b_l, b_q, p_k, p_v, i_b, i_h, stride_kt, stride_vt,
     p_key_mask, o_t, b_start, b_end, i_from, i_to, scale_log2,
     K: tl.constexpr, BS: tl.constexpr, EDGE: tl.constexpr, CAUSAL: tl.constexpr, HAS_KEY_MASK: tl.constexpr,
     HAS_SEQUENCES: tl.constexpr, PRECISION: tl.constexpr, SPECIALIZE: tl.constexpr, TMA: tl.constexpr,
@@ -68,8 +68,8 @@ def attention_forward_over_keys(
     o_j = tl.arange(0, BS)
     o_h = tl.arange(0, K)
     if not TMA:
-        p_kt = p_k + o_h[:, None] * stride_kk + o_j[None, :] * stride_kt
-        p_vt = p_v + o_j[:, None] * stride_vt + o_h[None, :] * stride_vk
+        p_kt = p_k + o_h[:, None] + o_j[None, :] * stride_kt
+        p_vt = p_v + o_j[:, None] * stride_vt + o_h[None, :]
     for i_s in tl.range(i_from, i_to, BS, warp_specialize=SPECIALIZE):
         i_s = tl.multiple_of(i_s, BS) if not HAS_SEQUENCES else i_s
         o_s = i_s + o_j
@@ -116,8 +116,8 @@ def attention_forward_over_keys(
 @triton.jit
 def attention_forward_kernel(
     p_q, p_k, p_v, p_o, p_lse, p_key_mask, p_start, p_end, scale_log2,
-    stride_qb, stride_qh, stride_qt, stride_qk, stride_kb, stride_kh, stride_kt, stride_kk,
-    stride_vb, stride_vh, stride_vt, stride_vk, stride_ob, stride_oh, stride_ot, H, T,
+    stride_qb, stride_qh, stride_qt, stride_kb, stride_kh, stride_kt,
+    stride_vb, stride_vh, stride_vt, stride_ob, stride_oh, stride_ot, H, T,
     K: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, CAUSAL: tl.constexpr, HAS_KEY_MASK: tl.constexpr,
     HAS_SEQUENCES: tl.constexpr, PRECISION: tl.constexpr, SPECIALIZE: tl.constexpr, TMA: tl.constexpr,
     ACC: tl.constexpr,
@@ -139,7 +139,7 @@ def attention_forward_kernel(
     if HAS_KEY_MASK:
         p_key_mask += i_b * T
     # [BT, K]
-    p_q_tile = p_q + tl.arange(0, BT)[:, None] * stride_qt + o_h[None, :] * stride_qk
+    p_q_tile = p_q + tl.arange(0, BT)[:, None] * stride_qt + o_h[None, :]
     b_q = tl.load(p_q_tile, mask=m_t[:, None], other=0.0)
 
     i_first, i_open, i_last = attention_tile_range(p_start, p_end, i_t, T, BT, BS, CAUSAL, HAS_SEQUENCES)
@@ -153,12 +153,12 @@ def attention_forward_kernel(
     b_m = tl.full([BT], float("-inf"), dtype=ACC)
     b_l = tl.zeros([BT], dtype=ACC)
     b_o, b_m, b_l = attention_forward_over_keys(
-        b_o, b_m, b_l, b_q, p_k, p_v, i_head // H, i_head % H, stride_kt, stride_kk, stride_vt, stride_vk,
+        b_o, b_m, b_l, b_q, p_k, p_v, i_head // H, i_head % H, stride_kt, stride_vt,
         p_key_mask, o_t, b_start, b_end, i_first, i_open, scale_log2,
         K, BS, False, CAUSAL, HAS_KEY_MASK, HAS_SEQUENCES, PRECISION, SPECIALIZE, TMA, ACC,
     )  # fmt: skip
     b_o, b_m, b_l = attention_forward_over_keys(
-        b_o, b_m, b_l, b_q, p_k, p_v, i_head // H, i_head % H, stride_kt, stride_kk, stride_vt, stride_vk,
+        b_o, b_m, b_l, b_q, p_k, p_v, i_head // H, i_head % H, stride_kt, stride_vt,
         p_key_mask, o_t, b_start, b_end, i_open, i_last, scale_log2,
         K, BS, True, CAUSAL, HAS_KEY_MASK, HAS_SEQUENCES, PRECISION, SPECIALIZE, TMA, ACC,
     )  # fmt: skip

@@ -1,23 +1,25 @@
 """Attention on the GPU: the Triton kernels as torch ops with a backward.
 
 Saved for the backward: q, k, v, o and one float a row (lse). Every launch depends on shapes alone, so the ops can be
-captured in a CUDA graph.
+captured in a CUDA graph, after one call outside it: Triton compiles and loads a kernel at its first call, which CUDA
+forbids during a capture.
 """
 
 import math
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from dnagpt_fast.ops.attention.backward_kernels import attention_dkdv_kernel, attention_dq_kernel
 from dnagpt_fast.ops.attention.forward_kernel import attention_forward_kernel
 from dnagpt_fast.ops.attention.tiles import HEAD_SIZES, tile_for
-from dnagpt_fast.ops.triton_settings import accumulator
+from dnagpt_fast.ops.registration import refuse_second_derivative, register_op
+from dnagpt_fast.ops.triton_settings import LAUNCH, accumulator, product_constants
 
 LOG2_E = math.log2(math.e)
+LONGEST_STEP = 1 << 24  # elements from token to token: 127 such steps inside a tile fit in 32 bits
 
 
 def heads_of(qkv: Tensor) -> tuple[Tensor, ...]:
@@ -38,7 +40,7 @@ def attention_triton(
     """As attention_reference, differentiable through o and lse. Raises ValueError for head sizes not in HEAD_SIZES."""
     check_head_size(q.shape[-1])
     start, end = sequence_bounds(cu_seqlens, q.shape[2])
-    o, lse = torch.ops.dnagpt_fast.attention_forward(q, k, v, scale, causal, key_mask, start, end)
+    o, lse = FORWARD(q, k, v, scale, causal, key_mask, start, end)
     return o, lse
 
 
@@ -53,7 +55,7 @@ def attention_packed_triton(
     """o of attention_triton from qkv (B, T, 3, H, K), whose gradient the kernels write in one piece: no torch.stack."""
     check_head_size(qkv.shape[-1])
     start, end = sequence_bounds(cu_seqlens, qkv.shape[1])
-    o, _ = torch.ops.dnagpt_fast.attention_packed_forward(qkv, scale, causal, key_mask, start, end)
+    o, _ = PACKED_FORWARD(qkv, scale, causal, key_mask, start, end)
     return o
 
 
@@ -77,51 +79,21 @@ def sequence_bounds(cu_seqlens: Tensor | None, tokens: int) -> tuple[Tensor | No
     return padded[sequence - 1].where(inside, tokens), padded[sequence].where(inside, 0)
 
 
-torch.library.define(
-    "dnagpt_fast::attention_forward",
-    "(Tensor q, Tensor k, Tensor v, float scale, bool causal, Tensor? key_mask, Tensor? start, Tensor? end)"
-    " -> (Tensor o, Tensor lse)",
-)
-torch.library.define(
-    "dnagpt_fast::attention_backward",
-    "(Tensor do, Tensor? dlse, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, float scale, bool causal,"
-    " Tensor? key_mask, Tensor? start, Tensor? end) -> (Tensor dq, Tensor dk, Tensor dv)",
-)
-torch.library.define(
-    "dnagpt_fast::attention_packed_forward",
-    "(Tensor qkv, float scale, bool causal, Tensor? key_mask, Tensor? start, Tensor? end) -> (Tensor o, Tensor lse)",
-)
-torch.library.define(
-    "dnagpt_fast::attention_packed_backward",
-    "(Tensor do, Tensor? dlse, Tensor qkv, Tensor o, Tensor lse, float scale, bool causal, Tensor? key_mask,"
-    " Tensor? start, Tensor? end) -> Tensor dqkv",
-)
-
-
 def token_major(like: Tensor) -> Tensor:
     """Empty (B, H, T, K) laid out as (B, T, H, K): what the projections before and after attention read and write."""
     batch, heads, tokens, size = like.shape
     return like.new_empty(batch, tokens, heads, size).transpose(1, 2)
 
 
-@torch.library.register_fake("dnagpt_fast::attention_forward")
-def _forward_fake(q, k, v, scale, causal, key_mask, start, end):
-    return token_major(q), q.new_empty(q.shape[:3], dtype=accumulator(q))
+def as_rows(x: Tensor) -> Tensor:
+    """x (B, H, T, K) as the kernels read it, a copy only where it has another layout.
 
-
-@torch.library.register_fake("dnagpt_fast::attention_backward")
-def _backward_fake(do, dlse, q, k, v, o, lse, scale, causal, key_mask, start, end):
-    return token_major(q), token_major(k), token_major(v)
-
-
-@torch.library.register_fake("dnagpt_fast::attention_packed_forward")
-def _packed_forward_fake(qkv, scale, causal, key_mask, start, end):
-    return _forward_fake(*heads_of(qkv), scale, causal, key_mask, start, end)
-
-
-@torch.library.register_fake("dnagpt_fast::attention_packed_backward")
-def _packed_backward_fake(do, dlse, qkv, o, lse, scale, causal, key_mask, start, end):
-    return qkv.new_empty(qkv.shape)
+    Heads without gaps, each step to the next one a positive multiple of 16 elements, the first address one of 16 bytes:
+    then descriptors and 16-byte loads serve every view, and the same machine code runs whatever the caller's strides.
+    """
+    *steps, last = x.stride()
+    aligned = last == 1 and x.data_ptr() % 16 == 0 and all(step > 0 and step % 16 == 0 for step in steps)
+    return x if aligned and steps[2] <= LONGEST_STEP else token_major(x).copy_(x)
 
 
 def _forward(
@@ -140,20 +112,16 @@ def _forward(
     tile = tile_for("forward", q, tokens)
     grid = (triton.cdiv(tokens, tile.BT) * batch * heads,)
     if grid[0]:
+        q, k, v = as_rows(q), as_rows(k), as_rows(v)
         with torch.cuda.device_of(q):
-            tma = tile.tma and descriptor_fits(k) and descriptor_fits(v)
             attention_forward_kernel[grid](
-                q, *keys_for(k, v, tile.BS, tma), o, lse, *_bytes(key_mask, start, end), scale * LOG2_E,
-                *q.stride(), *k.stride(), *v.stride(), *o.stride()[:3], heads, tokens,
-                TMA=tma, **_constants(q, causal, key_mask, start), **tile.launch,
+                q, *keys_for(k, v, tile.BS, tile.tma), o, lse, *_optional(key_mask, start, end), scale * LOG2_E,
+                *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *o.stride()[:3], heads, tokens,
+                SPECIALIZE=tile.specialize, TMA=tile.tma, **_constants(q, causal, key_mask, start), **tile.launch,
             )  # fmt: skip
     return o, lse
 
 
-torch.library.impl("dnagpt_fast::attention_forward", "CompositeExplicitAutograd", _forward)
-
-
-@torch.library.impl("dnagpt_fast::attention_backward", "CompositeExplicitAutograd")
 def _backward(
     do: Tensor,
     dlse: Tensor | None,
@@ -173,7 +141,6 @@ def _backward(
     return dq, dk, dv
 
 
-@torch.library.impl("dnagpt_fast::attention_packed_forward", "CompositeExplicitAutograd")
 def _packed_forward(
     qkv: Tensor, scale: float, causal: bool, key_mask: Tensor | None, start: Tensor | None, end: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -181,7 +148,6 @@ def _packed_forward(
     return _forward(q, k, v, scale, causal, key_mask, start, end)
 
 
-@torch.library.impl("dnagpt_fast::attention_packed_backward", "CompositeExplicitAutograd")
 def _packed_backward(
     do: Tensor,
     dlse: Tensor | None,
@@ -198,14 +164,6 @@ def _packed_backward(
     (dq, dk, dv), (q, k, v) = heads_of(dqkv), heads_of(qkv)
     backward_into(dq, dk, dv, do, dlse, q, k, v, o, lse, scale, causal, key_mask, start, end)
     return dqkv
-
-
-def descriptor_fits(x: Tensor) -> bool:
-    """Can the tensor memory accelerator read x? It wants rows without gaps and 16-byte steps between them."""
-    steps = x.stride()
-    return (
-        steps[-1] == 1 and x.data_ptr() % 16 == 0 and all(s and s * x.itemsize % 16 == 0 for s in steps[:-1])
-    )
 
 
 def keys_for(k: Tensor, v: Tensor, rows: int, tma: bool) -> tuple[Tensor | TensorDescriptor, ...]:
@@ -236,44 +194,91 @@ def backward_into(
 ) -> None:
     """Fill dq, dk, dv (any strides but the last, which is 1)."""
     batch, heads, tokens, _ = q.shape
-    delta = torch.empty_like(lse)
-    constants = _constants(q, causal, key_mask, start)
-    optional = _bytes(key_mask, start, end)
-    dlse = None if dlse is None else dlse.contiguous()
     if not lse.numel():
         return
+    lse = lse.contiguous()
+    delta = torch.empty_like(lse)
+    constants = _constants(q, causal, key_mask, start)
+    optional = _optional(key_mask, start, end)
+    dlse = None if dlse is None else dlse.contiguous()
+    q, k, v, o, do = (as_rows(x) for x in (q, k, v, o, do))
     with torch.cuda.device_of(q):
         tile = tile_for("dq", q, tokens)
         grid = (triton.cdiv(tokens, tile.BT) * batch * heads,)
         attention_dq_kernel[grid](
             q, k, v, o, do, dlse, lse, dq, delta, *optional, scale, scale * LOG2_E,
-            *q.stride(), *k.stride(), *v.stride(), *o.stride(), *do.stride(), *dq.stride()[:3], heads, tokens,
-            HAS_DLSE=dlse is not None, **constants, **tile.launch,
+            *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *o.stride()[:3], *do.stride()[:3], *dq.stride()[:3],
+            heads, tokens, HAS_DLSE=dlse is not None, **constants, **tile.launch,
         )  # fmt: skip
         tile = tile_for("dkdv", q, tokens)
         grid = (triton.cdiv(tokens, tile.BS) * batch * heads,)
         attention_dkdv_kernel[grid](
             q, k, v, do, lse, delta, dk, dv, *optional, scale, scale * LOG2_E,
-            *q.stride(), *k.stride(), *v.stride(), *do.stride(), *dk.stride()[:3], *dv.stride()[:3], heads, tokens,
-            **constants, **tile.launch,
+            *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *do.stride()[:3], *dk.stride()[:3], *dv.stride()[:3],
+            heads, tokens, **constants, **tile.launch,
         )  # fmt: skip
 
 
 def _constants(q: Tensor, causal: bool, key_mask: Tensor | None, start: Tensor | None) -> dict[str, object]:
-    """The compile-time arguments that no tile gives. fp32 is exact unless torch was told that TF32 will do."""
-    exact = q.dtype == torch.float64 or torch.get_float32_matmul_precision() == "highest"
+    """The compile-time arguments that no tile gives."""
     return {
         "K": q.shape[3],
         "CAUSAL": causal,
         "HAS_KEY_MASK": key_mask is not None,
         "HAS_SEQUENCES": start is not None,
-        "PRECISION": "ieee" if exact else "tf32",
-        "ACC": tl.float64 if q.dtype == torch.float64 else tl.float32,
+        **product_constants(q),
+        **LAUNCH,
     }
 
 
-def _bytes(key_mask: Tensor | None, start: Tensor | None, end: Tensor | None) -> tuple[Tensor | None, ...]:
-    return (None if key_mask is None else key_mask.contiguous().view(torch.uint8), start, end)
+def _optional(key_mask: Tensor | None, start: Tensor | None, end: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The mask as bytes and the bounds, as rows without gaps."""
+    return (
+        None if key_mask is None else key_mask.contiguous().view(torch.uint8),
+        None if start is None else start.contiguous(),
+        None if end is None else end.contiguous(),
+    )
+
+
+def _forward_fake(q, k, v, scale, causal, key_mask, start, end):
+    return token_major(q), q.new_empty(q.shape[:3], dtype=accumulator(q))
+
+
+def _backward_fake(do, dlse, q, k, v, o, lse, scale, causal, key_mask, start, end):
+    return token_major(q), token_major(k), token_major(v)
+
+
+def _packed_forward_fake(qkv, scale, causal, key_mask, start, end):
+    q, k, v = heads_of(qkv)
+    return _forward_fake(q, k, v, scale, causal, key_mask, start, end)
+
+
+def _packed_backward_fake(do, dlse, qkv, o, lse, scale, causal, key_mask, start, end):
+    return qkv.new_empty(qkv.shape)
+
+
+MASKS = "float scale, bool causal, Tensor? key_mask, Tensor? start, Tensor? end"
+FORWARD = register_op(
+    f"attention_forward(Tensor q, Tensor k, Tensor v, {MASKS}) -> (Tensor o, Tensor lse)",
+    _forward,
+    fake=_forward_fake,
+)
+BACKWARD = register_op(
+    "attention_backward(Tensor do, Tensor? dlse, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse,"
+    f" {MASKS}) -> (Tensor dq, Tensor dk, Tensor dv)",
+    _backward,
+    fake=_backward_fake,
+)
+PACKED_FORWARD = register_op(
+    f"attention_packed_forward(Tensor qkv, {MASKS}) -> (Tensor o, Tensor lse)",
+    _packed_forward,
+    fake=_packed_forward_fake,
+)
+PACKED_BACKWARD = register_op(
+    f"attention_packed_backward(Tensor do, Tensor? dlse, Tensor qkv, Tensor o, Tensor lse, {MASKS}) -> Tensor dqkv",
+    _packed_backward,
+    fake=_packed_backward_fake,
+)
 
 
 def _save(ctx, inputs, output):
@@ -283,20 +288,17 @@ def _save(ctx, inputs, output):
     ctx.set_materialize_grads(False)
 
 
-def _gradients_by(op):
+def _gradients_by(backward):
     def gradients(ctx, do, dlse):
+        refuse_second_derivative("attention")
         *sources, o, lse, key_mask, start, end = ctx.saved_tensors
         if do is None:
             do = torch.zeros_like(o)
-        made = op(do, dlse, *sources, o, lse, ctx.scale, ctx.causal, key_mask, start, end)
+        made = backward(do, dlse, *sources, o, lse, ctx.scale, ctx.causal, key_mask, start, end)
         return *(made if isinstance(made, tuple) else (made,)), None, None, None, None, None
 
     return gradients
 
 
-for _form in ("attention", "attention_packed"):
-    torch.library.register_autograd(
-        f"dnagpt_fast::{_form}_forward",
-        _gradients_by(getattr(torch.ops.dnagpt_fast, f"{_form}_backward")),
-        setup_context=_save,
-    )
+for _forward_op, _backward_op in ((FORWARD, BACKWARD), (PACKED_FORWARD, PACKED_BACKWARD)):
+    torch.library.register_autograd(_forward_op.default, _gradients_by(_backward_op), setup_context=_save)

@@ -5,11 +5,13 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.attention.decode_grouped import attention_decode_grouped
 from dnagpt_fast.ops.attention.reference import attention_decode_reference, attention_reference, visible_keys
-from dnagpt_fast.ops.attention.rule import decode_implementation_for, implementation_for
+from dnagpt_fast.ops.attention.rule import Rule, decode_implementation_for, implementation_for
+from dnagpt_fast.ops.triton_settings import check_may_run
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -38,13 +40,15 @@ def attention(
 
     Returns o (B, H, T, K) in q's dtype, laid out so that `o.transpose(1, 2).reshape(B, T, H * K)` copies
     nothing, and with return_lse the natural-log lse (B, H, T) in float32. A query that sees no key has o = 0,
-    lse = -inf and zero gradients. Raises ValueError for shapes, dtypes or devices that do not fit.
+    lse = -inf and zero gradients. A NaN or infinity in v may spread to every query of its head, across the sequences of
+    cu_seqlens and past key_mask too: an unseen key's weight is 0, and 0 * NaN is NaN (as in FlashAttention). Raises
+    ValueError for shapes, dtypes or devices that do not fit.
     """
     _check_attention(q, k, v, key_mask, cu_seqlens)
     scale = _positive("attention", q, scale)
-    chosen = _chosen(q, masked=key_mask is not None or cu_seqlens is not None, return_lse=return_lse)
-    if chosen == "sdpa":
-        o = _sdpa(q, k, v, scale, causal, key_mask, cu_seqlens)
+    rule = _chosen(q, masked=key_mask is not None or cu_seqlens is not None, return_lse=return_lse)
+    if rule.name == "sdpa":
+        o = _sdpa(q, k, v, scale, causal, key_mask, cu_seqlens, rule.backends)
         if not return_lse:
             return o
         # torch's SDPA keeps its log-sum-exp to itself, so it is formed beside it
@@ -52,11 +56,11 @@ def attention(
             q, k, v, scale=scale, causal=causal, key_mask=key_mask, cu_seqlens=cu_seqlens
         )[1]
     function = attention_reference
-    if chosen == "triton":
+    if rule.name == "triton":
         # imported when wanted: Triton exists for Linux only
         from dnagpt_fast.ops.attention.launch import attention_triton as function
 
-        _check_triton_runs(q)
+        check_may_run("attention", q, "sdpa")
     o, lse = function(q, k, v, scale=scale, causal=causal, key_mask=key_mask, cu_seqlens=cu_seqlens)
     return (o, lse) if return_lse else o
 
@@ -71,19 +75,19 @@ def attention_packed(
 ) -> torch.Tensor:
     """`attention` of a packed projection: qkv (B, T, 3, H, K), q, k and v in this order; o (B, H, T, K).
 
-    The Triton kernels then write the gradient of qkv in one piece, which else is put together from dq, dk and dv.
+    The Triton kernels then write the gradient of qkv in one piece, which otherwise is assembled from dq, dk and dv.
     Raises ValueError as `attention` does.
     """
     if qkv.dim() != 5 or qkv.shape[2] != 3:
         raise ValueError(f"attention_packed: qkv has shape {tuple(qkv.shape)}; wanted (B, T, 3, H, K)")
     q, k, v = qkv.permute(2, 0, 3, 1, 4)
-    if _chosen(q, masked=key_mask is not None or cu_seqlens is not None, return_lse=False) != "triton":
+    if _chosen(q, masked=key_mask is not None or cu_seqlens is not None, return_lse=False).name != "triton":
         o = attention(q, k, v, scale=scale, causal=causal, key_mask=key_mask, cu_seqlens=cu_seqlens)
         return cast(torch.Tensor, o)
     from dnagpt_fast.ops.attention.launch import attention_packed_triton
 
     _check_attention(q, k, v, key_mask, cu_seqlens)
-    _check_triton_runs(q)
+    check_may_run("attention", q, "sdpa")
     scale = _positive("attention_packed", q, scale)
     return attention_packed_triton(qkv, scale=scale, causal=causal, key_mask=key_mask, cu_seqlens=cu_seqlens)
 
@@ -119,17 +123,17 @@ def attention_decode(
     if chosen == "triton":
         from dnagpt_fast.ops.attention.decode_kernels import attention_decode_triton
 
-        _check_triton_runs(q)
+        check_may_run("attention_decode", q, "grouped")
         return attention_decode_triton(q, k_cache, v_cache, cache_lengths, scale=scale)
     return attention_decode_reference(q, k_cache, v_cache, cache_lengths, scale=scale)[0]
 
 
-def _chosen(q: torch.Tensor, *, masked: bool, return_lse: bool) -> str:
-    """Name of the implementation, "rule" resolved."""
+def _chosen(q: torch.Tensor, *, masked: bool, return_lse: bool) -> Rule:
+    """The implementation that runs: the row of the rule, or what was chosen by name."""
     chosen = dispatch.choose("attention", q.device.type)
     if chosen == "rule":
-        return implementation_for(q, masked=masked, return_lse=return_lse).name
-    return chosen
+        return implementation_for(q, masked=masked, return_lse=return_lse)
+    return Rule(chosen, "chosen by name")
 
 
 def _sdpa(
@@ -140,7 +144,11 @@ def _sdpa(
     causal: bool,
     key_mask: torch.Tensor | None,
     cu_seqlens: torch.Tensor | None,
+    backends: tuple[SDPBackend, ...] = (),
 ) -> torch.Tensor:
+    if backends:  # only rows without masks name any
+        with sdpa_kernel(list(backends), set_priority=True):
+            return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
     if key_mask is None and cu_seqlens is None:
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
     visible = visible_keys(q.shape[2], q.device, causal, key_mask, cu_seqlens)
@@ -167,21 +175,6 @@ def _positive(op: str, q: torch.Tensor, scale: float | None) -> float:
     if not 0 < scale < math.inf:
         raise ValueError(f"{op}: scale is {scale}; wanted a positive number")
     return scale
-
-
-@dispatch.constant_when_compiled
-def _interpreting() -> bool:
-    import triton
-
-    return bool(triton.knobs.runtime.interpret)
-
-
-def _check_triton_runs(q: torch.Tensor) -> None:
-    if q.device.type == "cpu" and not _interpreting():
-        raise RuntimeError(
-            "attention: Triton runs on CPU tensors only in its interpreter; set TRITON_INTERPRET=1 before Triton is "
-            'imported, or choose dispatch.using(attention="sdpa")'
-        )
 
 
 def _check_attention(

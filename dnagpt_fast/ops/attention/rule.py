@@ -7,47 +7,72 @@ name them), not on measurements of ours: `python -m benchmarks.gpu_attention` sh
 from dataclasses import dataclass
 
 import torch
+from torch.nn.attention import SDPBackend
 
+from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.attention.tiles import HEAD_SIZES
 from dnagpt_fast.ops.triton_settings import architecture
 
 HALF = (torch.float16, torch.bfloat16)
 
 
+CUDNN, FLASH = SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION
+# torch's own floor for choosing cuDNN on Hopper: older ones are slower, or wrong for some shapes
+LEAST_CUDNN = 91500
+
+
 @dataclass(frozen=True)
 class Rule:
-    """None in a field fits everything. tokens: the fewest T it holds for."""
+    """A row; None in a field fits everything.
+
+    backends  of SDPA in the order in which they are asked, the one that the reason names first; () leaves it to torch
+    tokens    the fewest T it holds for
+    heads     the fewest heads it holds for
+    """
 
     name: str
     reason: str
     architectures: tuple[str, ...] | None = None
     head_sizes: tuple[int, ...] | None = None
     tokens: int = 0
+    heads: int = 0
+    backends: tuple[SDPBackend, ...] = ()
 
 
 SDPA_IS_FASTER = (
     Rule(
         "sdpa",
-        "cuDNN and FlashAttention-4 reach 2.7x Triton on Blackwell (FlashAttention-4); "
+        "cuDNN, like FlashAttention-4, reaches 2.7x Triton on Blackwell (FlashAttention-4); "
         "nobody tunes head size 32 there, so it stays with Triton",
         ("sm_100", "sm_103"),
         (64, 128),
+        heads=8,  # cuDNN gave wrong results there for fewer (pytorch issue 193893)
+        backends=(CUDNN, FLASH),
     ),
     Rule(
         "sdpa",
-        "cuDNN and FlashAttention-3 overlap softmax with the products, which Triton does not on Hopper: "
+        "cuDNN, like FlashAttention-3, overlaps softmax with the products, which Triton does not on Hopper: "
         "13-20 % at head size 64, 30-40 % at 128; level below (tritonbench, H100)",
         ("sm_90",),
         (64, 128),
-        4096,
+        tokens=4096,
+        backends=(CUDNN, FLASH),
     ),
     Rule(
         "sdpa",
         "FlashAttention-2 beats Triton at head size 128 on Ampere and Ada, not at 64 (flash-attention issue 1556)",
         ("sm_80", "sm_86", "sm_89"),
         (128,),
+        backends=(FLASH,),
     ),
 )
+
+
+@dispatch.constant_when_compiled
+def cudnn_attends() -> bool:
+    """Whether torch has a cuDNN whose attention the rows above speak of, and may use it."""
+    version = torch.backends.cudnn.version() if torch.backends.cudnn.is_available() else None
+    return version is not None and version >= LEAST_CUDNN and torch.backends.cuda.cudnn_sdp_enabled()
 
 
 def decode_implementation_for(q: torch.Tensor) -> Rule:
@@ -78,6 +103,7 @@ def implementation_for(
         for rule in SDPA_IS_FASTER:
             fits_card = rule.architectures is None or architecture(q.device) in rule.architectures
             fits_size = rule.head_sizes is None or size in rule.head_sizes
-            if fits_card and fits_size and q.shape[2] >= rule.tokens:
+            fits_shape = q.shape[2] >= rule.tokens and q.shape[1] >= rule.heads
+            if fits_card and fits_size and fits_shape and (CUDNN not in rule.backends or cudnn_attends()):
                 return rule
     return Rule("triton", "no row says that SDPA is faster here")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dnagpt_fast.ops.triton_settings import family
+from dnagpt_fast.ops.triton_settings import family, triton_version
 
 HEAD_SIZES = (32, 64, 128)
 LONGEST = 1 << 62
@@ -19,8 +19,8 @@ LONGEST = 1 << 62
 class Tile:
     """BT queries by BS keys.
 
-    specialize: warp specialisation, which Triton does on Blackwell, with tma, and ignores on Hopper.
-    tma: keys and values come by descriptors where their strides allow it.
+    specialize: warp specialisation, which Triton does on Blackwell, with tma, and ignores on Hopper (forward only).
+    tma: keys and values come by descriptors (forward only).
     """
 
     BT: int
@@ -33,15 +33,8 @@ class Tile:
 
     @property
     def launch(self) -> dict[str, object]:
-        """Keyword arguments of a launch; fused multiply-add is pinned, since Triton 3.10 turns it off by default."""
-        return {
-            "BT": self.BT,
-            "BS": self.BS,
-            "SPECIALIZE": self.specialize,
-            "num_warps": self.warps,
-            "num_stages": self.stages,
-            "enable_fp_fusion": True,
-        }
+        """Keyword arguments of a launch of any pass."""
+        return {"BT": self.BT, "BS": self.BS, "num_warps": self.warps, "num_stages": self.stages}
 
 
 TILES: dict[tuple[str, str, int], tuple[Tile, ...]] = {
@@ -104,6 +97,21 @@ TILES_FP32: dict[tuple[str, int], tuple[Tile, ...]] = {
     ("dkdv", 128): (Tile(16, 16, 8, 1),),
 }
 
+# Triton 3.6, which torch 2.11 brings. On Hopper its backward feeds data of cp.async to wgmma without the proxy fence
+# that PTX demands (3.7 adds it): one stage loads through registers, which are fenced. On Blackwell its specialised
+# forward stores and copies over the same bytes without an order between them, and dQ spills at head size 128.
+TILES_TRITON_3_6: dict[tuple[str, str, int], tuple[Tile, ...]] = {
+    ("hopper", "dq", 32): (Tile(128, 64, 8, 1),),
+    ("hopper", "dq", 64): (Tile(64, 64, 4, 1),),
+    ("hopper", "dq", 128): (Tile(128, 64, 8, 1),),
+    ("hopper", "dkdv", 32): (Tile(64, 64, 4, 1, up_to=512), Tile(64, 128, 8, 1)),
+    ("hopper", "dkdv", 64): (Tile(64, 128, 8, 1),),
+    ("hopper", "dkdv", 128): (Tile(32, 128, 8, 1),),
+    ("blackwell", "forward", 64): (Tile(128, 64, 8, 2),),
+    ("blackwell", "forward", 128): (Tile(64, 64, 8, 2),),
+    ("blackwell", "dq", 128): (Tile(64, 64, 8, 2),),
+}
+
 
 def tile_for(which: str, q: torch.Tensor, tokens: int) -> Tile:
     """The tile of a pass ("forward", "dq", "dkdv") for q's card, head size and dtype at T = tokens."""
@@ -111,10 +119,18 @@ def tile_for(which: str, q: torch.Tensor, tokens: int) -> Tile:
     if q.element_size() >= 4:
         rows = TILES_FP32[which, size]
     else:
-        rows = TILES[family(q.device), which, size]
+        key = (family(q.device), which, size)
+        rows = TILES[key]
+        if triton_version() < (3, 7):
+            rows = TILES_TRITON_3_6.get(key, rows)
     return next(tile for tile in rows if tokens <= tile.up_to)
 
 
 def decode_keys(dtype: torch.dtype) -> int:
     """Keys one program of the decoding kernel takes; the same everywhere, so that a result repeats on every card."""
     return 64 if dtype.itemsize >= 4 else 128
+
+
+def decode_warps(q: torch.Tensor) -> int:
+    """Warps of a program of the decoding kernel: 8 where its keys and values fill the registers of 4."""
+    return 8 if q.shape[-1] * q.element_size() >= 512 else 4

@@ -1,10 +1,14 @@
 """ops.attention_decode: the kernel over a cache against the definition, and against attention over the whole."""
 
+import math
+from unittest import mock
+
 import pytest
 import torch
 
 from dnagpt_fast import ops
 from dnagpt_fast.ops import dispatch
+from dnagpt_fast.ops.attention import decode_kernels
 from tests.closeness import assert_no_worse_than_naive
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
@@ -80,3 +84,22 @@ def test_a_query_before_the_first_token_is_zero():
     assert torch.equal(o[:, :, :2], torch.zeros(1, 1, 2, 32))
     torch.testing.assert_close(o[0, 0, 2], v[0, 0, 0])
     assert torch.equal(decode("triton", q, k, v, torch.tensor([0])), torch.zeros_like(q))
+
+
+def test_more_heads_than_the_second_axis_of_a_grid_holds():
+    """65,535 is the most programs along y and z: the kernels put all of theirs along x."""
+    q, cache, lengths = torch.zeros(70_000, 1, 1, 32), torch.zeros(70_000, 1, 2, 32), torch.ones(70_000)
+    grids = []
+
+    class Recorder:
+        def __getitem__(self, grid):
+            grids.append(grid)
+            return lambda *arguments, **constants: None
+
+    with (
+        mock.patch.object(decode_kernels, "attention_decode_part_kernel", Recorder()),
+        mock.patch.object(decode_kernels, "attention_decode_combine_kernel", Recorder()),
+    ):
+        decode("triton", q, cache, cache, lengths.int())
+    assert [math.prod(grid) for grid in grids] == [70_000, 70_000]
+    assert all(size <= 65_535 for grid in grids for size in grid[1:])

@@ -1,11 +1,13 @@
 """ops.attention as an op: its registration, compilation, choice of implementation, errors."""
 
+import subprocess
 import sys
 from unittest import mock
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dnagpt_fast import ops
@@ -164,9 +166,16 @@ def test_the_chosen_implementation_is_the_one_that_runs(implementation):
 
 def test_the_rule_names_its_reason():
     q = torch.empty(2, 2, 4096, 64, dtype=torch.bfloat16)
-    with mock.patch.object(attention_rule, "architecture", return_value="sm_90"):
-        assert implementation_for(q).name == "sdpa"
-        assert "FlashAttention-3" in implementation_for(q).reason
+    with (
+        mock.patch.object(attention_rule, "architecture", return_value="sm_90"),
+        mock.patch.object(attention_rule, "cudnn_attends", return_value=True) as cudnn,
+    ):
+        rule = implementation_for(q)
+        assert rule.name == "sdpa"
+        assert rule.reason.startswith("cuDNN")
+        assert rule.backends[0] == SDPBackend.CUDNN_ATTENTION
+        cudnn.return_value = False  # too old, or switched off: what the row promises is not there
+        assert implementation_for(q).name == "triton"
         assert implementation_for(q[:, :, :512]).name == "triton"
         assert implementation_for(q[..., :32]).name == "triton"
         assert implementation_for(q, masked=True).name == "triton"
@@ -179,6 +188,88 @@ def test_the_rule_names_its_reason():
     assert implementation_for(q[..., :16]).name == "sdpa"
     assert decode_implementation_for(q[..., :16]).name == "sdpa"
     assert decode_implementation_for(q).name == "triton"
+
+
+def test_sdpa_runs_the_backend_that_the_rule_names():
+    """Not torch's default order: the first of the row's backends is asked first."""
+    _, (q, k, v) = packed()
+    asked = []
+
+    def watched(*arguments, **options):
+        asked.append(torch._C._get_sdp_priority_order()[0])
+        return torch.zeros_like(q)
+
+    rule = attention_rule.Rule("sdpa", "a test", backends=(SDPBackend.FLASH_ATTENTION, SDPBackend.MATH))
+    before = torch._C._get_sdp_priority_order()
+    with (
+        dispatch.using(attention="rule"),
+        mock.patch("dnagpt_fast.ops.attention.op.implementation_for", return_value=rule),
+        mock.patch.object(torch.nn.functional, "scaled_dot_product_attention", watched),
+    ):
+        ops.attention(q, k, v)
+    assert asked == [SDPBackend.FLASH_ATTENTION.value]
+    assert torch._C._get_sdp_priority_order() == before
+
+
+def test_on_blackwell_few_heads_do_not_go_to_cudnn():
+    with (
+        mock.patch.object(attention_rule, "architecture", return_value="sm_100"),
+        mock.patch.object(attention_rule, "cudnn_attends", return_value=True),
+    ):
+        assert implementation_for(torch.empty(1, 12, 8, 64, dtype=torch.float16)).name == "sdpa"
+        assert implementation_for(torch.empty(1, 7, 8, 64, dtype=torch.float16)).name == "triton"
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x[..., :32],  # steps that are no multiple of 16
+        lambda x: x[..., 1:33],  # an odd address
+        lambda x: x[..., ::2][..., :16],  # gaps
+        lambda x: x[:, :1, :, :32].expand(-1, 3, -1, -1),
+        lambda x: x[..., :32].transpose(-1, -2),  # the head is not innermost
+    ],
+)
+def test_every_view_meets_the_same_machine_code(view):
+    """A view that descriptors and 16-byte loads cannot read is copied: there is no second kernel for it."""
+    x = view(torch.randn(2, 3, 16, 36))
+    rows = attention_triton.as_rows(x)
+    assert torch.equal(rows, x)
+    assert rows.stride(3) == 1
+    assert all(step > 0 and step % 16 == 0 for step in rows.stride()[:3])
+    assert attention_triton.as_rows(rows) is rows
+
+
+def test_a_step_that_32_bits_cannot_multiply_is_copied_away():
+    x = torch.empty(1, device="meta").as_strided((1, 1, 130, 32), (32, 32, 1 << 25, 1))
+    assert attention_triton.as_rows(x).stride(2) == 32
+    fits = x.as_strided((1, 1, 130, 32), (32, 32, 1 << 24, 1))
+    assert attention_triton.as_rows(fits) is fits
+
+
+@pytest.mark.parametrize(
+    "form", [ops.attention, lambda q, k, v: ops.attention_packed(torch.stack((q, k, v), 2))]
+)
+def test_no_silent_second_derivative(form):
+    leaves = [torch.randn(1, 2, 2, 32, requires_grad=True) for _ in "qkv"]
+    with dispatch.using(attention="triton"):
+        o = form(*leaves)
+    with pytest.raises(RuntimeError, match="attention has no second derivative"):
+        torch.autograd.grad(o.sum(), leaves, create_graph=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_torchs_present_precision_setting_does_not_stop_the_kernels(dtype):
+    """`torch.get_float32_matmul_precision` raises after it: a process of its own, since the setting stays."""
+    code = (
+        "import torch; from dnagpt_fast import ops; from dnagpt_fast.ops import dispatch\n"
+        "torch.backends.cuda.matmul.fp32_precision = 'tf32'\n"
+        f"q = torch.randn(1, 1, 4, 32).to({dtype})\n"
+        "with dispatch.using(attention='triton', attention_decode='triton'):\n"
+        "    ops.attention(q, q, q); ops.attention_decode(q[:, :, :1], q, q, torch.tensor([4]))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
 
 
 def test_every_card_and_head_size_has_its_tiles():
@@ -197,7 +288,7 @@ def test_triton_on_the_cpu_wants_the_interpreter():
     q = torch.randn(1, 1, 4, 32)
     with (
         dispatch.using(attention="triton"),
-        mock.patch.object(sys.modules["dnagpt_fast.ops.attention.op"], "_interpreting", return_value=False),
+        mock.patch.object(triton_settings, "interpreting", return_value=False),
         pytest.raises(RuntimeError, match="TRITON_INTERPRET=1"),
     ):
         ops.attention(q, q, q)
