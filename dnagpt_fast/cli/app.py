@@ -64,6 +64,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "generate": model_commands.generate,
     "embed": model_commands.embed,
     "score": model_commands.score,
+    "track": variant_commands.track,
     "variants": variant_commands.variants,
     "convert": model_commands.convert,
     "models": models,

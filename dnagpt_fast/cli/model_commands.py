@@ -26,7 +26,16 @@ Heads = Annotated[
 
 Prefix = Annotated[str, typer.Option(help="tokens before every sequence; the species token the model knows")]
 
-WindowBp = Annotated[int | None, typer.Option(help="cut contigs into windows of so many bases, a row each")]
+WindowBp = Annotated[
+    int | None, typer.Option(help="cut contigs, or the ranges, into windows of so many bases, a row each")
+]
+
+Regions = Annotated[
+    list[str] | None,
+    typer.Option("--region", help="CONTIG or CONTIG:START-END, 0-based and half-open; may be given again"),
+]
+
+Bed = Annotated[Path | None, typer.Option(help="BED file of intervals, plain or gzip; strand and name count")]
 
 BothStrands = Annotated[bool, typer.Option(help="average with the reverse complement")]
 
@@ -39,6 +48,12 @@ def generate(
         Path | None, typer.Option("--output", "-o", help="FASTA; default standard output")
     ] = None,
     prompt: Annotated[list[str] | None, typer.Option(help="text to go on from; may be given again")] = None,
+    genome: Annotated[
+        Path | None, typer.Option(help=".2bit or FASTA, whose --region or --bed are the prompts")
+    ] = None,
+    region: Regions = None,
+    bed: Bed = None,
+    prefix: Annotated[str, typer.Option(help="tokens before a prompt from a genome")] = "<R>",
     samples: Annotated[int, typer.Option(help="sequences for each prompt")] = 1,
     max_tokens: Annotated[int, typer.Option(help="length to reach in tokens, the prompt's included")] = 256,
     greedy: Annotated[bool, typer.Option(help="always the most likely token")] = False,
@@ -61,8 +76,13 @@ def generate(
     num_heads: Heads = None,
 ) -> None:
     """Sample sequences from a model into FASTA."""
-    from dnagpt_fast.cli.sequence_jobs import generate_fasta, open_model
+    from dnagpt_fast.cli.sequence_jobs import Where, generate_fasta, open_model, prompts_of
 
+    where = Where(tuple(region or ()), bed)
+    if where.is_given != (genome is not None):
+        raise typer.BadParameter("goes with --region or --bed, and they with it", param_hint="--genome")
+    if genome is not None and prompt:
+        raise typer.BadParameter("wanted prompts as text or from a genome, not both", param_hint="--prompt")
     opened, tokenizer = open_model(model, device, dtype, num_heads)
     settings = {
         "max_tokens": max_tokens,
@@ -76,7 +96,8 @@ def generate(
         "crop_to": crop_to,
         "batch_size": batch_size,
     }
-    count = generate_fasta(opened, tokenizer, prompt or ["<R>"], output, settings)
+    prompts, names = (prompt or ["<R>"], None) if genome is None else prompts_of(genome, where, prefix)
+    count = generate_fasta(opened, tokenizer, prompts, output, settings, names)
     if output is not None:
         typer.echo(f"{output}: {count} sequences", err=is_stream(output))
 
@@ -85,10 +106,13 @@ def embed(
     model: Model,
     genome: Source,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help=".npy or .safetensors; names beside it in .names")
+        Path,
+        typer.Option("--output", "-o", help=".npy or .safetensors, names beside it in .names; or .parquet"),
     ],
     layer: Annotated[int, typer.Option(help="0 the embeddings, i after block i, -1 the last")] = -1,
     pooling: Annotated[str, typer.Option(help="mean, last or max over the k-mers")] = "mean",
+    region: Regions = None,
+    bed: Bed = None,
     window_bp: WindowBp = None,
     both_strands: BothStrands = False,
     prefix: Prefix = "<R>",
@@ -98,7 +122,7 @@ def embed(
     num_heads: Heads = None,
 ) -> None:
     """One vector for each sequence of a file."""
-    from dnagpt_fast.cli.sequence_jobs import embed_file, open_model
+    from dnagpt_fast.cli.sequence_jobs import Where, embed_file, open_model
 
     opened, tokenizer = open_model(model, device, dtype, num_heads)
     settings = {
@@ -108,7 +132,9 @@ def embed(
         "prefix": prefix,
         "max_tokens": max_tokens,
     }
-    rows, width = embed_file(opened, tokenizer, genome, output, window_bp, settings)
+    rows, width = embed_file(
+        opened, tokenizer, genome, output, Where(tuple(region or ()), bed, window_bp), settings
+    )
     typer.echo(f"{output}: {rows} vectors of {width}")
 
 
@@ -118,6 +144,8 @@ def score(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="table; default standard output")
     ] = None,
+    region: Regions = None,
+    bed: Bed = None,
     window_bp: WindowBp = None,
     substitution: Annotated[
         list[str] | None,
@@ -132,9 +160,10 @@ def score(
     num_heads: Heads = None,
 ) -> None:
     """Log-likelihood of each sequence of a file, or of single-base substitutions."""
-    from dnagpt_fast.cli.sequence_jobs import open_model, score_lines, substitution_lines, write_lines
+    from dnagpt_fast.cli.sequence_jobs import Where, open_model, score_lines, substitution_lines, write_lines
 
-    if substitution and (window_bp is not None or both_strands or overlap is not None):
+    where = Where(tuple(region or ()), bed, window_bp)
+    if substitution and (where != Where() or both_strands or overlap is not None):
         raise typer.BadParameter("goes with --prefix only", param_hint="--substitution")
     if output is not None:
         refuse_inputs(output, genome)
@@ -143,7 +172,7 @@ def score(
         write_lines(substitution_lines(opened, tokenizer, genome, substitution, prefix), output)
         return
     settings = {"both_strands": both_strands, "prefix": prefix, "overlap": overlap, "max_tokens": max_tokens}
-    write_lines(score_lines(opened, tokenizer, genome, window_bp, settings), output)
+    write_lines(score_lines(opened, tokenizer, genome, where, settings), output)
 
 
 def convert(

@@ -1,26 +1,46 @@
 """What the commands generate, embed and score do with sequence files: read, call one module, write."""
 
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from dnagpt_fast.extras import need
 from dnagpt_fast.genome import Genome
+from dnagpt_fast.genome.selection import Place, places_of
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.embed import embed
 from dnagpt_fast.model.generation import Generated, generate_sequences
 from dnagpt_fast.model.marginals import context_prefix, substitution_scores
 from dnagpt_fast.model.score import score
 from dnagpt_fast.model.tokenizer import KmerTokenizer
-from dnagpt_fast.output_files import FastaFile, TextFile, VectorFile, fasta_record, refuse_inputs
-from dnagpt_fast.packed import PackedRange
+from dnagpt_fast.output_files import FastaFile, TextFile, VectorFile, fasta_record, refuse_inputs, whole
+from dnagpt_fast.vocab import reverse_complement
 from dnagpt_fast.weights.forms import load_model
 
-Region = tuple[str, str, int, int]
-"""Name of a row, contig, start_bp, end_bp."""
+ROWS_OF_PARQUET = 4096
+
+
+@dataclass(frozen=True)
+class Where:
+    """The places of a genome that were asked for; see genome.selection."""
+
+    regions: tuple[str, ...] = ()
+    bed: Path | None = None
+    window_bp: int | None = None
+
+    @property
+    def is_given(self) -> bool:
+        return bool(self.regions) or self.bed is not None
+
+    def places(self, genome: Genome) -> Iterator[Place]:
+        return places_of(genome, self.regions, self.bed, self.window_bp)
 
 
 def open_model(
@@ -37,10 +57,27 @@ def open_model(
     return model, tokenizer
 
 
+def prompts_of(source: Path, where: Where, prefix: str) -> tuple[list[str], list[str]]:
+    """(prompts, names) of the places of a genome, reverse-complemented where the strand is -."""
+    prompts, names = [], []
+    with Genome.open(source) as genome:
+        for name, contig, start_bp, end_bp, strand in where.places(genome):
+            bases = genome.sequence(contig, start_bp, end_bp)
+            prompts.append(prefix + (reverse_complement(bases) if strand == "-" else bases))
+            names.append("_".join(name.split()))
+    return prompts, names
+
+
 def generate_fasta(
-    model: DNAGPT, tokenizer: KmerTokenizer, prompts: list[str], output: Path | None, settings: dict[str, Any]
+    model: DNAGPT,
+    tokenizer: KmerTokenizer,
+    prompts: list[str],
+    output: Path | None,
+    settings: dict[str, Any],
+    names: list[str] | None = None,
 ) -> int:
-    """Writes each sequence as soon as it is made, to a FASTA file or to standard output; how many."""
+    """Writes each sequence as soon as it is made, to a FASTA file or to standard output; how many. names: of the
+    prompts; default prompt1, prompt2 ..."""
     count = 0
     with ExitStack() as stack:
         write: Callable[[str, str], object]
@@ -49,34 +86,19 @@ def generate_fasta(
         else:
             write = stack.enter_context(FastaFile(output)).write
         for one in generate_sequences(model, tokenizer, prompts, **settings):
-            write(*fasta_of(tokenizer, one))
+            write(*fasta_of(tokenizer, one, names[one.prompt] if names else f"prompt{one.prompt + 1}"))
             count += 1
     return count
 
 
-def fasta_of(tokenizer: KmerTokenizer, one: Generated) -> tuple[str, str]:
+def fasta_of(tokenizer: KmerTokenizer, one: Generated, name: str) -> tuple[str, str]:
     """Title and bases of a sequence with its prompt. Tokens that are no bases cannot stand in FASTA: the title counts
     them."""
     prompt = tokenizer.decode_bases(one.prompt_ids)
-    title = (
-        f"prompt{one.prompt + 1}_sample{one.sample + 1} prompt_bp={len(prompt)} new_tokens={len(one.new_ids)}"
-    )
+    title = f"{name}_sample{one.sample + 1} prompt_bp={len(prompt)} new_tokens={len(one.new_ids)}"
     others = sum(i < len(tokenizer.reserved_tokens) for i in one.new_ids)
     title += f" left_out_tokens={others}" if others else ""
     return title, prompt + tokenizer.decode_bases(one.new_ids)
-
-
-def regions(genome: Genome, window_bp: int | None) -> Iterator[Region]:
-    """Whole contigs, or their windows of window_bp, the last one shorter, named contig:start_bp-end_bp. Empty
-    contigs are left out."""
-    for contig, length in zip(genome.names, genome.lengths.tolist(), strict=True):
-        if window_bp is None:
-            if length:
-                yield contig, contig, 0, length
-            continue
-        for start in range(0, length, window_bp):
-            end = min(start + window_bp, length)
-            yield f"{contig}:{start}-{end}", contig, start, end
 
 
 def embed_file(
@@ -84,31 +106,62 @@ def embed_file(
     tokenizer: KmerTokenizer,
     source: Path,
     output: Path,
-    window_bp: int | None,
+    where: Where,
     settings: dict[str, Any],
 ) -> tuple[int, int]:
-    """Vectors into OUTPUT (.npy or .safetensors), the rows' names into OUTPUT.names, a line each; (rows, width)."""
-    _check_window(window_bp)
+    """Vectors of places into OUTPUT: .npy or .safetensors with the rows' names in OUTPUT.names, a line each, or .parquet
+    with the places as columns beside the vectors. (rows, width)"""
     names_path = f"{output}.names"
-    for path in (output, names_path):
+    for path in (output, *(() if output.suffix == ".parquet" else (names_path,))):
         refuse_inputs(path, source)
-    with Genome.open(source) as genome, TextFile(names_path) as names, VectorFile(output) as vectors:
-        vectors.write(embed(model, tokenizer, _sequences(genome, window_bp, names), **settings))
-        for file in (vectors, names):
-            file.finish()
-    return vectors.rows, vectors.width or 0
+    with Genome.open(source) as genome:
+        places, vectors = itertools.tee(where.places(genome))
+        rows = embed(model, tokenizer, (genome.range(*place[1:]) for place in places), **settings)
+        if output.suffix == ".parquet":
+            return _embed_parquet(output, vectors, rows)
+        with TextFile(names_path) as names, VectorFile(output) as file:
+            for place, vector in zip(vectors, rows, strict=True):
+                file.write([vector])
+                names.write(place.name)
+            for one in (file, names):
+                one.finish()
+        return file.rows, file.width or 0
+
+
+def _embed_parquet(output: Path, places: Iterator[Place], vectors: Iterator[np.ndarray]) -> tuple[int, int]:
+    pa, parquet = need("pyarrow"), need("pyarrow.parquet")
+    count, width, writer = 0, 0, None
+    with whole(output) as temporary, ExitStack() as stack:
+        pairs = zip(places, vectors, strict=True)
+        while some := list(itertools.islice(pairs, ROWS_OF_PARQUET)):
+            width = len(some[0][1])
+            columns = {
+                name: [getattr(place, name) for place, _ in some]
+                for name in ("name", "contig", "start_bp", "end_bp", "strand")
+            }
+            flat = pa.array(np.concatenate([vector for _, vector in some]))
+            table = pa.table({**columns, "embedding": pa.FixedSizeListArray.from_arrays(flat, width)})
+            if writer is None:
+                writer = stack.enter_context(parquet.ParquetWriter(temporary, table.schema))
+            writer.write_table(table)
+            count += len(some)
+        if writer is None:
+            raise ValueError(f"{output}: no sequence to embed")
+    return count, width
 
 
 def score_lines(
-    model: DNAGPT, tokenizer: KmerTokenizer, source: Path, window_bp: int | None, settings: dict[str, Any]
+    model: DNAGPT, tokenizer: KmerTokenizer, source: Path, where: Where, settings: dict[str, Any]
 ) -> Iterator[str]:
-    """A header, then name, length_bp, scored_bp, log_likelihood (nats), nats_per_bp of each sequence, by tabs."""
-    _check_window(window_bp)
-    yield "name\tlength_bp\tscored_bp\tlog_likelihood\tlog_likelihood_per_bp"
+    """A header, then name, length_bp, scored_bp, log_likelihood (nats), nats_per_bp of each place, by tabs; of given
+    ranges their contig, start_bp, end_bp and strand too."""
+    columns = ("contig", "start_bp", "end_bp", "strand") if where.is_given else ()
+    yield "\t".join(("name", *columns, "length_bp", "scored_bp", "log_likelihood", "log_likelihood_per_bp"))
     with Genome.open(source) as genome:
-        rows = regions(genome, window_bp)
-        sequences = (genome.range(contig, start, end) for _, contig, start, end in regions(genome, window_bp))
-        for one, (name, *_) in zip(score(model, tokenizer, sequences, **settings), rows, strict=True):
+        places, rows = itertools.tee(where.places(genome))
+        sequences = (genome.range(*place[1:]) for place in places)
+        for one, place in zip(score(model, tokenizer, sequences, **settings), rows, strict=True):
+            name = "\t".join(map(str, (place.name, *(getattr(place, column) for column in columns))))
             yield f"{name}\t{one.length_bp}\t{one.scored_bp}\t{one.log_likelihood:.6f}\t{one.per_bp:.6f}"
 
 
@@ -140,12 +193,6 @@ def write_lines(lines: Iterable[str], output: Path | None) -> None:
             out.write(line)
 
 
-def _sequences(genome: Genome, window_bp: int | None, names: TextFile) -> Iterator[PackedRange]:
-    for name, contig, start, end in regions(genome, window_bp):
-        names.write(name)
-        yield genome.range(contig, start, end)
-
-
 def _substitution(text: str) -> tuple[str, int, str]:
     contig, _, rest = text.rpartition(":")
     contig, _, position = contig.rpartition(":")
@@ -154,11 +201,6 @@ def _substitution(text: str) -> tuple[str, int, str]:
             f"substitution {text!r}: wanted CONTIG:POSITION:BASE, as chr22:1234:A, the position 0-based"
         )
     return contig, int(position), rest
-
-
-def _check_window(window_bp: int | None) -> None:
-    if window_bp is not None and window_bp < 1:
-        raise ValueError(f"window_bp = {window_bp}: wanted 1 or more")
 
 
 def _to_stdout(title: str, bases: str) -> None:

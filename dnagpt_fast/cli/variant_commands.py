@@ -1,12 +1,24 @@
-"""The commands about variants: variants."""
+"""The commands that look at a genome base by base: variants, track."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dnagpt_fast.cli.model_commands import Device, Dtype, Heads, MaxTokens, Model, Prefix, Source
+from dnagpt_fast.cli.model_commands import (
+    Bed,
+    BothStrands,
+    Device,
+    Dtype,
+    Heads,
+    MaxTokens,
+    Model,
+    Prefix,
+    Regions,
+    Source,
+)
 
 
 def variants(
@@ -78,3 +90,59 @@ def variants(
         typer.echo(
             f"{output}: {summary.records:,} records, {summary.alternatives:,} alternatives{flags}, {rate:,.1f}/s"
         )
+
+
+def track(
+    model: Model,
+    genome: Source,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="folder to make, with BigWig files and hub.txt")
+    ],
+    region: Regions = None,
+    bed: Bed = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option(help="log_likelihood, entropy or bases; may be given again; default all"),
+    ] = None,
+    both_strands: BothStrands = False,
+    name: Annotated[str, typer.Option(help="the browser's name of the genome, as hg19")] = "hg38",
+    prefix: Prefix = "<R>",
+    overlap: Annotated[
+        int | None, typer.Option(help="least context of a base in k-mers; default half a window")
+    ] = None,
+    max_tokens: MaxTokens = 4096,
+    device: Device = None,
+    dtype: Dtype = None,
+    num_heads: Heads = None,
+) -> None:
+    """What the model expects at every base, as BigWig tracks: log-likelihood, entropy, P(A), P(C), P(G), P(T)."""
+    from rich.console import Console
+
+    from dnagpt_fast.cli.sequence_jobs import open_model
+    from dnagpt_fast.genome import Genome
+    from dnagpt_fast.genome.selection import places_of
+    from dnagpt_fast.model.base_tracks import BaseTracks
+    from dnagpt_fast.model.inference import Inference
+    from dnagpt_fast.tracks.bigwig import KINDS, PIECE_BP, merged, write_tracks
+    from dnagpt_fast.training.progress import TrainingProgress
+
+    opened, tokenizer = open_model(model, device, dtype, num_heads)
+    tracks = BaseTracks(Inference(opened), tokenizer, prefix=prefix, overlap=overlap, max_tokens=max_tokens)
+    with Genome.open(genome) as source:
+        places = places_of(source, region or (), bed)
+        ranges = merged((source.contigs.find(place.contig), place.start_bp, place.end_bp) for place in places)
+        total = sum(-(-(end - start) // PIECE_BP) for _, start, end in ranges)
+        began, done, bases = time.monotonic(), 0, 0
+        with TrainingProgress(Console(stderr=True), 0, total, unit="piece") as progress:
+
+            def report(more: int) -> None:
+                nonlocal done, bases
+                done, bases = done + 1, bases + more
+                progress.update(done, f"{bases / max(time.monotonic() - began, 1e-9):,.0f} bp/s")
+
+            summary = write_tracks(
+                tracks, source, ranges, output, kinds=values or KINDS, both_strands=both_strands, name=name,
+                progress=report,
+            )  # fmt: skip
+    rate = summary.bases / max(summary.seconds, 1e-9)
+    typer.echo(f"{output}: {summary.bases:,} bases, {rate:,.0f} bp/s")
