@@ -27,7 +27,7 @@ Heads = Annotated[
 Prefix = Annotated[str, typer.Option(help="tokens before every sequence; the species token the model knows")]
 
 WindowBp = Annotated[
-    int | None, typer.Option(help="cut contigs, or the ranges, into windows of so many bases, a row each")
+    int | None, typer.Option(help="cut contigs or ranges into windows of so many bases, a row each")
 ]
 
 Regions = Annotated[

@@ -109,8 +109,8 @@ def embed_file(
     where: Where,
     settings: dict[str, Any],
 ) -> tuple[int, int]:
-    """Vectors of places into OUTPUT: .npy or .safetensors with the rows' names in OUTPUT.names, a line each, or .parquet
-    with the places as columns beside the vectors. (rows, width)"""
+    """Vectors of places into OUTPUT: .npy or .safetensors with the rows' names in OUTPUT.names, a line each, or
+    .parquet with the places as columns beside the vectors. (rows, width)"""
     names_path = f"{output}.names"
     for path in (output, *(() if output.suffix == ".parquet" else (names_path,))):
         refuse_inputs(path, source)

@@ -1,4 +1,4 @@
-"""Places of a genome that a command works on: whole contigs, their windows, given ranges, the intervals of a BED file."""
+"""What a command works on in a genome: contigs, their windows, given ranges, the intervals of a BED file."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,8 +25,8 @@ def places_of(
     bed: str | Path | None = None,
     window_bp: int | None = None,
 ) -> Iterator[Place]:
-    """The ranges (`contig` or `contig:start_bp-end_bp`, 0-based and half-open) and then the intervals of the BED file, in
-    their order; where neither is given all contigs but empty ones.
+    """The ranges (`contig` or `contig:start_bp-end_bp`, 0-based and half-open) and then the intervals of the BED file,
+    in their order; where neither is given all contigs but empty ones.
 
     window_bp  cuts each place into windows from its start, the last one shorter, named contig:start_bp-end_bp
     Raises RegionError (a ValueError) for what the genome does not have, naming the range, or the file and line;

@@ -1,6 +1,7 @@
 """`dnagpt-fast generate`, `embed`, `score`, `convert`: what they write, and how they fail."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import load_file
@@ -10,6 +11,7 @@ from dnagpt_fast.model.embed import embed
 from dnagpt_fast.model.generation import generate_sequences
 from dnagpt_fast.model.marginals import base_probabilities
 from dnagpt_fast.model.score import score
+from dnagpt_fast.vocab import reverse_complement
 from dnagpt_fast.weights.forms import load_model, save_model
 from tests.tiny import load_tiny
 
@@ -132,6 +134,49 @@ def test_score(capsys, model, fasta, tmp_path):
     assert (tmp_path / "s.tsv").read_text() == out
 
 
+@pytest.fixture
+def bed(tmp_path):
+    path = tmp_path / "x.bed"
+    path.write_text("#chrom\tstart\tend\none\t3\t40\tpeak 1\t0\t-\nchrthree\t0\t8\n")
+    return path
+
+
+def test_regions_and_bed_intervals_are_embedded_and_scored(capsys, model, fasta, bed, tmp_path):
+    """On their strand, under their names; with the place beside the vectors in parquet."""
+    where = ["--region", "one:5-60", "--bed", bed]
+    one, minus = SEQUENCES["one"], reverse_complement(SEQUENCES["one"][3:40])
+    texts = [one[5:60], minus, SEQUENCES["three"]]
+    tiny, tokenizer = load_tiny("tiny_bias").model(), KmerTokenizer(3)
+    vectors = list(embed(tiny, tokenizer, texts))
+    assert run(capsys, "embed", model, fasta, "-o", tmp_path / "x.npy", *where)[0] == 0
+    assert np.array_equal(np.load(tmp_path / "x.npy"), vectors)
+    assert (tmp_path / "x.npy.names").read_text().splitlines() == ["one:5-60", "peak 1", "three:0-8"]
+    code, out, err = run(capsys, "embed", model, fasta, "-o", tmp_path / "x.parquet", *where)
+    assert (code, out) == (0, f"{tmp_path / 'x.parquet'}: 3 vectors of 64\n"), err
+    table = pd.read_parquet(tmp_path / "x.parquet")
+    assert table.iloc[1, :5].tolist() == ["peak 1", "one", 3, 40, "-"]
+    assert np.array_equal(np.stack(table["embedding"]), vectors)
+    code, out, _ = run(capsys, "score", model, fasta, *where, "--window-bp", 30)
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert rows[0][:5] == ["name", "contig", "start_bp", "end_bp", "strand"]
+    assert [row[0] for row in rows[1:]] == [
+        "one:5-35", "one:35-60", "one:3-33(-)", "one:33-40(-)", "three:0-8"
+    ]  # fmt: skip
+    wanted = score(tiny, tokenizer, [one[5:35], one[35:60], minus[7:], minus[:7], texts[2]])
+    found = [float(row[7]) for row in rows[1:]]
+    assert found == pytest.approx([s.log_likelihood for s in wanted], abs=1e-5)
+
+
+def test_generation_goes_on_from_regions(capsys, model, fasta, bed):
+    where = ["--genome", fasta, "--bed", bed, "--max-tokens", 20, "--greedy", "--crop-to", 9]
+    code, out, err = run(capsys, "generate", model, *where)
+    assert code == 0, err
+    (title, bases), (other, _) = records(out)
+    assert title.startswith("peak_1_sample1 prompt_bp=37 ")
+    assert bases.startswith(reverse_complement(SEQUENCES["one"][3:40]))
+    assert other.startswith("three:0-8_sample1 prompt_bp=8 ")
+
+
 def test_score_of_substitutions(capsys, model, fasta):
     """one:100:A has more bases before it than the model reads; three:4:C stands at a k-mer's second base."""
     code, out, err = run(
@@ -182,6 +227,14 @@ def test_convert(capsys, model, tmp_path):
         (["score", "{model}", "{fasta}", "--substitution", "one:A:3"], 1, "CONTIG:POSITION:BASE"),
         (["score", "{model}", "{fasta}", "--substitution", "one:3:A", "--overlap", "3"], 2, "--prefix only"),
         (["score", "{model}", "{fasta}", "--substitution", "one:4000:A"], 1, "4001"),
+        (["score", "{model}", "{fasta}", "--region", "one:5-4000"], 1, "wanted 0 <= start < end <= 117"),
+        (
+            ["score", "{model}", "{fasta}", "--bed", "{fasta}"],
+            1,
+            "x.fa:1: '>one': wanted contig, start and end",
+        ),
+        (["generate", "{model}", "--region", "one:5-40"], 2, "--genome"),
+        (["generate", "{model}", "--genome", "{fasta}"], 2, "--genome"),
         (["convert", "{model}", "{fasta}", "--to", "hf"], 1, "there already"),
         (["convert", "{model}", "{model}2", "--to", "onnx"], 1, "form 'onnx'"),
     ],

@@ -1,8 +1,12 @@
 """`dnagpt-fast variants` on the command line, alone and as two processes."""
 
+import numpy as np
+import pyBigWig
 import pytest
 
-from dnagpt_fast import KmerTokenizer
+from dnagpt_fast import Genome, KmerTokenizer
+from dnagpt_fast.model.base_tracks import BaseTracks
+from dnagpt_fast.model.inference import Inference
 from dnagpt_fast.weights.forms import save_model
 from tests.cli.test_model_commands import run
 from tests.pretrain.torchrun_jobs import finish, torchrun
@@ -56,6 +60,22 @@ def test_what_cannot_be_done_is_said_on_one_line(capsys, model, tmp_path, argume
     assert message in err
     assert len(err.splitlines()) == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_track(capsys, model, tmp_path):
+    genome = write_genome(tmp_path)
+    arguments = ["--region", "20:100-150", "--values", "bases", "--both-strands", "--name", "hg19"]
+    code, out, err = run(capsys, "track", model, genome, "-o", tmp_path / "tracks", *arguments)
+    assert code == 0, err
+    assert out.startswith(f"{tmp_path / 'tracks'}: 50 bases, ")
+    with pyBigWig.open(str(tmp_path / "tracks" / "G.bw")) as file:
+        found = np.array(file.values("chr20", 100, 150), np.float32)
+    with Genome.open(genome) as opened:
+        tracks = BaseTracks(Inference(load_tiny("tiny_bias").model()), KmerTokenizer(3))
+        assert np.array_equal(found, tracks.both_strands(opened.range("chr20"), 100, 150)[:, 2].numpy())
+    assert "genome hg19" in (tmp_path / "tracks" / "hub.txt").read_text()
+    code, _, err = run(capsys, "track", model, genome, "-o", tmp_path / "tracks", *arguments)
+    assert (code, "is there already" in err) == (1, True)
 
 
 @pytest.mark.slow
