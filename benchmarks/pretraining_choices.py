@@ -17,12 +17,12 @@ import torch
 
 from dnagpt_fast.evaluation.chains import Chains
 from dnagpt_fast.evaluation.markov import MarkovChain
+from dnagpt_fast.genome.regions import range_in
 from dnagpt_fast.genome.sampler import Intervals
 from dnagpt_fast.model import initial_values
 from dnagpt_fast.model.initial_values import compose_input_rows
 from dnagpt_fast.pretrain.demo import DEMO_CONFIG
 from dnagpt_fast.pretrain.job import PretrainingRun
-from dnagpt_fast.pretrain.mix import parse_range
 from dnagpt_fast.pretrain.settings import load_config
 from dnagpt_fast.pretrain.validation import ValidationReport, Validator, held_out_windows
 from dnagpt_fast.training.loop import StopRequest
@@ -109,7 +109,7 @@ def reports(job: PretrainingRun) -> list[ValidationReport]:
     found = []
     genome = job.mix.genomes[0]
     for text in (CHOOSE, REPORT):
-        place = np.array([parse_range(text, genome)], dtype=np.int64)
+        place = np.array([range_in(text, genome.contigs, genome.lengths, "held out")], dtype=np.int64)
         ranges = Intervals(place[:, 0], place[:, 1], place[:, 2])
         windows = held_out_windows([genome.arrays], [ranges], job.maker.length_bp, job.sampler.max_n_bp, 1000)
         validator = Validator(job.maker, windows, Chains.of(MarkovChain(0), []), 32)

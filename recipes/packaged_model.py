@@ -11,10 +11,12 @@ Stopped, the same command goes on.
 import dataclasses
 import hashlib
 import json
+import shutil
 import tomllib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -25,21 +27,23 @@ from stage import HERE, Clock, finish, folders
 from dnagpt_fast.evaluation.chains import fit_chains
 from dnagpt_fast.evaluation.spectra import likeness, plot_spectra
 from dnagpt_fast.genome.intervals import Intervals
+from dnagpt_fast.genome.regions import range_in
 from dnagpt_fast.model.generation import generate_sequences
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.pretrain import load_config, pretrain
 from dnagpt_fast.pretrain.batches import BatchMaker
 from dnagpt_fast.pretrain.job import PretrainingRun
-from dnagpt_fast.pretrain.mix import parse_range
-from dnagpt_fast.pretrain.validation import ValidationReport, Validator, held_out_windows
+from dnagpt_fast.pretrain.run import HELD_OUT
+from dnagpt_fast.pretrain.validation import UNIFORM, ValidationReport, Validator, held_out_windows
 from dnagpt_fast.training import checkpoint
+from dnagpt_fast.training.log import draw_losses, read_metrics
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.vocab import SPECIES
 from dnagpt_fast.weights.forms import load_model, save_compact
 
 NAME = "dna_gpt6m_m"
 ABOUT = "5.9 million parameters, 256 tokens, human, Arabidopsis, C. elegans, Drosophila, E. coli, yeast"
-SETTINGS = HERE / "packaged_model.toml"
+SETTINGS, CARD = HERE / "packaged_model.toml", HERE / "packaged_model_card.md"
 # A range that is the same in every report, whatever the settings hold out beside it.
 HUMAN_RANGE = "20:60000000-63025520"
 WINDOWS = 300
@@ -114,7 +118,8 @@ def main() -> None:
     reports: dict[str, ValidationReport] = {}
     for name, places in by_species.items():
         reports[name] = judge(job, places, [job.mix.held_out[i] for i in places])
-    place = np.array([parse_range(HUMAN_RANGE, job.mix.genomes[0])], dtype=np.int64)
+    human = job.mix.genomes[0]
+    place = np.array([range_in(HUMAN_RANGE, human.contigs, human.lengths, "HUMAN_RANGE")], dtype=np.int64)
     reports[f"human, {HUMAN_RANGE}"] = judge(job, [0], [Intervals(place[:, 0], place[:, 1], place[:, 2])])
     clock.lap("judging")
 
@@ -165,7 +170,48 @@ def main() -> None:
             for name, s in spectra.items()
         ),
     ]
+    draw_losses(run, "nats_per_bp", "training loss, nats per base pair", {"uniform": UNIFORM}, curve_of(run))
+    shutil.copyfile(run / "loss.png", out / f"{NAME}_loss.png")
+    (out / f"{NAME}_card.md").write_text(card(facts, rows, likely))
     finish(out, NAME, "\n".join([f"# {NAME}", "", *rows, "", *likely]), clock)
+
+
+def curve_of(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """The held-out losses that the run wrote down, over all species."""
+    points = [(line["step"] + 1, line[HELD_OUT]) for line in read_metrics(run) if HELD_OUT in line]
+    return {"held out, all species": points} if points else {}
+
+
+def card(facts: dict[str, Any], rows: list[str], likely: list[str]) -> str:
+    """The model card as it lies in docs/."""
+    shape, settings = facts["model"], facts["settings"]
+    tables = 2 * shape["vocab_size"] * shape["embedding_dim"]
+    origins = [
+        f"| {g['species']} | `{g['package']}` | {g['weight']:g} | `{g['sha256'][:16]}...` | "
+        f"{', '.join(g['held_out'])} |"
+        for g in facts["genomes"]
+    ]
+    return Template(CARD.read_text()).substitute(
+        name=NAME,
+        parameters=f"{facts['parameters'] / 1e6:.1f}",
+        others=f"{(facts['parameters'] - tables) / 1e6:.1f}",
+        **{
+            key: f"{shape[key]:,}"
+            for key in ("num_layers", "embedding_dim", "num_heads", "max_len", "vocab_size")
+        },
+        sha256=facts["sha256"],
+        origins="\n".join(origins),
+        steps=f"{facts['steps']:,}",
+        batch=settings["run"]["batch_size"],
+        tokens=f"{facts['tokens'] / 1e6:.1f}",
+        bases=f"{6 * facts['tokens'] / 1e6:.0f}",
+        lr=f"{settings['optimizer']['lr']:g}",
+        decay=f"{settings['schedule']['decay_steps']:,}",
+        windows=WINDOWS,
+        generated=GENERATED,
+        held_out="\n".join(rows),
+        spectra="\n".join(likely),
+    )
 
 
 def generated(model: Any, tokenizer: KmerTokenizer, species: str, n_kmers: int) -> list[str]:
