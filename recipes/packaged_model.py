@@ -46,7 +46,7 @@ ABOUT = "5.9 million parameters, 256 tokens, human, Arabidopsis, C. elegans, Dro
 SETTINGS, CARD = HERE / "packaged_model.toml", HERE / "packaged_model_card.md"
 # A range that is the same in every report, whatever the settings hold out beside it.
 HUMAN_RANGE = "20:60000000-63025520"
-WINDOWS = 300
+WINDOWS = 200
 GENERATED = 40
 
 
