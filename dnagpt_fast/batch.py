@@ -39,6 +39,7 @@ class PretrainBatch:
     gc_target    float32 (B,)   (G + C) / known bases of the window, 0..1
     gc_mask      bool (B,)      False where the window has no known base
     windows      where the samples come from, to name them in an error
+    row_weight   float32 (B, T)  what each next-token row counts; None: all the same
     """
 
     token_ids: torch.Tensor
@@ -48,6 +49,7 @@ class PretrainBatch:
     gc_target: torch.Tensor
     gc_mask: torch.Tensor
     windows: Windows
+    row_weight: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> "PretrainBatch":
         """The same batch with its tensors on `device`; `windows` stays on the host."""

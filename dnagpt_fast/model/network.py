@@ -191,6 +191,7 @@ class Network(nn.Module):
             base_level=base_level,
             k=k,
             occurring=occurring,
+            row_weight=None if batch.row_weight is None else batch.row_weight.flatten(),
             return_log_probs=True,
         )
 

@@ -5,12 +5,14 @@ ops.gc_count, or by ops.sample_batch in one call, on the genomes' device.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import torch
 
 from dnagpt_fast.batch import ROW_NEXT_TOKEN, ROW_ORDER, PretrainBatch, Windows
 from dnagpt_fast.genome.sampler import WindowSampler
+from dnagpt_fast.genome.soft_mask import SoftMask
 from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.gc_count import gc_count
 from dnagpt_fast.ops.kmer_tokenize import kmer_tokenize
@@ -89,9 +91,17 @@ class BatchMaker:
         self.n_kmers = n_kmers
         self.vocabulary = vocabulary
         self.template = template
+        self._soft_mask: tuple[SoftMask, float] | None = None
         prompts = (*template.gc_prompt, *template.order_prompt)
         self._batch_sampler: tuple[WindowSampler, BatchSampler] | None = None
         self._prompts = torch.tensor(prompts, dtype=torch.int64, device=self.device)
+
+    def weighing(self, mask: SoftMask, soft_masked_weight: float) -> "BatchMaker":
+        """A maker of the same batches with row weights: the next token whose bases are soft-masked by the share m
+        counts 1 - m + m * soft_masked_weight."""
+        made = copy(self)
+        made._soft_mask = mask, soft_masked_weight
+        return made
 
     @property
     def length_bp(self) -> int:
@@ -181,4 +191,15 @@ class BatchMaker:
             gc_target=gc_target,
             gc_mask=gc_mask,
             windows=windows,
+            row_weight=self._row_weight(windows),
         )
+
+    def _row_weight(self, windows: Windows) -> torch.Tensor | None:
+        if self._soft_mask is None:
+            return None
+        mask, masked_weight = self._soft_mask
+        share = mask.share(windows, self.n_kmers, self.vocabulary.k)
+        # The row of a position predicts the next one: row 0, the species token, the first k-mer.
+        weight = torch.ones((len(share), self.n_tokens), device=self.device)
+        weight[:, : self.n_kmers] = 1 + (masked_weight - 1) * share.to(self.device)
+        return weight

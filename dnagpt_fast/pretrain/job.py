@@ -11,6 +11,7 @@ from dnagpt_fast import ops
 from dnagpt_fast.batch import IGNORE_INDEX, ROW_NEXT_TOKEN, PretrainBatch, Windows
 from dnagpt_fast.evaluation.chains import fit_chains
 from dnagpt_fast.genome.sampler import WindowSampler
+from dnagpt_fast.genome.soft_mask import SoftMask
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.ops.combined_loss.occurring import (
@@ -97,8 +98,9 @@ class PretrainingLosses(nn.Module):
         }
 
     def _cross_entropy(self, batch: PretrainBatch, parts: CombinedLoss) -> torch.Tensor:
-        """Nats a next token, without what the z-loss adds and the base-level loss takes."""
-        if parts.log_probs is None or not (self.settings.z_loss or self.base_level):
+        """Nats a next token, all alike, without what the z-loss adds, the base-level loss takes and weights change."""
+        as_measured = not self.settings.z_loss and not self.base_level and batch.row_weight is None
+        if parts.log_probs is None or as_measured:
             return parts.next_token
         counted = (batch.row_kind == ROW_NEXT_TOKEN) & (batch.targets != IGNORE_INDEX)
         if self.occurring is not None:
@@ -198,6 +200,10 @@ class PretrainingRun:
         if self.placement.resident:
             moved = [genome.to(self.device) for genome in genomes]
             self.drawer = BatchMaker(moved, self.mix.species, n_kmers, vocabulary, template)
+        if config.loss.soft_masked_weight != 1.0:
+            self.drawer = self.drawer.weighing(
+                SoftMask(self.mix.genomes, self.drawer.device), config.loss.soft_masked_weight
+            )
         for genome in self.mix.genomes:
             genome.expect_random_reads()
         # Numbers enter no pre-training sample, so their embedding would only be carried along by the optimizer.

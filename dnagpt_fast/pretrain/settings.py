@@ -109,6 +109,8 @@ class LossSettings:
     base_level           share of the base-level loss in the loss of the next tokens (ops/combined_loss/base_level.py):
                          (1 - share) of the cross-entropy and share of the loss base by base
     base_level_from_step the first step with that share; before it the cross-entropy alone
+    soft_masked_weight   of a next token whose bases are all soft-masked, less of one that is masked in part; 1: all
+                         next tokens count the same. To draw such windows less often: data.genomes, soft_masked_weight
     """
 
     order_weight: float = 1.0
@@ -118,6 +120,7 @@ class LossSettings:
     z_loss: float = 0.0
     base_level: float = 0.0
     base_level_from_step: int = 0
+    soft_masked_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,7 @@ LEAST = {
     "schedule.warmup_steps": 0, "checkpoint.every_steps": 0, "checkpoint.keep": 1,
     "validation.every_steps": 0, "validation.max_windows": 1, "validation.batch_size": 1, "optimizer.lr": 0,
     "optimizer.weight_decay": 0, "optimizer.clip_norm": 0, "schedule.decay_steps": 0, "loss.z_loss": 0,
+    "loss.soft_masked_weight": 0,
     "loss.base_level": 0, "loss.base_level_from_step": 0,
 }  # fmt: skip
 ONE_OF = {

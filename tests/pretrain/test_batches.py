@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnagpt_fast.batch import ROW_NEXT_TOKEN, ROW_ORDER, Windows
+from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.sampler import WindowSampler
+from dnagpt_fast.genome.soft_mask import SoftMask
 from dnagpt_fast.pretrain.batches import BatchMaker, Template
 from dnagpt_fast.vocab import UNKNOWN_ID, Vocabulary, reserved_id
 from tests.genome.synthetic import packed_genome, random_letters
@@ -113,3 +115,20 @@ def test_windows_that_leave_their_contig_are_refused():
     make = BatchMaker([packed_genome(["ACGTAC"])], [21], 1, vocabulary, Template.build(vocabulary))
     with pytest.raises(IndexError):
         make(windows([0], [0], [1], [0]))
+
+
+def test_soft_masked_next_tokens_weigh_less(tmp_path):
+    """Row j predicts k-mer j in the order in which the window is read; prompts and the order answer weigh 1."""
+    path = tmp_path / "g.fa"
+    path.write_text(">a\n" + "ACGTAC" + "acgTAC" + "acgtac" + "ACGTAC" + "\n")
+    genome = Genome.open(path)
+    vocabulary = Vocabulary(6)
+    make = BatchMaker([genome.arrays], [21], 3, vocabulary, Template.build(vocabulary))
+    zero = torch.zeros(2, dtype=torch.int64)
+    windows = Windows(zero, zero, torch.tensor([0, 6]), torch.tensor([0, 3]))
+    assert make(windows).row_weight is None
+    weight = make.weighing(SoftMask([genome]), 0.2)(windows).row_weight
+    assert weight.shape == (2, make.n_tokens)
+    assert torch.allclose(weight[0, :3], torch.tensor([1.0, 0.6, 0.2]))
+    assert torch.allclose(weight[1, :3], torch.tensor([1.0, 0.2, 0.6]))
+    assert (weight[:, 3:] == 1).all()

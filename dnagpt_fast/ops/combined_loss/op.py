@@ -10,6 +10,7 @@ from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.combined_loss.chunked import combined_loss_chunked
 from dnagpt_fast.ops.combined_loss.occurring import OccurringTokens, compact_rows
 from dnagpt_fast.ops.combined_loss.reference import combined_loss_reference, kinds_of_rows
+from dnagpt_fast.ops.combined_loss.row_weights import weighted_rows
 from dnagpt_fast.ops.combined_loss.settings import (
     LossInputs,
     LossParts,
@@ -87,6 +88,7 @@ def combined_loss(
     occurring: OccurringTokens | None = None,
     base_level: float = 0.0,
     k: int | None = None,
+    row_weight: torch.Tensor | None = None,
     skip_below: float | None = None,
 ) -> CombinedLoss:
     """Next-token, order and GC loss of R rows without ever holding the (R, V) logits (except in the reference).
@@ -108,6 +110,7 @@ def combined_loss(
     base_level     a share s: next-token rows whose target is a plain k-mer pay (1 - s) of the cross-entropy and s times
                    the mean over its k places of -log of the probability of the base there (base_level.py), nats a base
     k              length of the vocabulary's k-mers, needed with base_level unless `occurring` is given
+    row_weight     float (R,), 0 or more: the next-token part is the weighted mean (or sum) of its rows (row_weights.py)
     skip_below     None, or a probability, 2^-24 say: where no entry of a tile of 128 rows x 128 vocabulary entries
                    reaches it (and none is a target) the tile's gradient may be left out
 
@@ -132,7 +135,12 @@ def combined_loss(
         inputs, settings = _among_classes(inputs, settings, classes)
     if occurring is not None:
         inputs, settings = _among_occurring(inputs, settings, occurring)
-    parts = _implementation(hidden.device.type)(inputs, settings)
+    implementation = _implementation(hidden.device.type)
+    if row_weight is None:
+        parts = implementation(inputs, settings)
+    else:
+        _check_row_weight(row_weight, hidden)
+        parts = weighted_rows(implementation, inputs, settings, row_weight)
     return CombinedLoss(
         parts.total,
         parts.next_token.detach(),
@@ -202,6 +210,15 @@ def _check_tokens(
         raise ValueError(
             f"combined_loss: base_level with k {rows.k} and {vocab} rows of weight: wanted k of 1..{MAX_K} and "
             "the rows of its vocabulary" + (f", {sizes[0]} (dynamic) or {sizes[1]} (fixed)" if sizes else "")
+        )
+
+
+def _check_row_weight(row_weight: torch.Tensor, hidden: torch.Tensor) -> None:
+    shape = (hidden.shape[0],)
+    if row_weight.shape != shape or row_weight.dtype not in FLOATS or row_weight.device != hidden.device:
+        raise ValueError(
+            f"combined_loss: row_weight is {row_weight.dtype} {tuple(row_weight.shape)} on {row_weight.device}: wanted "
+            f"floats {shape} on {hidden.device}"
         )
 
 
