@@ -1,14 +1,19 @@
 """The command line `dnagpt-fast`. Each command is a thin function: it reads options, calls one module, prints.
 
-Exit codes: 0 done, 1 the input or the work failed (one line on stderr), 2 the command line was wrong, 130 interrupted.
-DNAGPT_FAST_TRACEBACK=1 shows where an error came from.
+Exit codes: 0 done, 1 the input or the work failed (one line on stderr), 2 the command line was wrong, 130 interrupted,
+143 ended by SIGTERM. DNAGPT_FAST_TRACEBACK=1 shows where an error came from.
 """
 
+import contextlib
+import functools
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable
-from typing import TextIO
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, TextIO
 
 import typer
 
@@ -70,25 +75,79 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "models": models,
     "doctor": doctor,
 }
+
+
+def _ends_too_early(command: Callable[..., None]) -> Callable[..., None]:
+    """A file that ends too early is an error like others; typer takes an EOFError for the end of the keyboard."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except EOFError as error:
+            raise ValueError(str(error) or "a file ends too early") from error
+
+    return run
+
+
 for _name, _command in COMMANDS.items():
-    app.command(name=_name)(_command)
+    app.command(name=_name)(_ends_too_early(_command))
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs one command and exits; bad input is one line on stderr, not a traceback."""
-    with warnings.catch_warnings():
+    """Runs one command and exits; an error is one line on stderr, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="surrogateescape")  # file names that are no UTF-8 come out as they are
+    with warnings.catch_warnings(), _tidy_at_signals():
         warnings.showwarning = _warn
         try:
             app(args=arguments, prog_name="dnagpt-fast")
-        except (ValueError, IndexError, OSError, RuntimeError, ImportError) as error:
+        except Exception as error:
             if os.environ.get("DNAGPT_FAST_TRACEBACK") == "1":
                 raise
             typer.echo(f"dnagpt-fast: error: {_one_line(error)}", err=True)
             sys.exit(1)
 
 
+# Of what a command cannot use. Other kinds of errors are mistakes of the program.
+EXPECTED = (ValueError, IndexError, OSError, RuntimeError, ImportError)
+
+
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return f"out of memory{f': {text}' if text else ''}"
+    if isinstance(error, EXPECTED) and not isinstance(error, RecursionError):
+        return text or type(error).__name__
+    return (
+        f"unexpected {type(error).__name__}: {text[:300]}. This is a fault of dnagpt-fast: please report it with the "
+        f"command and what it prints under DNAGPT_FAST_TRACEBACK=1"
+    )
+
+
+@contextlib.contextmanager
+def _tidy_at_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end a command as an exception does, so that nothing half-written stays. Runs of several
+    processes are left to torchrun: a signal that waits for Python could hang them."""
+    if "RANK" in os.environ or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: FrameType | None) -> None:
+        for each in previous:
+            signal.signal(each, signal.SIG_IGN)  # the tidying is not interrupted
+        raise SystemExit(128 + number)
+
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in previous.items():
+        if handler == signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _warn(

@@ -21,6 +21,7 @@ from dnagpt_fast.model.marginals import context_prefix, substitution_scores
 from dnagpt_fast.model.score import score
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.output_files import FastaFile, TextFile, VectorFile, fasta_record, refuse_inputs, whole
+from dnagpt_fast.training.devices import pick_device, pick_dtype
 from dnagpt_fast.vocab import reverse_complement
 from dnagpt_fast.weights.forms import load_model
 
@@ -47,12 +48,9 @@ def open_model(
     path: Path, device: str | None, dtype: str | None, num_heads: int | None = None
 ) -> tuple[DNAGPT, KmerTokenizer]:
     """device: default cuda where there is one. dtype: default as stored, but float32 for half precision on the CPU."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    wanted = None if dtype is None else getattr(torch, dtype, None)
-    if dtype is not None and not (isinstance(wanted, torch.dtype) and wanted.is_floating_point):
-        raise ValueError(f"dtype {dtype}: wanted float32, bfloat16 or float16")
-    model, tokenizer = load_model(path, num_heads=num_heads, device=device, dtype=wanted)
-    if wanted is None and device == "cpu" and model.transformer.wte.weight.dtype == torch.float16:
+    place, wanted = pick_device(device, what="--device"), pick_dtype(dtype, what="--dtype")
+    model, tokenizer = load_model(path, num_heads=num_heads, device=place, dtype=wanted)
+    if wanted is None and place.type == "cpu" and model.transformer.wte.weight.dtype == torch.float16:
         model = model.float()
     return model, tokenizer
 

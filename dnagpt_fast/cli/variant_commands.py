@@ -58,14 +58,13 @@ def variants(
     from dnagpt_fast.cli.sequence_jobs import open_model
     from dnagpt_fast.genome import Genome
     from dnagpt_fast.model.alleles import AlleleRule
+    from dnagpt_fast.training.devices import pick_device
     from dnagpt_fast.training.processes import Processes
     from dnagpt_fast.variants.annotate import DAYS_TO_WAIT, Annotation, annotate
 
     processes = Processes.from_environment()
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if place == "cuda" and processes.world_size > 1:
-        place = f"cuda:{processes.local_rank}"
-    opened, tokenizer = open_model(model, place, dtype, num_heads)
+    place = pick_device(device, processes.local_rank, what="--device")
+    opened, tokenizer = open_model(model, str(place), dtype, num_heads)
     settings = AlleleRule.of(
         opened, tokenizer, rule, strands=strands, phases=phases, context_bp=context_bp, after_bp=after_bp,
         prefix=prefix,

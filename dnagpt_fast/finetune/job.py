@@ -14,14 +14,16 @@ from dnagpt_fast.finetune.report import (
 from dnagpt_fast.finetune.settings import ConfigError, FinetuneConfig
 from dnagpt_fast.finetune.task_data import TaskBatch
 from dnagpt_fast.finetune.task_loss import TaskLosses
+from dnagpt_fast.model.config import ModelConfig
+from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.training.devices import pick_device
 from dnagpt_fast.training.loop import Loop
 from dnagpt_fast.training.optimizer import build_optimizer, warmup_cosine
 from dnagpt_fast.training.parallel import distribute
-from dnagpt_fast.training.processes import Processes, pick_device
-from dnagpt_fast.training.run_folder import versions
+from dnagpt_fast.training.processes import Processes
+from dnagpt_fast.training.run_folder import FORMAT, versions
+from dnagpt_fast.vocab import Vocabulary
 from dnagpt_fast.weights.start import start_model, state_hash
-
-FORMAT = 1
 
 
 class FinetuneRun:
@@ -33,13 +35,23 @@ class FinetuneRun:
         seed: int,
         prepared: Prepared | None = None,
         processes: Processes | None = None,
+        resumed: dict[str, Any] | None = None,
     ) -> None:
+        """resumed: the record of the checkpoint whose weights will be loaded; then the start is not read, and may be
+        gone."""
         self.config, self.seed = config, seed
         self.processes = processes or Processes()
         self.device = pick_device(config.run.device, self.processes.local_rank)
-        self.model, self.vocabulary = start_model(config.start, config.model, config.vocabulary, seed)
+        if resumed is None:
+            self.model, self.vocabulary = start_model(config.start, config.model, config.vocabulary, seed)
+        else:
+            torch.manual_seed(seed)
+            self.model = DNAGPT.from_config(ModelConfig.from_dict(resumed["model"]))
+            self.vocabulary = Vocabulary(**resumed["vocabulary"])
         self.model.to(self.device).train()
-        self.start_sha256 = state_hash(self.model) if config.start.path else ""
+        self.start_sha256 = resumed["start_sha256"] if resumed else ""
+        if resumed is None and config.start.path:
+            self.start_sha256 = state_hash(self.model)
         self.prepared = prepared or prepare(config, self.vocabulary, self.model.max_len)
         language = self.prepared.language
         self.train, self.validation = self.prepared.sets["train"], self.prepared.sets["validation"]

@@ -1,10 +1,7 @@
 """Answers of a fine-tuned model for new sequences."""
 
-import json
 from pathlib import Path
 from typing import Any
-
-from safetensors.torch import load_file
 
 from dnagpt_fast.finetune.data.examples import fit_length
 from dnagpt_fast.finetune.data.settings import LabelledDataSettings
@@ -15,18 +12,18 @@ from dnagpt_fast.finetune.prepare import encode
 from dnagpt_fast.finetune.report import Predictions, predict_rows, write_predictions
 from dnagpt_fast.finetune.settings import ConfigError, FinetuneConfig
 from dnagpt_fast.finetune.task_loss import TaskLosses
-from dnagpt_fast.model.config import ModelConfig
+from dnagpt_fast.json_files import read_json
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.output_files import refuse_inputs
-from dnagpt_fast.training.processes import pick_device
+from dnagpt_fast.training.devices import pick_device
 from dnagpt_fast.training.settings import from_tree
-from dnagpt_fast.vocab import Vocabulary
-
-WEIGHTS = "model.safetensors"
+from dnagpt_fast.weights.forms import WEIGHTS, load_folder
 
 
 def load_finetuned(run: Path) -> tuple[DNAGPT, Language, dict[str, Any]]:
-    """The best model (eval mode, CPU), its language and the record of a fine-tuning run. Raises ConfigError."""
+    """The best model (eval mode, CPU), its language and the record of a fine-tuning run.
+
+    Raises ConfigError for a folder that is no such run, CheckpointError for damaged files."""
     path = run / "config.json"
     if (run / "run-0").is_dir():
         raise ConfigError(f"{run} holds several runs: choose one of them, such as {run / 'run-0'}")
@@ -34,13 +31,15 @@ def load_finetuned(run: Path) -> tuple[DNAGPT, Language, dict[str, Any]]:
         raise ConfigError(
             f"{run} holds no finished epoch of a fine-tuning run: no config.json or no {WEIGHTS}"
         )
-    record = json.loads(path.read_text())
-    if record.get("kind") != "finetune":
-        raise ConfigError(f"{run} is a run of {record.get('kind', 'something else')}, not of fine-tuning")
-    model = DNAGPT.from_config(ModelConfig.from_dict(record["model"]))
-    model.load_state_dict(load_file(run / WEIGHTS))
-    vocabulary = Vocabulary(**record["vocabulary"])
-    return model.eval(), Language.from_dict(record["language"], vocabulary), record
+    kind = read_json(path).get("kind")
+    if kind != "finetune":
+        raise ConfigError(f"{run} is a run of {kind or 'something else'}, not of fine-tuning")
+    model, tokenizer, record = load_folder(run)
+    try:
+        language = Language.from_dict(record["language"], tokenizer.vocabulary)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} holds no language of a fine-tuning run: {error!r}") from error
+    return model, language, record
 
 
 def predict(
@@ -67,7 +66,7 @@ def predict(
     refuse_inputs(output, data.path, data.genome)
     examples = read_examples(data, labelled=False)
     examples = fit_length(examples, language.template.longest_bp(model.max_len), data.on_long)
-    where = pick_device(device)
+    where = pick_device(device, what="device")
     losses = TaskLosses(model.to(where), language.template.kind, language.answers).to(where)
     rows = encode(examples, language, labelled=False)
     found = predict_rows(losses, rows, language, batch_size, where, labelled=False)

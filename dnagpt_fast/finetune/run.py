@@ -17,7 +17,8 @@ from rich.console import Console
 from dnagpt_fast.finetune.data.tables import write_rows
 from dnagpt_fast.finetune.job import FinetuneRun
 from dnagpt_fast.finetune.model_card import write_model_card
-from dnagpt_fast.finetune.predict import WEIGHTS, load_finetuned
+from dnagpt_fast.finetune.predict import load_finetuned
+from dnagpt_fast.finetune.prepare import Prepared
 from dnagpt_fast.finetune.report import (
     mean_loss,
     predict_rows,
@@ -29,14 +30,26 @@ from dnagpt_fast.finetune.report import (
 from dnagpt_fast.finetune.settings import ConfigError, FinetuneConfig
 from dnagpt_fast.finetune.task_loss import TaskLosses
 from dnagpt_fast.output_files import whole, write_json
+from dnagpt_fast.training.devices import pick_device
 from dnagpt_fast.training.engine import Course, Outcome, StepNote, find_start, restore, train
 from dnagpt_fast.training.log import read_metrics
 from dnagpt_fast.training.loop import StepReport
-from dnagpt_fast.training.processes import Processes, pick_device
+from dnagpt_fast.training.processes import Processes
+from dnagpt_fast.training.run_lock import sole_writer
 from dnagpt_fast.training.tensor_files import write_safetensors
+from dnagpt_fast.weights.forms import WEIGHTS
 
-# What a resumed run may change: how it runs and how it is judged, not what it computes.
-FREE_ON_RESUME = ("run.device", "run.timeout_s", "run.keep", "run.evaluation_batch_size", "sampling")
+# What a resumed run may change: how it runs and how it is judged, not what it computes. Data may have moved: the files
+# are compared by their hashes.
+FREE_ON_RESUME = (
+    "run.device",
+    "run.timeout_s",
+    "run.keep",
+    "run.evaluation_batch_size",
+    "sampling",
+    "data.path",
+    "data.genome",
+)
 
 
 def finetune(
@@ -50,14 +63,13 @@ def finetune(
     processes = Processes.from_environment()
     console = console or Console(stderr=True, quiet=not processes.is_main)
     device = pick_device(config.run.device, processes.local_rank)
-    with processes.joined(device, config.run.timeout_s):
+    with processes.joined(device, config.run.timeout_s), sole_writer(run, processes):
         if processes.first((run / "config.json").exists()) and not resume:
             raise ConfigError(
                 f"{run} holds a run already: continue it with --resume, or choose another folder"
             )
         if config.run.runs == 1:
-            job = FinetuneRun(config, config.run.seed, processes=processes)
-            return [_one_run(job, run, resume, console)]
+            return [_one_run(config, 0, run, processes, resume, console)[0]]
         return _several_runs(config, run, processes, resume, console)
 
 
@@ -67,13 +79,9 @@ def _several_runs(
     outcomes: list[Outcome] = []
     prepared = None
     for i in range(config.run.runs):
-        job = FinetuneRun(config, config.run.seed + i, prepared, processes)
-        prepared = job.prepared
-        if i == 0 and processes.is_main:
-            # so that --resume finds the settings, and another start finds the folder taken
-            run.mkdir(parents=True, exist_ok=True)
-            write_json(run / "config.json", job.record())
-        outcomes.append(_one_run(job, run / f"run-{i}", resume, console))
+        with sole_writer(run / f"run-{i}", processes):
+            outcome, prepared = _one_run(config, i, run / f"run-{i}", processes, resume, console, prepared)
+        outcomes.append(outcome)
         if outcomes[-1].stopped_by is not None:
             return outcomes
     summary = summarise([o.report for o in outcomes if o.report is not None])
@@ -97,10 +105,24 @@ def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _one_run(job: FinetuneRun, run: Path, resume: bool, console: Console) -> Outcome:
-    """The outcome's report is results.json. Files are process 0's work alone, and what is decided by them it shares."""
-    processes = job.processes
+def _one_run(
+    config: FinetuneConfig,
+    number: int,
+    run: Path,
+    processes: Processes,
+    resume: bool,
+    console: Console,
+    prepared: Prepared | None = None,
+) -> tuple[Outcome, Prepared]:
+    """The run `number` of the settings, into the folder `run`; the outcome's report is results.json. Files are process
+    0's work alone, and what is decided by them it shares."""
     start = find_start(run, processes, resume=resume)
+    job = FinetuneRun(
+        config, config.run.seed + number, prepared, processes, None if start is None else start.config()
+    )
+    if number == 0 and config.run.runs > 1 and processes.is_main:
+        # so that --resume finds the settings, and another start finds the folder taken
+        write_json(run.parent / "config.json", job.record())
     first_step = 0
     if resume:
         first_step = restore(
@@ -109,9 +131,10 @@ def _one_run(job: FinetuneRun, run: Path, resume: bool, console: Console) -> Out
     counts = ", ".join(f"{name} {len(data):,}" for name, data in job.prepared.sets.items())
     console.print(f"rows: {counts}; {job.adaptation.trained:,} parameters are tuned", highlight=False)
     outcome = train(job, run, first_step, _course(job, run), console)
-    if outcome.stopped_by is not None:
-        return outcome
-    return replace(outcome, report=processes.first(_report(job, run, console) if processes.is_main else None))
+    if outcome.stopped_by is None:
+        report = processes.first(_report(job, run, console) if processes.is_main else None)
+        outcome = replace(outcome, report=report)
+    return outcome, job.prepared
 
 
 def _course(job: FinetuneRun, run: Path) -> Course:

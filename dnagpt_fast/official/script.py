@@ -18,6 +18,7 @@ from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.generation import SamplingRules, continue_sequences
 from dnagpt_fast.model.inference import Inference
 from dnagpt_fast.model.tokenizer import KmerTokenizer
+from dnagpt_fast.training.devices import pick_device, pick_dtype
 from dnagpt_fast.weights.official import CheckpointError, load_official
 
 RED, GREEN, PLAIN = "\033[31m", "\033[0;32m", "\033[0m"
@@ -62,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """One task. Raises ValueError, OSError for what cannot be used."""
-    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = pick_device(options.device, what="--device")
     dtype = _dtype(options.dtype, device)
     path = Path(options.weight or f"checkpoints/{options.name}.pth")
     if not path.is_file():
@@ -194,11 +195,9 @@ def _encode(tokenizer: KmerTokenizer, prompt: str, max_len: int) -> list[int]:
 
 
 def _dtype(name: str | None, device: torch.device) -> torch.dtype:
-    if name is None:
+    dtype = pick_dtype(name, what="--dtype")
+    if dtype is None:
         return torch.float32 if device.type == "cpu" else torch.float16
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise ValueError(f"--dtype {name}: wanted float32, float16, bfloat16 or float64")
     if dtype == torch.float16 and device.type == "cpu":
         _warn("float16 on the CPU is slow and less exact than float32")
     return dtype

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import torch
 
-GIB = 2**30
-
 
 @dataclass(frozen=True)
 class Accelerator:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from dnagpt_fast.model.config import ModelConfig, preset
 from dnagpt_fast.planning.accelerators import Accelerator, accelerator
 from dnagpt_fast.planning.flops import parameter_count, step_flops
-from dnagpt_fast.planning.step_memory import GIB, StepMemory, step_memory, trained_count
+from dnagpt_fast.planning.step_memory import StepMemory, step_memory, trained_count
+from dnagpt_fast.training.figures import GIB
 
 MAX_MICRO_BATCH = 512
 # Of a GPU's memory; the rest is left to the CUDA context's kernels, the communication's buffers and fragmentation.

@@ -16,7 +16,6 @@ from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.combined_loss.chunked import CHUNK_BYTES
 from dnagpt_fast.planning.flops import parameter_count
 
-GIB = 2**30
 # Two Triton tiles' worth of partials and the like; the kernels hold no (rows x vocabulary) tensor (TARGETS: 128 MB).
 KERNEL_LOSS_BYTES = 128 * 10**6
 # What DDP sends at once (torch's default, bucket_cap_mb), for which the exchange holds as much again.

@@ -7,11 +7,11 @@ from rich.console import Console
 
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.tokenizer import KmerTokenizer
+from dnagpt_fast.output_files import LINE_BP
 from dnagpt_fast.pretrain.run import load_run
 from dnagpt_fast.vocab import SPECIES, Vocabulary, reserved_id
 
 DEMO_CONFIG = Path(__file__).parents[1] / "data" / "demo.toml"
-LINE_BP = 60
 
 
 def free_folder(wanted: Path) -> Path:

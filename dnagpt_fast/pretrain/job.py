@@ -36,17 +36,17 @@ from dnagpt_fast.pretrain.validation import (
     held_out_windows,
 )
 from dnagpt_fast.training import checkpoint
+from dnagpt_fast.training.devices import pick_device
 from dnagpt_fast.training.figures import StageClock, StepCost
 from dnagpt_fast.training.loop import Loop
 from dnagpt_fast.training.optimizer import build_optimizer
 from dnagpt_fast.training.parallel import distribute
-from dnagpt_fast.training.processes import Processes, pick_device
-from dnagpt_fast.training.run_folder import versions
+from dnagpt_fast.training.processes import Processes
+from dnagpt_fast.training.run_folder import FORMAT, versions
 from dnagpt_fast.training.settings import ConfigError, ModelSettings, VocabularySettings
 from dnagpt_fast.vocab import Vocabulary
 from dnagpt_fast.weights.start import start_model, state_hash
 
-FORMAT = 1
 # Largest difference between rows of tokens that never occur, as a share of the largest value: rounding stays far below.
 MOST_UNEQUAL = 1e-4
 

@@ -15,7 +15,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.output_files import write_json
 from dnagpt_fast.pretrain.job import PretrainingRun
@@ -24,13 +23,16 @@ from dnagpt_fast.pretrain.schedule import SETTLED, lengthened, oddities
 from dnagpt_fast.pretrain.settings import PretrainConfig
 from dnagpt_fast.pretrain.validation import UNIFORM, ValidationReport
 from dnagpt_fast.training import checkpoint
+from dnagpt_fast.training.devices import pick_device
 from dnagpt_fast.training.engine import Course, Outcome, StepNote, find_start, restore, train
 from dnagpt_fast.training.figures import peak_memory_gib
 from dnagpt_fast.training.log import draw_losses, read_metrics
 from dnagpt_fast.training.loop import StepReport
-from dnagpt_fast.training.processes import Processes, pick_device
+from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.run_folder import settings_of
+from dnagpt_fast.training.run_lock import sole_writer
 from dnagpt_fast.vocab import Vocabulary
+from dnagpt_fast.weights.forms import load_folder
 
 # What a resumed run may change: how it runs, not what it computes.
 FREE_ON_RESUME = (
@@ -60,7 +62,7 @@ def pretrain(
     processes = Processes.from_environment()
     console = console or Console(stderr=True, quiet=not processes.is_main)
     device = pick_device(config.run.device, processes.local_rank)
-    with processes.joined(device, config.run.timeout_s):
+    with processes.joined(device, config.run.timeout_s), sole_writer(run, processes):
         start = find_start(run, processes, resume=resume)
         if start is not None:
             config = lengthened(config, settings_of(start, PretrainConfig), start.step)
@@ -168,8 +170,5 @@ def load_run(run: Path) -> tuple[DNAGPT, Vocabulary, dict[str, Any]]:
 
     Raises CheckpointError where there is none.
     """
-    found = checkpoint.open_checkpoint(run)
-    record = found.config()
-    model = DNAGPT.from_config(ModelConfig.from_dict(record["model"]))
-    model.load_state_dict(found.weights())
-    return model.eval(), Vocabulary(**record["vocabulary"]), record
+    model, tokenizer, record = load_folder(checkpoint.open_checkpoint(run).path)
+    return model, tokenizer.vocabulary, record

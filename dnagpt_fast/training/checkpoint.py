@@ -4,14 +4,14 @@ RUN/checkpoints/step-00001000/
     .metadata, __*.distcp   weights and optimizer state, in torch.distributed.checkpoint's format: every process wrote
                             what it held, and any number of processes, sharded or not, reads what it needs
     config.json             the settings and everything else that the run is made of
-    state.json              steps done, and the size of each file above, to tell a damaged folder
+    state.json              steps done, size and SHA-256 of each file above, to find damage
 
-checkpoint_writer.py writes them. .metadata is a pickle: read checkpoints of people you trust, and pass models on in a
-form without code (forms.py).
+checkpoint_writer.py writes them. .metadata and the parts of .distcp are pickles by torch; torch_files.py reads them as
+data, so a folder from a stranger runs no code.
 """
 
-import json
-import pickle
+import hashlib
+import os
 import re
 import warnings
 from dataclasses import dataclass
@@ -26,16 +26,20 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_state_dict, set_state_dict
 
+from dnagpt_fast.json_files import read_json
+from dnagpt_fast.training.torch_files import METADATA, DataPlanner, DataReader, read_metadata, reason
+
 FOLDER = "checkpoints"
 NAME = re.compile(r"step-(\d{8,})")
-CONFIG, STATE, METADATA = "config.json", "state.json", ".metadata"
+CONFIG, STATE = "config.json", "state.json"
 MODEL, OPTIMIZER = "model", "optimizer"
 # One process by itself is no reason for a warning. For good, because a thread may not change filters for a while.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is damaged or belongs to something else; the message names the folder and the reason."""
+    """A checkpoint or a file of weights that is damaged, is no DNAGPT or belongs to another; the message names the file
+    or folder and the reason."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,11 @@ class Checkpoint:
     step: int
 
     def config(self) -> dict[str, Any]:
-        return json.loads((self.path / CONFIG).read_text())
+        """Raises CheckpointError for one that cannot be read."""
+        try:
+            return read_json(self.path / CONFIG)
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Puts the weights (and the optimizer's state) back; all processes of a run at once, each its share.
@@ -78,9 +86,9 @@ class Checkpoint:
 
     def _tensors(self) -> dict[str, TensorStorageMetadata]:
         try:
-            kept = dcp.FileSystemReader(self.path).read_metadata().state_dict_metadata
-        except (pickle.UnpicklingError, EOFError, AttributeError, ImportError) as error:
-            raise CheckpointError(f"{self.path / METADATA} cannot be read: {error}") from error
+            kept = read_metadata(self.path).state_dict_metadata
+        except ValueError as error:
+            raise CheckpointError(f"{self.path} cannot be read: {error}") from error
         return {name: entry for name, entry in kept.items() if isinstance(entry, TensorStorageMetadata)}
 
     def _check(self, model_state: dict[str, Any]) -> None:
@@ -101,7 +109,8 @@ class Checkpoint:
         try:
             dcp.load(
                 state,
-                storage_reader=dcp.FileSystemReader(self.path),
+                storage_reader=DataReader(self.path),
+                planner=DataPlanner(),
                 no_dist=alone or not dist.is_initialized(),
             )
         except CheckpointException as error:
@@ -111,60 +120,91 @@ class Checkpoint:
 def first_cause(error: CheckpointException) -> str:
     """`process 1: OSError: ...`, out of torch's collection of tracebacks."""
     rank, (cause, _) = min(error.failures.items(), key=lambda item: item[0])
-    return f"process {rank}: {type(cause).__name__}: {cause}"
+    return f"process {rank}: {type(cause).__name__}: {reason(cause)}"
+
+
+def _folders(run: Path) -> list[Path]:
+    """Those with a checkpoint's name, newest first. Raises OSError for a folder that is there and cannot be read."""
+    try:
+        names = os.listdir(run / FOLDER)
+    except FileNotFoundError:
+        return []
+    steps = sorted((int(match[1]), name) for name in names if (match := NAME.fullmatch(name)))
+    return [run / FOLDER / name for _, name in reversed(steps)]
 
 
 def complete(run: Path) -> list[Checkpoint]:
-    """The undamaged checkpoints of a run, oldest first."""
-    found = []
-    for path in sorted((run / FOLDER).glob("step-*")):
-        if NAME.fullmatch(path.name) and damage(path) is None:
-            found.append(Checkpoint(path, int(path.name.removeprefix("step-"))))
-    return sorted(found, key=lambda checkpoint: checkpoint.step)
+    """The checkpoints of a run whose files are all there in their sizes, oldest first. Their contents are not read."""
+    found = [path for path in _folders(run) if damage(path, contents=False) is None]
+    return [Checkpoint(path, int(path.name.removeprefix("step-"))) for path in reversed(found)]
+
+
+def examine(run: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest undamaged checkpoint of a run, None where there is none; and a line for each one that cannot be used,
+    saying why: those newer than it, and older ones whose files are not all there."""
+    newest, left_out = None, []
+    for path in _folders(run):
+        why = damage(path, contents=newest is None)
+        if why is not None:
+            left_out.append(f"{path}: {why}")
+        elif newest is None:
+            newest = Checkpoint(path, int(path.name.removeprefix("step-")))
+    return newest, left_out
 
 
 def damaged(run: Path) -> list[str]:
-    """One line for each checkpoint folder that cannot be used, saying why."""
-    found = []
-    for path in sorted((run / FOLDER).glob("step-*")):
-        reason = damage(path)
-        if reason is not None:
-            found.append(f"{path}: {reason}")
-    return found
+    """One line for each checkpoint folder that cannot be used, saying why; see `examine`."""
+    return examine(run)[1]
 
 
-def damage(path: Path) -> str | None:
-    """Why a checkpoint folder cannot be used; None where it can."""
+def damage(path: Path, *, contents: bool = True) -> str | None:
+    """Why a checkpoint folder cannot be used; None where it can. contents=False: the files' sizes are compared, their
+    bytes not read. Checkpoints written before there were checksums have sizes only."""
     try:
-        sizes = json.loads((path / STATE).read_text())["bytes"]
+        state = read_json(path / STATE)
+        sizes, sums = state["bytes"], state.get("sha256", {})
         if METADATA not in sizes:
             return f"{STATE} names no {METADATA}: written by another version"
+        if sums and sums.keys() != sizes.keys():
+            return f"{STATE} has no checksum of some file"
         for name, size in sizes.items():
             there = (path / name).stat().st_size
             if there != size:
                 return f"{name} has {there} bytes instead of {size}"
-    except FileNotFoundError as error:
-        return f"{Path(str(error.filename)).name} is missing"
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        for name in sums if contents else ():
+            if checksum(path / name) != sums[name]:
+                return f"the bytes of {name} are not those that were written: its SHA-256 is another"
+    except (FileNotFoundError, NotADirectoryError) as error:
+        missing = re.search(r"no ([\w.]+) in", str(error))
+        return f"{missing[1] if missing else Path(str(error.filename)).name} is missing"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{STATE} cannot be read: {error}"
     return None
 
 
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def newest(run: Path) -> Checkpoint | None:
     """The newest undamaged checkpoint of a run, None where there is none."""
-    checkpoints = complete(run)
-    return checkpoints[-1] if checkpoints else None
+    return examine(run)[0]
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
     """A checkpoint folder, or the newest checkpoint of a run folder. Raises CheckpointError that says what is wrong."""
     if (path / STATE).is_file():
-        reason = damage(path)
-        if reason is not None:
-            raise CheckpointError(f"{path} is damaged: {reason}")
-        return Checkpoint(path, json.loads((path / STATE).read_text())["step"])
-    found = newest(path)
+        why = damage(path)
+        if why is not None:
+            raise CheckpointError(f"{path} is damaged: {why}")
+        step = read_json(path / STATE).get("step")
+        if not isinstance(step, int):
+            raise CheckpointError(f"{path / STATE} names no step")
+        return Checkpoint(path, step)
+    found, left_out = examine(path)
     if found is None:
-        told = "; ".join(damaged(path))
-        raise CheckpointError(f"{path} holds no complete checkpoint{': ' if told else ''}{told}")
+        why = "; ".join(left_out)
+        raise CheckpointError(f"{path} holds no complete checkpoint{': ' if why else ''}{why}")
     return found

@@ -1,11 +1,14 @@
 """Writing checkpoints while the training goes on: a copy in the host's memory is taken, the rest is done by a thread.
 
 Every process writes its share of weights and optimizer state into one temporary folder (a file system that all of them
-see); when all are done, process 0 adds config.json and state.json, flushes the folder to disk and renames it. So after
-a kill or a crash of the machine either the whole of a checkpoint is there or the one before it is the newest.
+see); when all are done, process 0 adds config.json and state.json with checksums, flushes the folder to disk, reads it
+back and renames it. So after a kill or a crash of the machine either the whole of a checkpoint is there
+or the one before it is the newest.
 """
 
+import errno
 import json
+import os
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -29,7 +32,9 @@ from dnagpt_fast.training.checkpoint import (
     OPTIMIZER,
     STATE,
     CheckpointError,
+    checksum,
     complete,
+    damage,
     first_cause,
 )
 from dnagpt_fast.training.processes import Processes
@@ -138,14 +143,29 @@ def _complete(temporary: Path, step: int, config: dict[str, Any]) -> None:
     """Gives the folder what marks it as whole, and its name."""
     final = temporary.with_name(temporary.name.removeprefix(TEMPORARY))
     (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-    sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
-    (temporary / STATE).write_text(json.dumps({"step": step, "bytes": sizes}) + "\n")
+    files = sorted(temporary.iterdir())
+    sizes = {path.name: path.stat().st_size for path in files}
+    sums = {path.name: checksum(path) for path in files}
+    (temporary / STATE).write_text(json.dumps({"step": step, "bytes": sizes, "sha256": sums}) + "\n")
     for path in (*temporary.iterdir(), temporary):
         flush(path)
+    for path in files:
+        _forget(path)
+    # What the disk gives back, before an older checkpoint is removed for this one.
+    why = damage(temporary)
+    if why is not None:
+        raise OSError(errno.EIO, f"read back from disk, {why}", str(temporary))
     if final.exists():
         _remove(final)
     temporary.rename(final)
     flush(final.parent)
+
+
+def _forget(path: Path) -> None:
+    """Asks the system to drop its copy of a file that is on disk, so that the next reading comes from there."""
+    if hasattr(os, "posix_fadvise"):
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _told(error: BaseException) -> str:

@@ -16,7 +16,8 @@ class MetricsLog:
 
     def __init__(self, run: Path, first_step: int) -> None:
         self.path = run / FILE
-        kept = [line for line in _whole_lines(self.path) if json.loads(line)["step"] < first_step]
+        records = read_metrics(run)
+        kept = [json.dumps(record) + "\n" for record in records if record["step"] < first_step]
         write_text(self.path, "".join(kept))
         self._file = open(self.path, "a", buffering=1)  # noqa: SIM115 (closed by close())
 
@@ -52,15 +53,36 @@ class TensorBoardLog:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The records of a run, in the order of its steps."""
-    return [json.loads(line) for line in _whole_lines(run / FILE)]
+    """The records of a run, in the order of its steps.
 
-
-def _whole_lines(path: Path) -> list[str]:
-    """The lines that end with a newline: a killed run may leave a torn last one."""
-    if not path.exists():
+    What a killed process or a power failure left at the end of the file is dropped: a torn line, or NUL bytes. Raises
+    ValueError naming file and line where a line before the last is damaged.
+    """
+    path = run / FILE
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
         return []
-    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    if lines[-1:] == [b""]:
+        lines.pop()
+    elif lines:
+        lines.pop()  # a line that does not end was not written whole
+    while lines and not lines[-1].strip(b"\0 \r"):
+        lines.pop()
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line.strip(b"\0"))
+            if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+                raise ValueError("no record of a step")
+        except (ValueError, RecursionError) as error:
+            if number == len(lines):
+                break
+            raise ValueError(
+                f"{path}:{number}: damaged ({error}): remove the line, or start the run anew"
+            ) from error
+        records.append(record)
+    return records
 
 
 def running_means(values: Sequence[float], share: float = 0.05) -> list[float]:

@@ -14,8 +14,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from dnagpt_fast.training.settings import ConfigError
-
 # How long the others have to say that they, too, saw an exchange fail, before they are named as lost.
 SECONDS_TO_REPORT = 3.0
 # What gloo's errors, bare RuntimeErrors, have in their text: its own file's name, but for this one.
@@ -212,14 +210,3 @@ def _is_of_an_exchange(error: Exception) -> bool:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:300]
-
-
-def pick_device(name: str, local_rank: int = 0) -> torch.device:
-    """`auto` is CUDA where there is one; each process has its own. Raises ConfigError if it is not there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise ConfigError(f"run.device = {name!r}: wanted auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("run.device = 'cuda': torch finds no CUDA device here")
-    return torch.device("cuda", local_rank) if name == "cuda" else torch.device("cpu")

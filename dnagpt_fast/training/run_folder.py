@@ -43,6 +43,10 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> d
     return found
 
 
+# Of config.json in runs, checkpoints and converted models: the number a later layout would raise.
+FORMAT = 1
+
+
 def versions() -> dict[str, str]:
     """Of Python and of what decides the numbers. A clone that is run without being installed has no version."""
     found = {"python": platform.python_version()}

@@ -18,19 +18,21 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from dnagpt_fast.json_files import read_json
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.output_files import is_stream, whole, whole_folder, write_json
 from dnagpt_fast.training import checkpoint
+from dnagpt_fast.training.checkpoint import CheckpointError
+from dnagpt_fast.training.run_folder import FORMAT
 from dnagpt_fast.training.tensor_files import StateDict, os_errors, write_safetensors, write_torch
 from dnagpt_fast.vocab import Vocabulary
-from dnagpt_fast.weights.official import CheckpointError, build, config_of, load_official
+from dnagpt_fast.weights.official import build, config_of, load_official
 from dnagpt_fast.weights.packaged import is_packaged, known_names, packaged_file
 from dnagpt_fast.weights.unique_rows import with_repeats, without_repeats
 
 FORMS = ("official", "safetensors", "folder", "hf")
-FORMAT = 1
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 TOKENIZER = "tokenizer_config.json"
 HEADER = "dnagpt"
@@ -46,7 +48,8 @@ def load_model(
     dtype: torch.dtype | None = None,
 ) -> tuple[DNAGPT, KmerTokenizer]:
     """The model (in eval mode) and tokenizer of a published checkpoint, a run folder, one of its checkpoints, a Hugging
-    Face folder or a .safetensors file, or a packaged model by its name. transformers is not needed.
+    Face folder or a .safetensors file, or a packaged model by its name. transformers is not needed, and no code of a
+    file runs: one from a stranger can waste time, but not more.
 
     num_heads  for bare files whose shape is no published one; folders say it themselves
     Raises CheckpointError naming the file and what is wrong with it, FileNotFoundError.
@@ -57,7 +60,7 @@ def load_model(
     elif not path.exists() and len(path.parts) == 1 and not path.suffix:
         raise FileNotFoundError(f"{path} is no file or folder and no packaged model: {known_names()}")
     if path.is_dir():
-        model, tokenizer = _load_folder(path)
+        model, tokenizer, _ = load_folder(path)
     elif path.suffix == ".safetensors" or _is_safetensors(path):
         model, tokenizer = _load_file(path, num_heads)
     else:
@@ -156,7 +159,8 @@ def _write_hf(model: DNAGPT, tokenizer: KmerTokenizer, folder: Path) -> None:
         )
 
 
-def _load_folder(folder: Path) -> tuple[DNAGPT, KmerTokenizer]:
+def load_folder(folder: Path) -> tuple[DNAGPT, KmerTokenizer, dict[str, Any]]:
+    """The model (eval mode, CPU), the tokenizer and the record, config.json, of a folder. Raises CheckpointError."""
     if (folder / WEIGHTS).is_file() or (folder / INDEX).is_file():
         source: Callable[[], StateDict] = partial(_read_weights, folder)
     else:
@@ -178,7 +182,7 @@ def _load_folder(folder: Path) -> tuple[DNAGPT, KmerTokenizer]:
             f"{folder / CONFIG} describes no DNAGPT: no model_type 'dnagpt', no part 'model'"
         )
     config, tokenizer = _understand(shape, vocabulary, folder / CONFIG)
-    return build(config, source(), folder), tokenizer
+    return build(config, source(), folder).eval(), tokenizer, content
 
 
 def _load_file(path: Path, num_heads: int | None) -> tuple[DNAGPT, KmerTokenizer]:
@@ -196,11 +200,16 @@ def _load_file(path: Path, num_heads: int | None) -> tuple[DNAGPT, KmerTokenizer
     try:
         content = json.loads(header)
         shape, vocabulary = content["model"], content["vocabulary"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: part {HEADER!r} of its header cannot be read: {error}") from error
     config, tokenizer = _understand(shape, vocabulary, path)
     if "dtype" in content:
-        state = {name: tensor.to(getattr(torch, content["dtype"])) for name, tensor in state.items()}
+        dtype = getattr(torch, str(content["dtype"]), None)
+        if not isinstance(dtype, torch.dtype):
+            raise CheckpointError(
+                f"{path}: part {HEADER!r} of its header names no dtype: {content['dtype']!r}"
+            )
+        state = {name: tensor.to(dtype) for name, tensor in state.items()}
     return build(config, state, path), tokenizer
 
 
@@ -234,7 +243,12 @@ def _hf_vocabulary(folder: Path) -> dict[str, Any] | None:
 def _read_weights(folder: Path) -> StateDict:
     if (folder / WEIGHTS).is_file():
         return _read_safetensors(folder / WEIGHTS)
-    parts = sorted(set(_read_json(folder / INDEX)["weight_map"].values()))
+    places = _read_json(folder / INDEX).get("weight_map")
+    if not isinstance(places, dict) or not all(
+        isinstance(name, str) and Path(name).name == name for name in places.values()
+    ):
+        raise CheckpointError(f"{folder / INDEX} has no 'weight_map' of names of files beside it")
+    parts = sorted(set(places.values()))
     return {name: tensor for part in parts for name, tensor in _read_safetensors(folder / part).items()}
 
 
@@ -249,11 +263,6 @@ def _read_safetensors(path: Path) -> StateDict:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no {path.name} in {path.parent}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds {type(content).__name__}: wanted a JSON object")
-    return content
+        return read_json(path)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error

@@ -14,11 +14,9 @@ import torch
 from dnagpt_fast.model.config import PRESETS, ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.tokenizer import KmerTokenizer
+from dnagpt_fast.training.checkpoint import CheckpointError
 from dnagpt_fast.training.tensor_files import StateDict
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is no DNAGPT, or not all of one; the message names the file and the tensors."""
+from dnagpt_fast.training.torch_files import UnsafeFile, load_tensors, reason, refuse_expanded
 
 
 def load_official(
@@ -42,20 +40,30 @@ def load_official(
 
 
 def read_state_dict(path: str | Path) -> StateDict:
-    """The tensors of a torch file by their official names, on the CPU. Only tensors are unpickled (weights_only)."""
+    """The tensors of a torch file by their official names, on the CPU. Only tensors are unpickled.
+
+    Raises CheckpointError, FileNotFoundError.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_tensors(path)
     except Exception as error:
-        raise CheckpointError(f"{path} cannot be read as a torch checkpoint: {error}") from error
+        raise CheckpointError(f"{path} cannot be read as a torch checkpoint: {reason(error)}") from error
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
     if not isinstance(content, dict) or not all(
         isinstance(value, torch.Tensor) for value in content.values()
     ):
         raise CheckpointError(f"{path} holds no state dict, neither bare nor under 'model'")
+    if not all(isinstance(name, str) for name in content):
+        raise CheckpointError(f"{path} holds tensors without names")
+    for name, tensor in content.items():
+        try:
+            refuse_expanded(name, tensor)
+        except UnsafeFile as error:
+            raise CheckpointError(f"{path}: {error}") from error
     return {re.sub(r"^(module\.)+", "", name): tensor for name, tensor in content.items()}
 
 
@@ -73,10 +81,7 @@ def config_of(state: StateDict, path: str | Path, num_heads: int | None = None) 
 
     vocab_size, width = shape("transformer.wte.weight", 2)
     max_len, _ = shape("transformer.wpe.weight", 2)
-    layers = {int(m[1]) for name in state if (m := re.match(r"transformer\.h\.(\d+)\.", name))}
-    if not layers:
-        raise CheckpointError(f"{path}: no tensor transformer.h.0.*; is this a DNAGPT checkpoint?")
-    num_layers = max(layers) + 1
+    num_layers = layers_in(state, path)
     if num_heads is None:
         heads = {
             c.num_heads for c in PRESETS.values() if (c.num_layers, c.embedding_dim) == (num_layers, width)
@@ -94,8 +99,30 @@ def config_of(state: StateDict, path: str | Path, num_heads: int | None = None) 
         raise CheckpointError(f"{path}: {error}") from error
 
 
+def layers_in(state: StateDict, path: str | Path) -> int:
+    """The number of blocks by the names of a state dict. Raises CheckpointError where most of them are missing."""
+    numbers = {m[1] for name in state if (m := re.match(r"transformer\.h\.(\d+)\.", name))}
+    missing = [str(i) for i in range(len(numbers)) if str(i) not in numbers]
+    absent = missing[0] if missing else str(len(numbers))
+    # Python refuses to turn thousands of digits into a number, and a model of millions of blocks takes hours to build.
+    if not numbers or max(map(len, numbers)) > 6 or max(map(int, numbers)) >= _most_blocks(len(numbers)):
+        raise CheckpointError(f"{path}: no tensor transformer.h.{absent}.*; is this a DNAGPT checkpoint?")
+    return max(map(int, numbers)) + 1
+
+
+def _most_blocks(there: int) -> int:
+    """So many are looked for, to say which tensors are missing, in a file that has some tensors of `there` blocks."""
+    return 2 * there + 8
+
+
 def build(config: ModelConfig, state: StateDict, path: str | Path, *, strict: bool = True) -> DNAGPT:
     """A model of this shape with these tensors. `path` is for messages. Raises CheckpointError."""
+    # A model is built, even without its weights, block by block: not many more blocks than there are tensors of.
+    there = layers_in(state, path)
+    if config.num_layers > _most_blocks(there):
+        raise CheckpointError(
+            f"{path} does not fit the model: num_layers is {config.num_layers}, but it holds {there} blocks"
+        )
     with torch.device("meta"):
         wanted = DNAGPT.from_config(config).state_dict()
     missing = sorted(set(wanted) - set(state))

@@ -13,7 +13,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch import nn
 
-from dnagpt_fast.training import checkpoint
+from dnagpt_fast.training import checkpoint, checkpoint_writer
 from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
 from dnagpt_fast.training.optimizer import build_optimizer
 from tests.pretrain.runs import ROOT
@@ -197,8 +197,9 @@ def test_a_checkpoint_that_is_no_pickle_is_told(tmp_path):
     save(tmp_path, 1, 1)
     metadata = tmp_path / "checkpoints" / "step-00000001" / ".metadata"
     metadata.write_bytes(b"x" * metadata.stat().st_size)
-    with pytest.raises(checkpoint.CheckpointError, match="metadata cannot be read"):
-        checkpoint.newest(tmp_path).weights()
+    assert checkpoint.newest(tmp_path) is None
+    with pytest.raises(checkpoint.CheckpointError, match="metadata is damaged"):
+        checkpoint.Checkpoint(metadata.parent, 1).weights()
 
 
 def test_no_checkpoint_is_none(tmp_path):
@@ -219,7 +220,7 @@ import os, signal, sys
 from pathlib import Path
 import torch.distributed.checkpoint as dcp
 from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
-from tests.weights.test_checkpoint import trained
+from tests.training.test_checkpoint import trained
 
 run, write = Path(sys.argv[1]), dcp.FileSystemWriter.write_data
 
@@ -253,3 +254,65 @@ def test_a_process_killed_while_it_writes_leaves_the_last_good_one(tmp_path):
     assert torch.equal(checkpoint.newest(tmp_path).weights()["1.weight"], model[1].weight)
     save(tmp_path, 2, 2)
     assert names(tmp_path) == ["step-00000001", "step-00000002"]
+
+
+def test_changed_bytes_are_noticed_and_the_one_before_is_taken(tmp_path):
+    """Damage that keeps the size: a checkpoint's middle flipped, in each of its files."""
+    for name in FILES:
+        run = tmp_path / name.strip(".")
+        model = save(run, 1, 1, config={"a": 1})
+        save(run, 2, 2, config={"a": 1})
+        victim = run / "checkpoints" / "step-00000002" / name
+        content = bytearray(victim.read_bytes())
+        content[len(content) // 2] ^= 1
+        victim.write_bytes(content)
+        found, left_out = checkpoint.examine(run)
+        assert found.step == 1
+        assert len(left_out) == 1
+        assert f"step-00000002: the bytes of {name} are not those that were written" in left_out[0]
+        with pytest.raises(checkpoint.CheckpointError, match="is damaged: the bytes of"):
+            checkpoint.open_checkpoint(victim.parent)
+        assert torch.equal(found.weights()["1.weight"], model[1].weight)
+
+
+def test_what_the_disk_gives_back_is_compared_before_an_older_one_goes(tmp_path, monkeypatch):
+    save(tmp_path, 1, 1, keep=1)
+    flushed = checkpoint_writer._forget
+
+    def bad_disk(path):
+        flushed(path)
+        if path.suffix == ".distcp":
+            content = bytearray(path.read_bytes())
+            content[1000] ^= 1
+            path.write_bytes(content)
+
+    monkeypatch.setattr(checkpoint_writer, "_forget", bad_disk)
+    with pytest.raises(checkpoint.CheckpointError, match=r"read back from disk, the bytes of __0_0\.distcp"):
+        save(tmp_path, 2, 2, keep=1)
+    assert names(tmp_path) == ["step-00000001"]
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_and_not_an_empty_one(tmp_path):
+    (tmp_path / "checkpoints").write_text("no folder")
+    with pytest.raises(NotADirectoryError):
+        checkpoint.newest(tmp_path)
+
+
+def test_a_checkpoint_without_checksums_is_taken_by_its_sizes(tmp_path):
+    save(tmp_path, 1, 1)
+    path = tmp_path / "checkpoints" / "step-00000001" / "state.json"
+    state = json.loads(path.read_text())
+    assert state.pop("sha256").keys() == state["bytes"].keys()
+    path.write_text(json.dumps(state))
+    assert checkpoint.newest(tmp_path).step == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"bytes": 1}', '{"bytes": {".metadata": "x"}}', "[" * 100_000, '{"step": 1}']
+)
+def test_a_damaged_state_is_a_reason_and_not_an_error(tmp_path, text):
+    save(tmp_path, 1, 1)
+    (tmp_path / "checkpoints" / "step-00000001" / "state.json").write_text(text)
+    found, left_out = checkpoint.examine(tmp_path)
+    assert found is None
+    assert "step-00000001" in left_out[0]

@@ -41,3 +41,27 @@ def test_a_record_without_the_name_is_an_error(tmp_path):
 def test_the_running_mean_starts_without_the_lead_of_the_first_value():
     assert running_means([3.0] * 50) == pytest.approx([3.0] * 50)
     assert running_means([10.0, 0.0]) == pytest.approx([10.0, 10.0 * 0.95 / 1.95])
+
+
+@pytest.mark.parametrize(
+    "tail", [b"\0\0\0\0\0\0\0\n", b"\0" * 4096, b'{"step": 3, "lo\0\0\n', b'{"step": 3}', b"\xff\xfe\n"]
+)
+def test_what_a_power_failure_leaves_at_the_end_is_dropped(tmp_path, tail):
+    write(tmp_path, 0, range(3))
+    with open(tmp_path / "metrics.jsonl", "ab") as file:
+        file.write(tail)
+    assert [record["step"] for record in read_metrics(tmp_path)] == [0, 1, 2]
+    write(tmp_path, 3, [3])
+    assert [record["step"] for record in read_metrics(tmp_path)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "line", [b"\0\0", b"{", b"[1]", b'{"loss": 1}', b"[" * 100_000, b'{"step": ' + b"9" * 5000 + b"}"]
+)
+def test_damage_before_the_end_names_file_and_line(tmp_path, line):
+    write(tmp_path, 0, range(2))
+    path = tmp_path / "metrics.jsonl"
+    first, second = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + line + b"\n" + second)
+    with pytest.raises(ValueError, match=r"metrics\.jsonl:2: damaged"):
+        read_metrics(tmp_path)

@@ -1,0 +1,29 @@
+"""JSON files that anybody may have written: read within bounds, and every error names its file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+# Far above what a run, an export or an index of shards holds; far below what would hurt to read.
+MOST_BYTES = 64 << 20
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The object that a file holds. Raises FileNotFoundError, OSError, and ValueError that names the file: no JSON, no
+    object, nested too deeply, too large."""
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES:,} bytes")
+        value = json.loads(content.decode("utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no {path.name} in {path.parent}") from None
+    except RecursionError:
+        raise ValueError(f"{path} cannot be read: its JSON is nested too deeply") from None
+    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are such
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds {type(value).__name__}: wanted a JSON object")
+    return value

@@ -1,0 +1,65 @@
+"""One writer for a run's folder: a second process that would train into it is refused before it changes anything."""
+
+import contextlib
+import os
+import platform
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from dnagpt_fast.output_files import try_lock
+from dnagpt_fast.training.processes import Processes
+from dnagpt_fast.training.settings import ConfigError
+
+FILE = ".writer"
+
+
+@contextlib.contextmanager
+def sole_writer(run: Path, processes: Processes) -> Iterator[None]:
+    """The block may write into the folder `run`, which is made where it is not there. Entered by all processes at once;
+    process 0 holds the lock for them.
+
+    The lock belongs to the kernel, which takes it off when the process ends in any way; the file that it is on says who
+    holds it, and a file that a killed process left locks nothing. On a network file system the lock counts on all hosts
+    where that system has locks; where it has none, a warning says so.
+    Raises ConfigError that names the process and host that write there.
+    """
+    with contextlib.ExitStack() as held:
+        refusal = _take(run, held) if processes.is_main else None
+        refusal = processes.first(refusal)
+        if refusal is not None:
+            raise ConfigError(refusal)
+        yield
+
+
+def _take(run: Path, held: contextlib.ExitStack) -> str | None:
+    """Why the folder cannot be had; None where it is locked until `held` is closed."""
+    if not run.exists():
+        run.mkdir(parents=True)
+        held.callback(_remove_if_empty, run)
+    path = run / FILE
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        locked = try_lock(handle)
+        if locked is False:
+            with os.fdopen(handle) as file:
+                owner = file.read(300).strip() or "another process"
+            return f"{run} is being written by {owner}: wait for its end, or stop it, then continue with --resume"
+        if path.exists() and os.path.samestat(os.fstat(handle), os.stat(path)):
+            break
+        os.close(handle)  # its owner removed the file just before it was locked here
+    held.callback(os.close, handle)
+    held.callback(path.unlink, missing_ok=True)
+    if locked is None:
+        warnings.warn(
+            f"{run}: its file system has no locks, so nothing keeps a second process from writing there",
+            stacklevel=2,
+        )
+    os.ftruncate(handle, 0)
+    os.write(handle, f"process {os.getpid()} on {platform.node()}\n".encode())
+    return None
+
+
+def _remove_if_empty(run: Path) -> None:
+    with contextlib.suppress(OSError):
+        run.rmdir()

@@ -1,0 +1,100 @@
+"""Two writers of one run folder: the second is refused before it changes a byte; a stale file locks nothing."""
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dnagpt_fast.training.processes import Processes
+from dnagpt_fast.training.run_lock import FILE, sole_writer
+from dnagpt_fast.training.settings import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+HOLD = """
+import sys
+from pathlib import Path
+from dnagpt_fast.training.processes import Processes
+from dnagpt_fast.training.run_lock import sole_writer
+with sole_writer(Path(sys.argv[1]), Processes()):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder(run: Path) -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(run)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_the_second_writer_is_refused_and_told_who_the_first_is(tmp_path):
+    process = holder(tmp_path)
+    said = f"is being written by process {process.pid} on {platform.node()}"
+    with pytest.raises(ConfigError, match=said), sole_writer(tmp_path, Processes()):
+        pass
+    process.communicate("")
+    with sole_writer(tmp_path, Processes()):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_writer_left_locks_nothing(tmp_path):
+    process = holder(tmp_path)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert str(process.pid) in (tmp_path / FILE).read_text()
+    with sole_writer(tmp_path, Processes()):
+        assert f"process {os.getpid()} " in (tmp_path / FILE).read_text()
+
+
+def test_a_folder_that_stays_empty_goes_again_and_one_that_was_there_stays(tmp_path):
+    with sole_writer(tmp_path / "new", Processes()):
+        assert (tmp_path / "new").is_dir()
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    with sole_writer(tmp_path / "old", Processes()):
+        pass
+    assert (tmp_path / "old").is_dir()
+
+
+def test_of_many_that_come_at_once_one_writes(tmp_path):
+    """Each tries until it has had the folder once; a counter that is read, and written a little later, loses none."""
+    code = """
+import sys, time
+from pathlib import Path
+from dnagpt_fast.training.processes import Processes
+from dnagpt_fast.training.run_lock import sole_writer
+from dnagpt_fast.training.settings import ConfigError
+run, done = Path(sys.argv[1]), 0
+while done < 10:
+    try:
+        with sole_writer(run, Processes()):
+            count = int((run / "count").read_text())
+            time.sleep(0.002)
+            (run / "count").write_text(str(count + 1))
+            done += 1
+    except ConfigError:
+        time.sleep(0.001)
+"""
+    (tmp_path / "count").write_text("0")
+    began = time.monotonic()
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+        for _ in range(3)
+    ]
+    assert [process.wait(120) for process in writers] == [0, 0, 0], time.monotonic() - began
+    assert (tmp_path / "count").read_text() == "30"
+    assert not (tmp_path / FILE).exists()
