@@ -71,6 +71,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "score": model_commands.score,
     "track": variant_commands.track,
     "variants": variant_commands.variants,
+    "mutate": variant_commands.mutate,
     "convert": model_commands.convert,
     "models": models,
     "doctor": doctor,

@@ -1,4 +1,4 @@
-"""The commands that look at a genome base by base: variants, track."""
+"""The commands that look at a genome base by base: variants, mutate, track."""
 
 import sys
 import time
@@ -145,3 +145,63 @@ def track(
             )  # fmt: skip
     rate = summary.bases / max(summary.seconds, 1e-9)
     typer.echo(f"{output}: {summary.bases:,} bases, {rate:,.0f} bp/s")
+
+
+def mutate(
+    model: Model,
+    genome: Source,
+    region: Annotated[str, typer.Argument(help="CONTIG:START-END, 0-based and half-open")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="table, .tsv")],
+    figure: Annotated[
+        Path | None, typer.Option("--plot", help="logo and heat map: .pdf, .svg or .png")
+    ] = None,
+    score: Annotated[
+        str, typer.Option(help="llr, or conditional: given the bases before alone (fast)")
+    ] = "llr",
+    strand: Annotated[str, typer.Option(help="+ or -: the strand that is shown")] = "+",
+    context_bp: Annotated[int | None, typer.Option(help="bases before a base; default 384")] = None,
+    after_bp: Annotated[int | None, typer.Option(help="bases after it that count; default 192")] = None,
+    phases: Annotated[int | None, typer.Option(help="token boundaries tried; divides k, default k")] = None,
+    prefix: Prefix = "<R>",
+    max_tokens: MaxTokens = 4096,
+    device: Device = None,
+    dtype: Dtype = None,
+    num_heads: Heads = None,
+) -> None:
+    """Saturation mutagenesis: score every single-base substitution of a region; table, logo and heat map."""
+    from rich.console import Console
+
+    from dnagpt_fast.cli.sequence_jobs import open_model
+    from dnagpt_fast.genome import Genome
+    from dnagpt_fast.genome.selection import places_of
+    from dnagpt_fast.output_files import refuse_inputs
+    from dnagpt_fast.tracks import mutate as maps
+    from dnagpt_fast.training.progress import TrainingProgress
+
+    if strand not in ("+", "-"):
+        raise typer.BadParameter("wanted + or -", param_hint="--strand")
+    if figure is not None:
+        maps.check_figure(figure)
+    refuse_inputs(output, genome)
+    opened, tokenizer = open_model(model, device, dtype, num_heads)
+    with Genome.open(genome) as source:
+        place = next(places_of(source, [region]))._replace(strand=strand)
+        done, length = 0, place.end_bp - place.start_bp
+        with TrainingProgress(Console(stderr=True), 0, length, unit="base") as progress:
+
+            def report(more: int) -> None:
+                nonlocal done
+                done += more
+                progress.update(done, f"{3 * done:,} substitutions")
+
+            found = maps.mutate(
+                opened, tokenizer, source, place, score=score, progress=report, context_bp=context_bp,
+                after_bp=after_bp, phases=1 if score == "conditional" else phases, prefix=prefix,
+                max_tokens=max_tokens, rule="dnagpt",
+            )  # fmt: skip
+    maps.write_table(output, found)
+    if figure is not None:
+        maps.plot(figure, found)
+    typer.echo(
+        f"{output}: {3 * length:,} substitutions of {place.name}" + (f", drawn in {figure}" if figure else "")
+    )

@@ -78,6 +78,20 @@ def test_track(capsys, model, tmp_path):
     assert (code, "is there already" in err) == (1, True)
 
 
+def test_mutate(capsys, model, tmp_path):
+    genome, table, figure = write_genome(tmp_path), tmp_path / "map.tsv", tmp_path / "map.svg"
+    arguments = ["20:200-206", "-o", table, "--plot", figure, "--score", "conditional", "--strand=-"]
+    code, out, err = run(capsys, "mutate", model, genome, *arguments)
+    assert code == 0, err
+    assert out == f"{table}: 18 substitutions of 20:200-206, drawn in {figure}\n"
+    rows = [row.split("\t") for row in table.read_text().splitlines()]
+    assert rows[1][:3] == ["chr20", "205", "-"]
+    assert len(rows) == 19
+    assert figure.read_text().startswith("<?xml")
+    code, _, err = run(capsys, "mutate", model, genome, "20:200-206", "-o", table, "--plot", "x.jpg")
+    assert (code, ".png, .pdf, .svg" in err) == (1, True)
+
+
 @pytest.mark.slow
 def test_two_processes_write_the_bytes_of_one(capsys, model, tmp_path):
     """300 records are three blocks; the third stays with process 0."""

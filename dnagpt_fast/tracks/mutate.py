@@ -1,0 +1,148 @@
+"""Saturation mutagenesis: every single-base substitution of a region scored, as a table and as a figure.
+
+A score is model.alleles' log-ratio of the mutated sequence against the reference, or its conditional form. The figure
+shows a sequence logo above a heat map: the height of a reference base is the mean loss over its three substitutions, so
+that bases which the model expects stand out; the heat map is diverging, centred on 0, and readable without colour
+vision.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from dnagpt_fast.extras import need
+from dnagpt_fast.genome import Genome
+from dnagpt_fast.genome.selection import Place
+from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.model.marginals import BASE_ORDER
+from dnagpt_fast.model.tokenizer import KmerTokenizer
+from dnagpt_fast.output_files import TextFile, whole
+from dnagpt_fast.variants.places import variant_scores
+from dnagpt_fast.vocab import reverse_complement
+
+SCORES = ("llr", "conditional")
+FIGURES = (".png", ".pdf", ".svg")
+LOGO_COLOURS = {"A": "#009e73", "C": "#0072b2", "G": "#e69f00", "T": "#d55e00"}
+MOST_BP = 2000
+
+
+@dataclass(frozen=True)
+class MutationMap:
+    """Scores (length_bp, 4), columns A C G T in the direction of the place: 0 for the reference base, NaN where there
+    is no score."""
+
+    place: Place
+    bases: str
+    scores: np.ndarray
+    score: str
+
+
+def mutate(
+    model: DNAGPT,
+    tokenizer: KmerTokenizer,
+    genome: Genome,
+    place: Place,
+    *,
+    score: str = "llr",
+    progress: Callable[[int], object] = lambda bases: None,
+    **settings: object,
+) -> MutationMap:
+    """Every substitution of a place.
+
+    score     "llr", or "conditional": given the bases before it alone
+    progress  is told how many bases more are done
+    settings  of variants.places.variant_scores
+    Raises ValueError for settings or places that cannot be used.
+    """
+    if score not in SCORES:
+        raise ValueError(f"score = {score!r}: wanted {' or '.join(SCORES)}")
+    length = place.end_bp - place.start_bp
+    if not 1 <= length <= MOST_BP:
+        raise ValueError(f"{place.name}: {length} bp: wanted 1..{MOST_BP}")
+    bases = genome.sequence(place.contig, place.start_bp, place.end_bp)
+    at = [i for i, base in enumerate(bases) if base != "N"]
+    variants = (
+        (place.contig, place.start_bp + i, bases[i], other)
+        for i in at
+        for other in BASE_ORDER
+        if other != bases[i]
+    )
+    found = variant_scores(model, tokenizer, genome, variants, **settings)  # type: ignore[arg-type]
+    values = np.full((length, 4), np.nan)
+    for i in at:
+        values[i, BASE_ORDER.index(bases[i])] = 0.0
+        others = [base for base in BASE_ORDER if base != bases[i]]
+        for base, one in zip(others, islice(found, 3), strict=True):
+            value = getattr(one, score)
+            values[i, BASE_ORDER.index(base)] = np.nan if value is None else value
+        progress(1)
+    if place.strand == "-":
+        bases, values = reverse_complement(bases), values[::-1, ::-1]
+    return MutationMap(place, bases, values, score)
+
+
+def write_table(path: str | Path, found: MutationMap) -> None:
+    """contig, position (0-based), strand, reference, alternative, score; bases as read on the strand."""
+    place = found.place
+    with TextFile(path) as table:
+        table.write("\t".join(("contig", "position", "strand", "reference", "alternative", found.score)))
+        for i, reference in enumerate(found.bases):
+            position = place.start_bp + i if place.strand == "+" else place.end_bp - 1 - i
+            for base, value in zip(BASE_ORDER, found.scores[i], strict=True):
+                if base != reference and np.isfinite(value):
+                    row = (place.contig, position, place.strand, reference, base, f"{value:.6g}")
+                    table.write("\t".join(map(str, row)))
+
+
+def check_figure(path: str | Path) -> None:
+    """Raises ValueError for a name that is no figure's, ImportError where logomaker is not installed."""
+    if Path(path).suffix not in FIGURES:
+        raise ValueError(f"{path}: wanted a name that ends in {', '.join(FIGURES)}")
+    need("logomaker", "tracks")
+
+
+def plot(path: str | Path, found: MutationMap) -> None:
+    """Logo and heat map as .png, .pdf or .svg. Raises ValueError for another ending, ImportError without logomaker."""
+    check_figure(path)
+    if not np.isfinite(found.scores).any():
+        raise ValueError(f"{found.place.name}: no base of it has a score, so there is nothing to draw")
+    logomaker, pd = need("logomaker", "tracks"), need("pandas", "tracks")
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    length, place = len(found.bases), found.place
+    figure = Figure(figsize=(min(max(length * 0.09, 5.0), 24.0), 3.2), layout="constrained")
+    logo, heat = figure.subplots(2, 1, sharex=True, height_ratios=(1.2, 1))
+    importance = -np.nan_to_num(np.nansum(found.scores, axis=1) / 3)
+    rows = np.zeros((length, 4))
+    for i, base in enumerate(found.bases):
+        if base in BASE_ORDER:
+            rows[i, BASE_ORDER.index(base)] = importance[i]
+    frame = pd.DataFrame(rows, columns=list(BASE_ORDER))
+    logomaker.Logo(frame, ax=logo, color_scheme=LOGO_COLOURS, flip_below=False)
+    logo.axhline(0, color="black", linewidth=0.5)
+    logo.set_ylabel("mean loss\n(nats)")
+    largest = float(np.nanmax(np.abs(found.scores), initial=1e-9))
+    image = heat.imshow(
+        found.scores.T, cmap="PuOr", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest"
+    )
+    heat.set_facecolor("0.8")  # bases without a score
+    here = [(i, BASE_ORDER.index(base)) for i, base in enumerate(found.bases) if base in BASE_ORDER]
+    if here:
+        x, y = zip(*here, strict=True)
+        heat.plot(x, y, ".", color="black", markersize=2)
+    heat.set_yticks(range(4), list(BASE_ORDER))
+    heat.set_ylabel("mutated to")
+    heat.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+
+    def position(i: float, _: object) -> str:
+        return f"{place.start_bp + int(i) + 1 if place.strand == '+' else place.end_bp - int(i):,}"
+
+    heat.xaxis.set_major_formatter(FuncFormatter(position))
+    heat.set_xlabel(f"{place.contig}, position (1-based), strand {place.strand}")
+    figure.colorbar(image, ax=heat, label=f"{found.score} (nats)", shrink=0.9)
+    with whole(path) as temporary:
+        figure.savefig(temporary, dpi=200, format=Path(path).suffix[1:])
