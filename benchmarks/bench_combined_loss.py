@@ -28,6 +28,7 @@ from dnagpt_fast.vocab import N_RESERVED, Vocabulary
 
 ROWS, VOCAB, WIDTH = 4096, 19_564, 768
 ROUNDS = 4
+CHECKED_ROWS = 7000  # three chunks of the kernels' backward, whose sums go through memory between them
 OCCURRING = occurring_tokens(Vocabulary(6), range(N_RESERVED))
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -161,7 +162,7 @@ def gpu_rows(
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     x, w, t = inputs(device, dtype, rows)
     for name, loss in (gpu_contenders() if device == "cuda" else CONTENDERS).items():
-        check(loss, *inputs(device, dtype, min(rows, 512)))
+        check(loss, *inputs(device, dtype, min(rows, CHECKED_ROWS)))
         for gradient in (True, False):
             one_pass(loss, x, w, t, gradient)
             memory = peak_mb(lambda loss=loss, gradient=gradient: one_pass(loss, x, w, t, gradient), device)

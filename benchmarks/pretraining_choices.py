@@ -59,6 +59,13 @@ CHOICES: dict[str, dict[str, list[str]]] = {
         "warm-up, stable, decay over the last fifth": ["schedule.kind=wsd", "schedule.decay_steps=STEPS/5"],
     },
     "z_loss": {"0": [], "1e-4": ["loss.z_loss=1e-4"]},
+    "base_level": {
+        "cross-entropy": [],
+        "a third by bases": ["loss.base_level=0.333"],
+        "bases alone": ["loss.base_level=1.0"],
+        "bases alone in the second half": ["loss.base_level=1.0", "loss.base_level_from_step=STEPS/2"],
+        "a third by bases in the second half": ["loss.base_level=0.333", "loss.base_level_from_step=STEPS/2"],
+    },
     "shape": {
         "64 wide, 2 layers, 64 tokens": [],
         "64 wide, 2 layers, 128 tokens": ["model.max_len=128", "run.batch_size=8"],
@@ -119,7 +126,8 @@ def reports(job: PretrainingRun) -> list[ValidationReport]:
 
 def trained(label: str, overrides: list[str], steps: int, seed: int) -> tuple[float, list[ValidationReport]]:
     """Processor seconds of the steps, and the reports after them."""
-    overrides = [text.replace("STEPS/5", str(steps // 5)) for text in overrides]
+    for share in (2, 5):
+        overrides = [text.replace(f"STEPS/{share}", str(steps // share)) for text in overrides]
     settings = [
         f'data.genomes=[{{path="{DEMO_CONFIG.parent}/hg19_chr22_20-21Mb.2bit", species="human", '
         f'held_out=["{CHOOSE}", "{REPORT}"]}}]',

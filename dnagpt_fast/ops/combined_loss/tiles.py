@@ -24,21 +24,21 @@ TILE_VOCAB = 128
 class LossTile:
     """Size of a pass's tile, whose rows are those of tile_edge.
 
-    step: bytes of a row that a product takes at a time, 64 halves or 32 floats in 128; vocab: at most so many
-    vocabulary entries
+    step: bytes of a row that a product takes at a time, 64 halves or 32 floats in 128; narrow: half as many vocabulary
+    entries as rows
     """
 
     step: int = 128
     warps: int = 8
     stages: int = 3
-    vocab: int = TILE_VOCAB
+    narrow: bool = False
 
 
 # (family of cards, pass) -> tile. "skip": with the tile skip; "bases": with the base-level loss, whose sums would spill
-# beside logits of 128 entries. Three stages of two 16 KiB tiles fit every NVIDIA card, two fit AMD's 64 KiB.
+# beside a whole tile of logits. Three stages of two 16 KiB tiles fit every NVIDIA card, two fit AMD's 64 KiB.
 PASSES = ("forward", "forward bases", "dz", "dz bases", "dx", "dx skip", "dw", "dw skip")
 TILES: dict[tuple[str, str], LossTile] = {
-    (family, which): LossTile(stages=2 if family == "cdna3" else 3, vocab=64 if "bases" in which else 128)
+    (family, which): LossTile(stages=2 if family == "cdna3" else 3, narrow="bases" in which)
     for family in sorted(set(triton_settings.FAMILIES.values()))
     for which in PASSES
 }
@@ -64,8 +64,9 @@ def launch_of(which: str, x: torch.Tensor, settings: RowSettings) -> dict[str, A
     edge, step = tile_edge(x), tile.step // x.element_size()
     # columns of D: the step of the product of logits, a tile's third edge in dx and dw
     columns = {"BD": step} if logits else {"BD": edge, "BS": step}
+    columns |= {"BT": edge, "BV": edge // 2 if tile.narrow else edge}
     return {
-        **constants, "BT": edge, "BV": min(edge, tile.vocab), **columns, "EVEN_D": x.shape[1] % columns["BD"] == 0,
+        **constants, **columns, "EVEN_D": x.shape[1] % columns["BD"] == 0,
         "num_warps": tile.warps, "num_stages": tile.stages, **triton_settings.LAUNCH,
     }  # fmt: skip
 

@@ -29,7 +29,7 @@ def test_another_vocabulary_keeps_its_order():
 
 @pytest.mark.parametrize("implementation", ["chunked", "triton"])
 def test_a_tile_far_below_gets_no_gradient_and_nothing_else_changes(implementation):
-    """The last of three vocabulary tiles lies 40 nats under the rest, but for one row whose target is in it."""
+    """The last of three vocabulary tiles lies 40 nats under the rest, except in one row whose target is in it."""
     case = make_case(200, 384, 16, dtype=torch.float16)
     targets = case.tensors["targets"]
     targets.clamp_(max=255)
