@@ -5,10 +5,12 @@ minutes, one JSON and one page.
     python -m benchmarks.gpu_report --to FOLDER --only attention --only train_step
     python -m benchmarks.gpu_report --rehearse            on the CPU, at toy sizes: tries the code, makes no figures
 
-First `pytest -m gpu tests/gpu` runs; where a test fails, the rest still runs, for the failure may explain it, but the
-report says so and the status is 1. Each section is a process of its own with a time limit: a section that hangs, or
-leaves the card's context broken, costs its own rows only. Rows are kept as they are made. Without a CUDA device: status
-2, and a line that says why.
+In this order: the environment (a driver too old for the kernels ends the report with status 2 before anything fails);
+compute-sanitizer's memcheck and racecheck over benchmarks.gpu_small, each in a process of its own; `pytest -m gpu
+tests/gpu`; then timings. Where a check fails, the rest still runs, for the failure may explain it, but the report says
+so and the status is 1. Each section is a process of its own with a time limit: a section that hangs, or
+leaves the card's context broken, costs its own rows only. The report is written anew after each section. Without a CUDA
+device: status 2, and a line that says why.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -64,15 +67,17 @@ def toy_shapes(kind: str, *sizes: int) -> list[Any]:
 
 HERE: Row = {"device": "cpu", "clock": once}
 # the time limits add up to less than ten minutes, with the tests'
-TEST_SECONDS = 150
+TEST_SECONDS = 100
+# the first tool also compiles the kernels, which the second finds in Triton's cache
+SANITIZER_SECONDS = {"memcheck": 100, "racecheck": 50}
 SECTIONS = {
     "genome": Section(
-        "benchmarks.gpu_genome", "rows", 60, lambda: HERE | {"packed_bytes": 1 << 16, "batches": (4,)}
+        "benchmarks.gpu_genome", "rows", 40, lambda: HERE | {"packed_bytes": 1 << 16, "batches": (4,)}
     ),
     "attention": Section(
         "benchmarks.gpu_attention",
         "rows",
-        110,
+        90,
         lambda: HERE | {"shapes": toy_shapes("Shape", 1, 2, 40, 32), "dtype": torch.float32},
     ),
     "attention_decode": Section(
@@ -84,19 +89,19 @@ SECTIONS = {
     "combined_loss": Section(
         "benchmarks.bench_combined_loss",
         "gpu_rows",
-        80,
+        60,
         lambda: {"device": "cpu", "rows": 64, "rounds": 1, "dtype": torch.float32},
     ),
     "train_step": Section(
         "benchmarks.gpu_model",
         "train_rows",
-        100,
+        80,
         lambda: HERE | {"configs": ((TOY, 2),), "packed_bytes": 1 << 14},
     ),
     "generate": Section(
         "benchmarks.gpu_model",
         "generate_rows",
-        50,
+        30,
         lambda: HERE | {"config": TOY, "samples": 2, "new_tokens": 4},
     ),
 }
@@ -139,6 +144,26 @@ def run_process(command: list[str], seconds: float, **environment: str) -> tuple
         printed = late.stdout or b""
         return f"not done after {seconds:.0f} s", printed.decode() if isinstance(printed, bytes) else printed
     return (f"ended with status {done.returncode}" if done.returncode else ""), done.stdout
+
+
+def sanitizer() -> str | None:
+    """compute-sanitizer of the CUDA toolkit, or None."""
+    toolkit = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin")
+    return shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path=str(toolkit))
+
+
+def run_sanitizer(tool: str, rehearse: bool) -> Row:
+    """Every kernel on small shapes under one tool of compute-sanitizer; without it in a rehearsal or if absent."""
+    command = [sys.executable, "-m", "benchmarks.gpu_small", *(["--device", "cpu"] if rehearse else [])]
+    found = None if rehearse else sanitizer()
+    if found:
+        command = [found, "--tool", tool, "--error-exitcode", "9", *command]
+    # PyTorch's caching allocator would hide reads past the end of a tensor
+    wrong, printed = run_process(command, SANITIZER_SECONDS[tool], PYTORCH_NO_CUDA_MEMORY_CACHING="1")
+    row: Row = {"passed": not wrong, "summary": (printed.strip().splitlines() or [""])[-1]}
+    if not found:
+        row["summary"] += "" if rehearse else " (compute-sanitizer not found: it ran without)"
+    return row if not wrong else row | {"wrong": wrong, "output": printed[-8000:]}
 
 
 def run_tests(rehearse: bool) -> Row:
@@ -195,8 +220,13 @@ def page(report: Row) -> str:
     tests = report["tests"]
     lines = [title, "", "Written by `python -m benchmarks.gpu_report`.", ""]
     lines += [f"- {name}: {shown(value)}" for name, value in about.items()]
-    lines += ["", "## Correctness", "", f"{'passed' if tests['passed'] else 'FAILED'}: {tests['summary']}"]
-    failures = [("tests/gpu", tests)] if not tests["passed"] else []
+    checks = {**report["sanitizers"], "tests/gpu": tests}
+    lines += ["", "## Correctness", ""]
+    lines += [
+        f"- {name}: {'passed' if check['passed'] else 'FAILED'}: {check['summary']}"
+        for name, check in checks.items()
+    ]
+    failures = [(name, check) for name, check in checks.items() if not check["passed"]]
     for name, section in report["sections"].items():
         lines += ["", f"## {name} ({section['seconds']:.0f} s)"]
         if "wrong" in section:
@@ -238,12 +268,30 @@ def main(arguments: list[str] | None = None) -> int:
             f"no CUDA device here: {device}. `dnagpt-fast doctor` says more; --rehearse tries the code on the CPU."
         )
         return 2
+    needed = ("compiled kernels", "NVIDIA driver", "device")
+    broken = [finding for finding in doctor.examine() if finding.what in needed and not finding.ok]
+    if broken and not options.rehearse:
+        print(*(f"{finding.what}: {finding.message}" for finding in broken), sep="\n")
+        print("not begun: what stands above would fail all that follows")
+        return 2
     options.to.mkdir(parents=True, exist_ok=True)
-    report: Row = {"rehearsal": options.rehearse, "circumstances": circumstances()}
+    report: Row = {
+        "rehearsal": options.rehearse,
+        "circumstances": circumstances(),
+        "sanitizers": {},
+        "tests": {"passed": False, "summary": "not reached", "output": ""},
+        "sections": {},
+    }
+    began = time.monotonic()
+    for tool in SANITIZER_SECONDS:
+        print(f"{tool} ...", flush=True)
+        report["sanitizers"][tool] = check = run_sanitizer(tool, options.rehearse)
+        print(check["summary"], flush=True)
+        write_report(options.to, report)
     print("tests/gpu ...", flush=True)
     report["tests"] = run_tests(options.rehearse)
     print(report["tests"]["summary"], flush=True)
-    report["sections"] = {}
+    write_report(options.to, report)
     for name in options.only or SECTIONS:
         print(f"{name} ...", flush=True)
         section = report["sections"][name] = run_section(name, options.rehearse)
@@ -251,15 +299,24 @@ def main(arguments: list[str] | None = None) -> int:
             f"{len(section['rows'])} rows in {section['seconds']:.0f} s {section.get('wrong', '')}",
             flush=True,
         )
-    stem = "gpu_rehearsal" if options.rehearse else "gpu_report"
-    for suffix, text in ((".json", json.dumps(report, indent=1) + "\n"), (".md", page(report))):
-        with whole(options.to / f"{stem}{suffix}") as file:
-            file.write_text(text)
-        print(options.to / f"{stem}{suffix}")
-    good = report["tests"]["passed"] and not any(
+        write_report(options.to, report)
+    print(f"{time.monotonic() - began:.0f} s in all; {options.to / stem(report)}.json and .md")
+    checks = [*report["sanitizers"].values(), report["tests"]]
+    good = all(check["passed"] for check in checks) and not any(
         "wrong" in section for section in report["sections"].values()
     )
     return 0 if good else 1
+
+
+def stem(report: Row) -> str:
+    return "gpu_rehearsal" if report["rehearsal"] else "gpu_report"
+
+
+def write_report(folder: Path, report: Row) -> None:
+    """What there is so far, as JSON and as a page."""
+    for suffix, text in ((".json", json.dumps(report, indent=1) + "\n"), (".md", page(report))):
+        with whole(folder / f"{stem(report)}{suffix}") as file:
+            file.write_text(text)
 
 
 if __name__ == "__main__":

@@ -1,49 +1,24 @@
-"""Run Triton kernels, compiled for sm_80, on the CPU by ptxrun, in place of Triton's launch.
+"""Run Triton kernels, compiled for a card, on the CPU by tests/ptxrun, in place of Triton's launch.
 
 ptxrun checks every access, poisons registers and shared memory, looks for races between warps and shuffles the schedule
-by a seed. Its folder is named by the environment variable DNAGPT_PTXRUN.
+by a seed.
 """
 
-import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from types import ModuleType
+from typing import Any
 
-import pytest
 import torch
 import triton
 
-VARIABLE = "DNAGPT_PTXRUN"
-
-
-def folder() -> Path:
-    """ptxrun's folder; skips the test where the variable is not set."""
-    named = os.environ.get(VARIABLE)
-    if not named:
-        pytest.skip(f"{VARIABLE} does not name the folder of ptxrun")
-    path = Path(named)
-    if not (path / "ptxrun.py").is_file():
-        pytest.fail(f"{VARIABLE}={named}: no ptxrun.py there")
-    return path
-
-
-def ptxrun() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("ptxrun", folder() / "ptxrun.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules.setdefault("ptxrun", importlib.util.module_from_spec(spec))
-    if not hasattr(module, "launch_triton"):
-        spec.loader.exec_module(module)
-    return module
+from tests.ptxrun import ptxrun
 
 
 def rerun_without_the_interpreter(test_file: str) -> None:
     """Run the ptx tests of a file in a process where Triton compiles; for a test that runs inside the interpreter."""
-    folder()
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-m", "ptx", "-p", "no:cacheprovider", test_file],
         env={**os.environ, "TRITON_INTERPRET": "0"},
@@ -59,28 +34,54 @@ def interpreting() -> bool:
     return bool(triton.knobs.runtime.interpret)
 
 
+# What the compilers do against the manual's word and ptxas makes good; any other note fails the test.
+KNOWN_NOTES = (
+    "registers of a wgmma are copied",
+    "a register of a tcgen05.ld is used",
+    "a shared address given as a generic one",
+    "mbarrier.inval although a tcgen05.commit",
+)
+
+
 @contextmanager
 def compiled_on_the_cpu(
-    written: Mapping[str, set[str]], seed: int = 0, race: bool = True
-) -> Iterator[dict[str, int]]:
-    """Launches inside the block run compiled, on CPU tensors. Yields kernel name -> times it ran.
+    written: Mapping[str, set[str]],
+    seed: int = 0,
+    *,
+    card: str = "sm_80",
+    edit: Callable[[str, str], str] | None = None,
+) -> Iterator[dict[str, list[ptxrun.Stats]]]:
+    """Launches inside the block run compiled for `card`, on CPU tensors. Yields kernel name -> counts of each launch.
 
-    written: kernel name -> parameters it may write; a write to any other tensor is an error.
+    written: kernel name -> parameters it may write; a write to any other tensor is an error
+    edit: (kernel name, PTX) -> the PTX to run instead
     """
     from benchmarks.triton_launches import Launch, launches_go_to, target_of
 
-    run = ptxrun()
-    ran: dict[str, int] = {}
+    ran: dict[str, list[ptxrun.Stats]] = {}
+
+    def argument(name: str, key: str, value: Any) -> Any:
+        is_array = isinstance(value, torch.Tensor) or hasattr(value, "block_shape")
+        return ptxrun.ReadOnly(value) if is_array and key not in written[name] else value
 
     def take(launch: Launch) -> None:
-        name = launch.kernel.__name__
+        name, compiled = launch.kernel.__name__, launch.compile()
         names = [key for key, kind in launch.source.signature.items() if kind != "constexpr"]
-        arguments = [
-            run.ReadOnly(value) if isinstance(value, torch.Tensor) and key not in written[name] else value
-            for key, value in zip(names, launch.runtime, strict=True)
-        ]
-        run.launch_triton(launch.compile(), launch.grid, arguments, seed=seed, race=race)
-        ran[name] = ran.get(name, 0) + 1
+        arguments = [argument(name, key, x) for key, x in zip(names, launch.runtime, strict=True)]
+        ptx = edit(name, compiled.asm["ptx"]) if edit else None
+        stats = ptxrun.launch_triton(compiled, launch.grid, arguments, ptx=ptx, seed=seed, race=True)
+        unknown = [note for note in stats["notes"] if not any(known in note for known in KNOWN_NOTES)]
+        assert not unknown, f"{name}: {unknown}"
+        ran.setdefault(name, []).append(stats)
 
-    with launches_go_to(target_of("sm_80"), take):
+    with launches_go_to(target_of(card), take):
         yield ran
+
+
+# the instruction that multiplies half-precision tiles on each card
+PRODUCT = {"sm_80": "mma.sync", "sm_90": "wgmma.mma_async", "sm_100": "tcgen05.mma"}
+
+
+def runs(ran: Mapping[str, list[ptxrun.Stats]], kernel: str, opcode: str) -> bool:
+    """Whether a launch of `kernel` executed an instruction that begins with `opcode`."""
+    return any(name.startswith(opcode) for stats in ran[kernel] for name in stats["opcodes"])

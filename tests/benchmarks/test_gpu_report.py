@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu_report
+from benchmarks import gpu_report, gpu_small
+from dnagpt_fast.cli.doctor import Finding
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSED = {"passed": True, "summary": "45 passed in 20 s"}
@@ -36,7 +37,8 @@ def test_every_section_makes_rows_of_finite_numbers(name):
 
 
 def test_all_together_stay_under_ten_minutes():
-    assert gpu_report.TEST_SECONDS + sum(s.seconds for s in gpu_report.SECTIONS.values()) < 600
+    checks = gpu_report.TEST_SECONDS + sum(gpu_report.SANITIZER_SECONDS.values())
+    assert checks + sum(s.seconds for s in gpu_report.SECTIONS.values()) < 600
 
 
 def test_a_table_an_op_with_columns_as_they_come():
@@ -56,6 +58,10 @@ def card(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(gpu_report, "circumstances", lambda: {"device": "NVIDIA H100", "torch": "2.13"})
     monkeypatch.setattr(gpu_report, "run_tests", lambda rehearse: tests)
+    monkeypatch.setattr(gpu_report, "run_sanitizer", lambda tool, rehearse: dict(PASSED))
+    monkeypatch.setattr(
+        gpu_report.doctor, "examine", lambda: [Finding("NVIDIA driver", True, "serves CUDA 13.0")]
+    )
     monkeypatch.setattr(gpu_report, "run_section", lambda name, rehearse: sections[name])
     return tests, sections
 
@@ -87,6 +93,40 @@ def test_a_failed_test_or_section_is_in_the_report_and_in_the_status(card, tmp_p
     page = (tmp_path / "gpu_report.md").read_text()
     assert "FAILED: 1 failed" in page
     assert "o: error 1.0" in page
+
+
+def test_an_old_driver_is_named_before_anything_runs(card, monkeypatch, tmp_path, capsys):
+    old = Finding("NVIDIA driver", False, "serves CUDA 12.8, the kernels were built with CUDA 13.0")
+    monkeypatch.setattr(gpu_report.doctor, "examine", lambda: [old])
+    monkeypatch.setattr(gpu_report, "run_sanitizer", lambda tool, rehearse: pytest.fail("begun"))
+    assert gpu_report.main(["--to", str(tmp_path / "none")]) == 2
+    assert "serves CUDA 12.8" in capsys.readouterr().out
+    assert not (tmp_path / "none").exists()
+
+
+def test_sanitizers_come_first_and_what_is_done_is_written(card, monkeypatch, tmp_path):
+    """A machine that is taken away in the middle leaves a report of what ran until then."""
+    order = []
+    monkeypatch.setattr(
+        gpu_report, "run_sanitizer", lambda tool, rehearse: order.append(tool) or dict(PASSED)
+    )
+
+    def lost(rehearse):
+        order.append("tests")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu_report, "run_tests", lost)
+    with pytest.raises(KeyboardInterrupt):
+        gpu_report.main(["--to", str(tmp_path)])
+    assert order == ["memcheck", "racecheck", "tests"]
+    report = json.loads((tmp_path / "gpu_report.json").read_text())
+    assert report["sanitizers"]["racecheck"]["passed"]
+    assert report["tests"]["summary"] == "not reached"
+
+
+def test_the_small_shapes_of_the_sanitizers_run(capsys):
+    assert gpu_small.main(["--device", "cpu"]) == 0
+    assert "every kernel ran" in capsys.readouterr().out
 
 
 def test_a_rehearsal_cannot_be_taken_for_a_report(card, tmp_path):

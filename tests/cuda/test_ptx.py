@@ -18,7 +18,7 @@ from dnagpt_fast.vocab import Vocabulary
 from tests.cuda.stand_in import FIELDS
 from tests.cuda.test_stand_in import TOKEN
 from tests.ops.packed_genomes import packed_genome, random_text
-from tests.ptx import ptxrun
+from tests.ptxrun import ptxrun
 
 pytestmark = pytest.mark.ptx
 
@@ -41,7 +41,7 @@ def module(tmp_path_factory):
             target = folder / f"{name}.ptx"
             command = ["nvcc", "-ptx", "-std=c++17", "-O3", "-arch=sm_80", f"-I{CSRC}"]
             subprocess.run([*command, str(CSRC / "cuda" / f"{name}.cu"), "-o", str(target)], check=True)
-            loaded[name] = ptxrun().Module(target.read_text())
+            loaded[name] = ptxrun.Module(target.read_text())
         return loaded[name]
 
     return load
@@ -53,7 +53,7 @@ def kernel_of(module, pattern):
 
 
 def read_only(array):
-    return ptxrun().ReadOnly(np.ascontiguousarray(array))
+    return ptxrun.ReadOnly(np.ascontiguousarray(array))
 
 
 def genome_struct(genome):
@@ -61,14 +61,14 @@ def genome_struct(genome):
         read_only(getattr(genome, field).numpy()) for field in FIELDS
     )
     counts = (genome.length_bp.numel(), genome.n_block_start_bp.numel())
-    return ptxrun().Struct(
+    return ptxrun.Struct(
         GENOME_WORDS, packed, genome.packed.numel(), offset, length, index, start, end, *counts
     )
 
 
 def windows_struct(contig, start_bp, orientation):
     rows = (read_only(np.array(row, np.int64)) for row in (contig, start_bp, orientation))
-    return ptxrun().Struct("<PPPqq", *rows, 0, len(contig))
+    return ptxrun.Struct("<PPPqq", *rows, 0, len(contig))
 
 
 def cut(n_tokens, token_bytes):
@@ -79,7 +79,7 @@ def cut(n_tokens, token_bytes):
 
 
 def cut_struct(n_tokens, token_bytes):
-    return ptxrun().Struct("<qi4x", *cut(n_tokens, token_bytes))
+    return ptxrun.Struct("<qi4x", *cut(n_tokens, token_bytes))
 
 
 def case(count, n_tokens, k, seed):
@@ -162,7 +162,7 @@ def test_sample_batch(module, count, n_tokens, k, token_bytes):
     wanted = [
         row.numpy() for row in (*windows, batch.kmers, batch.gc_fraction, batch.gc_known, batch.reversed)
     ]
-    loaded, run = module("sample_batch"), ptxrun()
+    loaded = module("sample_batch")
     name = kernel_of(loaded, f"sample_batch_kernelI{LETTER[token_bytes]}Li{6 if k == 6 else 0}E")
     tables = sampler.tables
     fields = (
@@ -178,10 +178,10 @@ def test_sample_batch(module, count, n_tokens, k, token_bytes):
         out, trouble = [np.full_like(row, 1) for row in wanted], np.zeros(6, np.int64)
         arguments = [
             read_only(arena(loaded, genomes)),
-            run.Struct("<PPPPPPPq", *(read_only(getattr(tables, field)) for field in fields), 2),
+            ptxrun.Struct("<PPPPPPPq", *(read_only(getattr(tables, field)) for field in fields), 2),
             *(11, 2**32 - 2, None, count, n_tokens, k, Vocabulary(k).first_id(k)),
             cut_struct(n_tokens, token_bytes),
-            run.Struct("<PPPPPPPP", *out),
+            ptxrun.Struct("<PPPPPPPP", *out),
             trouble,
         ]
         loaded.launch(name, (3,), (THREADS,), arguments, seed=seed, race=True)

@@ -1,14 +1,20 @@
-"""The attention kernels as compiled for sm_80, run on the CPU: accesses checked, races sought, schedules shuffled."""
+"""The attention kernels as compiled for three cards, run on the CPU, every access and order checked."""
+
+import re
+from unittest import mock
 
 import pytest
 import torch
 
+from dnagpt_fast.ops import triton_settings
 from dnagpt_fast.ops.attention import decode_kernels as attention_decode_triton
 from dnagpt_fast.ops.attention import launch as attention_triton
+from dnagpt_fast.ops.attention import tiles as attention_tiles
 from dnagpt_fast.ops.attention.reference import attention_decode_reference, attention_reference
 from tests import ptx
 from tests.closeness import assert_no_worse_than_naive, outputs_and_gradients
 from tests.ops.attention.cases import NAMES, Case
+from tests.ptxrun.ptxrun import PtxError
 
 pytestmark = [pytest.mark.ptx, pytest.mark.usefixtures("poisoned_memory")]
 compiled = pytest.mark.skipif(ptx.interpreting(), reason="run by the test that starts a compiling process")
@@ -21,6 +27,7 @@ WRITTEN = {
     "attention_decode_combine_kernel": {"p_o"},
 }
 SEEDS = (0, 1, 2)
+CARDS = ("sm_80", "sm_90", "sm_100")
 
 # lengths that divide no tile; two tiles of queries and of keys at least; every kind of mask; the three head sizes
 CASES = [
@@ -37,6 +44,16 @@ CASES = [
     Case(1, 1, 45, 32, "causal", torch.float32),
     Case(1, 1, 1, 64, "causal", torch.float16),
 ]
+# several turns of the pipelined loop, where a stage is used again
+LONG = [
+    Case(1, 1, 400, 32, "causal", torch.float16),
+    Case(1, 1, 401, 64, "full", torch.bfloat16),
+    Case(1, 1, 300, 128, "causal", torch.bfloat16),
+    Case(1, 1, 399, 64, "sequences", torch.float16),
+    Case(1, 1, 270, 32, "sequences padded", torch.bfloat16),
+    Case(2, 1, 260, 128, "padded", torch.float16),
+    Case(2, 2, 129, 64, "causal", torch.float16),
+]
 
 
 @pytest.mark.skipif(not ptx.interpreting(), reason="this process compiles already")
@@ -44,18 +61,21 @@ def test_in_a_process_that_compiles():
     ptx.rerun_without_the_interpreter(__file__)
 
 
-def run_compiled(case: Case, seed: int) -> list[torch.Tensor]:
-    """o, lse, dqkv of the compiled kernels."""
+def run_compiled(case: Case, seed: int, card: str, edit=None) -> tuple[list[torch.Tensor], dict]:
+    """o, lse, dqkv of the kernels compiled for `card`, and what was executed."""
 
     def function(qkv):
         q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))
         o, lse = attention_triton.attention_triton(q, k, v, scale=case.K**-0.5, **case.options())
         return o, lse.where(lse != -torch.inf, -1.0)
 
-    with ptx.compiled_on_the_cpu(WRITTEN, seed) as ran:
+    with (
+        mock.patch.object(triton_settings, "architecture", return_value=card),
+        ptx.compiled_on_the_cpu(WRITTEN, seed, card=card, edit=edit) as ran,
+    ):
         outputs, gradients = outputs_and_gradients(function, *case.inputs())
-    assert ran == {"attention_forward_kernel": 1, "attention_dq_kernel": 1, "attention_dkdv_kernel": 1}
-    return [*outputs, *gradients]
+    assert [*ran] == ["attention_forward_kernel", "attention_dq_kernel", "attention_dkdv_kernel"]
+    return [*outputs, *gradients], ran
 
 
 def run_plain(case: Case, dtype: torch.dtype) -> list[torch.Tensor]:
@@ -72,15 +92,57 @@ def run_plain(case: Case, dtype: torch.dtype) -> list[torch.Tensor]:
 
 
 @compiled
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_forward_and_backward(case):
-    results = [run_compiled(case, seed) for seed in SEEDS]
+@pytest.mark.parametrize("card", CARDS)
+@pytest.mark.parametrize("case", CASES + LONG, ids=str)
+def test_forward_and_backward(case, card):
+    (results, ran), *others = (run_compiled(case, seed, card) for seed in SEEDS)
     plain, truth = run_plain(case, case.dtype), run_plain(case, torch.float64)
-    for name, ours, naive, true in zip(NAMES, results[0], plain, truth, strict=True):
+    for name, ours, naive, true in zip(NAMES, results, plain, truth, strict=True):
         assert_no_worse_than_naive(name, ours, naive, true)
-    for other in results[1:]:
-        for name, a, b in zip(NAMES, results[0], other, strict=True):
+    for other, _ in others:
+        for name, a, b in zip(NAMES, results, other, strict=True):
             assert torch.equal(a, b), f"{name} depends on the schedule"
+    if case.dtype != torch.float32:
+        assert all(ptx.runs(ran, kernel, ptx.PRODUCT[card]) for kernel in ran)
+        tile = attention_tiles.TILES[triton_settings.FAMILIES[card], "forward", case.K][0]
+        copied = ptx.runs(ran, "attention_forward_kernel", "cp.async.bulk.tensor")
+        assert copied == tile.tma or triton_settings.triton_version() < (3, 7)
+
+
+# Each takes one of the fences, waits or counts out of the forward kernel: were it not found, a clean run would say
+# nothing about them.
+FAULTS = {
+    ("sm_90", "wait_group"): (r"wgmma\.wait_group\.sync\.aligned\s+0;", ""),
+    ("sm_90", "wgmma.fence"): (r"wgmma\.fence\.sync\.aligned;", ""),
+    ("sm_90", "fence.proxy.async"): (r"fence\.proxy\.async\.shared::cta;", ""),
+    ("sm_90", "bar.sync"): (r"bar\.sync\s+0;", ""),
+    ("sm_90", "mbarrier wait"): (r"@!complete bra\.uni waitLoop;", ""),
+    ("sm_90", "mbarrier parity"): (r"(try_wait\.parity[^;]*\], )(%r\d+);", r"\g<1>0;"),
+    ("sm_90", "expected bytes"): (r"(expect_tx[^;]*, )16384;", r"\g<1>16368;"),
+    ("sm_90", "mbarrier count"): (r"(mbarrier\.init[^;]*, )1;", r"\g<1>2;"),
+    ("sm_100", "tcgen05.wait::st"): (r"tcgen05\.wait::st\.sync\.aligned;", ""),
+    ("sm_100", "tcgen05.commit"): (r"(@%p\d+ )?tcgen05\.commit[^;]*;", ""),
+    ("sm_100", "named barrier"): (r"bar\.sync\s+[1-9]\d*, \d+;", ""),
+}
+
+
+@compiled
+@pytest.mark.parametrize(("card", "fault"), FAULTS)
+def test_a_fault_put_into_the_machine_code_is_found(card, fault):
+    find, put = FAULTS[card, fault]
+    places = []
+
+    def edit(kernel, text):
+        if kernel != "attention_forward_kernel":
+            return text
+        text, found = re.subn(find, put, text)
+        places.append(found)
+        return text
+
+    for seed in SEEDS:
+        with pytest.raises((PtxError, AssertionError)):
+            run_compiled(Case(1, 1, 400, 64, "full", torch.bfloat16), seed, card, edit)
+    assert all(places)
 
 
 @compiled
@@ -101,9 +163,10 @@ def test_a_packed_gradient_is_written_in_place_with_the_same_bits():
 
 
 @compiled
+@pytest.mark.parametrize("card", CARDS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
 @pytest.mark.parametrize(("Q", "S", "K"), [(1, 300, 64), (3, 150, 32), (18, 131, 128)])
-def test_decode(dtype, Q, S, K):
+def test_decode(dtype, Q, S, K, card):
     B, H = 3, 2
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(B, H, Q, K, generator=generator).to(dtype)
@@ -111,9 +174,9 @@ def test_decode(dtype, Q, S, K):
     lengths = torch.tensor([S, Q, S // 2 + 1])
     results = []
     for seed in SEEDS:
-        with ptx.compiled_on_the_cpu(WRITTEN, seed) as ran:
+        with ptx.compiled_on_the_cpu(WRITTEN, seed, card=card) as ran:
             results.append(attention_decode_triton.attention_decode_triton(q, *cache, lengths, scale=K**-0.5))
-        assert ran == {"attention_decode_part_kernel": 1, "attention_decode_combine_kernel": 1}
+        assert [*ran] == ["attention_decode_part_kernel", "attention_decode_combine_kernel"]
     naive, _ = attention_decode_reference(q, *cache, lengths, scale=K**-0.5)
     truth, _ = attention_decode_reference(q.double(), *cache.double(), lengths, scale=K**-0.5)
     assert_no_worse_than_naive("o", results[0], naive, truth)

@@ -1,0 +1,93 @@
+"""Every kernel once on small shapes: what compute-sanitizer watches before anything else runs on a card.
+
+    compute-sanitizer --tool memcheck python -m benchmarks.gpu_small
+    python -m benchmarks.gpu_small --device cpu                           a rehearsal, by the CPU's implementations
+
+First the shapes of known compiler faults (Triton issues 10573, 10486, 11366: attention's backward with 32-wide tiles
+and 4 warps on sm_90), which appear in all launches of a process or in none: so each call is a fresh process.
+"""
+
+import argparse
+
+import torch
+
+from dnagpt_fast import ops
+from dnagpt_fast.genome.sampler import WindowSampler
+from dnagpt_fast.ops.sample_batch import BatchSampler
+from tests.ops.attention.cases import Case
+from tests.ops.packed_genomes import packed_genome, random_text
+
+
+def attention(device: str, dtype: torch.dtype) -> None:
+    """Each head size, plain and masked, forward and backward; decoding."""
+    for size in (32, 128, 64):
+        for kind in ("causal", "sequences padded"):  # few kernels to compile, all kinds of loads
+            case = Case(1 if "sequences" in kind else 2, 2, 200, size, kind, dtype)
+            (qkv,), (do, dlse) = case.inputs()
+            leaf = qkv.to(device).requires_grad_()
+            options = {
+                name: x.to(device) if isinstance(x, torch.Tensor) else x for name, x in case.options().items()
+            }
+            q, k, v = (x.transpose(1, 2) for x in leaf.unbind(2))
+            o, lse = ops.attention(q, k, v, return_lse=True, **options)  # type: ignore[arg-type]
+            seen = lse.where(lse != -torch.inf, 0.0)
+            torch.autograd.grad((o, seen), leaf, (do.to(device), dlse.to(device)))
+            torch.autograd.grad(ops.attention_packed(leaf, **options), leaf, do.to(device))  # type: ignore[arg-type]
+        cache = torch.randn(2, 3, 2, 300, size, device=device, dtype=dtype)
+        lengths = torch.tensor([300, 7, 129], device=device)
+        ops.attention_decode(cache[0, :, :, :3], *cache, lengths)
+
+
+def combined_loss(device: str, dtype: torch.dtype) -> None:
+    """With and without its options, in tiles that are not full."""
+    rows, vocab, width = 300, 1030, 200
+    targets = torch.randint(0, vocab, (rows,), device=device)
+    kind = torch.randint(0, 3, (rows,), device=device, dtype=torch.uint8)
+    gc = torch.randn(5, device=device, requires_grad=True)
+    for options in (
+        {},
+        {"skip_below": 2**-24},
+        {"reduction": "none"},
+        {"label_smoothing": 0.1, "z_loss": 1e-3, "soft_cap": 5.0},
+    ):
+        leaves = [
+            torch.randn(n, width, device=device, dtype=dtype, requires_grad=True) for n in (rows, vocab)
+        ]
+        bias = torch.randn(vocab, device=device, dtype=dtype, requires_grad=True)
+        given = {"gc_prediction": gc, "gc_target": gc.detach() + 1} if "reduction" not in options else {}
+        loss = ops.combined_loss(*leaves, targets, bias=bias, row_kind=kind, **given, **options)  # type: ignore[arg-type]
+        torch.autograd.grad(loss.total.sum(), [*leaves, bias])
+
+
+def genome(device: str) -> None:
+    """Tokenizing, GC counts and sampled batches."""
+    here = packed_genome(random_text(5000, seed=1, n_every=300))
+    on_device = here.to(device)
+    starts = torch.arange(0, 900, 7)
+    contigs = torch.zeros_like(starts)
+    for dtype in (torch.uint16, torch.int32, torch.int64):
+        ops.kmer_tokenize(on_device, contigs, starts, 510, starts % 4, dtype=dtype)
+    ops.gc_count(on_device, contigs, starts, starts + 3)
+    tables = WindowSampler([here], 6 * 37, seed=3).tables
+    BatchSampler([on_device], tables, 3, 37)(0, 65)
+    ops.synchronize(on_device)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cuda")
+    device = parser.parse_args(arguments).device
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    attention(device, dtype)
+    combined_loss(device, dtype)
+    genome(device)
+    if device != "cpu":
+        torch.cuda.synchronize()
+    print("every kernel ran")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
