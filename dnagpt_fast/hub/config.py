@@ -4,6 +4,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from dnagpt_fast.hub.adapters import name_targets_to_peft
 from dnagpt_fast.hub.shim import AUTO_MAP, write_beside
 from dnagpt_fast.hub.versions import CACHE
 from dnagpt_fast.model.config import ModelConfig
@@ -112,6 +113,8 @@ class DNAGPTConfig(PreTrainedConfig):
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def to_dict(self) -> dict[str, Any]:
+        """Both kinds of names; PEFT asks for it before it looks up its default layers."""
+        name_targets_to_peft()
         named = super().to_dict()
         named |= {alias: named[name] for alias, name in self.attribute_map.items() if name in named}
         return named | self._derived()

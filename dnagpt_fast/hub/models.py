@@ -22,6 +22,10 @@ from dnagpt_fast.hub.versions import CACHE, causal_mask, one_cache, refuse_unkno
 from dnagpt_fast.model.layers import MLP
 
 
+class TensorsDoNotFit(ValueError, RuntimeError):
+    """A folder's tensors are not the model's. Of both kinds because transformers raises RuntimeError for some of it."""
+
+
 class DNAGPTBlock(GradientCheckpointingLayer):
     """A block whose attention can use a cache; the same modules and names as model.layers.Block."""
 
@@ -62,7 +66,8 @@ class DNAGPTPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, strict: bool = True, **kwargs: Any) -> Any:
-        """As `PreTrainedModel.from_pretrained`, but raises ValueError naming missing, unexpected or misshapen tensors.
+        """As `PreTrainedModel.from_pretrained`, but raises TensorsDoNotFit (a ValueError) with the names of missing,
+        unexpected or misshapen tensors.
 
         strict  False: load what fits and only warn, as transformers does. With `ignore_mismatched_sizes=True`, as for
                 a head of another number of classes, misshapen tensors alone are taken as new ones.
@@ -85,7 +90,7 @@ class DNAGPTPreTrainedModel(PreTrainedModel):
         }
         faults = [f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
         if strict and faults:
-            raise ValueError(
+            raise TensorsDoNotFit(
                 f"{args[0] if args else 'the folder'} does not fit {cls.__name__}. " + "; ".join(faults)
             )
         return (model, info) if wants_info else model

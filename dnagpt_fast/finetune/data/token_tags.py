@@ -1,0 +1,190 @@
+"""BIO tags from GFF3 or BED: windows of a genome as token ids, with a class for each k-mer or each base.
+
+B-kind is where a feature begins, I-kind the rest of it, O outside (Ramshaw and Marcus 1995). The rows go into
+`DNAGPTForTokenClassification` as they are, through Trainer or any loop (docs/finetuning.md).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dnagpt_fast.batch import IGNORE_INDEX
+from dnagpt_fast.finetune.data.examples import LabelError
+from dnagpt_fast.genome import Genome
+from dnagpt_fast.input_files import text_lines
+from dnagpt_fast.model.tokenizer import KmerTokenizer
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A stretch of a contig, 0-based and half-open; coordinates and tags are those of the forward strand."""
+
+    contig: str
+    start_bp: int
+    end_bp: int
+    kind: str
+    where: str
+
+
+def read_features(path: str | Path) -> list[Feature]:
+    """Every line of a GFF3 or GTF file (kind: its third column), or of a BED file (its fourth), plain or .gz.
+
+    The kind of file is read off its name. Raises LabelError naming file and line.
+    """
+    path = Path(path)
+    is_bed = path.name.removesuffix(".gz").endswith(".bed")
+    found = []
+    for number, raw in text_lines(path):
+        line = raw.rstrip("\r\n")
+        if line.startswith("##FASTA"):
+            break
+        if not line or line.startswith(("#", "track", "browser")):
+            continue
+        where, fields = f"{path}:{number}", line.split("\t")
+        wanted = 4 if is_bed else 9
+        if len(fields) < wanted:
+            raise LabelError(f"{where}: {len(fields)} tab-separated fields: wanted {wanted}")
+        kind, start, end = (fields[3], fields[1], fields[2]) if is_bed else (fields[2], fields[3], fields[4])
+        try:
+            start_bp, end_bp = int(start) - (not is_bed), int(end)
+        except ValueError:
+            raise LabelError(f"{where}: {start!r}..{end!r}: wanted integers") from None
+        if not 0 <= start_bp < end_bp or not kind:
+            raise LabelError(f"{where}: {kind!r} {start}..{end}: wanted a kind and start before end")
+        found.append(Feature(fields[0], start_bp, end_bp, kind, where))
+    if not found:
+        raise LabelError(f"{path}: no features in it")
+    return found
+
+
+def tag_names(kinds: Sequence[str]) -> list[str]:
+    """The classes in the order of their numbers: O, B-kind, I-kind, ..."""
+    return ["O", *(f"{part}-{kind}" for kind in kinds for part in "BI")]
+
+
+class TaggedWindows:
+    """Rows {"input_ids", "attention_mask", "labels"} of a genome's windows, all of one length.
+
+    features     as from `read_features`; others than `kinds` are passed over
+    kinds        what is tagged; where kinds overlap, the one named first. Overlapping features of one kind are one
+    kmers        k-mers a window; a species token stands before them, whose label is ignored
+    prefix       the reserved tokens before each window
+    per_base     labels (tokens, k), a class for each base, instead of (tokens,), where a k-mer has the class of its
+                 first base that is tagged, and B where a feature begins in it
+
+    Windows lie end to end. The last one of a contig ends with it; what the one before it has is ignored there. Contigs
+    shorter than a window are left out and counted in `too_short`. Raises LabelError for features off their contig, and
+    if nothing is tagged; ValueError for settings that cannot be.
+    """
+
+    def __init__(
+        self,
+        genome: Genome,
+        features: Sequence[Feature],
+        kinds: Sequence[str],
+        tokenizer: KmerTokenizer,
+        *,
+        kmers: int = 510,
+        prefix: str = "<R>",
+        per_base: bool = False,
+    ) -> None:
+        if kmers < 1 or not kinds or len(set(kinds)) != len(kinds):
+            raise ValueError(
+                f"kmers = {kmers}, kinds = {list(kinds)}: wanted one or more of each, no kind twice"
+            )
+        self.genome, self.tokenizer = genome, tokenizer
+        self.tags = tag_names(kinds)
+        self.window_bp = kmers * tokenizer.k
+        self.per_base = per_base
+        self.prefix: list[int] = tokenizer.encode(prefix, to_tensor=False)  # type: ignore[assignment]
+        self._spans = {(c, kind): spans for c, kind, spans in _merged(genome, features, kinds)}
+        self.kinds = list(kinds)
+        if not self._spans:
+            there = sorted({feature.kind for feature in features})
+            raise LabelError(f"no feature is one of {', '.join(kinds)}; there are {', '.join(there[:20])}")
+        lengths = [int(length) for length in genome.lengths]
+        self.too_short = sum(length < self.window_bp for length in lengths)
+        self._places: list[tuple[str, int, int]] = []
+        for name, length in zip(genome.names, lengths, strict=True):
+            if length < self.window_bp:
+                continue
+            whole = range(0, length - self.window_bp + 1, self.window_bp)
+            self._places += [(name, start, 0) for start in whole]
+            if length % self.window_bp:
+                start = length - self.window_bp
+                self._places.append((name, start, whole[-1] + self.window_bp - start))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        contig, start_bp, seen_bp = self._places[index]
+        end_bp = start_bp + self.window_bp
+        bases = self._bases(contig, start_bp, end_bp)
+        bases[:seen_bp] = IGNORE_INDEX
+        table = bases.reshape(-1, self.tokenizer.k)
+        if self.per_base:
+            before = np.full((len(self.prefix), self.tokenizer.k), IGNORE_INDEX)
+            labels = np.concatenate((before, table))
+        else:
+            labels = np.concatenate((np.full(len(self.prefix), IGNORE_INDEX), _of_kmers(table)))
+        ids = self.tokenizer.encode(self.genome.sequence(contig, start_bp, end_bp), to_tensor=False)
+        input_ids = [*self.prefix, *ids]
+        return {"input_ids": input_ids, "attention_mask": [1] * len(input_ids), "labels": labels.tolist()}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[i] for i in range(len(self)))
+
+    def _bases(self, contig: str, start_bp: int, end_bp: int) -> np.ndarray:
+        """A class for each base of the window."""
+        found = np.zeros(end_bp - start_bp, np.int64)
+        for number, kind in reversed(list(enumerate(self.kinds))):
+            spans = self._spans.get((contig, kind))
+            if spans is None:
+                continue
+            first = int(np.searchsorted(spans[:, 1], start_bp, side="right"))
+            last = int(np.searchsorted(spans[:, 0], end_bp))
+            for begin, end in spans[first:last].tolist():
+                found[max(begin - start_bp, 0) : end - start_bp] = 2 + 2 * number
+                if begin >= start_bp:
+                    found[begin - start_bp] = 1 + 2 * number
+        return found
+
+
+def _of_kmers(bases: np.ndarray) -> np.ndarray:
+    """(k-mers, k) classes of bases -> a class for each k-mer."""
+    tagged = bases > 0
+    rows = np.arange(len(bases))
+    first = bases[rows, tagged.argmax(1)]
+    inside = (first > 0) & (first % 2 == 0)
+    begins = inside & (bases == (first - 1)[:, None]).any(1)
+    # a k-mer that lay half in the window before is that window's
+    return np.where((bases == IGNORE_INDEX).any(1), IGNORE_INDEX, np.where(begins, first - 1, first))
+
+
+def _merged(
+    genome: Genome, features: Sequence[Feature], kinds: Sequence[str]
+) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Contig, kind and its disjoint, sorted spans, int64 (n, 2). Features that touch stay two."""
+    length_of = dict(zip(genome.names, genome.lengths, strict=True))
+    parts: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for feature in features:
+        if feature.kind not in kinds:
+            continue
+        contig = genome.names[genome.contigs.find(feature.contig, feature.where)]
+        if feature.end_bp > length_of[contig]:
+            raise LabelError(
+                f"{feature.where}: ends at {feature.end_bp}: {contig} has {length_of[contig]} bases"
+            )
+        parts.setdefault((contig, feature.kind), []).append((feature.start_bp, feature.end_bp))
+    for (contig, kind), spans in parts.items():
+        merged: list[list[int]] = []
+        for start, end in sorted(spans):
+            if merged and start < merged[-1][1]:
+                merged[-1][1] = max(merged[-1][1], end)
+            else:
+                merged.append([start, end])
+        yield contig, kind, np.array(merged, np.int64)
