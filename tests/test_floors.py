@@ -57,7 +57,16 @@ def test_the_ground_is_small():
     rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and list(path.glob("*.py"))}
     assert rooms - {"data"} == {room for row in FLOORS for room in row} - {"ground"}
     ground = {path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")}
-    assert ground == {"batch", "extras", "input_files", "json_files", "output_files", "packed", "vocab"}
+    assert ground == {
+        "batch",
+        "extras",
+        "input_files",
+        "json_files",
+        "lazy_names",
+        "output_files",
+        "packed",
+        "vocab",
+    }
 
 
 def test_no_module_is_a_catch_all():

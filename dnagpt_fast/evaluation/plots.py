@@ -2,16 +2,25 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from dnagpt_fast.evaluation.haplotype_statistics import HaplotypeReport
 from dnagpt_fast.extras import need
 from dnagpt_fast.output_files import whole
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def _save(figure: Figure, path: Path) -> Path:
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure  # here, so that a run does not wait for it before its first step
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: "Figure", path: Path) -> Path:
     with whole(path) as temporary:
         figure.savefig(temporary, dpi=120)
     return path
@@ -22,7 +31,7 @@ def plot_classification(
 ) -> Path:
     """ROC and precision-recall curve of each class, and the confusion matrix."""
     metrics = need("sklearn.metrics")
-    figure = Figure(figsize=(13, 4), layout="constrained")
+    figure = _figure(13, 4)
     roc, pr, confusion = figure.subplots(1, 3)
     shown = [1] if len(classes) == 2 else range(len(classes))
     for c in shown:
@@ -49,7 +58,7 @@ def plot_classification(
 
 def plot_regression(path: str | Path, truth: np.ndarray, predicted: np.ndarray, name: str = "label") -> Path:
     """Predicted against true values."""
-    figure = Figure(figsize=(5, 5), layout="constrained")
+    figure = _figure(5, 5)
     axes = figure.subplots()
     axes.scatter(truth, predicted, s=6, alpha=0.4)
     low, high = min(truth.min(), predicted.min()), max(truth.max(), predicted.max())
@@ -61,7 +70,7 @@ def plot_regression(path: str | Path, truth: np.ndarray, predicted: np.ndarray, 
 def plot_haplotypes(path: str | Path, reports: dict[str, HaplotypeReport]) -> Path:
     """Allele frequencies, LD decay, the first two principal components and nearest-neighbour distances of each way of
     making haplotypes, beside the real ones."""
-    figure = Figure(figsize=(13, 10), layout="constrained")
+    figure = _figure(13, 10)
     (frequency, decay), (pca, distance) = figure.subplots(2, 2)
     real = next(iter(reports.values()))
     middle = (real.ld_edges_bp[:-1] + real.ld_edges_bp[1:]) / 2000

@@ -41,6 +41,7 @@ def read_labelled_fasta(
     labelled       False: labels are not read
     Raises InputFileError (LabelError for a record) naming file and record.
     """
+
     path = Path(path)
     pattern = _pattern(label_pattern)
     where, texts, labels, splits, numbers = [], [], [], [], []

@@ -12,7 +12,6 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import pysam
 
 from dnagpt_fast.finetune.data.examples import LabelError, parse_integer
 from dnagpt_fast.input_files import inner_suffix, open_content, readable, text_lines
@@ -104,6 +103,8 @@ def _position(text: str, where: str) -> int:
 
 def _bcf_lines(path: Path) -> Iterator[tuple[int, str]]:
     """BCF as numbered VCF lines."""
+    import pysam  # here, since most runs read tables
+
     # htslib calls a missing index an error; reading from the start on needs none
     loudness = pysam.set_verbosity(0)
     try:

@@ -1,0 +1,31 @@
+"""Public names of a package that are loaded on first use, and stay what they are in every order of imports."""
+
+import importlib
+import sys
+from types import ModuleType
+from typing import Any
+
+
+def load_on_first_use(package: str, homes: dict[str, str]) -> None:
+    """Makes each name of `homes` (name -> module that defines it) an attribute of the package, imported when asked for.
+
+    Importing a submodule sets it as an attribute of its package. Where it bears the name of a public function, as
+    ops.gc_count does, the function stays.
+    """
+
+    class Package(ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            if name not in homes:
+                raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            value = getattr(importlib.import_module(homes[name]), name)
+            self.__dict__[name] = value
+            return value
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if not (name in homes and isinstance(value, ModuleType)):
+                super().__setattr__(name, value)
+
+        def __dir__(self) -> list[str]:
+            return sorted({*self.__dict__, *homes})
+
+    sys.modules[package].__class__ = Package

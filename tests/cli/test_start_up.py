@@ -1,0 +1,111 @@
+"""What each command imports: a command that only reads genomes starts without torch, the others with torch alone."""
+
+import ast
+import inspect
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from dnagpt_fast.cli import app
+
+GENOME = "dnagpt_fast/data/hg19_chr22_20-21Mb.2bit"
+# Large packages of which a command may import only those that it names in COMMANDS.
+LARGE = ("torch", "torch._dynamo", "triton", "sympy", "transformers", "peft", "pandas", "scipy", "sklearn")
+LARGE += ("pyarrow", "matplotlib", "pysam", "numpy", "rich")
+COMMANDS = {
+    "pack": {"numpy"},
+    "info": {"numpy"},
+    "make-task": {"numpy"},
+    "pretrain": {"numpy", "torch", "sympy", "rich"},
+    "finetune": {"numpy", "torch", "sympy", "rich"},
+    "predict": {"numpy", "torch"},
+    "plan": {"numpy", "torch"},
+    "generate": {"numpy", "torch"},
+    "embed": {"numpy", "torch"},
+    "score": {"numpy", "torch"},
+    "track": {"numpy", "torch"},
+    "variants": {"numpy", "torch", "pysam"},
+    "convert": {"numpy", "torch"},
+    "models": {"numpy", "torch"},
+    "doctor": {"numpy", "torch"},
+}
+
+
+def python(code: str, *arguments: str, **environment: str) -> str:
+    ran = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def modules_of(command: str) -> list[str]:
+    """The modules of the package that the body of a command imports, and those that its jobs import late."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(app.COMMANDS[command])))
+    return [node.module for node in ast.walk(body) if isinstance(node, ast.ImportFrom) and node.module]
+
+
+# torch is imported once, in the parent: a child has it in sys.modules whether its command needs it or not
+IMPORTS = """
+import importlib, json, os, sys
+large, commands = json.loads(sys.argv[1])
+for torch_before in (False, True):
+    for command, modules in commands.items():
+        if (modules[0] == "torch") != torch_before:
+            continue
+        if torch_before:
+            import torch
+        sys.stdout.flush()
+        if os.fork() == 0:
+            for module in modules:
+                importlib.import_module(module)
+            print(json.dumps([command, [name for name in large if name in sys.modules]]), flush=True)
+            os._exit(0)
+        assert os.wait()[1] == 0, command
+"""
+
+
+def test_the_modules_that_each_command_imports():
+    assert list(COMMANDS) == list(app.COMMANDS)
+    asked = {
+        command: (["torch"] if "torch" in wanted else ["json"]) + modules_of(command)
+        for command, wanted in COMMANDS.items()
+    }
+    lines = python(IMPORTS, json.dumps([LARGE, asked])).splitlines()
+    found = {command: set(large) for command, large in map(json.loads, lines)}
+    assert found == COMMANDS
+
+
+RUN = """
+import sys
+from dnagpt_fast.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as ended:
+    assert not ended.code, ended.code
+assert not {"torch", "pysam", "pandas", "matplotlib"} & set(sys.modules), "imported"
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("pretrain", "--help"), ("info", GENOME), ("pack", "{fasta}", "{twobit}")]
+)
+def test_a_command_that_reads_genomes_runs_without_torch(tmp_path, arguments):
+    fasta, twobit = tmp_path / "a.fa", tmp_path / "a.2bit"
+    fasta.write_text(">a\nACGTNNACGTTT\n")
+    assert python(RUN, *(text.format(fasta=fasta, twobit=twobit) for text in arguments))
+
+
+def test_letters_and_counts_need_no_torch():
+    python(
+        f"import sys; from dnagpt_fast import Genome, ops; genome = Genome.open({GENOME!r});"
+        "assert ops.sequence_text(genome, 0, 0, 9).size == 9 and genome.sequence(genome.names[0], 0, 9);"
+        "ops.report; assert 'torch' not in sys.modules"
+    )
