@@ -254,6 +254,8 @@ PYBIND11_MODULE(_native, m) {
                               runs(packer.n_runs), runs(packer.mask_runs));
       });
 
+  m.def("use_huge_pages",
+        [](Address memory, int64_t bytes) { use_huge_pages(reinterpret_cast<void*>(memory), bytes); });
   m.def("cpu_isa", &cpu_isa);
   m.def("machine_isas", &machine_isas);
 #ifdef DNAGPT_WITH_CUDA

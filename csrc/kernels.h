@@ -35,6 +35,9 @@ std::string cpu_isa();
 // Names of all instruction sets this machine can run, the plainest first.
 std::vector<std::string> machine_isas();
 
+// Asks the system for huge pages where the memory is first touched; does nothing where it has none.
+void use_huge_pages(void* memory, int64_t bytes);
+
 // Throws std::invalid_argument where the arrays of a genome contradict each other. Reads every element once.
 void check_genome(const GenomeView& genome);
 

@@ -10,6 +10,7 @@ import torch
 
 from dnagpt_fast.ops import dispatch, native
 from dnagpt_fast.ops.kmer_tokenize import window_codes
+from dnagpt_fast.ops.output import two_outputs
 from dnagpt_fast.packed import PackedGenome
 
 
@@ -25,13 +26,21 @@ def gc_count_reference(
     return gc, known
 
 
-def gc_count(genome: Any, contig: Any, start_bp: Any, length_bp: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def gc_count(
+    genome: Any,
+    contig: Any,
+    start_bp: Any,
+    length_bp: Any,
+    *,
+    out: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """G + C bases and known (not N) bases of B windows: two int64 (B,) tensors on the genome's device.
 
     genome     a Genome or its PackedGenome
     contig     integers (B,): index into the genome's contigs
     start_bp   integers (B,): first base of each window
     length_bp  int or integers (B,)
+    out        two contiguous int64 (B,) tensors on that device, to write into and return; None: new tensors
 
     Raises IndexError for an unknown contig or a window that leaves its contig, ValueError for any other bad argument.
 
@@ -43,7 +52,8 @@ def gc_count(genome: Any, contig: Any, start_bp: Any, length_bp: Any) -> tuple[t
     on_host = native.on_host(device)
     if torch.compiler.is_compiling():
         length_bp = torch.full_like(contig, length_bp) if type(length_bp) is int else length_bp
-        return torch.ops.dnagpt_fast.gc_count(*native.six_arrays(arrays), contig, start_bp, length_bp)
+        counts = torch.ops.dnagpt_fast.gc_count(*native.six_arrays(arrays), contig, start_bp, length_bp)
+        return counts if out is None else (out[0].copy_(counts[0]), out[1].copy_(counts[1]))
     same, rows = 0, {"contig": contig, "start_bp": start_bp}
     if type(length_bp) is int:
         same = length_bp
@@ -60,17 +70,18 @@ def gc_count(genome: Any, contig: Any, start_bp: Any, length_bp: Any) -> tuple[t
         raise ValueError(f"length_bp = {same}: wanted 0 or more")
     if not on_host:
         rows = native.on_device(device, rows)
+    gc, known = two_outputs(out, (count,), torch.int64, device)
     if dispatch.choose("gc_count", device.type) == "reference":
         each = rows.get("length_bp", torch.full_like(rows["contig"], same))
-        return gc_count_reference(arrays, rows["contig"], rows["start_bp"], each)
-    gc, known = torch.empty_like(rows["contig"]), torch.empty_like(rows["contig"])
-    out = (same, count, gc.data_ptr(), known.data_ptr())
+        counts = gc_count_reference(arrays, rows["contig"], rows["start_bp"], each)
+        return gc.copy_(counts[0]), known.copy_(counts[1])
+    what = (same, count, gc.data_ptr(), known.data_ptr())
     if on_host:
         view = native.genome_view(arrays)
-        native._native.gc_count(view, *addresses, *out, torch.get_num_threads())
+        native._native.gc_count(view, *addresses, *what, torch.get_num_threads())
     else:
         genome_on_device, stream = native.cuda_genome(arrays), native.current_stream(device)
-        native._native.gc_count_cuda(genome_on_device.view, *_addresses(rows), *out, stream)
+        native._native.gc_count_cuda(genome_on_device.view, *_addresses(rows), *what, stream)
     return gc, known
 
 
@@ -80,7 +91,12 @@ def _addresses(rows: dict[str, torch.Tensor]) -> tuple[int, int, int]:
 
 
 def gc_track(
-    genome: Any, contig: int | str, window_bp: int, step_bp: int | None = None
+    genome: Any,
+    contig: int | str,
+    window_bp: int,
+    step_bp: int | None = None,
+    *,
+    out: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """G + C and known (not N) bases of the windows that begin at 0, step_bp, 2 step_bp, ... of a contig.
 
@@ -88,9 +104,11 @@ def gc_track(
     contig     index of the contig, or its name where the genome has `names`
     window_bp  length of a window; those that reach over the contig's end are cut there
     step_bp    from one start to the next; None: window_bp, tiles side by side
+    out        two contiguous tensors of that shape and dtype on that device, to write into and return; None: new ones
 
     Two int64 (ceil(length / step_bp),) tensors on the genome's device. Raises IndexError for an unknown contig index,
-    ValueError for an unknown name and for lengths below 1.
+    ValueError for an unknown name, for lengths below 1
+    and for an `out` that does not fit.
     """
     arrays = getattr(genome, "arrays", genome)
     step_bp = window_bp if step_bp is None else step_bp
@@ -109,7 +127,7 @@ def gc_track(
     n_windows = -(-length_bp // step_bp)
 
     if device.type == "cpu" and dispatch.choose("gc_count", "cpu") == "native":
-        gc, known = (torch.empty(n_windows, dtype=torch.int64) for _ in range(2))
+        gc, known = two_outputs(out, (n_windows,), torch.int64, device)
         view = native.genome_view(arrays)
         native._native.gc_track(
             view,
@@ -123,9 +141,8 @@ def gc_track(
         )
         return gc, known
     start_bp = torch.arange(n_windows, device=device) * step_bp
-    return gc_count(
-        arrays, torch.full_like(start_bp, contig), start_bp, (length_bp - start_bp).clamp(max=window_bp)
-    )
+    window = (length_bp - start_bp).clamp(max=window_bp)
+    return gc_count(arrays, torch.full_like(start_bp, contig), start_bp, window, out=out)
 
 
 # What torch.compile sees: one op over the six arrays of a genome, which it neither traces nor splits.

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from dnagpt_fast.ops import dispatch, native
+from dnagpt_fast.ops.output import output
 from dnagpt_fast.packed import BASES_PER_BYTE, PackedGenome
 from dnagpt_fast.vocab import MAX_K, Vocabulary
 
@@ -68,7 +69,8 @@ def kmer_tokenize(
     *,
     k: int = 6,
     dynamic: bool = True,
-    dtype: torch.dtype = torch.int32,
+    dtype: torch.dtype | None = None,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Ids (B, n_tokens) of the k-mers of B windows, on the genome's device.
 
@@ -77,7 +79,8 @@ def kmer_tokenize(
     start_bp     integers (B,): first base of each window on the forward strand; a window spans n_tokens * k bases
     orientation  int or integers (B,): bit 0 reads the window backwards, bit 1 complements it, 3 = reverse complement
     k, dynamic   the vocabulary (dnagpt_fast/vocab.py), k in 1..6
-    dtype        torch.uint16, int32 or int64
+    dtype        torch.uint16, int32 or int64; None: that of `out`, or int32
+    out          contiguous (B, n_tokens) of that dtype on that device, to write into and return; None: a new tensor
 
     Bases under N blocks are the digit N. Raises IndexError for an unknown contig or a window that leaves its contig,
     ValueError for any other bad argument.
@@ -88,6 +91,8 @@ def kmer_tokenize(
     arrays = getattr(genome, "arrays", genome)
     device = arrays.packed.device
     on_host = native.on_host(device)
+    if dtype is None:
+        dtype = torch.int32 if out is None else out.dtype
     if dtype not in TOKEN_BYTES:
         raise ValueError(f"dtype {dtype}: wanted torch.uint16, torch.int32 or torch.int64")
     if type(k) is not int or not 1 <= k <= MAX_K:
@@ -95,9 +100,10 @@ def kmer_tokenize(
     if type(n_tokens) is not int or not 0 <= n_tokens < 1 << 48:
         raise ValueError(f"n_tokens = {n_tokens!r}: wanted an integer >= 0")
     if torch.compiler.is_compiling():
-        return torch.ops.dnagpt_fast.kmer_tokenize(
+        ids = torch.ops.dnagpt_fast.kmer_tokenize(
             *native.six_arrays(arrays), *_as_rows(contig, start_bp, orientation), n_tokens, k, dynamic, dtype
         )
+        return ids if out is None else out.copy_(ids)
     same, rows = 0, {"contig": contig, "start_bp": start_bp}
     if type(orientation) is int:
         same = orientation
@@ -110,12 +116,13 @@ def kmer_tokenize(
         native._native.check_windows(native.genome_view(arrays), *addresses, same, count, 0, n_tokens * k)
     if not on_host:
         rows = native.on_device(device, rows)
+    tokens = output(out, (count, n_tokens), dtype, device)
     if dispatch.choose("kmer_tokenize", device.type) == "reference":
         each = rows.get("orientation", torch.full_like(rows["contig"], same))
-        return kmer_tokenize_reference(
+        ids = kmer_tokenize_reference(
             arrays, rows["contig"], rows["start_bp"], n_tokens, each, k, dynamic, dtype
         )
-    tokens = torch.empty(count, n_tokens, dtype=dtype, device=device)
+        return tokens.copy_(ids)
     what = (n_tokens, k, dynamic, TOKEN_BYTES[dtype], tokens.data_ptr())
     if on_host:
         view = native.genome_view(arrays)

@@ -13,6 +13,7 @@ import torch
 from dnagpt_fast.batch import Windows
 from dnagpt_fast.ops import native
 from dnagpt_fast.ops.kmer_tokenize import TOKEN_BYTES
+from dnagpt_fast.ops.output import LARGE_BYTES, new_output, output
 from dnagpt_fast.packed import PackedGenome
 
 
@@ -114,26 +115,28 @@ class BatchSampler:
         """Copied and pickled by its arguments: the native objects hold addresses."""
         return _sampler, self._made_from
 
-    def __call__(self, first_index: int | torch.Tensor, count: int) -> SampledBatch:
-        """Samples first_index .. first_index + count - 1, on the genomes' device. Raises ValueError beyond 2^64.
+    def __call__(
+        self, first_index: int | torch.Tensor, count: int, *, out: SampledBatch | None = None
+    ) -> SampledBatch:
+        """Samples first_index .. first_index + count - 1, on the genomes' device.
+
+        out  a batch of `count` samples, as an earlier call gave it, to write into and return; None: new tensors
+
+        Raises ValueError beyond 2^64, and for an `out` whose shapes, dtypes or device do not fit.
 
         On a CUDA device first_index may be one int64 in device memory, read when the kernel runs: a captured graph
         then draws new samples at each replay. Tables that allow a window outside its contig are found out there too:
         IndexError at the next call, or in `synchronize`.
         """
         index, index_address = self._index(first_index, count)
-        # new_empty of a kept tensor is the cheapest way to allocate, and a small batch is mostly allocations
-        int64, float32, boolean, token = self._kinds
-        new_row = int64.new_empty
-        windows = (new_row(count), new_row(count), new_row(count), new_row(count))
-        kmers, gc_fraction = token.new_empty(count, self.n_kmers), float32.new_empty(count)
-        gc_known, turned = boolean.new_empty(count), boolean.new_empty(count)
-        out = [row.data_ptr() for row in windows]
-        out += [kmers.data_ptr(), gc_fraction.data_ptr(), gc_known.data_ptr(), turned.data_ptr()]
+        batch = self._new_batch(count) if out is None else self._checked(out, count)
+        windows = batch.windows
+        rows = (windows.genome, windows.contig, windows.start_bp, windows.orientation, *batch[1:])
+        addresses = [row.data_ptr() for row in rows]
         if self._on_host:
             threads = torch.get_num_threads()
             native._native.sample_batch(
-                self._views, self._native_tables, self.seed, index, count, *self._what, out, threads
+                self._views, self._native_tables, self.seed, index, count, *self._what, addresses, threads
             )
         else:
             self._trouble.raise_if_any()
@@ -146,11 +149,39 @@ class BatchSampler:
                 index_address,
                 count,
                 *self._what,
-                out,
+                addresses,
                 self._trouble.address,
                 native.current_stream(self.device),
             )
-        return SampledBatch(Windows(*windows), kmers, gc_fraction, gc_known, turned)
+        return batch
+
+    def _new_batch(self, count: int) -> SampledBatch:
+        # new_empty of a kept tensor is the cheapest way to allocate, and a small batch is mostly allocations
+        int64, float32, boolean, token = self._kinds
+        row = int64.new_empty
+        windows = Windows(row(count), row(count), row(count), row(count))
+        if count * self.n_kmers * token.element_size() < LARGE_BYTES:
+            kmers = token.new_empty(count, self.n_kmers)
+        else:
+            kmers = new_output((count, self.n_kmers), self.dtype, self.device)
+        gc_fraction, known, turned = (
+            float32.new_empty(count),
+            boolean.new_empty(count),
+            boolean.new_empty(count),
+        )
+        return SampledBatch(windows, kmers, gc_fraction, known, turned)
+
+    def _checked(self, out: SampledBatch, count: int) -> SampledBatch:
+        if not isinstance(out, SampledBatch):
+            raise ValueError(f"out is {type(out).__name__}: wanted a SampledBatch")
+        for name in ("genome", "contig", "start_bp", "orientation"):
+            row = getattr(out.windows, name)
+            output(row, (count,), torch.int64, self.device, f"out.windows.{name}")
+        output(out.kmers, (count, self.n_kmers), self.dtype, self.device, "out.kmers")
+        output(out.gc_fraction, (count,), torch.float32, self.device, "out.gc_fraction")
+        output(out.gc_known, (count,), torch.bool, self.device, "out.gc_known")
+        output(out.reversed, (count,), torch.bool, self.device, "out.reversed")
+        return out
 
     def synchronize(self) -> None:
         """Wait for the device, then raise IndexError where a sample left its contig; on the CPU there is no waiting."""

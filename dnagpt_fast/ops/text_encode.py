@@ -10,8 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from dnagpt_fast.ops import dispatch, native
+from dnagpt_fast.ops import dispatch
+from dnagpt_fast.ops.compiled import native_module
+from dnagpt_fast.ops.output import LARGE_BYTES, output
 from dnagpt_fast.vocab import BASES, N_RESERVED, Vocabulary
+
+CPU = torch.device("cpu")
 
 
 def text_encode_reference(
@@ -45,21 +49,37 @@ class TextEncoder:
         self.vocabulary = vocabulary
         self.reserved = list(reserved)
         self.unknown_id = unknown_id
-        self._native = native._native.TextEncoder(vocabulary.k, vocabulary.dynamic, self.reserved, unknown_id)
-        # its new_empty is the cheapest way to allocate, which counts for a short text
+        self._native = native_module.TextEncoder(vocabulary.k, vocabulary.dynamic, self.reserved, unknown_id)
         self._none = torch.empty(0, dtype=torch.int64)
 
     def __reduce__(self) -> tuple:
         """Copied and pickled by its arguments: the native object holds addresses."""
         return TextEncoder, (self.vocabulary, self.reserved, self.unknown_id)
 
-    def __call__(self, text: str) -> tuple[torch.Tensor, int]:
-        """(ids int64 (T,), how many chunks are unknown). Raises TypeError for anything but a str."""
+    def count(self, text: str) -> int:
+        """How many tokens a text has: T. Raises TypeError for anything but a str."""
+        if not isinstance(text, str):
+            raise TypeError(f"text is {type(text).__name__}: wanted str")
+        return self._native.count(text) if text.isascii() else len(self(text)[0])
+
+    def __call__(self, text: str, out: torch.Tensor | None = None) -> tuple[torch.Tensor, int]:
+        """(ids int64 (T,), how many chunks are unknown).
+
+        out  contiguous int64 (T,) on the CPU, to write into and return, T as `count` gives it; None: a new tensor
+
+        Raises TypeError for anything but a str, ValueError for an `out` that does not fit.
+        """
         if not isinstance(text, str):
             raise TypeError(f"text is {type(text).__name__}: wanted str")
         # the kernel counts bytes, chunks are of characters: other texts than ASCII are rare, and have unknown chunks
         if dispatch.choose("text_encode", "cpu") == "reference" or not text.isascii():
             found, unknown = text_encode_reference(text, self.vocabulary, self.reserved, self.unknown_id)
-            return torch.from_numpy(found), unknown
-        ids = self._none.new_empty(self._native.count(text))
+            ids = torch.from_numpy(found)
+            return ids if out is None else output(out, ids.shape, torch.int64, CPU).copy_(ids), unknown
+        count = self._native.count(text)
+        # new_empty of a kept tensor is the cheapest way to allocate, which counts for a short text
+        if out is None and count * 8 < LARGE_BYTES:
+            ids = self._none.new_empty(count)
+        else:
+            ids = output(out, (count,), torch.int64, CPU)
         return ids, self._native.encode(text, ids.data_ptr())
