@@ -75,7 +75,7 @@ SampledBatch make_batch(const std::vector<Address>& out) {
 
 #ifdef DNAGPT_WITH_CUDA
 
-// A checked genome on the host and its twin in the memory of one device.
+// A genome in the memory of one device, checked on the host.
 struct CudaGenome {
   GenomeView view;
   int device;
@@ -98,8 +98,8 @@ CudaGenome make_cuda_genome(const GenomeView& host, int device, Address trouble,
 void raise_for(const char* op, int error) {
   if (error == 0) return;
   throw std::runtime_error(std::string(op) + ": CUDA error: " + cuda_error_text(error) +
-                           "; CUDA tells late, so it may be of an earlier kernel: with CUDA_LAUNCH_BLOCKING=1 in the "
-                           "environment the op named here is the one at fault");
+                           "; CUDA reports late, so the error may belong to an earlier kernel: with "
+                           "CUDA_LAUNCH_BLOCKING=1 in the environment the op named here is the one that failed");
 }
 
 CudaCall call_on(const CudaGenome& genome, Address stream) {

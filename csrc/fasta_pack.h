@@ -62,15 +62,15 @@ class FastaPacker {
 };
 
 // 64 letters of text. Masks have the first letter in the lowest bit, codes in the highest ones. The first three masks
-// are of the letters as they stand, the rest is of those that are no line ends, closed up.
+// cover all 64 letters; the other fields cover those that are no line ends, without gaps.
 struct LetterBlock {
   uint64_t base;  // A C G T U N in either case
   uint64_t line_feed;
   uint64_t carriage_return;
   uint64_t n;                      // N in either case
   uint64_t lower;                  // lower case
-  uint64_t codes_high, codes_low;  // 2 bits a letter; 0 for N and behind the last letter
-  int line_feeds, line_ends;       // how many; counted here, where there may be an instruction for it
+  uint64_t codes_high, codes_low;  // 2 bits a letter; 0 for N and after the last letter
+  int line_feeds, line_ends;       // how many; counted here, where an instruction may exist for it
 };
 
 using ReadLetters = LetterBlock (*)(const uint8_t* text);

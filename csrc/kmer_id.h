@@ -1,8 +1,8 @@
 // From 2-bit codes to token ids (dnagpt_fast/vocab.py), shared by host and device code.
 //
 // id = first id of its length + base-5 number of the k-mer, digits N A G C T = 0 1 2 3 4, most significant base first.
-// N is the digit 0, so a base under an N block only loses what it added: ids are made as if there were no N, and what
-// the bases under N blocks have added is subtracted.
+// N is the digit 0: ids are first computed as if there were no N, then what the bases under N blocks have added is
+// subtracted.
 #pragma once
 
 #include "packed_sequence.h"
@@ -23,7 +23,8 @@ DNAGPT_HOST_DEVICE inline int power_of_5(int exponent) {
   return power;
 }
 
-// Id of the all-N k-mer of length k: behind all shorter k-mers in the dynamic vocabulary, else behind the reserved ids.
+// Id of the all-N k-mer of length k: after all shorter k-mers in the dynamic vocabulary, otherwise after the reserved
+// ids.
 DNAGPT_HOST_DEVICE inline int first_kmer_id(int k, bool dynamic) {
   int id = kReservedTokens;
   for (int length = 1; dynamic && length < k; ++length) id += power_of_5(length);
@@ -42,8 +43,8 @@ DNAGPT_HOST_DEVICE inline int kmer_number(uint32_t codes, int k, int orientation
   return number;
 }
 
-// What kmer_number gives too much where both bits of each N among the k bases are set in `unknown`, and their codes are
-// 0.
+// The amount to subtract from kmer_number for the N among the k bases. Precondition: the codes of N are 0, and both of
+// their bits are set in `unknown`.
 DNAGPT_HOST_DEVICE inline int number_of_unknown(uint32_t unknown, int k, int orientation) {
   const int digit = digit_of_code(orientation & kComplemented ? kComplementBit : 0);
   int number = 0;
@@ -53,7 +54,7 @@ DNAGPT_HOST_DEVICE inline int number_of_unknown(uint32_t unknown, int k, int ori
   return number;
 }
 
-// kmer_number in a dozen instructions: three bases become three bytes of digits by one table look-up, and one dot
+// kmer_number in a dozen instructions: three bases become three bytes of digits by one table lookup, and one dot
 // product with the powers of 5 joins them. `low` is the half with the last three bases, `high` the half before it.
 struct NumberRecipe {
   uint32_t digits;  // byte c: the digit of code c, complemented or not

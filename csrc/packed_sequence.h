@@ -46,9 +46,9 @@ DNAGPT_HOST_DEVICE inline int base_code(const uint8_t* bases, int64_t position_b
   return bases[position_bp >> 2] >> (6 - 2 * (position_bp & 3)) & 3;
 }
 
-// First of the N blocks [low, high) that ends behind `position_bp`; all of them are of one contig.
-DNAGPT_HOST_DEVICE inline int64_t first_n_block_behind(const GenomeView& genome, int64_t low, int64_t high,
-                                                       int64_t position_bp) {
+// First of the N blocks [low, high) that ends after `position_bp`; all of them are of one contig.
+DNAGPT_HOST_DEVICE inline int64_t first_n_block_ending_after(const GenomeView& genome, int64_t low, int64_t high,
+                                                             int64_t position_bp) {
   while (low < high) {
     const int64_t middle = low + (high - low) / 2;
     if (genome.n_block_end_bp[middle] > position_bp) {
@@ -60,9 +60,11 @@ DNAGPT_HOST_DEVICE inline int64_t first_n_block_behind(const GenomeView& genome,
   return low;
 }
 
-// First N block of `contig` that ends behind `position_bp`, as an index into the N block arrays.
-DNAGPT_HOST_DEVICE inline int64_t first_n_block_behind(const GenomeView& genome, int64_t contig, int64_t position_bp) {
-  return first_n_block_behind(genome, genome.n_block_index[contig], genome.n_block_index[contig + 1], position_bp);
+// First N block of `contig` that ends after `position_bp`, as an index into the N block arrays.
+DNAGPT_HOST_DEVICE inline int64_t first_n_block_ending_after(const GenomeView& genome, int64_t contig,
+                                                             int64_t position_bp) {
+  return first_n_block_ending_after(genome, genome.n_block_index[contig], genome.n_block_index[contig + 1],
+                                    position_bp);
 }
 
 }  // namespace dnagpt

@@ -78,7 +78,7 @@ DNAGPT_HOST_DEVICE inline SampledWindow sampled_window(const SamplerTables& tabl
   const int64_t inside = rank - tables.rank_before[low], per_start = tables.ranks_per_start[low];
   // 64-bit division is slow on a GPU, and almost every run weighs all places alike
   window.start_bp = tables.start_bp[low] + (per_start == 1 ? inside : inside / per_start);
-  // as it stands, reversed, reverse complement, complement: orientations 0, 1, 3, 2
+  // forward, reversed, reverse complement, complement: orientations 0, 1, 3, 2
   const int64_t turn = entries_up_to(tables.orientation_threshold, 3, random.word[3]);
   window.orientation = turn ^ turn >> 1;
   return window;

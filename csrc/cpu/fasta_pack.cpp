@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint8_t kCodeBits = 3, kIsN = 4, kIsMasked = 8, kIsAmbiguous = 16, kIsNoLetter = 64;
 
-// Every letter by itself: what the blocks of 64 do not know.
+// One letter at a time, for the letters that a block of 64 cannot take.
 std::array<uint8_t, 256> make_letters() {
   std::array<uint8_t, 256> letters;
   letters.fill(kIsNoLetter);
@@ -123,7 +123,7 @@ FastaPacker::Fed FastaPacker::feed(const uint8_t* text, int64_t size, bool at_li
     if (size - from < 64) return feed_letters(text, from, size, size, starts_line, final);
     const LetterBlock block = read(text + from);
     const uint64_t line_ends = block.line_feed | block.carriage_return;
-    // a return whose feed is in the next block is looked at letter by letter, too
+    // a return whose feed is in the next block is read letter by letter, too
     const bool returns_have_feeds = !(block.carriage_return >> 63) && !(block.carriage_return << 1 & ~block.line_feed);
     if (~(block.base | line_ends) || !returns_have_feeds) {
       const Fed fed = feed_letters(text, from, from + 64, size, starts_line, final);

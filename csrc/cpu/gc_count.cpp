@@ -20,7 +20,7 @@ struct Counter {
   const GenomeView& genome;
   const GcOfBytes gc_of_bytes;
 
-  // G + C codes in [start_bp, end_bp), whatever lies under N blocks counted as it is packed
+  // G + C codes in [start_bp, end_bp), those under N blocks included
   int64_t gc_codes(const uint8_t* bases, int64_t start_bp, int64_t end_bp) const {
     if (start_bp >= end_bp) return 0;
     const int64_t first = start_bp / kBasesPerByte, last = (end_bp - 1) / kBasesPerByte;
@@ -34,7 +34,7 @@ struct Counter {
     const uint8_t* bases = genome.packed + genome.byte_offset[contig];
     Count count{gc_codes(bases, start_bp, end_bp), end_bp - start_bp};
     const int64_t last_block = genome.n_block_index[contig + 1];
-    for (int64_t block = first_n_block_behind(genome, contig, start_bp);
+    for (int64_t block = first_n_block_ending_after(genome, contig, start_bp);
          block < last_block && genome.n_block_start_bp[block] < end_bp; ++block) {
       const int64_t from = std::max(genome.n_block_start_bp[block], start_bp);
       const int64_t to = std::min(genome.n_block_end_bp[block], end_bp);
@@ -51,7 +51,7 @@ void gc_count(const GenomeView& genome, const Windows& windows, const int64_t* l
               int64_t* gc, int64_t* known, CpuOptions options) {
   const Counter counter{genome, gc_of_bytes_for(options.isa)};
   const auto length_of = [&](int64_t w) { return length_bp ? length_bp[w] : same_length_bp; };
-  // A single window is cut into spans, many windows are shared out.
+  // A single window is cut into spans; several windows are divided among the threads.
   if (windows.count == 1) {
     const int64_t length = length_of(0);
     const int threads = useful_threads(length, kBasesPerThread, options.threads);

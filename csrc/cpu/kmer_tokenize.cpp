@@ -14,21 +14,21 @@ namespace {
 
 // 12 kB of packed bases for k = 6: their mask stays in the first-level cache until the kernel reads it
 constexpr int64_t kChunkTokens = 8192;
-// Ids of more bytes than this do not stay in the caches anyway: write them past them.
+// More bytes of ids than this do not stay in the caches: they are written around them.
 constexpr int64_t kStreamingBytes = 16 << 20;
 constexpr int64_t kBytesPerThread = 2 << 20;
 constexpr int kCacheLine = 64;
 
 // Both bits of a base in its byte.
-constexpr uint8_t kLoneBase[kBasesPerByte] = {0xc0, 0x30, 0x0c, 0x03};
+constexpr uint8_t kOneBase[kBasesPerByte] = {0xc0, 0x30, 0x0c, 0x03};
 
-// Sets both bits of `n_bases` >= 1 bases from base `from` in a mask of the layout of packed bases; may rewrite the 7
-// bytes behind.
+// Sets both bits of `n_bases` >= 1 bases from base `from` in a mask of the layout of packed bases; may rewrite
+// the 7 bytes after them.
 inline void mark(int64_t from, int64_t n_bases, uint8_t* mask) {
   uint8_t* const first = mask + (from >> 2);
   const int phase = 2 * static_cast<int>(from & 3);
   if (n_bases == 1) {
-    *first |= kLoneBase[from & 3];
+    *first |= kOneBase[from & 3];
   } else if (n_bases <= 29) {  // at every phase they end within 8 bytes
     uint64_t word;
     std::memcpy(&word, first, 8);
@@ -52,7 +52,7 @@ class UnknownBases {
         low_(genome.n_block_index[contig]),
         high_(genome.n_block_index[contig + 1]),
         reversed_(reversed),
-        block_(first_n_block_behind(genome, contig, reversed ? position_bp - 1 : position_bp)) {
+        block_(first_n_block_ending_after(genome, contig, reversed ? position_bp - 1 : position_bp)) {
     // downwards from the last block that begins before position_bp
     if (reversed && (block_ == high_ || start_[block_] >= position_bp)) --block_;
   }
@@ -67,28 +67,28 @@ class UnknownBases {
   }
 
  private:
-  // Marks the blocks of a span from block_ on; returns the first one that reaches out of it, or is not in it.
+  // Marks the blocks of a span from block_ on; returns the first one that ends outside it or is not in it.
   template <int step>
   int64_t mark_blocks(int64_t start_bp, int64_t end_bp) {
-    // in locals: a store to the mask might else change them
+    // kept in locals: stores to the mask may alias them
     const int64_t *const start = start_, *const end = end_;
     const int64_t first_bp = start_bp & ~int64_t{3}, stop = step > 0 ? high_ : low_ - 1;
     uint8_t* const mask = mask_;
     int64_t block = block_;
-    // only the first block and the last one may reach out of the span
+    // only the first and the last block may cross the edges of the span
     const int64_t from = std::max(start[block], start_bp), to = std::min(end[block], end_bp);
     mark(from - first_bp, to - from, mask);
     if (step > 0 ? end[block] > end_bp : start[block] < start_bp) return block;
     const auto inside = [&](int64_t b) { return step > 0 ? end[b] <= end_bp : start[b] >= start_bp; };
     block += step;
-    // four lone bases at once: the worst case is N strewn over the genome
+    // four blocks of one base at once: the worst case is single N all over the genome
     while ((stop - block) * step >= 4 && inside(block + 3 * step)) {
       int64_t bases = 0;
       for (int i = 0; i < 4; ++i) bases |= end[block + i * step] - start[block + i * step];
       for (int i = 0; i < 4; ++i, block += step) {
         const int64_t base = start[block] - first_bp;
         if (bases == 1) {
-          mask[base >> 2] |= kLoneBase[base & 3];
+          mask[base >> 2] |= kOneBase[base & 3];
         } else {
           mark(base, end[block] - start[block], mask);
         }
@@ -120,7 +120,7 @@ struct Tokenizer {
   const TokenizeSpan<Token> span;
   Token* const tokens;  // (B, n_tokens)
 
-  // Tokens [first, last) of all windows, counted through.
+  // Tokens [first, last), numbered through all windows.
   void operator()(int64_t first, int64_t last) const {
     for (int64_t w = first / n_tokens; first < last; ++w) {
       const int64_t from = first - w * n_tokens, to = std::min(last - w * n_tokens, n_tokens);
@@ -151,17 +151,16 @@ struct Tokenizer {
   }
 };
 
-template <typename Token>
-TokenizeSpan<Token> span_for(int k, Isa isa) {
+TokenizeSpans spans_for(int k, Isa isa) {
   if (k == 6) {
 #if DNAGPT_X86
-    if (isa == Isa::kAvx512) return tokenize_span_avx512<Token>();
-    if (isa == Isa::kAvx2) return tokenize_span_avx2<Token>();
+    if (isa == Isa::kAvx512) return tokenize_spans_avx512();
+    if (isa == Isa::kAvx2) return tokenize_spans_avx2();
 #elif DNAGPT_NEON
-    if (isa == Isa::kNeon) return tokenize_span_neon<Token>();
+    if (isa == Isa::kNeon) return tokenize_spans_neon();
 #endif
   }
-  return tokenize_span_scalar<Token>(k);
+  return tokenize_spans_scalar(k);
 }
 
 template <typename Token>
@@ -175,7 +174,7 @@ void tokenize_windows(const GenomeView& genome, const Windows& windows, int64_t 
                                    k,
                                    first_kmer_id(k, dynamic),
                                    bytes >= kStreamingBytes,
-                                   span_for<Token>(k, options.isa),
+                                   std::get<TokenizeSpan<Token>>(spans_for(k, options.isa)),
                                    tokens};
   parallel_ranges(total, useful_threads(bytes, kBytesPerThread, options.threads), tokenizer);
 }

@@ -1,5 +1,5 @@
 // 16 six-mers at a time with AVX2: two bases are a nibble, and a shuffle turns it into a base-5 number < 25.
-#include "cpu/kmer_tokenize.h"
+#include "cpu/kmer_tokenize_shell.h"
 
 #if DNAGPT_X86
 #include "cpu/x86.h"
@@ -15,7 +15,7 @@ constexpr int kHalfBytes = 12;
 constexpr int kReadBytes = kHalfBytes + 16;
 
 struct Constants {
-  __m256i order, number, unknown, first_weight, last_weight, first_id;
+  __m256i order, number, unknown_number, first_weight, last_weight, first_id;
   __m128i phase_shift;
 };
 
@@ -26,13 +26,13 @@ DNAGPT_AVX2 inline Constants constants_for(int orientation, int first_id) {
   const __m128i order = reversed ? _mm_setr_epi8(12, 11, 10, 9, 9, 8, 7, 6, 6, 5, 4, 3, 3, 2, 1, 0)
                                  : _mm_setr_epi8(3, 2, 1, 0, 6, 5, 4, 3, 9, 8, 7, 6, 12, 11, 10, 9);
   c.order = _mm256_broadcastsi128_si256(order);
-  alignas(16) uint8_t number[16], unknown[16];
+  alignas(16) uint8_t number[16], unknown_number[16];
   for (uint32_t codes = 0; codes < 16; ++codes) {
     number[codes] = static_cast<uint8_t>(kmer_number(codes, 2, orientation));
-    unknown[codes] = static_cast<uint8_t>(number_of_unknown(codes, 2, orientation));
+    unknown_number[codes] = static_cast<uint8_t>(number_of_unknown(codes, 2, orientation));
   }
   c.number = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(number)));
-  c.unknown = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(unknown)));
+  c.unknown_number = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(unknown_number)));
   c.first_weight = _mm256_set1_epi16(reversed ? 1 : 625);
   c.last_weight = _mm256_set1_epi16(reversed ? 625 : 1);
   c.first_id = _mm256_set1_epi16(static_cast<int16_t>(first_id));
@@ -76,8 +76,8 @@ DNAGPT_AVX2 inline __m256i tokens_of(const uint8_t* from, const uint8_t* unknown
   const __m256i mask = masked ? load_block<reversed>(unknown) : _mm256_setzero_si256();
   Pairs numbers = look_up(c.number, codes_of<reversed>(_mm256_andnot_si256(mask, bytes), c));
   if (masked && !_mm256_testz_si256(mask, mask)) {
-    const Pairs lost = look_up(c.unknown, codes_of<reversed>(mask, c));
-    numbers = {_mm256_sub_epi8(numbers.outer, lost.outer), _mm256_sub_epi8(numbers.middle, lost.middle)};
+    const Pairs excess = look_up(c.unknown_number, codes_of<reversed>(mask, c));
+    numbers = {_mm256_sub_epi8(numbers.outer, excess.outer), _mm256_sub_epi8(numbers.middle, excess.middle)};
   }
   const auto [outer, middle] = numbers;
   const __m256i first_part = _mm256_mullo_epi16(_mm256_srli_epi16(outer, 8), c.first_weight);
@@ -116,70 +116,52 @@ DNAGPT_AVX2 inline void store_tokens(int64_t* to, __m256i ids) {
   store<streaming>(to + 12, _mm256_cvtepu16_epi64(_mm_srli_si128(high, 8)));
 }
 
-template <typename Token, bool reversed, bool streaming, bool masked>
-DNAGPT_AVX2 void tokenize(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens,
-                          int orientation, int first_id, Token* tokens) {
-  const auto few = tokenize_span_scalar<Token>(kK);
-  const int64_t end_bp = start_bp + n_tokens * kK;
-  const uint8_t* end = bases + packed_bytes_for(end_bp);
-  Constants c = constants_for<reversed>(orientation, first_id);
-  const auto unknown_at = [&](int64_t position_bp) {
-    return masked ? unknown + (position_bp >> 2) - (start_bp >> 2) : nullptr;
-  };
+struct Avx2 {
+  static constexpr bool kStreams = true;
 
-  // Written upwards; a reversed window is read downwards.
-  int64_t done = 0;
-  if (streaming) {
-    const int64_t head = static_cast<int64_t>((0 - reinterpret_cast<uintptr_t>(tokens)) % 32 / sizeof(Token));
-    done = head < n_tokens ? head : n_tokens;
-  }
-  if (reversed) {
-    // the first block read is the one that might pass the end
-    while (done + kBlock <= n_tokens && bases + ((end_bp - (done + kBlock) * kK) >> 2) + kReadBytes > end)
-      done += kBlock;
-  }
-  if (done > n_tokens) done = n_tokens;
-  const int64_t head_bp = reversed ? end_bp - done * kK : start_bp;
-  few(bases, unknown_at(head_bp), head_bp, done, orientation, first_id, false, tokens);
-  const int64_t block_bp = reversed ? end_bp - (done + kBlock) * kK : start_bp + done * kK;
-  const uint8_t *from = bases + (block_bp >> 2), *mask = unknown_at(block_bp);
-  c.phase_shift = _mm_cvtsi32_si128(2 * static_cast<int>((reversed ? end_bp - done * kK : start_bp + done * kK) & 3));
-  for (; done + kBlock <= n_tokens && (reversed || end - from >= kReadBytes); done += kBlock) {
-    store_tokens<streaming>(tokens + done, tokens_of<reversed, masked>(from, mask, c));
-    from += reversed ? -kBlockBytes : kBlockBytes;
-    if (masked) mask += reversed ? -kBlockBytes : kBlockBytes;
-  }
-  const int64_t tail_bp = reversed ? start_bp : start_bp + done * kK;
-  few(bases, unknown_at(tail_bp), tail_bp, n_tokens - done, orientation, first_id, false, tokens + done);
-}
+  template <typename Token, bool reversed, bool streaming, bool masked>
+  DNAGPT_AVX2 static void tokenize(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens,
+                                   int orientation, int first_id, Token* tokens) {
+    const auto few = std::get<TokenizeSpan<Token>>(tokenize_spans_scalar(kK));
+    const int64_t end_bp = start_bp + n_tokens * kK;
+    const uint8_t* end = bases + packed_bytes_for(end_bp);
+    Constants c = constants_for<reversed>(orientation, first_id);
+    const auto unknown_at = [&](int64_t position_bp) {
+      return masked ? unknown + (position_bp >> 2) - (start_bp >> 2) : nullptr;
+    };
 
-template <typename Token, bool masked>
-void tokenize_either(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens, int orientation,
-                     int first_id, bool streaming, Token* tokens) {
-  const bool reversed = orientation & kReversed;
-  const auto kernel = streaming
-                          ? (reversed ? tokenize<Token, true, true, masked> : tokenize<Token, false, true, masked>)
-                          : (reversed ? tokenize<Token, true, false, masked> : tokenize<Token, false, false, masked>);
-  kernel(bases, unknown, start_bp, n_tokens, orientation, first_id, tokens);
-}
-
-template <typename Token>
-void tokenize_span(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens, int orientation,
-                   int first_id, bool streaming, Token* tokens) {
-  const auto kernel = unknown ? tokenize_either<Token, true> : tokenize_either<Token, false>;
-  kernel(bases, unknown, start_bp, n_tokens, orientation, first_id, streaming, tokens);
-}
+    // The output is written upwards; a reversed window is read downwards.
+    int64_t done = 0;
+    if (streaming) {
+      const int64_t head = static_cast<int64_t>((0 - reinterpret_cast<uintptr_t>(tokens)) % 32 / sizeof(Token));
+      done = head < n_tokens ? head : n_tokens;
+    }
+    if (reversed) {
+      // only the first block read might pass the end
+      while (done + kBlock <= n_tokens && bases + ((end_bp - (done + kBlock) * kK) >> 2) + kReadBytes > end)
+        done += kBlock;
+    }
+    if (done > n_tokens) done = n_tokens;
+    const int64_t head_bp = reversed ? end_bp - done * kK : start_bp;
+    few(bases, unknown_at(head_bp), head_bp, done, orientation, first_id, false, tokens);
+    const int64_t block_bp = reversed ? end_bp - (done + kBlock) * kK : start_bp + done * kK;
+    const uint8_t *from = bases + (block_bp >> 2), *mask = unknown_at(block_bp);
+    c.phase_shift = _mm_cvtsi32_si128(2 * static_cast<int>((reversed ? end_bp - done * kK : start_bp + done * kK) & 3));
+    for (; done + kBlock <= n_tokens && (reversed || end - from >= kReadBytes); done += kBlock) {
+      store_tokens<streaming>(tokens + done, tokens_of<reversed, masked>(from, mask, c));
+      from += reversed ? -kBlockBytes : kBlockBytes;
+      if (masked) mask += reversed ? -kBlockBytes : kBlockBytes;
+    }
+    const int64_t tail_bp = reversed ? start_bp : start_bp + done * kK;
+    few(bases, unknown_at(tail_bp), tail_bp, n_tokens - done, orientation, first_id, false, tokens + done);
+  }
+};
 
 }  // namespace
 
-template <typename Token>
-TokenizeSpan<Token> tokenize_span_avx2() {
-  return tokenize_span<Token>;
+TokenizeSpans tokenize_spans_avx2() {
+  return spans_of<Avx2>();
 }
-
-template TokenizeSpan<uint16_t> tokenize_span_avx2<uint16_t>();
-template TokenizeSpan<int32_t> tokenize_span_avx2<int32_t>();
-template TokenizeSpan<int64_t> tokenize_span_avx2<int64_t>();
 
 }  // namespace dnagpt
 #endif

@@ -1,6 +1,6 @@
 // 32 six-mers at a time with AVX-512 VBMI, as base64 is encoded (Mula & Lemire, "Base64 encoding and decoding at almost
 // the speed of a memory copy", 2019): 3 bases are 6 bits, and a 64-entry table turns them into a base-5 number < 125.
-#include "cpu/kmer_tokenize.h"
+#include "cpu/kmer_tokenize_shell.h"
 
 #if DNAGPT_X86
 #include "cpu/x86.h"
@@ -15,10 +15,10 @@ constexpr int kK = 6;
 
 // What differs between orientations and phases of the first base within its byte; 0 <= phase <= 3.
 struct Control {
-  alignas(64) uint8_t order[64];     // byte order: eight 8-byte words, 6 bytes apart, first byte highest
-  alignas(64) uint8_t shift[4][64];  // per phase: bit at which each 3-mer begins in its word
-  alignas(64) uint8_t number[64];    // base-5 number of each 3-mer
-  alignas(64) uint8_t unknown[64];   // and what its N bases take off again
+  alignas(64) uint8_t order[64];           // byte order: eight 8-byte words, 6 bytes apart, first byte highest
+  alignas(64) uint8_t shift[4][64];        // per phase: bit at which each 3-mer begins in its word
+  alignas(64) uint8_t number[64];          // base-5 number of each 3-mer
+  alignas(64) uint8_t unknown_number[64];  // number_of_unknown of each 3-mer
 };
 
 struct Controls {
@@ -36,7 +36,7 @@ struct Controls {
           control.shift[phase][i] = static_cast<uint8_t>(58 - 2 * phase - 6 * threemer);
         }
         control.number[i] = static_cast<uint8_t>(kmer_number(static_cast<uint32_t>(i), 3, orientation));
-        control.unknown[i] = static_cast<uint8_t>(number_of_unknown(static_cast<uint32_t>(i), 3, orientation));
+        control.unknown_number[i] = static_cast<uint8_t>(number_of_unknown(static_cast<uint32_t>(i), 3, orientation));
       }
     }
   }
@@ -48,8 +48,14 @@ const Control& control_of(int orientation) {
 }
 
 struct Constants {
-  __m512i order, shift, number, unknown, weights, first_id;
+  __m512i order, shift, number, unknown_number, weights, first_id;
 };
+
+// The up to 64 bytes at `from` that lie before `end`, the others 0 and not read.
+DNAGPT_AVX512 inline __m512i load_before(const uint8_t* end, const uint8_t* from) {
+  return end - from >= 64 ? _mm512_loadu_si512(from)
+                          : _mm512_maskz_loadu_epi8(~uint64_t{0} >> (64 - (end - from)), from);
+}
 
 // Six bits a byte, in the order of the output.
 DNAGPT_AVX512 inline __m512i threemers_of(__m512i bytes, const Constants& c) {
@@ -64,7 +70,7 @@ DNAGPT_AVX512 inline __m512i tokens_of(__m512i bytes, const uint8_t* unknown, co
     const __m512i mask = _mm512_loadu_si512(unknown);
     const __m512i known = threemers_of(_mm512_andnot_si512(mask, bytes), c);
     numbers = _mm512_sub_epi8(_mm512_permutexvar_epi8(known, c.number),
-                              _mm512_permutexvar_epi8(threemers_of(mask, c), c.unknown));
+                              _mm512_permutexvar_epi8(threemers_of(mask, c), c.unknown_number));
   } else {
     numbers = _mm512_permutexvar_epi8(threemers_of(bytes, c), c.number);
   }
@@ -104,96 +110,75 @@ template <bool masked, typename Token>
 DNAGPT_AVX512 inline void tokenize_few(const uint8_t* bases, const uint8_t* unknown, int64_t position_bp, int n_tokens,
                                        bool reversed, const Constants& c, Token* tokens) {
   const int64_t first_byte = position_bp / 4;
-  const int64_t n_bytes = packed_bytes_for(position_bp + n_tokens * kK) - first_byte;
-  const __m512i bytes = _mm512_maskz_loadu_epi8(~uint64_t{0} >> (64 - n_bytes), bases + first_byte);
+  const uint8_t* end = bases + packed_bytes_for(position_bp + n_tokens * kK);
+  const __m512i bytes = load_before(end, bases + first_byte);
   alignas(64) uint16_t ids[kBlock];
   _mm512_store_si512(ids, tokens_of<masked>(bytes, unknown, c));
-  // reversed, the block's first genome token stands last
+  // in a reversed block the first token of the genome is the last one
   const uint16_t* from = reversed ? ids + kBlock - n_tokens : ids;
   for (int i = 0; i < n_tokens; ++i) tokens[i] = from[i];
 }
 
-template <typename Token, bool reversed, bool streaming, bool masked>
-DNAGPT_AVX512 void tokenize(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens,
-                            int orientation, int first_id, Token* tokens) {
-  const Control& control = control_of(orientation);
-  Constants c;
-  c.order = _mm512_load_si512(control.order);
-  c.number = _mm512_load_si512(control.number);
-  c.unknown = _mm512_load_si512(control.unknown);
-  c.weights = _mm512_set1_epi16(1 << 8 | 125);
-  c.first_id = _mm512_set1_epi16(static_cast<int16_t>(first_id));
+struct Avx512 {
+  static constexpr bool kStreams = true;
 
-  // Written upwards; a reversed window is read downwards.
-  const int64_t end_bp = start_bp + n_tokens * kK;
-  const uint8_t* end = bases + packed_bytes_for(end_bp);
-  const auto unknown_at = [&](int64_t position_bp) {
-    return masked ? unknown + (position_bp >> 2) - (start_bp >> 2) : nullptr;
-  };
-  int64_t done = 0;
-  if (streaming) {
-    const int64_t head = static_cast<int64_t>((0 - reinterpret_cast<uintptr_t>(tokens)) % 64 / sizeof(Token));
-    done = head < n_tokens ? head : n_tokens;
-    if (done) {
-      const int64_t position_bp = reversed ? end_bp - done * kK : start_bp;
+  template <typename Token, bool reversed, bool streaming, bool masked>
+  DNAGPT_AVX512 static void tokenize(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens,
+                                     int orientation, int first_id, Token* tokens) {
+    const Control& control = control_of(orientation);
+    Constants c;
+    c.order = _mm512_load_si512(control.order);
+    c.number = _mm512_load_si512(control.number);
+    c.unknown_number = _mm512_load_si512(control.unknown_number);
+    c.weights = _mm512_set1_epi16(1 << 8 | 125);
+    c.first_id = _mm512_set1_epi16(static_cast<int16_t>(first_id));
+
+    // The output is written upwards; a reversed window is read downwards.
+    const int64_t end_bp = start_bp + n_tokens * kK;
+    const uint8_t* end = bases + packed_bytes_for(end_bp);
+    const auto unknown_at = [&](int64_t position_bp) {
+      return masked ? unknown + (position_bp >> 2) - (start_bp >> 2) : nullptr;
+    };
+    int64_t done = 0;
+    if (streaming) {
+      const int64_t head = static_cast<int64_t>((0 - reinterpret_cast<uintptr_t>(tokens)) % 64 / sizeof(Token));
+      done = head < n_tokens ? head : n_tokens;
+      if (done) {
+        const int64_t position_bp = reversed ? end_bp - done * kK : start_bp;
+        c.shift = _mm512_load_si512(control.shift[position_bp & 3]);
+        tokenize_few<masked>(bases, unknown_at(position_bp), position_bp, static_cast<int>(done), reversed, c, tokens);
+      }
+    }
+    int64_t position_bp = reversed ? end_bp - (done + kBlock) * kK : start_bp + done * kK;
+    // a block is a whole number of bytes: the phase stays
+    c.shift = _mm512_load_si512(control.shift[position_bp & 3]);
+    for (; done + kBlock <= n_tokens; done += kBlock, position_bp += reversed ? -kBlockBases : kBlockBases) {
+      const uint8_t* from = bases + (position_bp >> 2);
+      store_tokens<streaming>(tokens + done, tokens_of<masked>(load_before(end, from), unknown_at(position_bp), c));
+    }
+    if (done == n_tokens) return;
+    const int64_t rest = n_tokens - done;
+    if (!streaming && n_tokens >= kBlock) {
+      // a last whole block that overlaps the one before is cheaper than a short one
+      position_bp = reversed ? start_bp : end_bp - kBlockBases;
       c.shift = _mm512_load_si512(control.shift[position_bp & 3]);
-      tokenize_few<masked>(bases, unknown_at(position_bp), position_bp, static_cast<int>(done), reversed, c, tokens);
+      const uint8_t* from = bases + (position_bp >> 2);
+      store_tokens<false>(tokens + n_tokens - kBlock,
+                          tokens_of<masked>(load_before(end, from), unknown_at(position_bp), c));
+    } else {
+      position_bp = reversed ? start_bp : end_bp - rest * kK;
+      c.shift = _mm512_load_si512(control.shift[position_bp & 3]);
+      tokenize_few<masked>(bases, unknown_at(position_bp), position_bp, static_cast<int>(rest), reversed, c,
+                           tokens + done);
     }
   }
-  int64_t position_bp = reversed ? end_bp - (done + kBlock) * kK : start_bp + done * kK;
-  // a block is a whole number of bytes: the phase stays
-  c.shift = _mm512_load_si512(control.shift[position_bp & 3]);
-  for (; done + kBlock <= n_tokens; done += kBlock, position_bp += reversed ? -kBlockBases : kBlockBases) {
-    const uint8_t* from = bases + (position_bp >> 2);
-    const __m512i bytes = end - from >= 64 ? _mm512_loadu_si512(from)
-                                           : _mm512_maskz_loadu_epi8(~uint64_t{0} >> (64 - (end - from)), from);
-    store_tokens<streaming>(tokens + done, tokens_of<masked>(bytes, unknown_at(position_bp), c));
-  }
-  if (done == n_tokens) return;
-  const int64_t rest = n_tokens - done;
-  if (!streaming && n_tokens >= kBlock) {
-    // a last whole block that overlaps the one before is cheaper than a short one
-    position_bp = reversed ? start_bp : end_bp - kBlockBases;
-    c.shift = _mm512_load_si512(control.shift[position_bp & 3]);
-    const uint8_t* from = bases + (position_bp >> 2);
-    const __m512i bytes = end - from >= 64 ? _mm512_loadu_si512(from)
-                                           : _mm512_maskz_loadu_epi8(~uint64_t{0} >> (64 - (end - from)), from);
-    store_tokens<false>(tokens + n_tokens - kBlock, tokens_of<masked>(bytes, unknown_at(position_bp), c));
-  } else {
-    position_bp = reversed ? start_bp : end_bp - rest * kK;
-    c.shift = _mm512_load_si512(control.shift[position_bp & 3]);
-    tokenize_few<masked>(bases, unknown_at(position_bp), position_bp, static_cast<int>(rest), reversed, c,
-                         tokens + done);
-  }
-}
-
-template <typename Token, bool masked>
-void tokenize_either(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens, int orientation,
-                     int first_id, bool streaming, Token* tokens) {
-  const bool reversed = orientation & kReversed;
-  const auto kernel = streaming
-                          ? (reversed ? tokenize<Token, true, true, masked> : tokenize<Token, false, true, masked>)
-                          : (reversed ? tokenize<Token, true, false, masked> : tokenize<Token, false, false, masked>);
-  kernel(bases, unknown, start_bp, n_tokens, orientation, first_id, tokens);
-}
-
-template <typename Token>
-void tokenize_span(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens, int orientation,
-                   int first_id, bool streaming, Token* tokens) {
-  const auto kernel = unknown ? tokenize_either<Token, true> : tokenize_either<Token, false>;
-  kernel(bases, unknown, start_bp, n_tokens, orientation, first_id, streaming, tokens);
-}
+};
 
 }  // namespace
 
-template <typename Token>
-TokenizeSpan<Token> tokenize_span_avx512() {
-  return tokenize_span<Token>;
+TokenizeSpans tokenize_spans_avx512() {
+  return spans_of<Avx512>();
 }
-
-template TokenizeSpan<uint16_t> tokenize_span_avx512<uint16_t>();
-template TokenizeSpan<int32_t> tokenize_span_avx512<int32_t>();
-template TokenizeSpan<int64_t> tokenize_span_avx512<int64_t>();
 
 }  // namespace dnagpt
 #endif

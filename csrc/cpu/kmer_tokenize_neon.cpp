@@ -1,5 +1,5 @@
 // 8 six-mers at a time with NEON: a four-register table lookup turns 3 bases (6 bits) into a base-5 number < 125.
-#include "cpu/kmer_tokenize.h"
+#include "cpu/kmer_tokenize_shell.h"
 
 #if DNAGPT_NEON
 #include <arm_neon.h>
@@ -15,9 +15,10 @@ constexpr int kReadBytes = 16;
 
 // What differs between orientations and phases of the first base within its byte.
 struct Control {
-  uint8_t first_order[16],
-      second_order[16];                     // the two bytes around each token's first and second 3-mer, low byte first
-  int16_t first_shift[8], second_shift[8];  // right shifts, as the negative left shifts NEON knows
+  // the two bytes around each token's first and second 3-mer, low byte first
+  uint8_t first_order[16], second_order[16];
+  // right shifts, as the negative left shifts that NEON has
+  int16_t first_shift[8], second_shift[8];
 };
 
 Control control_for(int orientation, int phase) {
@@ -27,7 +28,7 @@ Control control_for(int orientation, int phase) {
     const int in_genome = reversed ? kBlock - 1 - token : token;
     for (int half = 0; half < 2; ++half) {
       const int bit = 2 * phase + 12 * in_genome + 6 * (reversed ? 1 - half : half);
-      // the last 3-mer of phase 3 begins 6 bits before its second byte ends: never behind byte 12
+      // the last 3-mer of phase 3 begins 6 bits before its second byte ends: never after byte 12
       uint8_t* order = half ? control.second_order : control.first_order;
       order[2 * token] = static_cast<uint8_t>(bit / 8 + 1);
       order[2 * token + 1] = static_cast<uint8_t>(bit / 8);
@@ -54,69 +55,60 @@ inline void store_tokens(int64_t* to, uint16x8_t ids) {
   vst1q_s64(to + 6, vreinterpretq_s64_u64(vmovl_u32(vget_high_u32(high))));
 }
 
-template <typename Token, bool masked>
-void tokenize(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens, int orientation,
-              int first_id, Token* tokens) {
-  const bool reversed = orientation & kReversed;
-  const auto few = tokenize_span_scalar<Token>(kK);
-  const uint8_t* from = bases + (start_bp >> 2);
-  const uint8_t* end = bases + packed_bytes_for(start_bp + n_tokens * kK);
+struct Neon {
+  static constexpr bool kStreams = false;
 
-  uint8_t number[64], lost[64];
-  for (uint32_t codes = 0; codes < 64; ++codes) {
-    number[codes] = static_cast<uint8_t>(kmer_number(codes, 3, orientation));
-    lost[codes] = static_cast<uint8_t>(number_of_unknown(codes, 3, orientation));
-  }
-  const uint8x16x4_t number_table = vld1q_u8_x4(number), lost_table = vld1q_u8_x4(lost);
-  const Control control = control_for(orientation, static_cast<int>(start_bp & 3));
-  const uint8x16_t first_order = vld1q_u8(control.first_order), second_order = vld1q_u8(control.second_order);
-  const int16x8_t first_shift = vld1q_s16(control.first_shift), second_shift = vld1q_s16(control.second_shift);
-  const uint16x8_t first = vdupq_n_u16(static_cast<uint16_t>(first_id)), six_bits = vdupq_n_u16(63);
-  // table entries of both 3-mers of each token, the first one in the low byte
-  const auto look_up = [&](const uint8x16x4_t& table, uint8x16_t bytes) {
-    const uint16x8_t a =
-        vandq_u16(vshlq_u16(vreinterpretq_u16_u8(vqtbl1q_u8(bytes, first_order)), first_shift), six_bits);
-    const uint16x8_t b =
-        vandq_u16(vshlq_u16(vreinterpretq_u16_u8(vqtbl1q_u8(bytes, second_order)), second_shift), six_bits);
-    return vqtbl4q_u8(table, vreinterpretq_u8_u16(vorrq_u16(a, vshlq_n_u16(b, 8))));
-  };
+  template <typename Token, bool reversed, bool streaming, bool masked>
+  static void tokenize(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens,
+                       int orientation, int first_id, Token* tokens) {
+    const auto few = std::get<TokenizeSpan<Token>>(tokenize_spans_scalar(kK));
+    const uint8_t* from = bases + (start_bp >> 2);
+    const uint8_t* end = bases + packed_bytes_for(start_bp + n_tokens * kK);
 
-  int64_t done = 0;  // tokens, upwards in the genome
-  for (; done + kBlock <= n_tokens && end - from >= kReadBytes; done += kBlock, from += kBlockBytes) {
-    uint8x16_t bytes = vld1q_u8(from), entries;
-    if (masked) {
-      const uint8x16_t mask = vld1q_u8(unknown);
-      entries = vsubq_u8(look_up(number_table, vbicq_u8(bytes, mask)), look_up(lost_table, mask));
-      unknown += kBlockBytes;
-    } else {
-      entries = look_up(number_table, bytes);
+    uint8_t number[64], unknown_number[64];
+    for (uint32_t codes = 0; codes < 64; ++codes) {
+      number[codes] = static_cast<uint8_t>(kmer_number(codes, 3, orientation));
+      unknown_number[codes] = static_cast<uint8_t>(number_of_unknown(codes, 3, orientation));
     }
-    const uint16x8_t numbers = vreinterpretq_u16_u8(entries);
-    const uint16x8_t low = vandq_u16(numbers, vdupq_n_u16(255)), high = vshrq_n_u16(numbers, 8);
-    const uint16x8_t ids = vaddq_u16(vmlaq_n_u16(high, low, 125), first);
-    store_tokens(reversed ? tokens + n_tokens - done - kBlock : tokens + done, ids);
-  }
-  few(bases, unknown, start_bp + done * kK, n_tokens - done, orientation, first_id, false,
-      reversed ? tokens : tokens + done);
-}
+    const uint8x16x4_t number_table = vld1q_u8_x4(number), unknown_number_table = vld1q_u8_x4(unknown_number);
+    const Control control = control_for(orientation, static_cast<int>(start_bp & 3));
+    const uint8x16_t first_order = vld1q_u8(control.first_order), second_order = vld1q_u8(control.second_order);
+    const int16x8_t first_shift = vld1q_s16(control.first_shift), second_shift = vld1q_s16(control.second_shift);
+    const uint16x8_t first = vdupq_n_u16(static_cast<uint16_t>(first_id)), six_bits = vdupq_n_u16(63);
+    // table entries of both 3-mers of each token, the first one in the low byte
+    const auto look_up = [&](const uint8x16x4_t& table, uint8x16_t bytes) {
+      const uint16x8_t a =
+          vandq_u16(vshlq_u16(vreinterpretq_u16_u8(vqtbl1q_u8(bytes, first_order)), first_shift), six_bits);
+      const uint16x8_t b =
+          vandq_u16(vshlq_u16(vreinterpretq_u16_u8(vqtbl1q_u8(bytes, second_order)), second_shift), six_bits);
+      return vqtbl4q_u8(table, vreinterpretq_u8_u16(vorrq_u16(a, vshlq_n_u16(b, 8))));
+    };
 
-template <typename Token>
-void tokenize_span(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens, int orientation,
-                   int first_id, bool, Token* tokens) {
-  const auto kernel = unknown ? tokenize<Token, true> : tokenize<Token, false>;
-  kernel(bases, unknown, start_bp, n_tokens, orientation, first_id, tokens);
-}
+    int64_t done = 0;  // tokens, upwards in the genome
+    for (; done + kBlock <= n_tokens && end - from >= kReadBytes; done += kBlock, from += kBlockBytes) {
+      uint8x16_t bytes = vld1q_u8(from), entries;
+      if (masked) {
+        const uint8x16_t mask = vld1q_u8(unknown);
+        entries = vsubq_u8(look_up(number_table, vbicq_u8(bytes, mask)), look_up(unknown_number_table, mask));
+        unknown += kBlockBytes;
+      } else {
+        entries = look_up(number_table, bytes);
+      }
+      const uint16x8_t numbers = vreinterpretq_u16_u8(entries);
+      const uint16x8_t low = vandq_u16(numbers, vdupq_n_u16(255)), high = vshrq_n_u16(numbers, 8);
+      const uint16x8_t ids = vaddq_u16(vmlaq_n_u16(high, low, 125), first);
+      store_tokens(reversed ? tokens + n_tokens - done - kBlock : tokens + done, ids);
+    }
+    few(bases, unknown, start_bp + done * kK, n_tokens - done, orientation, first_id, false,
+        reversed ? tokens : tokens + done);
+  }
+};
 
 }  // namespace
 
-template <typename Token>
-TokenizeSpan<Token> tokenize_span_neon() {
-  return tokenize_span<Token>;
+TokenizeSpans tokenize_spans_neon() {
+  return spans_of<Neon>();
 }
-
-template TokenizeSpan<uint16_t> tokenize_span_neon<uint16_t>();
-template TokenizeSpan<int32_t> tokenize_span_neon<int32_t>();
-template TokenizeSpan<int64_t> tokenize_span_neon<int64_t>();
 
 }  // namespace dnagpt
 #endif

@@ -3,15 +3,15 @@
 #include <cstddef>
 #include <vector>
 
-#include "cpu/kmer_tokenize.h"
+#include "cpu/kmer_tokenize_shell.h"
 
 namespace dnagpt {
 
 namespace {
 
 struct Tables {
-  std::vector<uint16_t> number;   // of 2k bits
-  std::vector<uint16_t> unknown;  // number_of_unknown of 2k bits
+  std::vector<uint16_t> number;          // of 2k bits
+  std::vector<uint16_t> unknown_number;  // number_of_unknown of 2k bits
 };
 
 std::array<std::array<Tables, 4>, kMaxK + 1> make_tables() {
@@ -21,7 +21,7 @@ std::array<std::array<Tables, 4>, kMaxK + 1> make_tables() {
       Tables& both = tables[k][orientation];
       for (uint32_t codes = 0; codes < uint32_t{1} << (2 * k); ++codes) {
         both.number.push_back(static_cast<uint16_t>(kmer_number(codes, k, orientation)));
-        both.unknown.push_back(static_cast<uint16_t>(number_of_unknown(codes, k, orientation)));
+        both.unknown_number.push_back(static_cast<uint16_t>(number_of_unknown(codes, k, orientation)));
       }
     }
   }
@@ -39,69 +39,59 @@ inline uint64_t load_big_endian(const uint8_t* from) {
   return __builtin_bswap64(word);
 }
 
-// The same, bytes at and behind `end` read as 0.
+// The same, bytes from `end` on read as 0.
 inline uint64_t load_big_endian(const uint8_t* from, const uint8_t* end) {
   uint64_t word = 0;
   for (int i = 0; i < 8; ++i) word = word << 8 | (from + i < end ? from[i] : 0);
   return word;
 }
 
-template <typename Token, int k, bool reversed, bool masked>
-void tokenize(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens, int orientation,
-              int first_id, Token* token) {
-  constexpr int kBits = 2 * k, kStep = reversed ? -1 : 1;
-  // whatever the phase of the first base, 58 bits of a word are left; whole bytes of them, so that the phase stays
-  constexpr int kPerWord = 58 / kBits & ~3;
-  constexpr int kWordBytes = kPerWord * k / kBasesPerByte;
-  const Tables& tables = tables_of(k, orientation);
-  const uint16_t *const number = tables.number.data(), *const lost = tables.unknown.data();
-  const uint8_t *from = bases + start_bp / 4, *const end = bases + packed_bytes_for(start_bp + n_tokens * k);
-  const int phase = 2 * static_cast<int>(start_bp & 3);
-  if (reversed) token += n_tokens - 1;
+template <int k>
+struct Scalar {
+  static constexpr bool kStreams = false;
 
-  const auto write = [&](uint64_t word, int count) {
-    word <<= phase;
-    const uint64_t mask = masked ? load_big_endian(unknown) << phase : 0;
-    word &= ~mask;
-    for (int i = 0; i < count; ++i) {
-      token[kStep * i] = static_cast<Token>(number[word << (kBits * i) >> (64 - kBits)] + first_id);
-    }
-    if (mask) {
+  template <typename Token, bool reversed, bool streaming, bool masked>
+  static void tokenize(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens,
+                       int orientation, int first_id, Token* token) {
+    constexpr int kBits = 2 * k, kStep = reversed ? -1 : 1;
+    // whatever the phase of the first base, 58 bits of a word are left; whole bytes of them, so that the phase stays
+    constexpr int kPerWord = 58 / kBits & ~3;
+    constexpr int kWordBytes = kPerWord * k / kBasesPerByte;
+    const Tables& tables = tables_of(k, orientation);
+    const uint16_t *const number = tables.number.data(), *const unknown_number = tables.unknown_number.data();
+    const uint8_t *from = bases + start_bp / 4, *const end = bases + packed_bytes_for(start_bp + n_tokens * k);
+    const int phase = 2 * static_cast<int>(start_bp & 3);
+    if (reversed) token += n_tokens - 1;
+
+    const auto write = [&](uint64_t word, int count) {
+      word <<= phase;
+      const uint64_t mask = masked ? load_big_endian(unknown) << phase : 0;
+      word &= ~mask;
       for (int i = 0; i < count; ++i) {
-        token[kStep * i] = static_cast<Token>(token[kStep * i] - lost[mask << (kBits * i) >> (64 - kBits)]);
+        token[kStep * i] = static_cast<Token>(number[word << (kBits * i) >> (64 - kBits)] + first_id);
       }
-    }
-    token += kStep * count;
-    from += kWordBytes;
-    if (masked) unknown += kWordBytes;
-  };
-  int64_t words = n_tokens / kPerWord;
-  for (; words > 0 && end - from >= 8; --words) write(load_big_endian(from), kPerWord);
-  for (; words > 0; --words) write(load_big_endian(from, end), kPerWord);
-  if (n_tokens % kPerWord) write(load_big_endian(from, end), static_cast<int>(n_tokens % kPerWord));
-}
-
-template <typename Token, int k>
-void tokenize_span(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens, int orientation,
-                   int first_id, bool, Token* tokens) {
-  const bool reversed = orientation & kReversed;
-  const auto kernel = unknown ? (reversed ? tokenize<Token, k, true, true> : tokenize<Token, k, false, true>)
-                              : (reversed ? tokenize<Token, k, true, false> : tokenize<Token, k, false, false>);
-  kernel(bases, unknown, start_bp, n_tokens, orientation, first_id, tokens);
-}
+      if (mask) {
+        for (int i = 0; i < count; ++i) {
+          token[kStep * i] = static_cast<Token>(token[kStep * i] - unknown_number[mask << (kBits * i) >> (64 - kBits)]);
+        }
+      }
+      token += kStep * count;
+      from += kWordBytes;
+      if (masked) unknown += kWordBytes;
+    };
+    int64_t words = n_tokens / kPerWord;
+    for (; words > 0 && end - from >= 8; --words) write(load_big_endian(from), kPerWord);
+    for (; words > 0; --words) write(load_big_endian(from, end), kPerWord);
+    if (n_tokens % kPerWord) write(load_big_endian(from, end), static_cast<int>(n_tokens % kPerWord));
+  }
+};
 
 }  // namespace
 
-template <typename Token>
-TokenizeSpan<Token> tokenize_span_scalar(int k) {
-  constexpr TokenizeSpan<Token> kSpans[kMaxK] = {tokenize_span<Token, 1>, tokenize_span<Token, 2>,
-                                                 tokenize_span<Token, 3>, tokenize_span<Token, 4>,
-                                                 tokenize_span<Token, 5>, tokenize_span<Token, 6>};
-  return kSpans[k - 1];
+TokenizeSpans tokenize_spans_scalar(int k) {
+  static const TokenizeSpans spans[kMaxK] = {spans_of<Scalar<1>>(), spans_of<Scalar<2>>(), spans_of<Scalar<3>>(),
+                                             spans_of<Scalar<4>>(), spans_of<Scalar<5>>(), spans_of<Scalar<6>>()};
+  return spans[k - 1];
 }
-
-template TokenizeSpan<uint16_t> tokenize_span_scalar<uint16_t>(int);
-template TokenizeSpan<int32_t> tokenize_span_scalar<int32_t>(int);
-template TokenizeSpan<int64_t> tokenize_span_scalar<int64_t>(int);
 
 }  // namespace dnagpt

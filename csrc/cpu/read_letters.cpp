@@ -1,5 +1,5 @@
-// 64 letters of text -> 2-bit codes and masks. The low four bits of a letter tell A C T G N apart; whether it is that
-// letter is asked afterwards.
+// 64 letters of text -> 2-bit codes and masks. The low four bits distinguish A C T G U N; a comparison then shows
+// whether the byte is that letter.
 #include <array>
 
 #include "fasta_pack.h"
@@ -82,14 +82,14 @@ LetterBlock read_scalar(const uint8_t* text) {
   return block;
 }
 
-// Takes bit i out, the bits above it move down.
+// Removes bit i; the bits above it move down.
 [[maybe_unused]] inline uint64_t without_bit(uint64_t bits, int i) {
   const uint64_t below = (uint64_t{1} << i) - 1;
   return (bits & below) | (bits >> 1 & ~below);
 }
 
-// Closes up what is of the letters that are no line ends, from the last line end on.
-[[maybe_unused]] inline void take_out_line_ends(LetterBlock& block) {
+// Removes the bits of line ends, from the last one on.
+[[maybe_unused]] inline void remove_line_ends(LetterBlock& block) {
   for (uint64_t ends = block.line_feed | block.carriage_return; ends;) {
     const int i = 63 - __builtin_clzll(ends);
     ends ^= uint64_t{1} << i;
@@ -145,7 +145,7 @@ DNAGPT_AVX2 LetterBlock read_avx2(const uint8_t* text) {
   block.codes_low = pack_32(_mm256_shuffle_epi8(code, b_place));
   block.line_feeds = __builtin_popcountll(block.line_feed);
   block.line_ends = block.line_feeds + __builtin_popcountll(block.carriage_return);
-  take_out_line_ends(block);
+  remove_line_ends(block);
   return block;
 }
 
@@ -204,7 +204,7 @@ LetterBlock read_neon(const uint8_t* text) {
   block.lower &= block.base;
   block.line_feeds = __builtin_popcountll(block.line_feed);
   block.line_ends = block.line_feeds + __builtin_popcountll(block.carriage_return);
-  take_out_line_ends(block);
+  remove_line_ends(block);
   return block;
 }
 

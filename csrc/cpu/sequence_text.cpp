@@ -33,7 +33,7 @@ void sequence_text(const GenomeView& genome, int64_t contig, int64_t start_bp, i
   }
   for (; p < end_bp; ++p) *letter++ = "TCAG"[base_code(bases, p)];
   const int64_t last_block = genome.n_block_index[contig + 1];
-  for (int64_t block = first_n_block_behind(genome, contig, start_bp);
+  for (int64_t block = first_n_block_ending_after(genome, contig, start_bp);
        block < last_block && genome.n_block_start_bp[block] < end_bp; ++block) {
     const int64_t from = std::max(genome.n_block_start_bp[block], start_bp);
     const int64_t to = std::min(genome.n_block_end_bp[block], end_bp);

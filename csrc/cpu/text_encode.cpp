@@ -45,7 +45,7 @@ int64_t TextEncoder::reserved_id(std::string_view piece) const {
 template <int K>
 int64_t* TextEncoder::encode_whole_kmers(const char* letters, int64_t n_kmers, int64_t* id, int64_t& unknown) const {
   const auto* letter = reinterpret_cast<const unsigned char*>(letters);
-  // in locals: a store to `id` might else change them
+  // kept in locals: stores to `id` may alias them
   const int64_t first_id = first_id_[K], unknown_id = unknown_id_;
   int64_t n_unknown = 0;
   for (int64_t i = 0; i < n_kmers; ++i, letter += K) {

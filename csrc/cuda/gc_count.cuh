@@ -62,7 +62,7 @@ __device__ inline BaseCount count_bases(const GenomeView& genome, int64_t contig
                                         int lane) {
   if (from_bp >= to_bp) return {0, 0};
   const int64_t byte_offset = genome.byte_offset[contig], last_block = genome.n_block_index[contig + 1];
-  int64_t block = first_n_block_behind(genome, contig, from_bp);
+  int64_t block = first_n_block_ending_after(genome, contig, from_bp);
   // the whole range first; then each N block that meets it is taken off again
   int64_t gc = 0, known = 0, sign = 1, from = from_bp, to = to_bp;
   while (true) {

@@ -31,7 +31,7 @@ __device__ inline bool find_unknown(const GenomeView& genome, int64_t low, int64
   bool any = false;
 #pragma unroll
   for (int v = 0; v < V; ++v) unknown[v] = 0;
-  for (int64_t block = first_n_block_behind(genome, low, high, position_bp); block < high; ++block) {
+  for (int64_t block = first_n_block_ending_after(genome, low, high, position_bp); block < high; ++block) {
     const int64_t block_start_bp = genome.n_block_start_bp[block], block_end_bp = genome.n_block_end_bp[block];
     if (block_start_bp >= end_bp) break;
     any = true;
@@ -96,7 +96,7 @@ __device__ inline void tokenize_tile(const GenomeView& genome, const Window& win
   const int64_t from_bp = window.start_bp + (reversed ? n_tokens - end : first) * k;
   const int64_t to_bp = window.start_bp + (reversed ? n_tokens - first : end) * k;
   const int64_t last_block = genome.n_block_index[window.contig + 1];
-  const int64_t block = first_n_block_behind(genome, window.contig, from_bp);
+  const int64_t block = first_n_block_ending_after(genome, window.contig, from_bp);
   const bool has_n = block < last_block && genome.n_block_start_bp[block] < to_bp;
 
   // from here on a chunk is a small number, and so is its distance from the tile's lowest base
