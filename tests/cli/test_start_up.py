@@ -14,21 +14,22 @@ from dnagpt_fast.cli import app
 
 GENOME = "dnagpt_fast/data/hg19_chr22_20-21Mb.2bit"
 # Large packages of which a command may import only those that it names in COMMANDS.
-LARGE = ("torch", "torch._dynamo", "triton", "sympy", "transformers", "peft", "pandas", "scipy", "sklearn")
-LARGE += ("pyarrow", "matplotlib", "pysam", "numpy", "rich")
+LARGE = ("torch", "torch._dynamo", "triton", "transformers", "peft", "pandas", "scipy", "sklearn")
+LARGE += ("pyarrow", "matplotlib", "numpy")
 COMMANDS = {
     "pack": {"numpy"},
     "info": {"numpy"},
     "make-task": {"numpy"},
-    "pretrain": {"numpy", "torch", "sympy", "rich"},
-    "finetune": {"numpy", "torch", "sympy", "rich"},
+    "pretrain": {"numpy", "torch"},
+    "finetune": {"numpy", "torch"},
     "predict": {"numpy", "torch"},
     "plan": {"numpy", "torch"},
     "generate": {"numpy", "torch"},
     "embed": {"numpy", "torch"},
     "score": {"numpy", "torch"},
     "track": {"numpy", "torch"},
-    "variants": {"numpy", "torch", "pysam"},
+    "variants": {"numpy", "torch"},
+    "mutate": {"numpy", "torch"},
     "convert": {"numpy", "torch"},
     "models": {"numpy", "torch"},
     "doctor": {"numpy", "torch"},
