@@ -89,9 +89,7 @@ def test_settings_that_do_not_go_with_it_are_named(tmp_path, model, overrides, m
 
 
 def test_a_species_that_is_no_token_lists_those_that_are(tmp_path, model):
-    with pytest.raises(
-        ConfigError, match=r"species 'axolotl': wanted one of human, .* or a reserved token"
-    ):
+    with pytest.raises(ConfigError, match=r"species 'axolotl': wanted one of human, .* or a reserved token"):
         PretrainingRun(settings(tmp_path, species="axolotl"), Processes())
 
 
