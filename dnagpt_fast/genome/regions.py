@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 _RANGE = re.compile(r"(?P<contig>.+):(?P<start>[0-9,]+)-(?P<end>[0-9,]+)")
 
 
@@ -78,7 +80,9 @@ def parse_range(
     return match["contig"], int(digits[0]), int(digits[1])
 
 
-def range_in(text: str, contigs: ContigNames, lengths: Sequence[int], where: str) -> tuple[int, int, int]:
+def range_in(
+    text: str, contigs: ContigNames, lengths: Sequence[int] | np.ndarray, where: str
+) -> tuple[int, int, int]:
     """(place of the contig, start_bp, end_bp) of a contig or a range of it. Raises RegionError, begun with `where`."""
     name, start_bp, end_bp = parse_range(text, where, contigs.__contains__)
     contig = contigs.find(name, f"{where}: {text!r}: wanted contig or contig:start_bp-end_bp")

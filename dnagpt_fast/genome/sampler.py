@@ -179,11 +179,11 @@ class WindowSampler:
             starts = allowed_starts(genome, left, length_bp, self.max_n_bp)
             if not len(starts):
                 raise ValueError(_no_window(label, genome, left, length_bp, self.max_n_bp))
-            starts, weight = weighted_starts(genome, starts, length_bp // 2, weighted)
+            starts, place_weight = weighted_starts(genome, starts, length_bp // 2, weighted)
             if not len(starts):
                 raise ValueError(f"{label}: the weight of every allowed window is 0: no place to sample from")
             found.append(starts)
-            ranks.append(ranks_of(weight, starts.end_bp - starts.start_bp, label))
+            ranks.append(ranks_of(place_weight, starts.end_bp - starts.start_bp, label))
         straight, backward = 1 - reversed_share, reversed_share
         forward, other = 1 - reverse_complement_share, reverse_complement_share
         per_start = np.concatenate(ranks)

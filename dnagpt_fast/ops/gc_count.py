@@ -118,12 +118,14 @@ def gc_track(
     if isinstance(contig, str):
         if not hasattr(genome, "contigs"):
             raise ValueError(f"contig {contig!r}: the genome has no names, only indices")
-        contig = genome.contigs.find(contig)
+        number: int = genome.contigs.find(contig)
+    else:
+        number = contig
     n_contigs = arrays.length_bp.numel()
-    if not 0 <= contig < n_contigs:
-        raise IndexError(f"contig {contig}: the genome has contigs 0..{n_contigs - 1}")
+    if not 0 <= number < n_contigs:
+        raise IndexError(f"contig {number}: the genome has contigs 0..{n_contigs - 1}")
     device = arrays.packed.device
-    length_bp = int(arrays.length_bp[contig])
+    length_bp = int(arrays.length_bp[number])
     n_windows = -(-length_bp // step_bp)
 
     if device.type == "cpu" and dispatch.choose("gc_count", "cpu") == "native":
@@ -131,7 +133,7 @@ def gc_track(
         view = native.genome_view(arrays)
         native._native.gc_track(
             view,
-            contig,
+            number,
             window_bp,
             step_bp,
             n_windows,
@@ -142,7 +144,7 @@ def gc_track(
         return gc, known
     start_bp = torch.arange(n_windows, device=device) * step_bp
     window = (length_bp - start_bp).clamp(max=window_bp)
-    return gc_count(arrays, torch.full_like(start_bp, contig), start_bp, window, out=out)
+    return gc_count(arrays, torch.full_like(start_bp, number), start_bp, window, out=out)
 
 
 # What torch.compile sees: one op over the six arrays of a genome, which it neither traces nor splits.

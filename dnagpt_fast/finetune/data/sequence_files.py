@@ -94,7 +94,7 @@ def _pattern(text: str) -> re.Pattern[str] | None:
 
 def _records(path: Path) -> Iterator[tuple[str, str]]:
     """(header without `>`, sequence) of each record; blanks and blank lines do not count."""
-    header, pieces = "", []
+    header, pieces = "", list[str]()
     for number, raw in text_lines(path):
         line = raw.strip()
         if line.startswith(">"):
