@@ -35,8 +35,9 @@ inline void Module::setp(Ins& I, vector<Opnd>& o, bool set) {
     break;
     K(0, cEq)
     K(1, cNe)
-    K(2, cLt) K(3, cLe) K(4, cGt) K(5, cGe) K(10, cEqu) K(11, cNeu) K(12, cLtu) K(13, cLeu) K(14, cGtu) K(15, cGeu)
-        K(16, cNum) K(17, cNan)
+    K(2, cLt)
+    K(3, cLe) K(4, cGt) K(5, cGe) K(10, cEqu) K(11, cNeu) K(12, cLtu) K(13, cLeu) K(14, cGtu) K(15, cGeu) K(16, cNum)
+        K(17, cNan)
 #undef K
   }
   if (!f) throw Err("type");

@@ -85,7 +85,8 @@ static inline c nanq() {
 }
 FOP(fAdd, x + y)
 FOP(fSub, x - y)
-FOP(fMul, x* y) FOP(fDiv, x / y) FOP(fSqrt, std::sqrt(x)) FOP(fRsqrt, 1 / std::sqrt((double)x)) FOP(fRcp, 1 / x)
+FOP(fMul, x* y)
+FOP(fDiv, x / y) FOP(fSqrt, std::sqrt(x)) FOP(fRsqrt, 1 / std::sqrt((double)x)) FOP(fRcp, 1 / x)
     FOP(fMin, fmin_<c>(x, y)) FOP(fMax, fmax_<c>(x, y)) FOP(fMinN, (x != x || y != y) ? nanq<c>() : fmin_<c>(x, y))
         FOP(fMaxN, (x != x || y != y) ? nanq<c>() : fmax_<c>(x, y)) FOP(fMin3, fmin_<c>(fmin_<c>(x, y), z))
             FOP(fMax3, fmax_<c>(fmax_<c>(x, y), z))
@@ -166,7 +167,8 @@ struct fFma<BF16X2> {
   };
 CMP(cEq, x == y)
 CMP(cNe, (x < y) | (x > y))
-CMP(cLt, x < y) CMP(cLe, x <= y) CMP(cGt, x > y) CMP(cGe, x >= y) CMP(cEqu, !((x < y) | (x > y))) CMP(cNeu, !(x == y))
+CMP(cLt, x < y)
+CMP(cLe, x <= y) CMP(cGt, x > y) CMP(cGe, x >= y) CMP(cEqu, !((x < y) | (x > y))) CMP(cNeu, !(x == y))
     CMP(cLtu, !(x >= y)) CMP(cLeu, !(x > y)) CMP(cGtu, !(x <= y)) CMP(cGeu, !(x < y)) CMP(cNum, (x == x) & (y == y))
         CMP(cNan, (x != x) | (y != y))
     // conversions

@@ -117,8 +117,9 @@ static Alu pickII2(T s, bool sat) {
   switch (s) {
     R(U8, u8)
     R(B8, u8)
-    R(S8, s8) R(U16, u16) R(B16, u16) R(S16, s16) R(U32, u32) R(B32, u32) R(S32, s32) R(U64, u64) R(B64, u64)
-        R(S64, s64) default : return nullptr;
+    R(S8, s8)
+    R(U16, u16) R(B16, u16) R(S16, s16) R(U32, u32) R(B32, u32) R(S32, s32) R(U64, u64) R(B64, u64) R(S64, s64) default
+        : return nullptr;
   }
 #undef R
 }
