@@ -3,6 +3,9 @@
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+# No size of a model is larger; a damaged file may ask for one that no tensor can have.
+LARGEST = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -24,8 +27,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for field in ("vocab_size", "max_len", "num_layers", "num_heads", "embedding_dim"):
             value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{field} = {value!r}: wanted a positive int")
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST:
+                raise ValueError(f"{field} = {value!r}: wanted an int, 1..{LARGEST}")
         if self.embedding_dim % self.num_heads:
             raise ValueError(
                 f"embedding_dim = {self.embedding_dim} is no multiple of num_heads = {self.num_heads}"

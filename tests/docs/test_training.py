@@ -59,9 +59,13 @@ def run(place: Path, command: str, **environment: str) -> str:
 
 
 def test_the_settings_and_the_table_are_what_they_are_called(tmp_path):
-    (toml,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    toml, places = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "mix.toml").write_text(toml)
     config = load_config(tmp_path / "mix.toml")
+    (tmp_path / "places.toml").write_text(places)
+    (weighed,) = load_config(tmp_path / "places.toml").data.genomes
+    assert [place.weight for place in weighed.places] == [10.0, 1.0]
+    assert weighed.soft_masked_weight == 0.2
     assert config.data.genome_table == str(tmp_path / "mix.tsv")
     (table,) = re.findall(r"```text\n(path\t.*?)```", PAGE, re.DOTALL)
     (tmp_path / "mix.tsv").write_text(table)

@@ -178,9 +178,9 @@ def test_it_stops_early_and_keeps_the_best(tmp_path, monkeypatch):
     told = iter([0.5, 0.3, 0.4, 0.31, 0.1])
     monkeypatch.setattr(module.FinetuneRun, "validation_loss", lambda self: next(told))
     kept = []
-    original = module._save_weights
+    original = module.write_safetensors
     monkeypatch.setattr(
-        module, "_save_weights", lambda path, state: (kept.append(path), original(path, state))
+        module, "write_safetensors", lambda path, state: (kept.append(path), original(path, state))
     )
     (outcome,) = run(table, tmp_path / "r", "run.epochs=9", "run.patience=2")
     assert outcome.report["epochs"] == 4

@@ -133,7 +133,7 @@ def test_samples_in_turn_share_one_generator(stop_share):
             "regression prompt has 1 tokens",
         ),
         (["--weight", "{path}", "-i", ""], "holds no token"),
-        (["--weight", "{path}", "--dtype", "int8"], "--dtype int8"),
+        (["--weight", "{path}", "--dtype", "int8"], "--dtype = 'int8'"),
         (["--weight", "{path}", "-ml", "0"], "--max_len 0"),
         (["--weight", "{path}", "--temperature", "0"], "temperature = 0"),
     ],
