@@ -218,8 +218,9 @@ def attention_dkdv_kernel(
     else:
         i_open = i_first
     i_open = tl.where(one_sequence, tl.minimum(i_open, i_last), i_last)
-    if CAUSAL and not HAS_SEQUENCES and p_q.dtype.element_ty.primitive_bitwidth == 16:
-        # The first loop below runs at least once. Where ptxas cannot know that, it serialises all wgmma (C7515).
+    if CAUSAL and not HAS_SEQUENCES and K <= 64 and p_q.dtype.element_ty.primitive_bitwidth == 16:
+        # The first loop below runs at least once. Where ptxas cannot know that, it serialises all wgmma (C7515). At
+        # head size 128 knowing it costs 6 spills.
         tl.assume(i_open > i_first)
     b_dk = tl.zeros([BS, K], dtype=ACC)
     b_dv = tl.zeros([BS, K], dtype=ACC)
