@@ -55,6 +55,11 @@ class Genome:
 
         FASTA may come from a pipe, .2bit may not. Raises FileNotFoundError, or InputFileError (most often
         GenomeFileError, a ValueError) for a damaged or foreign file.
+
+        >>> _ = Path("two.fa").write_text(">one\\nACGTNacgtAAA\\n>two\\nGGGGCCCCTTTT\\n")
+        >>> genome = Genome.open("two.fa")
+        >>> genome.names, genome.lengths.tolist(), genome.sequence("one", 0, 6)
+        (['one', 'two'], [12, 12], 'ACGTNA')
         """
         path = Path(path)
         if path.exists() and not (path.is_file() or path.is_dir()):

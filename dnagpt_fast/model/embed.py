@@ -40,6 +40,11 @@ def embed(
     prefix        tokens before every window; the species token the model was trained with, or ""
     max_tokens    tokens in a batch; bounds the memory
     Raises ValueError for settings or sequences that cannot be used.
+
+    >>> from dnagpt_fast import load_model
+    >>> model, tokenizer = load_model("dna_gpt6m_m")
+    >>> [vector.shape for vector in embed(model, tokenizer, ["ACGTACGTACGT", "GGG"])]
+    [(128,), (128,)]
     """
     if pooling not in POOLINGS:
         raise ValueError(f"pooling = {pooling!r}: wanted one of {', '.join(POOLINGS)}")

@@ -295,6 +295,12 @@ def generate_sequences(
     bases_only      draw only k-mers of A, C, G and T: no N, no reserved token, so no stop either
     crop_to         see the head of this file
     Raises ValueError for settings or prompts that cannot be used, before anything is generated.
+
+    >>> from dnagpt_fast import load_model
+    >>> model, tokenizer = load_model("dna_gpt6m_m")
+    >>> made = generate_sequences(model, tokenizer, ["<R>"], max_tokens=5, num_samples=2, seed=1, bases_only=True)
+    >>> [len(one.new_ids) for one in made]
+    [4, 4]
     """
     if (max_new_tokens is None) == (max_tokens is None):
         raise ValueError("wanted one of max_new_tokens and max_tokens")

@@ -88,6 +88,11 @@ def score(
     both_strands  the mean of the log-likelihoods of the sequence and its reverse complement
     max_tokens    tokens in a batch; bounds the memory
     Raises ValueError for settings or sequences that cannot be used.
+
+    >>> from dnagpt_fast import load_model
+    >>> model, tokenizer = load_model("dna_gpt6m_m")
+    >>> [(one.scored_bp, one.log_likelihood < 0) for one in score(model, tokenizer, ["ACGTACGTACGT"])]
+    [(12, True)]
     """
     first = prefix_ids(tokenizer, prefix)
     overlap = model.max_len // 2 if overlap is None else overlap

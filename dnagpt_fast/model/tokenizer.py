@@ -33,6 +33,12 @@ class KmerTokenizer:
     dynamic_kmer     True: k-mers of all lengths 1..k, short ones first; False: length k only
 
     Raises ValueError for duplicated reserved tokens, none called P, or a k out of range.
+
+    >>> tokenizer = KmerTokenizer(k=3)
+    >>> tokenizer.encode("<R>ACGTTT").tolist()
+    [21, 106, 188]
+    >>> tokenizer.decode([21, 106, 188])
+    '<R>ACGTTT'
     """
 
     def __init__(

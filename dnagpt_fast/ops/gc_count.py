@@ -46,6 +46,13 @@ def gc_count(
 
     Windows in device memory are not looked at by the host: the kernel writes counts of 0 for a bad
     one, and IndexError comes from the next call on this genome, or from ops.synchronize(genome).
+
+    >>> from pathlib import Path
+    >>> from dnagpt_fast import Genome
+    >>> _ = Path("one.fa").write_text(">one\\nACGTNN\\n")
+    >>> gc, known = gc_count(Genome.open("one.fa"), [0], [0], 6)
+    >>> gc.tolist(), known.tolist()
+    ([2], [4])
     """
     arrays = getattr(genome, "arrays", genome)
     device = arrays.packed.device

@@ -87,6 +87,12 @@ def kmer_tokenize(
 
     Windows in device memory are not looked at by the host: the kernel writes the unknown token for a bad
     one, and IndexError comes from the next call on this genome, or from ops.synchronize(genome).
+
+    >>> from pathlib import Path
+    >>> from dnagpt_fast import Genome
+    >>> _ = Path("one.fa").write_text(">one\\nACGTAC\\n")
+    >>> kmer_tokenize(Genome.open("one.fa"), [0, 0], [0, 0], 2, [0, 3], k=3).tolist()
+    [[106, 172], [135, 153]]
     """
     arrays = getattr(genome, "arrays", genome)
     device = arrays.packed.device

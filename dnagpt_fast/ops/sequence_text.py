@@ -28,6 +28,12 @@ def sequence_text(genome: Any, contig: int, start_bp: int, end_bp: int) -> np.nd
 
     genome: a Genome, or its arrays on the CPU. Raises IndexError for an unknown contig or a range that leaves it,
     ValueError where end_bp < start_bp or the genome is on another device.
+
+    >>> from pathlib import Path
+    >>> from dnagpt_fast import Genome
+    >>> _ = Path("one.fa").write_text(">one\\nacgTN\\n")
+    >>> sequence_text(Genome.open("one.fa"), 0, 1, 5).tobytes()
+    b'CGTN'
     """
     host = HostGenome.of(genome)
     window = np.array([[contig], [start_bp]], dtype=np.int64)

@@ -153,7 +153,13 @@ def variant_scores(
     Raises ValueError for settings that cannot be used, VariantError (a ValueError) for a variant that does not fit the
     genome.
 
-    >>> scores = variant_scores(model, tokenizer, genome, [("chr22", 20_000_000, "A", "G")])  # doctest: +SKIP
+    >>> from pathlib import Path
+    >>> from dnagpt_fast import Genome, load_model
+    >>> _ = Path("one.fa").write_text(">one\\n" + "ACGT" * 50 + "\\n")
+    >>> model, tokenizer = load_model("dna_gpt6m_m")
+    >>> (same,) = variant_scores(model, tokenizer, Genome.open("one.fa"), [("one", 100, "A", "A")])
+    >>> same.llr
+    0.0
     """
     if on_mismatch not in ("error", "flag"):
         raise ValueError(f"on_mismatch = {on_mismatch!r}: wanted error or flag")

@@ -53,6 +53,10 @@ def load_model(
 
     num_heads  for bare files whose shape is no published one; folders say it themselves
     Raises CheckpointError naming the file and what is wrong with it, FileNotFoundError.
+
+    >>> model, tokenizer = load_model("dna_gpt6m_m")
+    >>> model.max_len, tokenizer.k
+    (256, 6)
     """
     path = Path(path)
     if is_packaged(path):
