@@ -17,8 +17,8 @@ from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.inference import PLAIN, Inference, row_batches
 from dnagpt_fast.model.token_windows import Source, TokenWindow, prefix_ids, window_chunks
 from dnagpt_fast.model.tokenizer import KmerTokenizer
-from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.combined_loss.op import combined_loss
+from dnagpt_fast.ops.traits import loss_keeps_rows
 
 ROWS_OF_LOGITS = 1024
 """Rows whose logits over the vocabulary are held at once, where they are formed."""
@@ -61,7 +61,7 @@ def target_log_probs(inference: Inference, rows: torch.Tensor, targets: torch.Te
     other (ops/linear.py), which the chunks of combined_loss on the CPU do.
     """
     last = inference.model.last_projection
-    if dispatch.choose("combined_loss", rows.device.type) != "triton" or type(last) not in PLAIN:
+    if not loss_keeps_rows(rows.device.type) or type(last) not in PLAIN:
         return inference.logits(rows).float().log_softmax(-1).gather(1, targets[:, None])[:, 0]
     # the kernels share out the vocabulary by the number of rows: always the same one, and a row's bits are too
     spare = ROWS_OF_LOGITS - len(rows)

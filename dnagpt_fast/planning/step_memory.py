@@ -12,12 +12,9 @@ yet.
 from dataclasses import dataclass, fields
 
 from dnagpt_fast.model.config import ModelConfig
-from dnagpt_fast.ops import dispatch
-from dnagpt_fast.ops.combined_loss.chunked import CHUNK_BYTES
+from dnagpt_fast.ops.traits import gelu_is_kept, loss_bytes
 from dnagpt_fast.planning.flops import parameter_count
 
-# Two Triton tiles' worth of partials and the like; the kernels hold no (rows x vocabulary) tensor (TARGETS: 128 MB).
-KERNEL_LOSS_BYTES = 128 * 10**6
 # What DDP sends at once (torch's default, bucket_cap_mb), for which the exchange holds as much again.
 BUCKET_BYTES = 25 * 2**20
 
@@ -96,7 +93,7 @@ def step_memory(
 
     # Kept of a block: the inputs of both norms; in the products' type the outputs of both norms, q, k, v, the attended
     # values, the wide row of the MLP, and, but in ops.dense, its GELU. One float a row and head for attention.
-    gelu_kept = device != "cpu" or half or dispatch.choose("linear", "cpu") != "onednn"
+    gelu_kept = gelu_is_kept(device, half)
     kept = 2 * row + (10 + 4 * gelu_kept) * moving + 4 * R * config.num_heads
     blocks_kept = layers * row + kept if checkpointing else layers * kept
     # Around them in the MLP's backward pass: the gradients of its output and of the residual; two wide rows.
@@ -105,7 +102,7 @@ def step_memory(
     # Inputs of ln_f and of the head, both sides of SiLU, the last norm's output, its gradient.
     head_rows = 6 * row
     head_weight = 4 * V * D
-    loss = _loss_bytes(device, R, V)
+    loss = loss_bytes(device, R, V)
     done_head = head_weight + 4 * D * D  # whole until the backward pass is over, in shards too
     # DDP's gradients are parts of its buckets, which stay; the last one is still under way when all are made.
     standing = trained if accumulating or replicas > 1 else 0
@@ -133,15 +130,3 @@ def trained_count(config: ModelConfig) -> int:
     """Parameters that pre-training moves: all but the number embedding, which no sample of it enters."""
     D, bias = config.embedding_dim, int(config.bias)
     return parameter_count(config) - (D + bias * D + D * (1 + bias) + D * D + bias * D)
-
-
-def _loss_bytes(device: str, rows: int, vocab: int) -> int:
-    """What the combined loss holds besides its inputs and gradients."""
-    chosen = dispatch.choose("combined_loss", device)
-    if chosen == "chunked":
-        chunk = max(16, min(rows, CHUNK_BYTES // (4 * vocab)))
-        return 4 * chunk * vocab
-    if chosen == "triton":
-        return KERNEL_LOSS_BYTES
-    # plain torch: logits, their log-softmax in fp32, and the gradient of both
-    return rows * vocab * 3 * 4

@@ -13,10 +13,10 @@ import torch
 from dnagpt_fast.batch import ROW_NEXT_TOKEN, ROW_ORDER, PretrainBatch, Windows
 from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.genome.soft_mask import SoftMask
-from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.gc_count import gc_count
 from dnagpt_fast.ops.kmer_tokenize import kmer_tokenize
 from dnagpt_fast.ops.sample_batch import BatchSampler
+from dnagpt_fast.ops.traits import samples_in_one_call
 from dnagpt_fast.packed import PackedGenome
 from dnagpt_fast.vocab import Vocabulary, reserved_id
 
@@ -150,7 +150,7 @@ class BatchMaker:
             raise ValueError(
                 f"the sampler draws windows of {sampler.length_bp} bp, a batch takes {self.length_bp}"
             )
-        if dispatch.choose("sample_batch", self.device.type) == "reference":
+        if not samples_in_one_call(self.device.type):
             return self(sampler.sample(first_index, count))
         if self._batch_sampler is None or self._batch_sampler[0] is not sampler:
             draw = BatchSampler(
