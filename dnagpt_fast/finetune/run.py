@@ -88,8 +88,8 @@ def _several_runs(
     if processes.is_main:
         write_json(run / "summary.json", summary)
     for name in outcomes[0].report["test"] if outcomes[0].report else ():
-        told = f"{summary[name]['mean']:.4f} ± {summary[name]['sd']:.4f}"
-        console.print(f"{config.run.runs} runs {name:22} {told}", highlight=False)
+        text = f"{summary[name]['mean']:.4f} ± {summary[name]['sd']:.4f}"
+        console.print(f"{config.run.runs} runs {name:22} {text}", highlight=False)
     return outcomes
 
 
@@ -207,12 +207,12 @@ def _report(job: FinetuneRun, run: Path, console: Console) -> dict[str, Any]:
     write_json(run / "results.json", results)
     write_model_card(run, record, results)
     for name, value in scores.items():
-        told = (
+        text = (
             f"{value[0]:.4f} ({value[1]:.4f} to {value[2]:.4f})"
             if isinstance(value, list)
             else f"{value:.4f}"
         )
-        console.print(f"test {name:24} {told}", highlight=False)
+        console.print(f"test {name:24} {text}", highlight=False)
     return results
 
 

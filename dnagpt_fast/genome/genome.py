@@ -51,7 +51,7 @@ class Genome:
 
     @classmethod
     def open(cls, path: str | Path) -> "Genome":
-        """Opens .2bit (mapped; the size does not matter) or FASTA, plain, gzip or BGZF; told apart by content.
+        """Opens .2bit (mapped; the size does not matter) or FASTA, plain, gzip or BGZF; recognised by content.
 
         FASTA may come from a pipe, .2bit may not. Raises FileNotFoundError, or InputFileError (most often
         GenomeFileError, a ValueError) for a damaged or foreign file.

@@ -142,7 +142,7 @@ def insert_numbers(
 
 
 def _piece_sizes(number_block: NumberBlock, B: int, T: int) -> list[list[int]]:
-    """Sizes of each row's pieces; the meaning of number_block is told in `DNAGPT.forward`."""
+    """Sizes of each row's pieces; number_block is explained in `Network.forward`."""
     if isinstance(number_block, torch.Tensor):
         per_row = number_block.tolist()
         rows = [per_row] * B if isinstance(per_row, int) else per_row

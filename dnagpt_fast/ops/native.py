@@ -111,7 +111,7 @@ def cuda_genome(genome: PackedGenome) -> CudaGenome:
     if kept is None:
         if not cuda_archs():
             raise RuntimeError(
-                f"genome on {genome.device}, but dnagpt_fast was built for the CPU only; mend it with {REBUILD}"
+                f"genome on {genome.device}, but dnagpt_fast was built for the CPU only; rebuild it with {REBUILD}"
             )
         host = genome_view(genome)
         trouble = Trouble(genome.device)

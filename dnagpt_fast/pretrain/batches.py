@@ -30,8 +30,8 @@ DYNAMIC_ANSWERS = ("N", "A")
 class Template:
     """The token ids around the k-mers.
 
-    gc_prompt, order_prompt  the regression head reads at the last token of the first, the order is told at the last of
-                             the second
+    gc_prompt, order_prompt  the regression head reads at the last token of the first, the order is predicted at the
+                             last of the second
     as_it_stands, reversed   the two answers
     """
 

@@ -45,7 +45,7 @@ def place_on(device: torch.device, genomes: Sequence[PackedGenome], model_bytes:
     return place(packed_bytes, free_bytes, model_bytes)
 
 
-def told(placement: Placement, genomes: int, device: torch.device) -> str:
+def log_line(placement: Placement, genomes: int, device: torch.device) -> str:
     """The log's line."""
     where = f"resident on {device}" if placement.resident else "mapped in host memory"
     return (

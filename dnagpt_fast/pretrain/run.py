@@ -18,7 +18,7 @@ from rich.table import Table
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.output_files import write_json
 from dnagpt_fast.pretrain.job import PretrainingRun
-from dnagpt_fast.pretrain.placement import told
+from dnagpt_fast.pretrain.placement import log_line
 from dnagpt_fast.pretrain.schedule import SETTLED, lengthened, oddities
 from dnagpt_fast.pretrain.settings import PretrainConfig
 from dnagpt_fast.pretrain.validation import UNIFORM, ValidationReport
@@ -69,7 +69,7 @@ def pretrain(
         for line in oddities(config):
             console.print(f"warning: {line}", style="yellow", highlight=False, soft_wrap=True)
         job = PretrainingRun(config, processes, start)
-        console.print(told(job.placement, len(job.mix.genomes), device), highlight=False, soft_wrap=True)
+        console.print(log_line(job.placement, len(job.mix.genomes), device), highlight=False, soft_wrap=True)
         first_step = 0
         if resume:
             first_step = restore(

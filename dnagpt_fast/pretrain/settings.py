@@ -88,7 +88,7 @@ class DataSettings:
 class TemplateSettings:
     """`<species>` k-mers gc_prompt order_prompt, the answer being the last target. Prompts are reserved tokens.
 
-    The last token of gc_prompt is where GC is regressed, the last of order_prompt where the order is told.
+    The last token of gc_prompt is where GC is regressed, the last of order_prompt where the order is predicted.
     order_answers: `as it stands` and `reversed`; empty: `N` and `A`, or `<+>` and `<->` where the vocabulary has no
     one-letter k-mers.
     """

@@ -69,7 +69,7 @@ def write_tracks(
     kinds         of KINDS; "bases" are the four probabilities
     both_strands  the mean of both strands' probabilities
     name          of the genome in the hub, as "hg19"
-    progress      is told how many bases more are done
+    progress      is called with how many more bases are done
     Unknown bases of the genome have no value. Raises ValueError, FileExistsError, and ImportError without pyBigWig.
     """
     if not kinds or not set(kinds) <= set(KINDS):

@@ -53,7 +53,7 @@ def mutate(
     """Every substitution of a place.
 
     score     "llr", or "conditional": given the bases before it alone
-    progress  is told how many bases more are done
+    progress  is called with how many more bases are done
     settings  of variants.places.variant_scores
     Raises ValueError for settings or places that cannot be used.
     """

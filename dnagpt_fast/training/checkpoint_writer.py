@@ -100,7 +100,7 @@ class CheckpointWriter:
         if self._group is not None:
             dist.all_reduce(failed, group=self._group)
         if error is not None:
-            raise CheckpointError(_told(error)) from error
+            raise CheckpointError(_described(error)) from error
         if failed:
             raise CheckpointError("the checkpoint was not written: another process tells why")
 
@@ -114,7 +114,7 @@ class CheckpointWriter:
             if error is None:
                 self.wait()
             elif self._in_hand is not None and (second := self._in_hand.exception()) is not None:
-                error.add_note(_told(second))
+                error.add_note(_described(second))
         finally:
             self._thread.shutdown()
 
@@ -168,7 +168,7 @@ def _forget(path: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     cause = (
         first_cause(error) if isinstance(error, CheckpointException) else f"{type(error).__name__}: {error}"
     )

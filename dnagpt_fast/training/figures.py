@@ -22,7 +22,7 @@ CUDA_EVERY_STEPS = 10
 
 
 class StageClock:
-    """Shares of the stages, told apart by marks: `mark(stage)` ends the stage before and begins this one.
+    """Shares of the stages, separated by marks: `mark(stage)` ends the stage before and begins this one.
 
     every_steps  how often a step is measured; every step on CPU, every tenth on CUDA by default
     """

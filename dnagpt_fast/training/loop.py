@@ -76,7 +76,7 @@ class Loop:
     lr_at       step -> learning rate
     parts       micro-batches of this process in one step; the step's gradient is the mean over them and all processes
     describe    batch -> one line a sample, for the error that names a batch
-    clock       told where each stage of a step begins
+    clock       informed where each stage of a step begins
     """
 
     losses_of: nn.Module
@@ -150,7 +150,7 @@ class Loop:
 
         One exchange of a few numbers, and the step's only wait for the device."""
         values = torch.stack([*(value.double() for value in sums.values()), norm.double().to(self.device)])
-        # A NaN would spoil the sums of the others: it is told apart first, then counted.
+        # A NaN would spoil the sums of the others: it is flagged before summing.
         bad = (~torch.isfinite(values)).any().double()
         asked = torch.tensor(float(stop.asked), dtype=torch.float64, device=self.device)
         shared = self.processes.sum(torch.stack([*values, bad, asked])).tolist()

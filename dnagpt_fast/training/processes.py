@@ -72,8 +72,8 @@ class Processes:
             if not _is_of_an_exchange(error):
                 raise
             with _finishing():
-                told = self._who_is_gone(error, timeout_s)
-            raise LostProcess(told) from error
+                message = self._who_is_gone(error, timeout_s)
+            raise LostProcess(message) from error
         finally:
             dist.destroy_process_group()
 
@@ -119,7 +119,7 @@ class Processes:
 
     def _who_is_gone(self, error: Exception, timeout_s: float) -> str:
         """Every process that saw the failure signs in the store; those that do not sign in time are the lost ones."""
-        told = f"process {self.rank} of {self.world_size}: an exchange failed ({_first_line(error)})"
+        message = f"process {self.rank} of {self.world_size}: an exchange failed ({_first_line(error)})"
         # In a thread of its own, left to itself where the store's host is gone: a request to it may wait for ever.
         missing: Queue[set[int] | Exception] = Queue()
         threading.Thread(target=self._sign, args=(missing,), daemon=True).start()
@@ -128,9 +128,9 @@ class Processes:
         except Empty:
             found = TimeoutError(f"silent for {SECONDS_TO_REPORT + SECONDS_TO_ANSWER:g} s")
         if isinstance(found, Exception):
-            return f"{told}; the host of process 0 does not answer either ({_first_line(found)})"
+            return f"{message}; the host of process 0 does not answer either ({_first_line(found)})"
         names = ", ".join(f"process {rank}" for rank in sorted(found))
-        return f"{told}; gone, or silent for {timeout_s:g} s: {names or 'nobody, the connection broke'}"
+        return f"{message}; gone, or silent for {timeout_s:g} s: {names or 'nobody, the connection broke'}"
 
     def _sign(self, missing: Queue[set[int] | Exception]) -> None:
         """Answers with those who do not sign, or with what went wrong in asking."""

@@ -28,8 +28,8 @@ def refused_changes(
 def raise_if_refused(run: Path, refused: dict[str, tuple[Any, Any]]) -> None:
     """Raises ConfigError naming each setting with both of its values."""
     if refused:
-        told = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in refused.items())
-        raise ConfigError(f"{run} cannot be resumed with other settings: {told}")
+        text = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in refused.items())
+        raise ConfigError(f"{run} cannot be resumed with other settings: {text}")
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -42,7 +42,7 @@ class Record:
 
 
 class VcfFile:
-    """A VCF or BCF file, told apart by its first bytes; `records` may be gone through several times.
+    """A VCF or BCF file, recognised by its first bytes; `records` can be iterated several times.
 
     header       the lines before the records, without line ends, the line of column names last
     contigs      contig -> length of the header's lines, or None

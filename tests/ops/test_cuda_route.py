@@ -165,7 +165,7 @@ def test_a_build_without_cuda_says_how_to_mend_it(monkeypatch):
     monkeypatch.setattr(native, "on_host", lambda device: False)
     monkeypatch.setattr(native, "cuda_archs", list)
     with pytest.raises(
-        RuntimeError, match="built for the CPU only; mend it with DNAGPT_FAST_CUDA=1 pip install"
+        RuntimeError, match="built for the CPU only; rebuild it with DNAGPT_FAST_CUDA=1 pip install"
     ):
         kmer_tokenize(genome, [0], [0], 10)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dnagpt_fast.pretrain.placement import USABLE_SHARE, place, place_on, told
+from dnagpt_fast.pretrain.placement import USABLE_SHARE, log_line, place, place_on
 from tests.ops.packed_genomes import packed_genome
 
 HUMAN, MAMMALS = 800 * 10**6, 50 * 10**9
@@ -45,9 +45,9 @@ def test_the_choice_follows_the_devices_free_memory(monkeypatch):
 
 def test_the_line_says_what_was_chosen_and_why():
     cuda = torch.device("cuda", 0)
-    line = told(place(MAMMALS, 80 * 10**9, 45 * 10**9), 200, cuda)
+    line = log_line(place(MAMMALS, 80 * 10**9, 45 * 10**9), 200, cuda)
     assert line == (
         "corpus: 200 genome(s), 50.0 GB packed, mapped in host memory "
         "(80.0 GB free, 92% of it usable, 45.0 GB for the training step: 28.6 GB left)"
     )
-    assert "resident on cuda:0 (" in told(place(HUMAN, 80 * 10**9, 45 * 10**9), 1, cuda)
+    assert "resident on cuda:0 (" in log_line(place(HUMAN, 80 * 10**9, 45 * 10**9), 1, cuda)

@@ -230,7 +230,7 @@ def class_of(examples: Examples, classes: Sequence[str]) -> np.ndarray:
     for i, (text, where) in enumerate(zip(_labels(examples), examples.where, strict=True)):
         if text not in place:
             raise LabelError(
-                f"{where}: label {text!r} is none of the classes {', '.join(classes)}: mend the row, or add it to "
+                f"{where}: label {text!r} is none of the classes {', '.join(classes)}: correct the row, or add it to "
                 f"task.classes"
             )
         found[i] = place[text]

@@ -5,8 +5,8 @@ https://github.com/The-Sequence-Ontology/Specifications.
 
 Lines belong together that name one transcript (GFF3: one parent) on one contig and strand. The name alone is not
 enough: in real files it comes again on another contig (pseudo-autosomal regions, alternative haplotypes), on the other
-strand, or at a second place of the same strand; such places are told apart by the lines of the transcripts themselves,
-by repeated exon numbers, or by several start codons.
+strand, or at a second place of the same strand; such places are distinguished by the lines of the transcripts
+themselves, by repeated exon numbers, or by several start codons.
 """
 
 import re

@@ -1,8 +1,8 @@
 """Labelled windows around genomic signals: translation starts, poly-A signals, splice sites, and hard negatives at the
 same motif elsewhere.
 
-A site is the place of a motif on a strand. Sites are told by position and strand, so that the transcripts of one gene
-give each site once.
+A site is the place of a motif on a strand. Sites are identified by position and strand, so that the transcripts of one
+gene give each site once.
 """
 
 import logging
