@@ -11,6 +11,7 @@ import torch
 from dnagpt_fast.ops import dispatch, native
 from dnagpt_fast.ops.kmer_tokenize import window_codes
 from dnagpt_fast.ops.output import two_outputs
+from dnagpt_fast.ops.registration import register_op
 from dnagpt_fast.packed import PackedGenome
 
 
@@ -154,21 +155,20 @@ def gc_track(
     return gc_count(arrays, torch.full_like(start_bp, number), start_bp, window, out=out)
 
 
-# What torch.compile sees: one op over the six arrays of a genome, which it neither traces nor splits.
-torch.library.define(
-    "dnagpt_fast::gc_count",
-    f"({native.SCHEMA}, Tensor contig, Tensor start_bp, Tensor window_bp) -> (Tensor, Tensor)",
-)
-
-
-@torch.library.impl("dnagpt_fast::gc_count", "CompositeExplicitAutograd")
 def _gc_count(*arguments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     contig, start_bp, length_bp = arguments[6:]
     return gc_count(native.genome_of(*arguments[:6]), contig, start_bp, length_bp)
 
 
-@torch.library.register_fake("dnagpt_fast::gc_count")
 def _shape_of_gc_count(*arguments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     packed, contig = arguments[0], arguments[6]
     row = packed.new_empty(contig.shape, dtype=torch.int64)
     return row, torch.empty_like(row)
+
+
+# What torch.compile sees: one op over the six arrays of a genome, which it neither traces nor splits.
+register_op(
+    f"gc_count({native.SCHEMA}, Tensor contig, Tensor start_bp, Tensor window_bp) -> (Tensor, Tensor)",
+    _gc_count,
+    fake=_shape_of_gc_count,
+)

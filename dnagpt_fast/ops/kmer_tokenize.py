@@ -11,6 +11,7 @@ import torch
 
 from dnagpt_fast.ops import dispatch, native
 from dnagpt_fast.ops.output import output
+from dnagpt_fast.ops.registration import register_op
 from dnagpt_fast.packed import BASES_PER_BYTE, PackedGenome
 from dnagpt_fast.vocab import MAX_K, Vocabulary
 
@@ -151,15 +152,6 @@ def _as_rows(contig: torch.Tensor, start_bp: torch.Tensor, orientation: Any) -> 
     return contig, start_bp, each
 
 
-# What torch.compile sees: one op over the six arrays of a genome, which it neither traces nor splits.
-torch.library.define(
-    "dnagpt_fast::kmer_tokenize",
-    f"({native.SCHEMA}, Tensor contig, Tensor start_bp, Tensor orientation, "
-    "SymInt n_tokens, int k, bool dynamic, ScalarType dtype) -> Tensor",
-)
-
-
-@torch.library.impl("dnagpt_fast::kmer_tokenize", "CompositeExplicitAutograd")
 def _kmer_tokenize(*arguments: Any) -> torch.Tensor:
     *rows, n_tokens, k, dynamic, dtype = arguments
     contig, start_bp, orientation = rows[6:]
@@ -167,7 +159,15 @@ def _kmer_tokenize(*arguments: Any) -> torch.Tensor:
     return kmer_tokenize(genome, contig, start_bp, n_tokens, orientation, k=k, dynamic=dynamic, dtype=dtype)
 
 
-@torch.library.register_fake("dnagpt_fast::kmer_tokenize")
 def _shape_of_kmer_tokenize(*arguments: Any) -> torch.Tensor:
     packed, contig, n_tokens, dtype = arguments[0], arguments[6], arguments[9], arguments[12]
     return packed.new_empty((contig.shape[0], n_tokens), dtype=dtype)
+
+
+# What torch.compile sees: one op over the six arrays of a genome, which it neither traces nor splits.
+register_op(
+    f"kmer_tokenize({native.SCHEMA}, Tensor contig, Tensor start_bp, Tensor orientation, "
+    "SymInt n_tokens, int k, bool dynamic, ScalarType dtype) -> Tensor",
+    _kmer_tokenize,
+    fake=_shape_of_kmer_tokenize,
+)
