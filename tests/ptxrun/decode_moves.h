@@ -1,4 +1,7 @@
 // Instructions that move, compare, convert or multiply matrices, and calls.
+
+// Lists of operations are tables; the formatter would move them at every run.
+// clang-format off
 #pragma once
 
 #include "operands.h"

@@ -1,4 +1,7 @@
 // Floating-point operations, comparisons and conversions on the 32 lanes of a warp.
+
+// Lists of operations are tables; the formatter would move them at every run.
+// clang-format off
 #pragma once
 
 #include "integer_lanes.h"

@@ -1,4 +1,7 @@
 // Integer and bit operations on the 32 lanes of a warp.
+
+// Lists of operations are tables; the formatter would move them at every run.
+// clang-format off
 #pragma once
 
 #include "numbers.h"

@@ -1,4 +1,7 @@
 // The types that PTX names, and which lane function serves an operation on them.
+
+// Lists of operations are tables; the formatter would move them at every run.
+// clang-format off
 #pragma once
 
 #include "float_lanes.h"
