@@ -13,6 +13,7 @@ import numpy as np
 
 from dnagpt_fast.genome.genome import Genome
 from dnagpt_fast.genome.intervals import Intervals, WeightedPlaces
+from dnagpt_fast.genome.regions import is_browser_line
 from dnagpt_fast.input_files import InputFileError, text_lines
 
 BED_COLUMNS = 3
@@ -120,9 +121,5 @@ def _lines(path: str) -> Iterator[tuple[str, list[str]]]:
         if line.startswith("##FASTA") or line.startswith(">"):
             return
         fields = [field.strip() for field in (line.split("\t") if "\t" in line else line.split())]
-        # A contig may be called track_2 or even track; a browser line has no number where a start belongs.
-        browser = (
-            fields and fields[0] in ("track", "browser") and not (len(fields) > 2 and fields[1].isdigit())
-        )
-        if any(fields) and not line.startswith("#") and not browser:
+        if any(fields) and not line.startswith("#") and not is_browser_line(line):
             yield f"{path}:{number}", fields

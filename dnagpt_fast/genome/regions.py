@@ -13,6 +13,23 @@ class RegionError(ValueError):
     """A contig or a range that the genome does not have."""
 
 
+def is_browser_line(line: str) -> bool:
+    """Whether a line of BED or GFF is for the genome browser: `track name=...`, `browser position ...`.
+
+    A contig may be called track_2, or even track: an interval has a number where its start belongs.
+
+    >>> is_browser_line('track name="x"'), is_browser_line("track\\t0\\t4"), is_browser_line("track_2\\t0\\t4")
+    (True, False, False)
+    """
+    words = line.split()
+    if not words or words[0] not in ("track", "browser"):
+        return False
+    fields = line.split("\t") if "\t" in line else words
+    return not (
+        len(fields) > 2 and (fields[1].strip().isdigit() or (fields[3:4] and fields[3].strip().isdigit()))
+    )
+
+
 def contig_key(name: str) -> str:
     """What the usual names of one contig share: `chr20`, `Chr20` and `20` all give `20`."""
     key = name.lower()

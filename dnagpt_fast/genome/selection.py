@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dnagpt_fast.genome.genome import Genome
-from dnagpt_fast.genome.regions import RegionError, range_in
+from dnagpt_fast.genome.regions import RegionError, is_browser_line, range_in
 from dnagpt_fast.input_files import text_lines
 
 
@@ -66,7 +66,7 @@ def read_bed_places(genome: Genome, path: str | Path) -> list[Place]:
     places = []
     for number, raw in text_lines(path):
         line = raw.rstrip("\r\n")
-        if not line.strip() or line.startswith(("#", "track ", "track\t", "browser ")):
+        if not line.strip() or line.startswith("#") or is_browser_line(line):
             continue
         where = f"{path}:{number}"
         fields = [field.strip() for field in (line.split("\t") if "\t" in line else line.split())]

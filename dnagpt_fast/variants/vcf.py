@@ -6,7 +6,6 @@ print records write numbers anew. BCF is turned into text and back by htslib (py
 
 import gzip
 import re
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,12 +15,11 @@ from typing import BinaryIO, cast
 import pysam
 import pysam.bcftools
 
+from dnagpt_fast.input_files import BGZF_END, GZIP_DAMAGE
 from dnagpt_fast.output_files import is_stream, whole, whole_file
 from dnagpt_fast.variants.places import VariantError
 
 GZIP, BCF = b"\x1f\x8b", b"BCF"
-# The empty block that ends a BGZF file (SAM specification, 4.1.2).
-BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 LONGEST_IN_TBI = 1 << 29
 """A contig of this length or more needs a .csi index."""
 ENDINGS = (".vcf", ".vcf.gz", ".bcf")
@@ -140,7 +138,7 @@ class VcfFile:
     def _named(self, line: int) -> Iterator[None]:
         try:
             yield
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except GZIP_DAMAGE as error:
             raise VariantError(
                 f"{self.path}: line {line}: the compressed data is damaged: {error}"
             ) from error

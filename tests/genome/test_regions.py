@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dnagpt_fast.genome import Genome
-from dnagpt_fast.genome.regions import RegionError, parse_range
+from dnagpt_fast.genome.regions import RegionError, is_browser_line, parse_range
 from dnagpt_fast.ops import gc_track
 from dnagpt_fast.pretrain.mix import GenomeMix
 from dnagpt_fast.pretrain.settings import DataSettings, GenomeSettings
@@ -73,3 +73,11 @@ def test_held_out_ranges_know_the_usual_names_and_colons(genome):
         RegionError, match=r"held-out range of .*x.fa: '20:4-99': wanted 0 <= start < end <= 40"
     ):
         held_out(genome, "20:4-99")
+
+
+def test_a_contig_may_be_called_as_a_browser_line_begins():
+    for line in ('track name="x"', "browser position chr1:1-2", "track", 'track\tname="x"'):
+        assert is_browser_line(line), line
+    gff = "track\tx\texon\t3\t6\t.\t+\t.\tID=a"
+    for line in ("track\t0\t4", "track 0 4", "track_2\t0\t4", "browser\t0\t4\tname", "chr1\t0\t4", "", gff):
+        assert not is_browser_line(line), line

@@ -16,6 +16,7 @@ from dnagpt_fast.finetune.data.examples import (
     parse_number,
 )
 from dnagpt_fast.genome import Genome
+from dnagpt_fast.genome.regions import is_browser_line
 from dnagpt_fast.input_files import text_lines
 from dnagpt_fast.vocab import reverse_complement
 
@@ -188,8 +189,7 @@ def _bed_lines(path: Path) -> Iterator[tuple[str, list[str], list[list[str]]]]:
         if line.startswith("#"):
             headers.append([fields[0].lstrip("# "), *fields[1:]])
             continue
-        # `track name=...` and `browser position ...` are for the genome browser; a contig may be called track_2
-        if line.split()[0] in ("track", "browser") and not (len(fields) > 2 and fields[1].isdigit()):
+        if is_browser_line(line):
             continue
         if len(fields) < 3:
             raise LabelError(f"{place}: {len(fields)} field(s): BED has three or more, parted by tabs")

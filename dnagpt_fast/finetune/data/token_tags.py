@@ -14,6 +14,7 @@ import numpy as np
 from dnagpt_fast.batch import IGNORE_INDEX
 from dnagpt_fast.finetune.data.examples import LabelError
 from dnagpt_fast.genome import Genome
+from dnagpt_fast.genome.regions import is_browser_line
 from dnagpt_fast.input_files import text_lines
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 
@@ -41,7 +42,7 @@ def read_features(path: str | Path) -> list[Feature]:
         line = raw.rstrip("\r\n")
         if line.startswith("##FASTA"):
             break
-        if not line or line.startswith(("#", "track", "browser")):
+        if not line or line.startswith("#") or is_browser_line(line):
             continue
         where, fields = f"{path}:{number}", line.split("\t")
         wanted = 4 if is_bed else 9
