@@ -1,1 +1,1 @@
-"""Scores with intervals, baselines and plots."""
+"""Scores with confidence intervals, baselines and plots."""

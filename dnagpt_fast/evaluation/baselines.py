@@ -1,4 +1,4 @@
-"""Plain methods beside the model on the same split: what a fine-tuned DNAGPT must beat to be worth its time."""
+"""Simple baselines on the same split: a fine-tuned DNAGPT must beat them to be worth its cost."""
 
 from collections.abc import Sequence
 from itertools import islice, product
@@ -12,7 +12,8 @@ _DIGIT[np.frombuffer(b"ACGT", np.uint8)] = range(4)
 
 
 def kmer_counts(sequences: Sequence[str], k: int) -> np.ndarray:
-    """float32 (n, 4^k): overlapping k-mers of each text, as shares of its k-mers; those with an N do not count."""
+    """float32 (n, 4^k): the share of each k-mer among the overlapping k-mers of a text; k-mers with N are
+    excluded."""
     out = np.zeros((len(sequences), 4**k), np.float32)
     powers = 4 ** np.arange(k)[::-1]
     for row, text in zip(out, sequences, strict=True):
@@ -32,7 +33,10 @@ def kmer_names(k: int) -> list[str]:
 
 
 def position_features(sequences: Sequence[str]) -> np.ndarray:
-    """float32 (n, 4 L): which base is at each of the L positions; texts of one length. N is all zero."""
+    """float32 (n, 4 L): the base at each of the L positions, one-hot; N is all zero.
+
+    Raises ValueError where the texts differ in length.
+    """
     lengths = {len(s) for s in sequences}
     if len(lengths) != 1:
         raise ValueError(f"texts of {min(lengths)} to {max(lengths)} bases: wanted one length")
@@ -48,8 +52,8 @@ def logistic_regression(
     validation: np.ndarray,
     validation_classes: np.ndarray,
 ) -> np.ndarray:
-    """Probabilities (n, C) on `test`, float64. Features are standardised by the training rows; the strength of the
-    L2 penalty is chosen on the validation rows by log loss."""
+    """Probabilities (n, C) on `test`, float64. Features are standardised with the mean and standard deviation
+    of the training rows; the L2 penalty is the one with the lowest log loss on the validation rows."""
     linear, pre, metrics = (
         need("sklearn.linear_model"),
         need("sklearn.preprocessing"),
@@ -77,8 +81,8 @@ def ridge(
     validation: np.ndarray,
     validation_values: np.ndarray,
 ) -> np.ndarray:
-    """Predictions (n,) on `test`. Features are standardised by the training rows; the penalty is chosen on the
-    validation rows."""
+    """Predictions (n,) on `test`. Features are standardised with the mean and standard deviation of the
+    training rows; the penalty is the one with the lowest squared error on the validation rows."""
     linear, pre = need("sklearn.linear_model"), need("sklearn.preprocessing")
     scale = pre.StandardScaler().fit(train)
     best, least = None, np.inf
@@ -99,8 +103,8 @@ def gradient_boosting(
     validation: np.ndarray,
     validation_values: np.ndarray,
 ) -> np.ndarray:
-    """Predictions (n,) on `test` of boosted trees, not linear as `ridge` is: of 400, as many as suit the validation
-    rows best."""
+    """Predictions (n,) on `test` by boosted trees, a non-linear model. Of 400 trees it uses the first t, with
+    the t that has the lowest squared error on the validation rows."""
     trees = need("sklearn.ensemble").HistGradientBoostingRegressor(
         learning_rate=0.03, max_iter=400, early_stopping=False, random_state=0
     )
@@ -116,9 +120,10 @@ def sample_site_frequencies(training: np.ndarray, count: int, seed: int = 0) -> 
 
 
 def sample_markov(training: np.ndarray, count: int, order: int = 10, seed: int = 0) -> np.ndarray:
-    """uint8 (count, S): each variant drawn given the `order` variants before it, as often as in the training set.
+    """uint8 (count, S): each variant drawn given the `order` variants before it, by the frequencies in
+    `training` (H, S).
 
-    Where no training haplotype has that past, a shorter one counts.
+    Where no training haplotype has the same `order` variants there, fewer of them are used.
     """
     rng = np.random.Generator(np.random.Philox(seed))
     sites = training.shape[1]

@@ -1,7 +1,8 @@
-"""The Markov chains that stand beside a model: order 2, order 5, and the best that the training part can show.
+"""The Markov chains that a model is compared with: order 2, order 5, and the best one for the training
+sequence.
 
-Order and pseudo-count of the best are chosen on a part of the training sequence that the counts have not seen then, and
-that no report looks at. Afterwards that part is counted too.
+The order and pseudo-count of the best chain are chosen on a part of the training sequence that is not counted
+yet and that no report uses. Afterwards this part is counted too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,13 +19,14 @@ PSEUDOS = tuple(2.0**i for i in range(10))
 FIT_MOST_BP = 50_000_000
 CHOOSE_MOST_BP = 400_000
 CHOOSE_SHARE = 0.1
-# A table may have this many entries for a base that is counted.
+# Largest table: this many entries per counted base.
 ENTRIES_PER_BASE = 16
 
 
 @dataclass(frozen=True)
 class Chains:
-    """chain: the counts. best_order, best_pseudo: what was chosen. choosing_bp: on so many bases."""
+    """chain: the counts. best_order, best_pseudo: the chosen ones. choosing_bp: the number of bases they were
+    chosen on."""
 
     chain: MarkovChain
     best_order: int
@@ -33,13 +35,14 @@ class Chains:
 
     @classmethod
     def of(cls, chain: MarkovChain, choosing: Sequence[np.ndarray]) -> "Chains":
-        """The order and pseudo-count under which the sequences `choosing`, not yet counted, are likeliest; then they
-        are counted, both strands. Without a base to choose by: the chain's own order and the smallest pseudo-count."""
+        """Chooses the order and pseudo-count with the highest likelihood of the sequences `choosing`, which
+        are not counted yet; then counts both strands of them. Without any known base in `choosing`: the
+        chain's own order and the smallest pseudo-count."""
         losses = np.zeros((len(PSEUDOS), chain.order + 1))
         for codes in choosing:
             for loss, pseudo in zip(losses, PSEUDOS, strict=True):
                 loss -= chain.log_probs_by_order(codes, pseudo).sum(axis=1)
-        # Of equally good ones the longest order, with the smallest pseudo-count.
+        # Ties: the highest order, then the smallest pseudo-count.
         row, shorter = divmod(int(losses[:, ::-1].argmin()), losses.shape[1])
         chain.fit(strand for codes in choosing for strand in both_strands(codes))
         bases = sum(int((codes >= 0).sum()) for codes in choosing)
@@ -59,8 +62,11 @@ class Chains:
 def fit_chains(
     genomes: Sequence[PackedGenome], held_out: Sequence[Intervals], most_bp: int = FIT_MOST_BP
 ) -> Chains:
-    """The chains of what lies outside the held-out ranges, both strands: at most `most_bp` of one strand, the genomes
-    in equal parts, each spread evenly over its contigs. The last tenth of each chunk, or less of it, is chosen by."""
+    """Chains fitted on both strands of the sequence outside the held-out ranges.
+
+    At most `most_bp` of one strand are used: an equal part of each genome, spread evenly over its contigs.
+    The last tenth of each chunk, or less, serves to choose the order and the pseudo-count.
+    """
     most_bp = max(1, most_bp // len(genomes))
     chunks = [
         (genome, *place)
@@ -83,6 +89,6 @@ def fit_chains(
 
 
 def both_strands(codes: np.ndarray) -> Iterator[np.ndarray]:
-    """Base codes A 0, G 1, C 2, T 3 and their reverse complement; -1 stays."""
+    """Base codes (A 0, G 1, C 2, T 3) and their reverse complement; -1, an unknown base, stays -1."""
     yield codes
     yield np.where(codes >= 0, 3 - codes, codes)[::-1]

@@ -1,7 +1,8 @@
-"""How well made haplotypes resemble real ones: allele frequencies, linkage disequilibrium, PCA, and copying.
+"""How well generated haplotypes resemble real ones: allele frequencies, linkage disequilibrium, PCA, and
+copying.
 
-The four measures are those by which artificial genomes are judged (Yelmen et al. 2021, PLoS Genetics 17:e1009303).
-All take alleles as uint8 (haplotypes, S).
+These four measures are used to judge artificial genomes (Yelmen et al. 2021, PLoS Genetics 17:e1009303).
+All functions take alleles as uint8 (haplotypes, S).
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ def allele_frequency(alleles: np.ndarray) -> np.ndarray:
 
 
 def r_squared(alleles: np.ndarray) -> np.ndarray:
-    """float64 (S, S): squared correlation of each two variants; 0 where a variant does not vary."""
+    """float64 (S, S): squared correlation of each pair of variants; 0 where one of the two does not vary."""
     centred = alleles - allele_frequency(alleles)
     spread = np.sqrt((centred**2).sum(0))
     scaled = centred / np.where(spread > 0, spread, np.inf)
@@ -30,7 +31,8 @@ def r_squared(alleles: np.ndarray) -> np.ndarray:
 def ld_decay(
     alleles: np.ndarray, position_bp: np.ndarray, edges_bp: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean r2 of the pairs whose distance lies in each bin [edges_bp[i], edges_bp[i + 1]): (mean (bins,), pairs)."""
+    """Mean r2 of the pairs whose distance is in each bin [edges_bp[i], edges_bp[i + 1]), and the number of
+    these pairs: (float64 (bins,), int64 (bins,))."""
     i, j = np.triu_indices(len(position_bp), 1)
     bins = np.searchsorted(edges_bp, position_bp[j] - position_bp[i], side="right") - 1
     inside = (bins >= 0) & (bins < len(edges_bp) - 1)
@@ -41,7 +43,7 @@ def ld_decay(
 
 
 def distance_bins(position_bp: np.ndarray, bins: int = LD_BINS) -> np.ndarray:
-    """Edges with as many pairs of variants in each bin, float64 (bins + 1,)."""
+    """Bin edges, float64 (bins + 1,), such that each bin has about the same number of pairs of variants."""
     i, j = np.triu_indices(len(position_bp), 1)
     edges = np.quantile(position_bp[j] - position_bp[i], np.linspace(0, 1, bins + 1))
     edges = np.unique(edges)
@@ -50,7 +52,7 @@ def distance_bins(position_bp: np.ndarray, bins: int = LD_BINS) -> np.ndarray:
 
 
 def nearest_distance(alleles: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """int64 (n,): variants at which each haplotype differs from the nearest of `others`."""
+    """int64 (n,): the number of variants at which each haplotype differs from the nearest one of `others`."""
     # |a - b| summed = a(1 - b) + (1 - a)b, two matrix products of small integers, exact in float64
     a, b = alleles.astype(np.float64), others.astype(np.float64)
     differing = a @ (1 - b).T + (1 - a) @ b.T
@@ -59,12 +61,12 @@ def nearest_distance(alleles: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class HaplotypeReport:
-    """Numbers, and what the plots draw.
+    """The scores, and the data of the plots.
 
     scores  allele_frequency_correlation, allele_frequency_rmse, ld_correlation (of r2 over all pairs), ld_decay_error
-            (mean absolute difference of the curves), pca_wasserstein (mean over the components that vary among the real
-            ones, in their standard deviations), nearest_training_distance (median, variants), copies (share at distance
-            0), distinct (share of different haplotypes)
+            (mean absolute difference of the curves), pca_wasserstein (mean over the components in which the
+            real haplotypes vary, in units of their standard deviations), nearest_training_distance (median,
+            variants), copies (share at distance 0), distinct (share of different haplotypes)
     """
 
     scores: dict[str, float]
@@ -82,21 +84,19 @@ class HaplotypeReport:
 def compare_haplotypes(
     made: np.ndarray, real: np.ndarray, training: np.ndarray, position_bp: np.ndarray
 ) -> HaplotypeReport:
-    """Made haplotypes against real ones that were held out, and against the training ones for copying.
+    """Compares generated haplotypes with held-out real ones, and with the training ones to find copies.
 
-    real_distance is the same measure for the real ones: what no copying looks like.
-    Raises ValueError for alleles of another number of variants, fewer than 2 haplotypes in a set, and real haplotypes
-    that are all the same.
+    real_distance is the distance of the real haplotypes to the training ones: the value expected without
+    copying. Raises ValueError where a set has another number of variants or fewer than 2 haplotypes, and
+    where all real haplotypes are the same.
     """
-    for name, alleles in (("made", made), ("real", real), ("training", training)):
+    for name, alleles in (("generated", made), ("real", real), ("training", training)):
         if alleles.ndim != 2 or alleles.shape[1] != len(position_bp) or len(alleles) < 2:
             raise ValueError(
                 f"{name} haplotypes have shape {alleles.shape}: wanted (2 or more, {len(position_bp)} variants)"
             )
     if (real == real[0]).all():
-        raise ValueError(
-            f"the {len(real)} real haplotypes are all the same: there is nothing to be compared with"
-        )
+        raise ValueError(f"the {len(real)} real haplotypes are all the same: wanted 2 or more that differ")
     stats, decomposition = need("scipy.stats"), need("sklearn.decomposition")
     frequency, real_frequency = allele_frequency(made), allele_frequency(real)
     edges = distance_bins(position_bp)
@@ -140,7 +140,7 @@ def compare_haplotypes(
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's; 0 where one of them does not vary."""
+    """Pearson's correlation; 0 where one of the two does not vary."""
     if a.std() == 0 or b.std() == 0:
         return 0.0
     return float(np.corrcoef(a, b)[0, 1])

@@ -1,9 +1,10 @@
-"""An order-n Markov chain over bases: the baseline that a language model of DNA has to be measured by.
+"""An order-n Markov chain over bases: the baseline for a language model of DNA.
 
 p(base | the n bases before it) =
     (count of both + PSEUDO * p(base | the n - 1 bases before it)) / (count of the n + PSEUDO),
-down to order 0, which leans on the uniform distribution. Where fewer than n known bases stand before a base (start of a
-window, behind an N) the longest shorter order serves.
+down to order 0, which uses the uniform distribution in place of a shorter order. Where fewer than n known
+bases precede a base (at the start of a window, after an N), the highest order with enough known bases is
+used.
 """
 
 from collections.abc import Iterable
@@ -22,7 +23,7 @@ CHUNK_BP = 1 << 20
 
 
 def base_codes(genome: PackedGenome, contig: int, start_bp: int, end_bp: int) -> np.ndarray:
-    """A 0, G 1, C 2, T 3 and -1 for an unknown base; int64 (end_bp - start_bp,)."""
+    """Base codes A 0, G 1, C 2, T 3 and -1 for an unknown base; int64 (end_bp - start_bp,)."""
     ids = kmer_tokenize(genome, [contig], [start_bp], end_bp - start_bp, k=1, dtype=torch.int64)
     return ids[0].cpu().numpy() - (N_RESERVED + 1)
 
@@ -51,11 +52,12 @@ class MarkovChain:
         self._whole: list[np.ndarray] | None = None
 
     def fit(self, sequences: Iterable[np.ndarray]) -> "MarkovChain":
-        """Adds sequences of base codes (see `base_codes`); returns itself."""
+        """Counts sequences of base codes (see `base_codes`); returns itself."""
         for codes in sequences:
             self.fitted_bp += int((codes >= 0).sum())
             mers, run = _mers(codes, self.order)
-            # Each base is counted once, at the longest order that it has bases for; `_sum` hands it down.
+            # Each base is counted once, at the highest order for which it has enough known bases before it;
+            # `_sum` adds it to the lower orders.
             for n, counts in enumerate(self._counts):
                 mine = (run == n) if n < self.order else (run >= n)
                 found, times = np.unique(mers[n][mine], return_counts=True)
@@ -78,7 +80,7 @@ class MarkovChain:
         p = np.full(len(codes), 1 / N_LETTERS)
         for n in range(self.order + 1):
             both = counts[n][mers[n]]
-            # The bases of the same context stand side by side.
+            # Counts of the four bases after one context are adjacent.
             context = mers[n] // N_LETTERS * N_LETTERS
             total = sum(counts[n][context + letter].astype(np.int64) for letter in range(N_LETTERS))
             p = np.where(run >= n, (both + pseudo * p) / (total + pseudo), p)
@@ -87,7 +89,8 @@ class MarkovChain:
         return result
 
     def _sum(self) -> list[np.ndarray]:
-        """Counts of every order: those of n bases of context, summed over the oldest, belong to n - 1 too."""
+        """Counts of every order: counts with n bases of context, summed over the first base, are added to
+        order n - 1."""
         if self._whole is None:
             whole = [self._counts[-1]]
             for own in reversed(self._counts[:-1]):
@@ -97,9 +100,10 @@ class MarkovChain:
 
 
 def _mers(codes: np.ndarray, order: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """For each n the base-4 number of the n + 1 bases that end at each place, and how many known bases stand before it.
+    """For each n the base-4 number of the n + 1 bases that end at each place; and the count of known bases
+    before it.
 
-    The second is -1 at an unknown base; where it is below n the number means nothing.
+    The count is -1 at an unknown base. Where it is below n, the number is undefined.
     """
     known = codes >= 0
     place = np.arange(len(codes))

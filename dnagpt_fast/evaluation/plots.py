@@ -1,4 +1,4 @@
-"""Figures of a fine-tuning report, each written whole or not at all."""
+"""Figures of a fine-tuning report; each file is written completely or not at all."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.figure import Figure  # here, so that a run does not wait for it before its first step
+    from matplotlib.figure import Figure  # imported late: its import would delay the first step of a run
 
     return Figure(figsize=(width, height), layout="constrained")
 
@@ -29,7 +29,8 @@ def _save(figure: "Figure", path: Path) -> Path:
 def plot_classification(
     path: str | Path, truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
 ) -> Path:
-    """ROC and precision-recall curve of each class, and the confusion matrix."""
+    """ROC and precision-recall curves of each class (of two classes: of the second), and the confusion
+    matrix."""
     metrics = need("sklearn.metrics")
     figure = _figure(13, 4)
     roc, pr, confusion = figure.subplots(1, 3)
@@ -68,8 +69,8 @@ def plot_regression(path: str | Path, truth: np.ndarray, predicted: np.ndarray, 
 
 
 def plot_haplotypes(path: str | Path, reports: dict[str, HaplotypeReport]) -> Path:
-    """Allele frequencies, LD decay, the first two principal components and nearest-neighbour distances of each way of
-    making haplotypes, beside the real ones."""
+    """Allele frequencies, LD decay, the first two principal components and nearest-neighbour distances: the
+    haplotypes of each named method beside the real ones."""
     figure = _figure(13, 10)
     (frequency, decay), (pca, distance) = figure.subplots(2, 2)
     real = next(iter(reports.values()))
@@ -85,7 +86,7 @@ def plot_haplotypes(path: str | Path, reports: dict[str, HaplotypeReport]) -> Pa
         pca.scatter(*report.components[:, :2].T, s=8, alpha=0.3, label=name)
         distance.hist(report.distance, bins, histtype="step", density=True, label=name)
     frequency.plot([0, 1], [0, 1], "k:", linewidth=0.8)
-    frequency.set(xlabel="frequency, real", ylabel="frequency, made", title="alternative alleles")
+    frequency.set(xlabel="frequency, real", ylabel="frequency, generated", title="alternative alleles")
     decay.set(xlabel="distance (kbp)", ylabel="mean r2", title="linkage disequilibrium")
     pca.set(xlabel="component 1", ylabel="component 2", title="PCA of the real haplotypes")
     distance.set(xlabel="variants differing from the nearest training haplotype", title="copying")

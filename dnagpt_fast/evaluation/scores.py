@@ -1,4 +1,4 @@
-"""Quality of classification and regression, by scikit-learn and scipy, with bootstrap intervals."""
+"""Classification and regression scores from scikit-learn and scipy, with bootstrap intervals."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -8,12 +8,13 @@ import numpy as np
 from dnagpt_fast.extras import need
 
 RESAMPLES = 1000
-# A resample of few clusters may miss a class, for which most scores have no value; so often it is drawn again.
+# A resample of few clusters may miss a class. Most scores are undefined then, so it is drawn again, at most
+# this often.
 MOST_DRAWS = 100
 
 
 class Score(NamedTuple):
-    """A measure with the 95 % interval of the bootstrap (percentiles)."""
+    """A score with its 95 % bootstrap interval (percentiles)."""
 
     value: float
     low: float
@@ -36,12 +37,13 @@ def classification_scores(
 
     truth          int (n,), 0..C-1
     probabilities  float (n, C)
-    positive       of two classes the one that f1 and auprc are about; None, or more classes: means over the classes
-    clusters       int (n,): the block, gene or person of each row; rows that share one are not independent. The
-                   bootstrap then draws whole clusters (Field and Welsh 2007); without them it draws rows within each
-                   class, so that every resample has all classes
+    positive       with two classes: the class of f1, auroc and auprc. None, or more than two classes: means
+                   over the classes
+    clusters       int (n,): the block, gene or person of each row; rows of one cluster are not independent.
+                   The bootstrap then draws whole clusters (Field and Welsh 2007). Without clusters it draws
+                   rows within each class, so that every resample has all classes
 
-    Raises ValueError for NaN, for a class that does not occur, and for clusters none of whose resamples has all
+    Raises ValueError for NaN, for a class that does not occur, and where no resample of the clusters has all
     classes.
     """
     _check_finite(probabilities)
@@ -86,11 +88,11 @@ def regression_scores(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Score]:
-    """r2 (coefficient of determination), pearson, squared_pearson, spearman, rmse of n predictions; float (n,) both.
+    """r2 (coefficient of determination), pearson, squared_pearson, spearman, rmse of n predictions.
 
-    squared_pearson is what Xpresso and the DNAGPT paper call r2; it ignores scale and offset of the predictions.
-    clusters: as in `classification_scores`. Raises ValueError for NaN, for fewer than 3 rows, and for truths that do
-    not vary.
+    truth, predicted: float (n,). squared_pearson is called r2 by Xpresso and the DNAGPT paper; it ignores the
+    scale and the offset of the predictions. clusters: as in `classification_scores`. Raises ValueError for
+    NaN, for fewer than 3 rows, and where all truths are equal.
     """
     _check_finite(predicted)
     _check_finite(truth)
@@ -126,9 +128,9 @@ def paired_difference(
 ) -> Score:
     """measure(truth, first) - measure(truth, second) with the interval of the paired bootstrap.
 
-    Both methods are judged on the same rows of each resample, so that what makes the rows hard or easy cancels. One
-    wins where the interval excludes 0. measure: (truth, predictions), both of the drawn rows, -> a number.
-    clusters, strata: as in `resampled`.
+    Both methods are scored on the same rows of each resample, so that rows that are hard or easy for both
+    cancel out. The methods differ where the interval excludes 0. measure: (truth, predictions) of the drawn
+    rows -> a number. clusters, strata: as in `resampled`.
     """
 
     def difference(rows: np.ndarray) -> dict[str, float]:
@@ -147,10 +149,11 @@ def resampled(
 ) -> Iterator[np.ndarray]:
     """Row numbers of each resample.
 
-    clusters  whole clusters are drawn, as many as there are, until every value of `strata` is in a resample
-    strata    without clusters: rows are drawn within each value, which keeps their numbers
+    clusters  whole clusters are drawn, as many as there are; a resample without every value of `strata` is
+              drawn again
+    strata    without clusters: rows are drawn within each value, so that each value keeps its number of rows
 
-    Raises ValueError where no resample of clusters has every value of `strata`.
+    Raises ValueError where none of MOST_DRAWS resamples of clusters has every value of `strata`.
     """
     rng = np.random.Generator(np.random.Philox(seed))
     if clusters is None:
@@ -168,7 +171,7 @@ def resampled(
         else:
             raise ValueError(
                 f"{len(members)} clusters: none of {MOST_DRAWS} resamples has all {wanted} classes; wanted more "
-                "clusters, or classes that are not confined to one of them"
+                "clusters, or classes that occur in more than one cluster"
             )
         yield drawn
 
@@ -183,7 +186,7 @@ def _groups(labels: np.ndarray) -> list[np.ndarray]:
 def bootstrap(
     scores: Callable[[np.ndarray], dict[str, float]], rows: int, draws: Iterator[np.ndarray]
 ) -> dict[str, Score]:
-    """Each score of all rows, and its 2.5 and 97.5 percentiles over the resamples; NaN without any."""
+    """Each score of all rows, and its 2.5 and 97.5 percentiles over the resamples (NaN without resamples)."""
     values = scores(np.arange(rows))
     samples = [scores(drawn) for drawn in draws]
     found = {}

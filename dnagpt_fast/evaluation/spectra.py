@@ -1,4 +1,4 @@
-"""Does generated sequence look like a genome's? K-mer spectra and GC content beside those of real sequence."""
+"""Comparison of generated sequences with real ones: k-mer spectra and GC content."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,11 @@ SPECTRUM_K = 4
 
 @dataclass(frozen=True)
 class Likeness:
-    """Generated sequences beside real ones.
+    """Generated sequences compared with real ones.
 
-    correlation  Pearson's, of the logarithms of the 4-mers' shares
-    divergence   Jensen-Shannon, of the 4-mers' shares, in nats: 0 the same, ln 2 nothing in common
+    correlation  Pearson's correlation of the logarithms of the 4-mers' shares
+    divergence   Jensen-Shannon divergence of the 4-mers' shares, in nats: 0 if equal, ln 2 if no 4-mer is
+                 shared
     gc_*         mean and standard deviation of the GC share of a sequence
     """
 
@@ -30,8 +31,8 @@ class Likeness:
 
 
 def spectrum(sequences: Sequence[str], k: int = SPECTRUM_K) -> np.ndarray:
-    """float64 (4^k,): share of each k-mer in all sequences together, half a count added to each. Raises ValueError for
-    no sequence."""
+    """float64 (4^k,): share of each k-mer in all sequences together, with 0.5 added to each count. Raises
+    ValueError without sequences."""
     if not sequences:
         raise ValueError("no sequence to take a spectrum of")
     counts = np.full(4**k, 0.5)
@@ -42,13 +43,14 @@ def spectrum(sequences: Sequence[str], k: int = SPECTRUM_K) -> np.ndarray:
 
 
 def gc_shares(sequences: Sequence[str]) -> np.ndarray:
-    """float64 (n,): G and C among the known bases of each; those without a known base are left out."""
+    """float64 (n,): share of G and C among the known bases of each sequence; sequences without known bases
+    are left out."""
     known = [(text.count("G") + text.count("C"), len(text) - text.count("N")) for text in sequences]
     return np.array([gc / bases for gc, bases in known if bases])
 
 
 def likeness(made: Sequence[str], real: Sequence[str]) -> Likeness:
-    """Raises ValueError where one of the two is empty."""
+    """Compares the two sets. Raises ValueError where one of them is empty."""
     p, q = spectrum(made), spectrum(real)
     middle = (p + q) / 2
     divergence = float((p * np.log(p / middle) + q * np.log(q / middle)).sum() / 2)
@@ -66,7 +68,7 @@ def likeness(made: Sequence[str], real: Sequence[str]) -> Likeness:
 def plot_spectra(
     path: str | Path, made: Mapping[str, Sequence[str]], real: Mapping[str, Sequence[str]]
 ) -> Path:
-    """A column for each name: shares of the 4-mers, real against generated, and the GC shares of both."""
+    """One column for each name: 4-mer shares, real against generated, and the GC shares of both."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.6 * len(made), 5.2), layout="constrained")

@@ -1,4 +1,4 @@
-"""The baselines learn what is plain to see, from the features they are said to use."""
+"""The baselines find simple signals in the features that they use."""
 
 import numpy as np
 import pytest

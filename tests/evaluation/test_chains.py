@@ -1,4 +1,5 @@
-"""The chains beside a model: what they are fitted on, and that order and pseudo-count are chosen on other sequence."""
+"""The chains that a model is compared with: what they are fitted on, and how order and pseudo-count are
+chosen."""
 
 import math
 
@@ -42,7 +43,7 @@ def test_both_strands_outside_the_held_out_range_are_fitted():
 
 
 def test_the_order_is_that_of_the_source():
-    """A source of order 3: longer chains only split its counts, shorter ones miss what the third base tells."""
+    """A source of order 3: longer chains only split its counts, shorter ones lack the third base before."""
     draw = np.random.default_rng(1)
     table = draw.dirichlet([0.3] * 4, size=64)
 
@@ -56,13 +57,13 @@ def test_the_order_is_that_of_the_source():
     chain = MarkovChain(7).fit([made(30_000)])
     found = Chains.of(chain, [made(3_000)])
     assert found.best_order == 3
-    # What was chosen by is counted afterwards, on both strands.
+    # The sequence used for choosing is counted afterwards, on both strands.
     assert chain.fitted_bp == 30_003 + 2 * 3_003
     later = made(3_000)
     order_2, _, best = -found.log_probs(later).mean(axis=1)
     contexts = later[:-3] * 16 + later[1:-2] * 4 + later[2:-1]
     entropy = -float(np.log(table[contexts, later[3:]]).mean())
-    # The other strand of what was chosen by is counted too, and is no draw from this source.
+    # Its other strand is counted too, and does not come from this source.
     assert best == pytest.approx(entropy, abs=0.06)
     assert best < order_2 - 0.05
 
@@ -82,7 +83,7 @@ def test_tables_stay_in_proportion_to_the_sequence():
     assert 4 ** (small.chain.order + 1) <= 16 * 2_000 < 4 ** (small.chain.order + 2)
 
 
-def test_without_anything_to_choose_by_the_usual_orders_are_there():
+def test_without_sequence_to_choose_on_the_chain_keeps_its_order():
     found = Chains.of(MarkovChain(2), [])
     assert found.best_order == 2
     assert found.log_probs(codes("ACGN")).tolist() == [[pytest.approx(math.log(1 / 4))] * 3 + [0.0]] * 3

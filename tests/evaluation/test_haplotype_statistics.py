@@ -1,4 +1,4 @@
-"""The statistics against plain definitions; real against real is near perfect, copies show, independence shows."""
+"""The statistics against plain definitions; they recognise real haplotypes, copies and missing linkage."""
 
 import numpy as np
 import pytest
@@ -74,7 +74,7 @@ def test_real_against_real_is_good_and_copies_show():
     assert single["pca_wasserstein"] > fresh["pca_wasserstein"]
 
 
-def test_one_haplotype_over_and_over_is_told():
+def test_copies_of_one_haplotype_show_in_the_scores():
     real = population(50, seed=2)
     scores = compare_haplotypes(np.repeat(real[:1], 20, 0), real, real, POSITION).scores
     assert scores["distinct"] == 1 / 20
@@ -97,7 +97,7 @@ def test_real_haplotypes_that_are_all_the_same():
 def test_shapes_are_checked():
     real = population(10)
     with pytest.raises(
-        ValueError, match=r"made haplotypes have shape \(10, 59\): wanted \(2 or more, 60 variants\)"
+        ValueError, match=r"generated haplotypes have shape \(10, 59\): wanted \(2 or more, 60 variants\)"
     ):
         compare_haplotypes(real[:, :59], real, real, POSITION)
 
@@ -111,9 +111,9 @@ def test_site_frequencies_are_kept_and_linkage_is_not():
 
 
 def test_markov_sampling_keeps_what_its_order_sees():
-    # two haplotypes only: with the past known the next variant is certain, so nothing new can come out
+    # two haplotypes only: the earlier variants determine the next one, so no new haplotype can be generated
     training = np.array([[0, 1, 0, 1, 1], [1, 0, 0, 1, 0]] * 10, np.uint8)
     made = sample_markov(training, 50, order=4, seed=1)
     assert {tuple(row) for row in made.tolist()} == {tuple(row) for row in training.tolist()}
-    # an order of 1 forgets at the third variant, which both share, which haplotype it was on
+    # both haplotypes share the third variant: after it, order 1 no longer knows which haplotype it follows
     assert len({tuple(row) for row in sample_markov(training, 200, order=1, seed=1).tolist()}) == 4

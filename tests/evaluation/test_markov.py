@@ -1,4 +1,4 @@
-"""The Markov chain against counting by hand, and what it must be on known sources."""
+"""The Markov chain against counting by hand, and on sources with known probabilities."""
 
 import math
 from collections import Counter
@@ -73,7 +73,7 @@ def test_probabilities_of_a_context_sum_to_one():
 
 def test_an_unfitted_chain_is_uniform_and_a_period_is_learned():
     assert MarkovChain(5).log_probs(codes("ACGTACGT")).tolist() == pytest.approx([math.log(1 / 4)] * 8)
-    # ACGT repeated is certain from order 1 on; what is left is the pseudo-count's share.
+    # ACGT repeated is certain from order 1 on; the rest comes from the pseudo-count.
     chain = MarkovChain(5).fit([codes("ACGT" * 10_000)])
     assert -chain.log_probs(codes("ACGT" * 100))[5:].mean() < 1e-3
 

@@ -1,4 +1,4 @@
-"""Figures appear whole under their names, and draw what they are given."""
+"""Figures are complete files under their names."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Metrics against cases that can be worked out by hand, and the intervals' coverage."""
+"""Scores against cases computed by hand, and the coverage of the intervals."""
 
 import numpy as np
 import pytest
@@ -83,7 +83,8 @@ def test_the_interval_holds_the_truth_most_of_the_time():
 
 
 def test_copies_of_a_row_are_one_piece_of_evidence():
-    """20 rows, each 25 times: the cluster bootstrap knows 20 rows, the bootstrap of rows believes in 500."""
+    """20 rows, each 25 times: the cluster bootstrap counts 20 independent rows, the bootstrap of rows counts
+    500."""
     right = np.repeat(np.random.default_rng(1).random(20) < 0.8, 25)
     width = []
     for clusters in (None, np.repeat(np.arange(20), 25)):

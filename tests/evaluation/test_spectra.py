@@ -1,4 +1,4 @@
-"""Spectra by counting, and the likeness of sequences that are alike or are not."""
+"""Spectra by counting; sequences of one source are alike, sequences of two are not."""
 
 import math
 
@@ -13,7 +13,7 @@ from tests.genome.synthetic import random_letters
 def test_a_spectrum_counts_the_kmers_of_all_sequences():
     found = dict(zip(kmer_names(2), spectrum(["ACAC", "ANCA"], k=2) * (4 + 16 * 0.5), strict=True))
     assert found["AC"] == pytest.approx(2.5)
-    assert found["CA"] == pytest.approx(2.5)  # the N of the second takes two places out
+    assert found["CA"] == pytest.approx(2.5)  # the N of the second sequence removes two 2-mers
     assert found["GG"] == pytest.approx(0.5)
 
 
