@@ -1,4 +1,4 @@
-"""Fine-tuning: a start, labelled sequences and settings in, a run folder out."""
+"""Fine-tuning a model on labelled sequences, and predicting with it."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Which weights a fine-tuning run may move: all, all but frozen ones, or low-rank additions by peft (LoRA,
+"""Which weights a fine-tuning run trains: all, all except frozen ones, or low-rank additions by peft (LoRA,
 arXiv 2106.09685)."""
 
 from typing import Any
@@ -18,7 +18,7 @@ USED_HEADS = {
 
 
 class Adaptation:
-    """A model made ready for tuning. `state()` gives the weights to keep, by their official names."""
+    """A model prepared for fine-tuning. `state()` gives the weights to keep, by their official names."""
 
     def __init__(self, model: DNAGPT, task: str, settings: TuningSettings, *, numbers: int = 0) -> None:
         """Changes `model` in place. Raises ConfigError for settings that do not fit it."""
@@ -45,18 +45,19 @@ class Adaptation:
 
     @property
     def trained(self) -> int:
-        """Parameters that move."""
+        """Number of trained parameters."""
         return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """A copy of the weights by official names, on the CPU, with the low-rank additions added in."""
+        """A copy of the weights by official names, on the CPU; the low-rank additions are added to them."""
         state = {
             name.replace(".base_layer.", "."): tensor.detach().cpu().clone()
             for name, tensor in self.model.state_dict().items()
             if ".lora_" not in name
         }
         if self._lora is not None:
-            # peft's merge and unmerge would leave rounding in the weights that are being trained
+            # not peft's merge and unmerge: they would leave rounding errors in the weights that are being
+            # trained
             layers = need("peft.tuners.lora").LoraLayer
             for name, module in self.model.named_modules():
                 if isinstance(module, layers):

@@ -1,4 +1,4 @@
-"""A fine-tuning run as one object: model, rows, losses and loop, built and checked before the first step."""
+"""A fine-tuning run as one object: model, rows, losses and training loop."""
 
 import dataclasses
 from typing import Any
@@ -27,7 +27,7 @@ from dnagpt_fast.weights.start import start_model, state_hash
 
 
 class FinetuneRun:
-    """Everything of one run, built and checked before the first step."""
+    """All parts of one run, built and checked before the first step."""
 
     def __init__(
         self,
@@ -37,8 +37,8 @@ class FinetuneRun:
         processes: Processes | None = None,
         resumed: dict[str, Any] | None = None,
     ) -> None:
-        """resumed: the record of the checkpoint whose weights will be loaded; then the start is not read, and may be
-        gone."""
+        """resumed: the record of the checkpoint whose weights will be loaded. The file of config.start is
+        then not read, and need not exist."""
         self.config, self.seed = config, seed
         self.processes = processes or Processes()
         self.device = pick_device(config.run.device, self.processes.local_rank)
@@ -92,10 +92,11 @@ class FinetuneRun:
         )
 
     def batch_at(self, step: int, part: int) -> TaskBatch:
-        """The micro-batch `part` of this process in `step`, by arithmetic on the samples' indices."""
+        """The micro-batch `part` of this process in `step`; (seed, step, part) decide its rows and its
+        dropout."""
         place = self.first_row + part * self.part_size
         if self.config.tuning.method == "lora" and self.config.tuning.lora_dropout:
-            # dropout draws from torch's generator, which a resumed run does not inherit
+            # dropout draws from torch's generator, whose state a resumed run does not have
             torch.manual_seed(hash((self.seed, step, place // self.part_size)) & 0x7FFFFFFF)
         first = step * self.config.run.batch_size + place
         return self.train.batch(self.train.training_rows(first, self.part_size, self.seed)).to(self.device)
@@ -108,7 +109,7 @@ class FinetuneRun:
         return loss
 
     def record(self) -> dict[str, Any]:
-        """What config.json holds, here and in every checkpoint."""
+        """The content of config.json, in the run folder and in every checkpoint."""
         return {
             "format": FORMAT,
             "kind": "finetune",

@@ -1,4 +1,5 @@
-"""How rows of a task are spelled as tokens, and numbers scaled: what a fine-tuned model keeps beside its weights."""
+"""How a task's rows become tokens and how its numbers are scaled: stored with the weights of a fine-tuned
+model."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,8 @@ from dnagpt_fast.vocab import Vocabulary
 
 @dataclass(frozen=True)
 class Standardisation:
-    """Means and standard deviations of the training rows: of the m numbers, and of the target of a regression."""
+    """Means and standard deviations over the training rows: of the m numbers, and of a regression's
+    target."""
 
     number_mean: tuple[float, ...]
     number_sd: tuple[float, ...]
@@ -21,7 +23,7 @@ class Standardisation:
 
     @classmethod
     def of(cls, numbers: np.ndarray, targets: np.ndarray | None) -> "Standardisation":
-        """Raises LabelError for a column, or targets, that do not vary."""
+        """Raises LabelError where a column or the targets do not vary."""
         spread = numbers.std(0)
         if (spread == 0).any():
             raise LabelError(
@@ -39,15 +41,16 @@ class Standardisation:
         return ((values - self.target_mean) / self.target_sd).astype(np.float32)
 
     def value(self, standardised: np.ndarray) -> np.ndarray:
-        """The way back from `target`, float64."""
+        """The inverse of `target`, float64."""
         return standardised.astype(np.float64) * self.target_sd + self.target_mean
 
 
 @dataclass(frozen=True)
 class Language:
-    """How a run speaks to its model: kept in config.json, so that `predict` speaks the same.
+    """How a run builds prompts and reads answers. It is stored in config.json, so that `predict` does the
+    same.
 
-    answers: token ids of the classes. label_column etc. stay in the settings.
+    answers: token ids of the classes.
     """
 
     template: TaskTemplate
@@ -82,6 +85,6 @@ class Language:
         )
 
     def natural_value(self, standardised: np.ndarray) -> np.ndarray:
-        """Regression: the model's answers as values of the (transformed) label, float64."""
+        """Regression: standardised answers of the model as values of the (transformed) label, float64."""
         assert self.standardisation is not None
         return self.standardisation.value(standardised)

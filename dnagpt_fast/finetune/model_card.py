@@ -1,4 +1,4 @@
-"""RUN/README.md: what the model is, what it was trained on, how good it is, and what decides its numbers."""
+"""RUN/README.md, the model card: the model, its training data, its scores and its settings."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ def write_model_card(run: Path, record: dict[str, Any], results: dict[str, Any])
         scale = language["standardisation"]
         lines += [
             f"Label (transform: {language['target_transform']}): mean {scale['target_mean']:.6g}, standard deviation "
-            f"{scale['target_sd']:.6g} of the training rows; the model's answers are turned back.",
+            f"{scale['target_sd']:.6g} of the training rows; predictions are scaled back with them.",
             "",
         ]
     lines += [
@@ -67,8 +67,8 @@ def write_model_card(run: Path, record: dict[str, Any], results: dict[str, Any])
     if any(isinstance(value, list) for value in results["test"].values()):
         lines += [
             "",
-            "Intervals: percentiles of a bootstrap over the test rows (within each class); they do not cover the "
-            "choice of the training rows or of the seed.",
+            "Intervals: percentiles of a bootstrap over the test rows (within each class). They do not include the "
+            "variation between choices of training rows or seeds.",
         ]
     lines += [
         "",

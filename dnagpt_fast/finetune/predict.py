@@ -1,4 +1,4 @@
-"""Answers of a fine-tuned model for new sequences."""
+"""Predictions of a fine-tuned model for new sequences."""
 
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,15 @@ from dnagpt_fast.weights.forms import WEIGHTS, load_folder
 
 
 def load_finetuned(run: Path) -> tuple[DNAGPT, Language, dict[str, Any]]:
-    """The best model (eval mode, CPU), its language and the record of a fine-tuning run.
+    """The best model of a fine-tuning run (eval mode, CPU), its language and its record.
 
-    Raises ConfigError for a folder that is no such run, CheckpointError for damaged files."""
+    Raises ConfigError for a folder that is not a fine-tuning run, CheckpointError for damaged files."""
     path = run / "config.json"
     if (run / "run-0").is_dir():
         raise ConfigError(f"{run} holds several runs: choose one of them, such as {run / 'run-0'}")
     if not path.is_file() or not (run / WEIGHTS).is_file():
         raise ConfigError(
-            f"{run} holds no finished epoch of a fine-tuning run: no config.json or no {WEIGHTS}"
+            f"{run} holds no finished epoch of a fine-tuning run: config.json or {WEIGHTS} is missing"
         )
     kind = read_json(path).get("kind")
     if kind != "finetune":
@@ -38,23 +38,26 @@ def load_finetuned(run: Path) -> tuple[DNAGPT, Language, dict[str, Any]]:
     try:
         language = Language.from_dict(record["language"], tokenizer.vocabulary)
     except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} holds no language of a fine-tuning run: {error!r}") from error
+        raise ConfigError(
+            f"{path}: the entry 'language' of a fine-tuning run cannot be read: {error!r}"
+        ) from error
     return model, language, record
 
 
 def predict(
     run: Path, data: LabelledDataSettings | None, output: Path, *, device: str = "auto", batch_size: int = 32
 ) -> tuple[Predictions, Language]:
-    """Answers of a fine-tuned model for new sequences, written as a table. `data`: its file and columns.
+    """Predicts new sequences and writes the table `output` (.tsv or .csv).
 
-    Labels are not read. Raises ConfigError, LabelError, FileNotFoundError, ValueError for a table of another name.
+    data: the file of sequences and its columns; None: those of the training run. Labels are not read.
+    Raises ConfigError, LabelError, FileNotFoundError, ValueError for another suffix of `output`.
     """
     delimiter(output)
     model, language, record = load_finetuned(run)
     if language.template.kind == "generation":
         raise ConfigError(
-            f"{run} was tuned for generation and answers no question about a sequence: `dnagpt-fast generate {run}`, "
-            f"or for haplotypes `dnagpt-fast finetune --resume --out {run} --set sampling.count=...`"
+            f"{run} was tuned for generation, which has no predictions: use `dnagpt-fast generate {run}`, or for "
+            f"haplotypes `dnagpt-fast finetune --resume --out {run} --set sampling.count=...`"
         )
     settings = from_tree(FinetuneConfig, record["settings"]).data
     if data is None:

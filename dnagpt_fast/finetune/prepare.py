@@ -1,4 +1,4 @@
-"""From settings and a model's shape to the encoded training, validation and test rows of a run."""
+"""Makes the encoded training, validation and test rows of a run from its settings and a vocabulary."""
 
 import hashlib
 from collections import Counter
@@ -31,12 +31,12 @@ LOG_OFFSET = 0.1  # of the published target, log10(x + 0.1)
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run trains and is judged on.
+    """The data of a run.
 
-    sets     train, validation, test; an empty set is absent
-    panel    the haplotypes, of generation from VCF or .haps; panel_rows their places, by set
+    sets     train, validation, test; empty sets are left out
+    panel    generation from VCF or .haps: the haplotypes; panel_rows: their row numbers in each set
     hashes   SHA-256 of each file that was read
-    counts   rows (and labels) of each set, for the model card
+    counts   number of rows (and of each label) in each set, for the model card
     """
 
     language: Language
@@ -69,8 +69,8 @@ def prepare(config: FinetuneConfig, vocabulary: Vocabulary, max_len: int) -> Pre
     sets = {name: examples.take(index) for name, index in rows.items() if len(index)}
     if "validation" not in sets:
         raise LabelError(
-            f"{examples.path}: no validation rows, which early stopping needs: give some rows that split, or set "
-            f"split.shares"
+            f"{examples.path}: no validation rows, which early stopping needs: assign rows to the validation set, or "
+            f"change split.shares"
         )
     language = Language(template)
     if kind == "classification":
@@ -122,7 +122,7 @@ def _classes(config: FinetuneConfig, template: TaskTemplate, sets: dict[str, Exa
 
 
 def _check_test_values(sets: dict[str, Examples]) -> None:
-    """That the test rows, if any, can be scored. Raises LabelError before any training, not after it."""
+    """Raises LabelError, before any training, where the test rows (if any) cannot be scored."""
     if "test" in sets:
         values = target_values(sets["test"])
         if len(values) < 3 or np.ptp(values) == 0:
@@ -140,7 +140,8 @@ def encode(
     weighted: bool = False,
     labelled: bool = True,
 ) -> TaskData:
-    """Rows as the model reads them; with class weights for training. Raises LabelError for labels that do not fit."""
+    """The rows as model input, for training with class weights. Raises LabelError for labels that do not
+    fit."""
     targets, weights = None, None
     kind = language.template.kind
     if labelled and kind == "classification":
@@ -182,7 +183,7 @@ def _transformed(examples: Examples, how: str) -> np.ndarray:
     if low.any():
         first = int(np.argmax(low))
         raise LabelError(
-            f"{examples.where[first]}: label {values[first]:g}: log10(x + {LOG_OFFSET}) wants x >= 0"
+            f"{examples.where[first]}: label {values[first]:g}: log10(x + {LOG_OFFSET}) needs x >= 0"
         )
     return np.log10(values + LOG_OFFSET)
 
@@ -196,8 +197,8 @@ def _prepare_haplotypes(config: FinetuneConfig, template: TaskTemplate, max_len:
     sites, longest = len(panel.position_bp), template.longest_bp(max_len)
     if sites > longest:
         raise LabelError(
-            f"{panel.path}: {sites:,} variants; this model takes {longest:,}: set data.max_sites, data.region or "
-            f"data.min_allele_count"
+            f"{panel.path}: {sites:,} variants, but this model takes at most {longest:,}: set data.max_sites, "
+            f"data.region or data.min_allele_count"
         )
     if config.sampling.count == 1:
         raise LabelError(
@@ -216,7 +217,7 @@ def _prepare_haplotypes(config: FinetuneConfig, template: TaskTemplate, max_len:
         if name == "test" and (panel.alleles[at] == panel.alleles[at[0]]).all():
             raise LabelError(
                 f"{panel.path}: the {len(at)} haplotypes of the test set are all the same at these {sites} variants: "
-                f"take another split.seed, or more people or variants"
+                f"set another split.seed, or use more people or variants"
             )
         examples = Examples(
             path=panel.path,

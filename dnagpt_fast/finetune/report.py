@@ -1,4 +1,4 @@
-"""What a run reports on its test rows: predictions, scores with intervals, figures."""
+"""The report on the test rows of a run: predictions, scores with intervals, figures."""
 
 from dataclasses import dataclass
 from itertools import islice
@@ -25,9 +25,9 @@ from dnagpt_fast.vocab import PAD_ID, UNKNOWN_ID, reserved_id
 
 @dataclass(frozen=True)
 class Predictions:
-    """One answer a sequence: windows of one sequence are averaged.
+    """One prediction per sequence; windows of one sequence are averaged.
 
-    where   the sequences' places in their file
+    where   where each sequence is in its file
     values  float64: probabilities (n, C), or values of the (transformed) label (n,)
     truth   int64 classes or float64 values (n,); None for rows without labels
     """
@@ -45,8 +45,10 @@ def mean_loss(
     device: torch.device,
     processes: Processes | None = None,
 ) -> float:
-    """Mean loss over the rows of a set, unweighted; of generation in nats per base pair. Several processes share the
-    batches and have the same answer."""
+    """Unweighted mean loss over the rows of a set; for generation in nats per base pair.
+
+    Several processes share the batches; all return the same value.
+    """
     processes = processes or Processes()
     sums = torch.zeros((), dtype=torch.float64, device=device)
     for batch in islice(data.in_order_of_length(batch_size), processes.rank, None, processes.world_size):
@@ -87,7 +89,7 @@ def predict_rows(
 
 
 def write_predictions(path: Path, found: Predictions, language: Language) -> None:
-    """A table: where, the label if known, the answer, and the probability of each class."""
+    """Writes a table: where, the label if known, the predicted label, and the probability of each class."""
     if language.template.kind == "regression":
         transform = "" if language.target_transform == "none" else f"{language.target_transform}_"
         header = [
@@ -114,7 +116,8 @@ def write_predictions(path: Path, found: Predictions, language: Language) -> Non
 def score_predictions(
     found: Predictions, language: Language, folder: Path, *, seed: int = 0
 ) -> dict[str, Score]:
-    """The scores, and the figure `test.png` in the folder. Raises ValueError where a class is empty."""
+    """The scores; also writes the figure `test.png` into the folder. Raises ValueError where a class is
+    empty."""
     assert found.truth is not None
     if language.template.kind == "regression":
         plots.plot_regression(folder / "test.png", found.truth, found.values)
@@ -132,9 +135,9 @@ def sample_texts(
     count: int,
     device: torch.device,
 ) -> list[str]:
-    """`count` sequences of at most `bases` letters, drawn from `<species>` on; the seed decides.
+    """`count` sequences of at most `bases` letters, sampled after the species token with settings.seed.
 
-    Sampling stops at the unknown and at the pad token, as the published models' does.
+    Sampling stops at the unknown and at the pad token, as in the published models.
     """
     vocabulary = data.template.vocabulary
     start = torch.full((count, 1), reserved_id(data.template.species), dtype=torch.int64, device=device)
@@ -157,7 +160,8 @@ def sample_texts(
 def report_haplotypes(
     texts: list[str], panel: HaplotypePanel, rows: dict[str, np.ndarray], folder: Path
 ) -> tuple[dict[str, float], HaplotypeReport]:
-    """Made haplotypes against the held-out ones; writes `haplotypes.png` and the made ones as `made.haps`."""
+    """Compares generated haplotypes with the held-out ones; writes `haplotypes.png` and, as `made.haps`, the
+    generated haplotypes."""
     made, foreign = panel.alleles_of(texts)
     test, train = panel.alleles[rows["test"]], panel.alleles[rows["train"]]
     found = compare_haplotypes(made, test, train, panel.position_bp)

@@ -1,8 +1,8 @@
-"""Fine-tuning: a start, labelled sequences and settings in, a run folder out. The loop is that of pre-training.
+"""Runs fine-tuning from a start, labelled sequences and settings into a run folder, with pre-training's loop.
 
 RUN/config.json        settings, model, template, classes, standardisation, hashes, versions
-    metrics.jsonl      one object a step; those that end an epoch hold validation_loss
-    checkpoints/       see training/checkpoint.py; what --resume goes on from
+    metrics.jsonl      one object per step; the last step of an epoch has validation_loss
+    checkpoints/       see training/checkpoint.py; --resume continues from the newest
     model.safetensors  the weights with the lowest validation loss, by their official names
     results.json, predictions.tsv, test.png (haplotypes.png, made.haps), README.md   the report on the test rows
 """
@@ -39,8 +39,8 @@ from dnagpt_fast.training.run_lock import sole_writer
 from dnagpt_fast.training.tensor_files import write_safetensors
 from dnagpt_fast.weights.forms import WEIGHTS
 
-# What a resumed run may change: how it runs and how it is judged, not what it computes. Data may have moved: the files
-# are compared by their hashes.
+# A resumed run may change how it runs and how it is evaluated, not what it computes. Data files may have been
+# moved: their contents are compared by hash.
 FREE_ON_RESUME = (
     "run.device",
     "run.timeout_s",
@@ -55,10 +55,11 @@ FREE_ON_RESUME = (
 def finetune(
     config: FinetuneConfig, run: Path, *, resume: bool = False, console: Console | None = None
 ) -> list[Outcome]:
-    """Tunes into the folder `run`; several runs into run/run-0, run/run-1, ... and run/summary.json.
+    """Fine-tunes into the folder `run`; several runs into run/run-0, run/run-1, ... and run/summary.json.
 
-    With `resume` from the newest checkpoint, or from the start if there is none. Under torchrun each process has a
-    replica; what it returns is the same in all. Raises ConfigError, LabelError, NonFiniteLoss, OSError.
+    resume: continue from the newest checkpoint, or from the start if there is none. Under torchrun each
+    process has a replica, and all return the same outcomes. Raises ConfigError, LabelError, NonFiniteLoss,
+    OSError.
     """
     processes = Processes.from_environment()
     console = console or Console(stderr=True, quiet=not processes.is_main)
@@ -94,7 +95,7 @@ def _several_runs(
 
 
 def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and standard deviation (of the sample) over runs of each test score."""
+    """Mean and sample standard deviation of each test score over the runs."""
     found: dict[str, Any] = {"runs": len(results)}
     for name in results[0]["test"]:
         values = [
@@ -114,8 +115,12 @@ def _one_run(
     console: Console,
     prepared: Prepared | None = None,
 ) -> tuple[Outcome, Prepared]:
-    """The run `number` of the settings, into the folder `run`; the outcome's report is results.json. Files are process
-    0's work alone, and what is decided by them it shares."""
+    """One run of several, with its number, into the folder `run`; the outcome's report is the content of
+    results.json.
+
+    Only process 0 reads and writes the run's files; it sends the decisions that depend on them to the other
+    processes.
+    """
     start = find_start(run, processes, resume=resume)
     job = FinetuneRun(
         config, config.run.seed + number, prepared, processes, None if start is None else start.config()
@@ -138,7 +143,8 @@ def _one_run(
 
 
 def _course(job: FinetuneRun, run: Path) -> Course:
-    """The weights with the lowest validation loss so far are kept; without gain for `patience` epochs it ends."""
+    """Keeps the weights with the lowest validation loss so far; stops after `patience` epochs without a lower
+    one."""
 
     def after_step(report: StepReport) -> StepNote:
         figures = f"loss {report.losses['loss']:.4f}"
@@ -155,19 +161,19 @@ def _course(job: FinetuneRun, run: Path) -> Course:
     def finished(done: int) -> bool:
         if done % job.steps_per_epoch:
             return False
-        return job.processes.first(job.processes.is_main and _epochs_without_gain(job, run))
+        return job.processes.first(job.processes.is_main and _patience_is_over(job, run))
 
     return Course(after_step, finished, job.config.run.keep, job.config.run.timeout_s)
 
 
 def _best(records: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The step with the lowest validation loss so far, the first of equals."""
+    """The step with the lowest validation loss so far; of equal ones the first."""
     evaluated = [r for r in records if "validation_loss" in r]
     return min(evaluated, key=lambda r: r["validation_loss"]) if evaluated else None
 
 
-def _epochs_without_gain(job: FinetuneRun, run: Path) -> bool:
-    """Whether they are as many as the settings have patience for."""
+def _patience_is_over(job: FinetuneRun, run: Path) -> bool:
+    """Whether `patience` epochs have passed since the lowest validation loss."""
     records = [r for r in read_metrics(run) if "validation_loss" in r]
     best = _best(records)
     if best is None or not job.config.run.patience:
@@ -176,7 +182,7 @@ def _epochs_without_gain(job: FinetuneRun, run: Path) -> bool:
 
 
 def _other_data(record: dict[str, Any], job: FinetuneRun) -> dict[str, tuple[Any, Any]]:
-    """The data's hashes where they are not those of a checkpoint's record."""
+    """The data's hashes, before and now, where they differ from those of a checkpoint's record."""
     before, now = record["hashes"], job.prepared.hashes
     return {"the data": (before, now)} if before != now else {}
 

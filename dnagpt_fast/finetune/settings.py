@@ -1,5 +1,7 @@
-"""What a fine-tuning run is: settings from a TOML file and overrides, checked up front. The defaults of optimizer,
-schedule and early stopping are those of the published models."""
+"""Settings of a fine-tuning run, read from a TOML file and overrides and checked before any work.
+
+The defaults of optimizer, schedule and early stopping are those of the published models.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -30,10 +32,14 @@ class FinetuneTaskSettings:
     """kind: classification, regression or generation. species: a name of vocab.SPECIES or a reserved token.
 
     classes        the labels, in the order of their answers; empty: those of the training rows, sorted
-    positive       of two classes the one that f1 and auprc are about, and whose answer is `N`; empty: the last
-    class_weights  one for each class; empty: all 1; "balanced" is written balanced = true
-    whole_vocabulary  train the answer against every token, as the published models were, not against the answers alone
-    target_transform  of regression: "none" or "log10" (of x + 0.1, as published); values are standardised in any case
+    positive       with two classes: the class of f1, auroc and auprc, whose answer is `N`; empty: the last
+                   class
+    class_weights  one for each class; empty: all 1
+    balanced       class weights inverse to the class sizes of the training rows, in place of class_weights
+    whole_vocabulary  train the answer against all tokens, as the published models were; otherwise against the
+                      answers
+    target_transform  regression: "none" or "log10" (of x + 0.1, as published); targets are standardised in
+                      both cases
     """
 
     kind: str = "classification"
@@ -48,10 +54,11 @@ class FinetuneTaskSettings:
 
 @dataclass(frozen=True)
 class TuningSettings:
-    """method: full or lora. The LoRA settings are peft's; the heads of the task are trained in full beside it.
+    """method: full or lora. The LoRA settings are those of peft; the heads of the task are always trained in
+    full.
 
-    freeze_embeddings  token and position embeddings stay as they are
-    freeze_blocks      the first so many blocks stay as they are
+    freeze_embeddings  token and position embeddings are not trained
+    freeze_blocks      number of first blocks that are not trained
     """
 
     method: str = "full"
@@ -75,9 +82,10 @@ class FinetuneOptimizerSettings:
 
 @dataclass(frozen=True)
 class FinetuneRunSettings:
-    """epochs: most; patience: epochs without a lower validation loss before the run stops, 0: never.
-    runs: how many times, with seeds seed, seed + 1, ... (weights and order of the rows; the split stays).
-    batch_size: rows of a step over all processes. timeout_s: how long a process of several may be silent."""
+    """epochs: the most. patience: the run stops after this many epochs without a lower validation loss; 0:
+    never. runs: number of runs, with seeds seed, seed + 1, ... for the weights and the order of the rows; the
+    split is the same. batch_size: rows per step over all processes. timeout_s: the longest wait for another
+    process."""
 
     epochs: int = 10
     warmup_epochs: float = 3.0
@@ -96,7 +104,8 @@ class FinetuneRunSettings:
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """Of generation, after training: how many sequences are made (0: as many as the test set holds) and how."""
+    """Generation, after training: how many sequences are generated (0: as many as the test set has) and
+    how."""
 
     count: int = 0
     temperature: float = 1.0
@@ -153,7 +162,8 @@ class FinetuneConfig:
 
 
 def load_finetune_config(path: str | Path | None, overrides: Sequence[str] = ()) -> FinetuneConfig:
-    """As pretrain.settings.load_config, for fine-tuning. Raises ConfigError, FileNotFoundError."""
+    """Settings of a fine-tuning run, read as in pretrain.settings.load_config. Raises ConfigError,
+    FileNotFoundError."""
     tree = settings_tree(FinetuneConfig, path, overrides, _absolute_paths)
     config = from_tree(FinetuneConfig, tree, str(path) if path is not None else "")
     if not config.data.path:

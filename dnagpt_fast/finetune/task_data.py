@@ -1,7 +1,7 @@
-"""Rows of a task as batches: encoded once, drawn in an order that depends on (seed, step) alone.
+"""Rows of a task as batches: encoded once, drawn in an order that depends only on (seed, step).
 
-Rows of different lengths are filled up on the right. Attention is causal, so no token sees what comes after it, and
-nothing is read from a filled place: a row's result is the same as alone.
+Shorter rows are padded on the right. Attention is causal, so no token sees the padding after it, and no
+result is read from a padded position: each row gives the same result as alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,13 +22,13 @@ from dnagpt_fast.vocab import PAD_ID
 class TaskBatch:
     """B rows.
 
-    token_ids      int64 (B, T), filled with the pad token on the right
-    read_at        int64 (B,): position, in the sequence grown by the numbers, that answers
+    token_ids      int64 (B, T), padded on the right with the pad token
+    read_at        int64 (B,): the position whose output is the answer, counted with the inserted numbers
     numbers        float32 (B, m) standardised, or None; number_block int64 (B, 2): tokens before and after them
     target         classification int64 (B,) class; regression float32 (B,) standardised; generation int64 (B, T - 1),
                    IGNORE_INDEX where nothing is predicted
-    weight         float32 (B,) of the row in the loss
-    row            int64 (B,): the rows' places, on the host
+    weight         float32 (B,): weight of the row in the loss
+    row            int64 (B,): row numbers in the set, on the host
     """
 
     token_ids: torch.Tensor
@@ -63,7 +63,7 @@ class TaskData:
     ) -> None:
         """targets: int64 classes or standardised float32; None for rows to predict and for generation.
 
-        Raises LabelError for a sequence that is empty once its tail is cut (fixed vocabulary).
+        Raises LabelError for a sequence that is shorter than one token of a fixed vocabulary.
         """
         self.examples = examples
         self.template = template
@@ -71,7 +71,8 @@ class TaskData:
         for sequence, where in zip(examples.sequence, examples.where, strict=True):
             if not template.usable(sequence):
                 raise LabelError(
-                    f"{where}: {len(sequence)} bases: the fixed vocabulary has tokens of {template.vocabulary.k} only"
+                    f"{where}: {len(sequence)} bases: the fixed vocabulary has tokens of {template.vocabulary.k} "
+                    "bases only"
                 )
             self.encoded.append(np.array(template.encode(sequence, tokenizer), np.int64))
         self.length = np.array([len(ids) for ids in self.encoded], np.int64)
@@ -114,8 +115,8 @@ class TaskData:
         )
 
     def training_rows(self, first: int, count: int, seed: int) -> np.ndarray:
-        """Rows of the samples first .. first + count - 1 of an endless walk: each epoch all rows once, in an order
-        that depends on (seed, epoch) alone."""
+        """Row numbers of the samples first .. first + count - 1 of an endless sequence. Each epoch has every
+        row once, in an order that depends only on (seed, epoch)."""
         samples = np.arange(first, first + count)
         epoch, place = samples // len(self), samples % len(self)
         rows = np.empty(count, np.int64)
@@ -125,11 +126,11 @@ class TaskData:
         return rows
 
     def in_order_of_length(self, batch_size: int) -> Iterator[TaskBatch]:
-        """Every row once, rows of like length together."""
+        """Every row once, in batches of rows of similar length."""
         order = np.argsort(self.length, kind="stable")
         for first in range(0, len(order), batch_size):
             yield self.batch(order[first : first + batch_size])
 
     def describe(self, batch: TaskBatch) -> list[str]:
-        """One line a row, for the error that names a batch."""
+        """One line per row, for error messages about a batch."""
         return [self.examples.where[row] for row in batch.row.tolist()]

@@ -1,4 +1,4 @@
-"""The losses and answers of the three tasks: a DNAGPT and a batch in, scalars or predictions out."""
+"""Losses and predictions of the three tasks, from a DNAGPT and a batch."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -13,10 +13,11 @@ from dnagpt_fast.ops.combined_loss.op import combined_loss
 
 
 class TaskLosses(nn.Module):
-    """batch -> losses by name, as training/loop.py wants them; `predict` gives the answers.
+    """batch -> losses by name, as training/loop.py needs them; `predict` gives the predictions.
 
     answers           ids of the classes' tokens (classification)
-    whole_vocabulary  the softmax of training runs over all tokens; that of `predict` over the answers in any case
+    whole_vocabulary  the training softmax is over all tokens; the softmax of `predict` is always over the
+                      answers
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class TaskLosses(nn.Module):
 
     def row_losses(self, batch: TaskBatch) -> torch.Tensor:
         """(B,) unweighted: cross-entropy of the class in nats, squared error of the standardised target, or the sum of
-        the cross-entropies of a sequence's tokens."""
+        the cross-entropies of the sequence's tokens in nats."""
         if self.kind == "generation":
             return self._next_token(batch, "none").view(batch.target.shape).sum(1)
         read = self._read(batch)
@@ -65,7 +66,7 @@ class TaskLosses(nn.Module):
         return logits.float().softmax(-1)
 
     def _read(self, batch: TaskBatch) -> torch.Tensor:
-        """Hidden states (B, D) at the places that answer."""
+        """Hidden states (B, D) at the answer positions."""
         hidden = self.model.hidden_states(batch.token_ids, batch.numbers, batch.number_block)
         return hidden[torch.arange(len(hidden), device=hidden.device), batch.read_at]
 

@@ -1,9 +1,9 @@
-"""The token language of the published fine-tuned models (SPEC of the official repository's scripts).
+"""Prompts of the published fine-tuned models, as in the scripts of the official repository.
 
-classification  `<species>` sequence `<=><species>`: the next token is the class's answer
+classification  `<species>` sequence `<=><species>`: the next token is the answer of the class
 regression      `<species>` sequence `<+><M>` numbers `<=><M>`: the regression head reads the last position; without
                 numbers `<species>` sequence `<=><M>`
-generation      `<species>` sequence `<P>`: every token is predicted, the pad token ends a sequence
+generation      `<species>` sequence `<P>`: every token is predicted; the pad token ends a sequence
 """
 
 from collections.abc import Sequence
@@ -12,15 +12,19 @@ from dataclasses import dataclass
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.vocab import PAD_ID, Vocabulary, reserved_id
 
-# More than two classes answer by letters that have no other meaning in a prompt.
+# Three or more classes use reserved tokens that have no other meaning in a prompt.
 MANY_ANSWERS = (*"123456789", "&", "|", "!", "-", "*", "/", *"WYXZ")
 BINARY_ANSWERS = ("A", "N")  # false, true
 FIXED_BINARY_ANSWERS = ("-", "+")
 
 
 def answer_tokens(vocabulary: Vocabulary, classes: int) -> list[int]:
-    """Ids of the answers of C classes. Two: false, true as published, `A` and `N` (`<->` and `<+>` in the fixed
-    vocabulary, which has no one-letter k-mers); more: `<1>`, `<2>`, ... Raises ValueError past 20 classes."""
+    """Token ids of the answers of C classes.
+
+    Two classes: `A` (false) and `N` (true) as published; `<->` and `<+>` in the fixed vocabulary, which has
+    no k-mers of one letter. More classes: `<1>`, `<2>`, ... Raises ValueError for fewer than 2 or more than
+    19 classes.
+    """
     if classes == 2:
         if vocabulary.dynamic:
             return [vocabulary.kmer_id(letter) for letter in BINARY_ANSWERS]
@@ -32,7 +36,8 @@ def answer_tokens(vocabulary: Vocabulary, classes: int) -> list[int]:
 
 @dataclass(frozen=True)
 class TaskTemplate:
-    """How a sequence becomes tokens. numbers: how many are inserted before the last two tokens (regression)."""
+    """How a sequence becomes tokens. numbers: count of numbers that are inserted before the last two tokens
+    (regression)."""
 
     kind: str
     species: str
@@ -49,17 +54,18 @@ class TaskTemplate:
         return ()
 
     def longest_bp(self, max_len: int) -> int:
-        """Bases that fit into max_len positions beside prompt and numbers."""
+        """Bases that fit into max_len positions together with the prompt and the numbers."""
         return self.vocabulary.k * (max_len - 1 - len(self.prompt) - self.numbers)
 
     def usable(self, sequence: str) -> str:
-        """The sequence without the tail for which the fixed vocabulary has no token."""
+        """The sequence without a tail that is shorter than one token of the fixed vocabulary."""
         if self.vocabulary.dynamic:
             return sequence
         return sequence[: len(sequence) // self.vocabulary.k * self.vocabulary.k]
 
     def encode(self, sequence: str, tokenizer: KmerTokenizer) -> list[int]:
-        """Input token ids; of generation with the pad token at the end, which is only ever predicted."""
+        """Input token ids. For generation the last one is the pad token, which is predicted but never an
+        input."""
         prompt = "".join(f"<{name}>" for name in self.prompt)
         ids = tokenizer.encode(f"<{self.species}>{self.usable(sequence)}{prompt}", to_tensor=False)
         assert isinstance(ids, list)
@@ -67,14 +73,14 @@ class TaskTemplate:
 
 
 def arrange_classes(classes: Sequence[str], positive: str) -> tuple[str, ...]:
-    """The classes in the order of their answers: of two the positive one, or the last, is the second.
+    """The classes in the order of their answers: with two classes the positive one is the second.
 
-    Raises ValueError where `positive` is no class of two.
+    Raises ValueError where `positive` is given and there are not two classes, or it is none of them.
     """
     if not positive:
         return tuple(classes)
     if len(classes) != 2 or positive not in classes:
         raise ValueError(
-            f"task.positive = {positive!r}: wanted one of two classes, they are {', '.join(classes)}"
+            f"task.positive = {positive!r}: wanted one of two classes; the classes are {', '.join(classes)}"
         )
     return (*(name for name in classes if name != positive), positive)

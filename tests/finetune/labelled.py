@@ -18,7 +18,7 @@ def split_of(i: int, n: int) -> str:
 
 
 def write_motif_table(folder: Path, n: int = 80) -> Path:
-    """`yes` rows bear GTAAGT at base 12; lengths 24 to 30."""
+    """`yes` rows have GTAAGT at base 12; lengths 24 to 30."""
     rows = ["sequence,label,split"]
     for i in range(n):
         text = random_bases(24 + i % 7, seed=i)
@@ -30,7 +30,7 @@ def write_motif_table(folder: Path, n: int = 80) -> Path:
 
 
 def write_number_table(folder: Path, n: int = 80) -> Path:
-    """The label is 3 x + y + 10, the sequence says nothing."""
+    """The label is 3 x + y + 10 and does not depend on the sequence."""
     rng = np.random.default_rng(0)
     rows = ["sequence,label,x,y,split"]
     for i in range(n):

@@ -1,4 +1,4 @@
-"""What moves and what stays; low-rank additions are in the weights that are kept."""
+"""Which weights are trained and which are frozen; the kept weights include the low-rank additions."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Several processes tune as one does that takes its step in as many micro-batches."""
+"""Several processes fine-tune as one process does with the same number of micro-batches per step."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A run from end to end: it learns, it goes on where it stopped bit for bit, it stops early, it answers."""
+"""Whole fine-tuning runs: they learn, resume bit for bit, stop early, predict, and refuse bad input."""
 
 import json
 import signal
@@ -30,7 +30,7 @@ def run(path, out, *more, resume=False):
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    """The 300 of a real run take three seconds, more than the training here."""
+    """The resamples of a real run take longer than the training of these tests."""
     monkeypatch.setitem(classification_scores.__kwdefaults__, "resamples", 20)
 
 
@@ -42,7 +42,7 @@ def motif_run(tmp_path_factory):
     return table, folder / "run"
 
 
-def test_it_learns_a_motif_and_leaves_a_whole_report(motif_run):
+def test_it_learns_a_motif_and_writes_a_complete_report(motif_run):
     _, folder = motif_run
     results = json.loads((folder / "results.json").read_text())
     # 16 test rows, half of them with the motif: 14 right by chance has a probability below 0.3 %
@@ -67,7 +67,7 @@ def test_it_learns_a_motif_and_leaves_a_whole_report(motif_run):
     assert (folder / "predictions.tsv").read_text().startswith("where\tlabel\tpredicted\tp_no\tp_yes\n")
 
 
-def test_predict_says_what_the_report_said(motif_run, tmp_path):
+def test_predict_gives_the_predictions_of_the_report(motif_run, tmp_path):
     table, folder = motif_run
     data = config_for(table).data
     found, language = predict(folder, data, tmp_path / "p.tsv", device="cpu", batch_size=3)
@@ -175,8 +175,8 @@ def test_resuming_with_other_settings_or_data_is_refused(tmp_path):
 
 def test_it_stops_early_and_keeps_the_best(tmp_path, monkeypatch):
     table = write_motif_table(tmp_path, 40)
-    told = iter([0.5, 0.3, 0.4, 0.31, 0.1])
-    monkeypatch.setattr(module.FinetuneRun, "validation_loss", lambda self: next(told))
+    losses = iter([0.5, 0.3, 0.4, 0.31, 0.1])
+    monkeypatch.setattr(module.FinetuneRun, "validation_loss", lambda self: next(losses))
     kept = []
     original = module.write_safetensors
     monkeypatch.setattr(
@@ -215,10 +215,10 @@ def test_regression_with_numbers(tmp_path):
         predict(tmp_path / "r", config_for(table).data, tmp_path / "p.csv")
 
 
-def test_log_labels_want_no_negative_values(tmp_path):
+def test_log_labels_must_not_be_negative(tmp_path):
     table = write_number_table(tmp_path)
     table.write_text(table.read_text().replace("sequence,", "sequence,", 1) + "ACGT,-3,1,1,train\n")
-    with pytest.raises(LabelError, match=r"numbers.csv:82: label -3: log10\(x \+ 0.1\) wants x >= 0"):
+    with pytest.raises(LabelError, match=r"numbers.csv:82: label -3: log10\(x \+ 0.1\) needs x >= 0"):
         run(table, tmp_path / "r", "task.kind=regression", "task.target_transform=log10")
 
 
@@ -237,7 +237,7 @@ def test_haplotypes(tmp_path):
         "sampling.count=30",
     )
     scores = outcome.report["test"]
-    assert scores["nats_per_bp"] < 0.4  # ln 2 is knowing the two alleles and nothing else
+    assert scores["nats_per_bp"] < 0.4  # a model that only knows the two alleles has ln 2
     assert scores["letters_of_no_allele"] < 0.05
     from dnagpt_fast.finetune.data.haplotypes import read_haplotypes
 
@@ -248,9 +248,9 @@ def test_haplotypes(tmp_path):
     card = (tmp_path / "r/README.md").read_text()
     assert "Split: by person, shares [0.7, 0.1, 0.2], seed 0." in card
     assert "Intervals" not in card  # these scores have none
-    with pytest.raises(ConfigError, match=r"tuned for generation and answers no question"):
+    with pytest.raises(ConfigError, match=r"tuned for generation, which has no predictions"):
         predict(tmp_path / "r", None, tmp_path / "p.tsv")
-    # a finished run makes others without training again
+    # a finished run generates more haplotypes without training again
     (again,) = run(
         tmp_path / "x.haps",
         tmp_path / "r",
@@ -383,7 +383,7 @@ def test_haplotypes_that_cannot_be_judged_are_refused_before_training(tmp_path, 
 @pytest.mark.parametrize(
     ("more", "error", "said"),
     [
-        (("task.kind=telling",), ConfigError, r"task.kind = 'telling': wanted one of classification"),
+        (("task.kind=tagging",), ConfigError, r"task.kind = 'tagging': wanted one of classification"),
         (("run.epoch=3",), ConfigError, r"unknown key 'run.epoch'"),
         (("task.classes=['no']",), ValueError, r"label 'yes' is none of the classes no"),
         (

@@ -1,4 +1,4 @@
-"""Batches: mixed lengths give what each row gives alone; the order depends on (seed, step) alone."""
+"""Batches: rows of mixed lengths give the same results as alone; the order depends only on (seed, step)."""
 
 import dataclasses
 from pathlib import Path
@@ -18,7 +18,7 @@ from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.vocab import PAD_ID, Vocabulary
 from tests.finetune.data.genomes import random_bases
 
-# one token, a tail of every length, the longest that fits beside prompt and numbers
+# one token, a tail of every length, the longest that fits with prompt and numbers
 LENGTHS = [1, 2, 3, 7, 12, 19, 30, 48]
 
 
@@ -94,7 +94,7 @@ def test_predictions_do_not_depend_on_the_neighbours(kind, numbers):
     assert torch.allclose(together, alone, rtol=1e-5, atol=1e-6)
 
 
-def test_numbers_stand_before_the_last_two_tokens_of_each_row():
+def test_numbers_come_before_the_last_two_tokens_of_each_row():
     data = data_of("regression", numbers=3)
     losses = losses_for(data)
     batch = in_double(data.batch([3, 7]))
@@ -153,7 +153,7 @@ def test_in_order_of_length_gives_every_row_once():
     assert sorted(rows.tolist()) == list(range(8))
 
 
-def test_what_does_not_vary_is_an_error():
+def test_columns_and_targets_that_do_not_vary_are_an_error():
     with pytest.raises(LabelError, match="number column 1 is the same in every training row"):
         Standardisation.of(np.array([[1.0, 2.0], [3.0, 2.0]]), None)
     with pytest.raises(LabelError, match="every training label is 4"):
@@ -167,5 +167,7 @@ def test_standardisation_and_back():
 
 
 def test_a_sequence_shorter_than_the_fixed_vocabulary_s_tokens():
-    with pytest.raises(LabelError, match=r"x.csv:3: 2 bases: the fixed vocabulary has tokens of 3 only"):
+    with pytest.raises(
+        LabelError, match=r"x.csv:3: 2 bases: the fixed vocabulary has tokens of 3 bases only"
+    ):
         data_of("classification", lengths=[3, 2], dynamic=False)

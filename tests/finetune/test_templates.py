@@ -60,7 +60,9 @@ def test_answers():
 def test_the_positive_class_answers_n():
     assert arrange_classes(["no", "yes"], "no") == ("yes", "no")
     assert arrange_classes(["a", "b", "c"], "") == ("a", "b", "c")
-    with pytest.raises(ValueError, match=r"task.positive = 'maybe': wanted one of two classes"):
+    with pytest.raises(
+        ValueError, match=r"task.positive = 'maybe': wanted one of two classes; the classes are"
+    ):
         arrange_classes(["no", "yes"], "maybe")
 
 
