@@ -23,7 +23,7 @@ from setuptools.command.build_py import build_py
 
 if int(setuptools.__version__.split(".")[0]) < 77:
     raise SystemExit(
-        f"dnagpt_fast wants setuptools >= 77, here is {setuptools.__version__}: `pip install 'setuptools>=77'`, "
+        f"dnagpt_fast needs setuptools >= 77, found {setuptools.__version__}: `pip install 'setuptools>=77'`, "
         "or build without --no-build-isolation"
     )
 
@@ -47,7 +47,8 @@ rule link
 
 
 def find_nvcc() -> Path | None:
-    """nvcc from CUDA_HOME, then PATH, then PyPI's nvidia-cuda-nvcc; None where CUDA is switched off or absent."""
+    """nvcc from CUDA_HOME, then PATH, then PyPI's nvidia-cuda-nvcc; None where CUDA is switched off or not
+    found."""
     choice = os.environ.get("DNAGPT_FAST_CUDA", "auto")
     if choice not in ("auto", "0", "1"):
         raise SystemExit(f"DNAGPT_FAST_CUDA={choice!r}: wanted auto, 0 or 1")
@@ -79,7 +80,7 @@ def cuda_archs() -> list[str]:
 
 
 def arch_flag() -> str:
-    """The list of architectures for the code that reports it."""
+    """The compiler option that passes the list of architectures to the code that reports it."""
     return shlex.quote(f'-DDNAGPT_CUDA_ARCHS="{",".join(cuda_archs())}"')
 
 
@@ -88,7 +89,7 @@ def compiler() -> str:
 
 
 def check_compiler() -> None:
-    """Raises SystemExit where CXX (a command, perhaps with options) compiles no C++17."""
+    """Raises SystemExit where CXX (a command, perhaps with options) cannot compile C++17."""
     test = "#include <string_view>\nint main() { if constexpr (true) return 0; }\n"
     command = [*shlex.split(compiler()), "-std=c++17", "-x", "c++", "-fsyntax-only", "-"]
     try:
@@ -107,7 +108,7 @@ def no_compiler(why: str) -> str:
 
 
 class NinjaBuild(build_ext):
-    """Compiles every csrc/**/*.cpp (and .cu) by one ninja file; setuptools only chooses the place."""
+    """Compiles every csrc/**/*.cpp (and .cu) with one ninja file; setuptools only chooses the target path."""
 
     def build_extension(self, ext: Extension) -> None:
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
@@ -146,7 +147,7 @@ class NinjaBuild(build_ext):
         variables = {"cxx": cxx, "cxxflags": " ".join(flags), "ldflags": " ".join(link)}
         if nvcc:
             variables |= {"nvcc": shlex.quote(str(nvcc)), "nvccflags": " ".join(self.nvcc_flags())}
-        # the shell's quotes are in the values already; ninja itself reads `$`
+        # the values are already quoted for the shell; ninja itself expands `$`
         lines = [RULES, *(f"{name} = {value.replace('$', '$$')}" for name, value in variables.items())]
         objects = []
         sources = sorted(CSRC.rglob("*.cpp")) + (sorted(CSRC.rglob("*.cu")) if nvcc else [])
@@ -170,7 +171,8 @@ class NinjaBuild(build_ext):
 
 
 def toolkit_of(nvcc: Path) -> Path:
-    """Where the CUDA toolkit of this nvcc lies, as nvcc itself reports: nvcc on PATH may be a wrapper or a link."""
+    """The folder of this nvcc's CUDA toolkit, as nvcc itself reports it: nvcc on PATH may be a wrapper or a
+    link."""
     command = [str(nvcc), "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull]
     listing = subprocess.run(command, capture_output=True, text=True)
     for line in (listing.stdout + listing.stderr).splitlines():
@@ -180,7 +182,8 @@ def toolkit_of(nvcc: Path) -> Path:
 
 
 def static_cuda_runtime(nvcc: Path) -> Path | None:
-    """The folder of libcudart_static.a: in the toolkit, or beside it as PyPI's nvidia-cuda-runtime puts it."""
+    """The folder of libcudart_static.a: in the toolkit, or beside it, where PyPI's nvidia-cuda-runtime
+    installs it."""
     home = toolkit_of(nvcc)
     machine = platform.machine().replace("aarch64", "sbsa")
     folders = [
@@ -197,7 +200,8 @@ def escape(path: Path) -> str:
 
 
 class WithoutModels(build_py):
-    """build_py; with DNAGPT_FAST_MODELS=0 without dnagpt_fast/data/models, most of a wheel's size."""
+    """build_py that leaves out dnagpt_fast/data/models, most of a wheel's size, where
+    DNAGPT_FAST_MODELS=0."""
 
     def find_data_files(self, package: str, src_dir: str) -> list[str]:
         found = super().find_data_files(package, src_dir)

@@ -1,5 +1,7 @@
-"""mRNA abundance of Arabidopsis chr1 genes from 240 bases around the transcription start and eight numbers: fine-tuned
-from a pre-trained model and from random weights, beside ridge regressions and boosted trees on the same split.
+"""mRNA abundance of Arabidopsis chr1 genes from 240 bases around the transcription start and eight numbers.
+
+Fine-tuned from a pre-trained model and from random weights, and compared with ridge regressions and boosted
+trees on the same split.
 
     python recipes/arabidopsis_abundance.py
 
@@ -31,7 +33,8 @@ COUNTS = "omicsbench/_collection/datasets/rnaseq/rnaseq-003/expected/source-coun
 
 
 def abundance(counts: Path, transcripts: dict[str, Transcript]) -> dict[str, float]:
-    """Mean over the samples of transcripts per million, of the genes of chr1: counts by length, each sample scaled."""
+    """Transcripts per million of the genes of chr1, mean over the samples: counts / length, each sample
+    scaled."""
     with open(counts, newline="") as file:
         rows = [row for row in csv.reader(file, delimiter="\t")][1:]
     genes = [row[0] for row in rows if row[0] in transcripts]
@@ -41,7 +44,7 @@ def abundance(counts: Path, transcripts: dict[str, Transcript]) -> dict[str, flo
 
 
 def longest_transcripts(found: list[Transcript]) -> dict[str, Transcript]:
-    """Of each coding gene the longest transcript."""
+    """The longest transcript of each coding gene."""
     chosen: dict[str, Transcript] = {}
     for t in found:
         if t.coding_bp is not None and (t.gene not in chosen or t.length_bp > chosen[t.gene].length_bp):
@@ -50,7 +53,7 @@ def longest_transcripts(found: list[Transcript]) -> dict[str, Transcript]:
 
 
 def numbers(t: Transcript, genome: Genome) -> list[float]:
-    """The eight side inputs of the configuration."""
+    """The eight numbers that the configuration names."""
     assert t.coding_bp is not None
     start, end = t.coding_bp
     parts = {"left": "", "coding": "", "right": ""}
@@ -144,7 +147,8 @@ def main() -> None:
         )
         found[row] = regression_scores(truth["test"], guess)
     clock.lap("baselines")
-    # one run from the sequence alone, three with the numbers: six and six would take over 15 minutes on two cores
+    # one run from the sequence alone, three with the numbers: three of each would take over 15 minutes on two
+    # cores
     alone = ("data.number_columns=[]", "run.runs=1")
     for row, begin, more in (
         ("DNAGPT without numbers, random start", None, alone),
@@ -157,12 +161,13 @@ def main() -> None:
         )
         found[row] = tuned("arabidopsis_abundance", path, run, begin, *more)
         clock.lap(row.removeprefix("DNAGPT").strip(", "))
-    told = json.loads((start / "validation.json").read_text())
+    validation = json.loads((start / "validation.json").read_text())
     text = "\n\n".join(
         [
             "# mRNA abundance, Arabidopsis chr1",
-            f"Pre-training: {told['nats_per_bp']:.4f} nats/bp on held-out blocks (uniform "
-            f"{told['uniform_nats_per_bp']:.4f}, order-5 Markov chain {told['markov_nats_per_bp']:.4f}).",
+            f"Pre-training: {validation['nats_per_bp']:.4f} nats/bp on held-out blocks (uniform "
+            f"{validation['uniform_nats_per_bp']:.4f}, order-5 Markov chain "
+            f"{validation['markov_nats_per_bp']:.4f}).",
             "Rows: " + ", ".join(f"{len(part):,} {name}" for name, part in sets.items()) + ".",
             table(found, SCORES),
         ]

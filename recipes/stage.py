@@ -1,4 +1,5 @@
-"""What the three recipes have in common: pre-train once, tune from two starts on the same rows, one table."""
+"""Shared steps of the recipes: pre-train once, fine-tune from two starts on the same rows, write one
+table."""
 
 import argparse
 import json
@@ -20,7 +21,7 @@ HERE = Path(__file__).parent
 
 
 def folders(what: str) -> tuple[Path, Path]:
-    """--data: where packages are fetched to; --out: where this recipe works."""
+    """The folders --data (downloaded packages) and --out (runs and results)."""
     parser = argparse.ArgumentParser(description=what)
     parser.add_argument("--data", type=Path, default=Path("recipe_data"), help="packages are fetched to here")
     parser.add_argument("--out", type=Path, default=Path("recipe_runs"), help="runs and results go here")
@@ -35,7 +36,7 @@ def cpu_seconds() -> float:
 
 
 class Clock:
-    """Seconds of each part of a recipe, by the wall and of all cores together, from the start of the process."""
+    """Wall time and CPU time of each part of a recipe, from the start of the process."""
 
     def __init__(self) -> None:
         self.began = self.last = time.monotonic()
@@ -47,8 +48,9 @@ class Clock:
         self.parts[name] = now - self.last, cpu - self.last_cpu
         self.last, self.last_cpu = now, cpu
 
-    def told(self) -> str:
-        """What was done before a stop is not in it: the figure of a whole recipe is that of an empty --out."""
+    def report(self) -> str:
+        """A table of the parts. Work done before an interruption is missing: time a whole recipe with an
+        empty --out."""
         lines = [f"| {name} | {wall:.0f} | {cpu:.0f} |" for name, (wall, cpu) in self.parts.items()]
         lines.append(f"| all | {self.last - self.began:.0f} | {self.last_cpu:.0f} |")
         head = f"Time with {torch.get_num_threads()} thread(s); CPU seconds are user + system, of all cores together."
@@ -56,7 +58,8 @@ class Clock:
 
 
 def pretrained(name: str, genome: Path, held_out: Sequence[str], out: Path) -> Path:
-    """The run folder of a model pre-trained on a genome by the settings of NAME.toml; made if it is not there yet."""
+    """The run folder of a model pre-trained on a genome with the settings of NAME.toml; trained if it is
+    missing."""
     run = out / f"pretrained_{name}"
     if checkpoint.newest(run) is None or not (run / "validation.json").exists():
         ranges = ", ".join(f'"{text}"' for text in held_out)
@@ -67,22 +70,23 @@ def pretrained(name: str, genome: Path, held_out: Sequence[str], out: Path) -> P
 
 
 def tuned(settings: str, data: Path, run: Path, start: Path | None, *more: str) -> dict[str, Any]:
-    """results.json of a fine-tuning run by the settings of SETTINGS.toml; of several runs the means, with `sd`."""
+    """Test scores of a fine-tuning run with the settings of SETTINGS.toml; of several runs the means, with
+    `sd`."""
     overrides = [f'data.path="{data.resolve()}"', *more]
     if start is not None:
         overrides.append(f'start.path="{start.resolve()}"')
     config = load_finetune_config(HERE / f"{settings}.toml", overrides)
     result = run / ("summary.json" if config.run.runs > 1 else "results.json")
-    if not result.exists():  # a recipe that was stopped goes on where it was
+    if not result.exists():  # a recipe that was stopped continues its runs
         outcomes = finetune(config, run, resume=run.exists())
         if outcomes[-1].stopped_by is not None:
-            raise SystemExit(f"stopped by {outcomes[-1].stopped_by}: the same command goes on")
+            raise SystemExit(f"stopped by {outcomes[-1].stopped_by}: the same command continues the run")
     found = json.loads(result.read_text())
     return found if config.run.runs > 1 else found["test"]
 
 
 def value(scores: dict[str, Any], name: str) -> str:
-    """A score as it stands in a table: with its interval, or with the standard deviation over runs."""
+    """A score as text for a table: with its interval, or with the standard deviation over runs."""
     found = scores[name]
     if isinstance(found, dict):
         return f"{found['mean']:.3f} ± {found['sd']:.3f}"
@@ -100,6 +104,6 @@ def table(rows: dict[str, dict[str, Any]], names: Sequence[str]) -> str:
 
 
 def finish(out: Path, name: str, text: str, clock: Clock) -> None:
-    text = f"{text}\n\n{clock.told()}\n"
+    text = f"{text}\n\n{clock.report()}\n"
     (out / f"{name}.md").write_text(text)
     print(text)
