@@ -72,7 +72,7 @@ def main() -> None:
             table(found, SCORES),
             "Cross-entropy of the test haplotypes, nats per variant: random start "
             f"{found['DNAGPT, random start']['nats_per_bp']:.4f}, pre-trained "
-            f"{found['DNAGPT, pre-trained']['nats_per_bp']:.4f}. Share of letters that are neither allele: random start "
+            f"{found['DNAGPT, pre-trained']['nats_per_bp']:.4f}. Letters that are neither allele: random start "
             f"{found['DNAGPT, random start']['letters_of_no_allele']:.4f}, pre-trained "
             f"{found['DNAGPT, pre-trained']['letters_of_no_allele']:.4f}.",
         ]
