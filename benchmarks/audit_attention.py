@@ -17,7 +17,7 @@ THOROUGH = ("sm_80", "sm_90")
 def cases(architecture: str) -> Iterator[tuple[str, Callable[[], object]]]:
     """Every head size in bf16, causal and decoding; on THOROUGH cards also packed sequences and fp32.
 
-    The long one only where the tiles depend on T.
+    The long case only where the tiles depend on T.
     """
     family = triton_settings.FAMILIES[architecture]
     for size in attention_tiles.HEAD_SIZES:
@@ -57,5 +57,5 @@ def _decode_case(size: int, dtype: torch.dtype) -> tuple[str, Callable[[], objec
     return f"K{size} {str(dtype).removeprefix('torch.')} decode", call
 
 
-assert attention_triton  # registers the ops
+assert attention_triton  # importing it registers the ops
 assert attention_decode_triton

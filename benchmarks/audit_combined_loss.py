@@ -9,21 +9,21 @@ from dnagpt_fast.ops import triton_settings
 from dnagpt_fast.ops.combined_loss import launch
 from dnagpt_fast.ops.combined_loss.settings import RowSettings
 
-# three row tiles, a chunk each: dW's running sum is written by the first, added to by the second, read by the last.
-# The vocabulary of pre-training, and the 4,129 tokens that occur there with one row for all others
+# Three row tiles, one chunk each: dW's running sum is written by the first, added to by the second, read by
+# the last. The vocabulary of pre-training, and the 4,129 tokens that occur in it plus one row for all others.
 ROWS, VOCAB, OCCURRING, WIDTH = 384, 19_564, 4130, 768
 PLAIN = RowSettings()
 
 
 def cases(architecture: str) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Pre-training as it is run in each dtype, gradients in fp32; then, in bf16, each setting that changes a kernel."""
+    """Pre-training in each dtype with fp32 gradients; then, in bf16, each setting that changes a kernel."""
     half = torch.bfloat16
     for dtype in (half, torch.float16, torch.float32):
         yield f"{str(dtype).removeprefix('torch.')} pretrain", _call(architecture, dtype, PLAIN)
     yield "bfloat16 skip", _call(architecture, half, RowSettings(skip_below=2**-24), gradients=half)
     settings = RowSettings(label_smoothing=0.1, z_loss=1e-4, soft_cap=30.0)
     yield "bfloat16 all-settings bias", _call(architecture, half, settings, bias=True, gradients=half)
-    # the passes over dz are those of the first case
+    # without gradients: the passes over dz are the same as in the first case
     occurring = RowSettings(rest=VOCAB - OCCURRING + 1)
     yield "bfloat16 occurring", _call(architecture, half, occurring, gradients=None)
     base_level = occurring._replace(base_level=0.5, k=6)
@@ -38,7 +38,7 @@ def _call(
     bias: bool = False,
     gradients: torch.dtype | None = torch.float32,
 ) -> Callable[[], object]:
-    """gradients: the dtype of d_hidden and d_weight; None: the workspace alone is filled."""
+    """gradients: the dtype of d_hidden and d_weight; None: only the workspace is filled."""
     vocab = OCCURRING if settings.rest else VOCAB
 
     def call() -> None:

@@ -10,19 +10,19 @@ from itertools import pairwise
 from pathlib import Path
 
 CSRC = Path(__file__).resolve().parents[1] / "csrc"
-# as setup.py has them, and no warning is let through
+# the flags of setup.py; warnings are errors
 FLAGS = ["-std=c++17", "-O3", f"-I{CSRC}", "-Werror", "all-warnings"]
 THREADS = 128  # kThreadsPerBlock of csrc/cuda/launch.cuh
 TOKENS = {"t": "uint16", "i": "int32", "l": "int64"}  # mangled names of the id types
 COUNTED = {
-    # compare-and-swap is how the first refused window is reported; it touches no result
+    # compare-and-swap is excluded: it reports the first bad window and changes no result
     "atomics": r"(ATOMG?|REDG?|ATOMS)\.(?!E\.CAS)",
     "load_16": r"LDG\.E\.128",
     "loads": r"(LDG|LD)\.",
     "store_16": r"STG\.E\.128",
     "stores": r"(STG|ST)\.",
 }
-# what the integer pipe does not run: multiply-adds and dot products have a pipe of their own, and so have the rest
+# instructions that other pipes run, such as multiply-adds and dot products
 OTHER_PIPES = r"(IMAD|IDP|FFMA|LDG?\b|STG?\b|LDC|BRA|BSSY|BSYNC|NOP|U[A-Z]|R2UR|POPC|WARPSYNC|BREAK)"
 
 
@@ -35,7 +35,7 @@ def find_nvcc() -> str | None:
 
 
 def version() -> str:
-    """As nvcc gives it, "13.0.88"; empty without nvcc."""
+    """nvcc's version, such as "13.0.88"; empty without nvcc."""
     nvcc = find_nvcc()
     if nvcc is None:
         return ""
@@ -61,7 +61,7 @@ def cubin(op: str, architecture: str) -> bytes:
 
 
 def readable(mangled: str) -> str:
-    """_Z..20kmer_tokenize_kernelItLi6E.. -> "kmer_tokenize_kernel | uint16 k6"; k of 0 is any k."""
+    """_Z..20kmer_tokenize_kernelItLi6E.. -> "kmer_tokenize_kernel | uint16 k6"; k = 0 means any k."""
     found = re.search(r"\d([a-z_]+_kernel)(?:I(\w)Li(\d)E)?", mangled)
     if not found:
         raise ValueError(f"{mangled}: not the name of a kernel here")
@@ -72,7 +72,7 @@ def readable(mangled: str) -> str:
 
 
 def broken_laws(kernel: str, row: dict[str, int]) -> list[str]:
-    """What these kernels owe beside the laws of all: whole loads and stores; no atomics but integer sums in memory."""
+    """Laws for these kernels only: 16-byte loads and stores; no atomics except integer sums in memory."""
     laws = []
     if not row["load_16"]:
         laws.append("no 16-byte load")
@@ -90,13 +90,15 @@ def broken_laws(kernel: str, row: dict[str, int]) -> list[str]:
 
 
 def loop_cost(code: str) -> dict[str, int]:
-    """What one lane executes for 16 bytes in the kernel's inner loop: all instructions, and those of the integer pipe.
+    """Instructions that one lane executes per 16 bytes in the kernel's inner loop: all, and those of the
+    integer pipe.
 
-    The shortest way round the loop that stores 16 bytes (without such a store: that loads them), through each of its
-    read-only loads: the way of a chunk without N, away from the ends of the genome and of the row.
+    They are counted on the shortest path around the loop that stores 16 bytes (or, without such a store,
+    loads them) through each of its read-only loads: the path of a chunk without N, away from the ends of the
+    genome and the row.
     """
     mnemonics: list[str] = []
-    jumps: dict[int, tuple[str, bool]] = {}  # place -> (label, taken always)
+    jumps: dict[int, tuple[str, bool]] = {}  # place -> (label, always taken)
     labels: dict[str, int] = {}
     for line in code.splitlines():
         if label := re.match(r"(\.L_x_\d+):", line):
@@ -116,7 +118,7 @@ def loop_cost(code: str) -> dict[str, int]:
         return ([labels[label]] if label else []) + ([] if always else [place + 1])
 
     def way(start: int, end: int) -> list[int]:
-        """The shortest way from start to end (not from start itself, but to end)."""
+        """The shortest path from start (excluded) to end (included), reversed."""
         came: dict[int, int] = {}
         todo = [start]
         while todo and end not in came:

@@ -1,26 +1,26 @@
-"""The table of benchmarks.compile_audit as a page to read."""
+"""The table of benchmarks.compile_audit as a Markdown page."""
 
 from typing import Any
 
 from benchmarks.triton_launches import ARCHITECTURES
 
-PAGE_HEAD = """# What the compilers make of the kernels
+PAGE_HEAD = """# Machine code of the kernels
 
-Written by `python -m benchmarks.compile_audit --update` from compile_audit.json; {versions}. No card needed.
+Written by `python -m benchmarks.compile_audit --update` from compile_audit.json; {versions}. No GPU is needed.
 {summary}
 
-A cell of a Triton kernel: registers a thread / warps (AMD: waves) alive on an SM (CU) / tensor-core instructions / KiB
-of shared memory of a block. The rest (exponentials, fused multiply-adds, TMA, all instructions, threads) is in the
-JSON. Empty: not compiled for that card.
+A cell of a Triton kernel: registers per thread / resident warps (AMD: waves) per SM (CU) / tensor-core instructions /
+KiB of shared memory per block. Other counts (exponentials, fused multiply-adds, TMA, all instructions, threads) are in
+the JSON. An empty cell: not compiled for this card.
 
 A cell of a kernel of csrc/cuda (the last three sections): registers / warps / 16-byte loads and stores of global
-memory / instructions a lane executes for 16 bytes in the inner loop, and those of them that the integer pipe runs. None
-has shared memory. The atomics are the integer sums of `gc_count` over windows that several warps count.
+memory / instructions that a lane executes per 16 bytes in the inner loop, and how many of them the integer pipe runs.
+None has shared memory. The atomics are the integer sums of `gc_count` over windows that several warps count.
 """
 
 
 def cell(row: dict[str, Any]) -> str:
-    """What PAGE_HEAD says of it."""
+    """The cell of one row, as PAGE_HEAD describes it."""
     if "per_16_bytes" in row:
         moved, executed = (
             f"{row['load_16']}+{row['store_16']}",
@@ -33,7 +33,7 @@ def cell(row: dict[str, Any]) -> str:
 
 
 def page(compilers: dict[str, str], table: dict[str, dict[str, Any]]) -> str:
-    """The table for readers: one section a kernel, a line a case, a column a card."""
+    """The page: one section per kernel, one line per case, one column per card."""
     cells: dict[str, dict[str, dict[str, str]]] = {}
     for key, row in table.items():
         kernel, case, architecture = key.split(" | ")

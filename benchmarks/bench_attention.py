@@ -2,8 +2,9 @@
 
     pytest benchmarks/bench_attention.py --benchmark-json=out.json
 
-On CPU: the default implementation beside the definition written in plain torch, fp32. With a CUDA device: every
-contender of benchmarks/gpu_attention.py, bf16. Outputs and gradients are checked before any time is taken.
+On CPU: the default implementation beside the definition in plain torch, fp32. With a CUDA device: every
+implementation of benchmarks/gpu_attention.py, bf16. Outputs and gradients are checked before any time is
+taken.
 """
 
 import pytest
@@ -12,7 +13,8 @@ import torch
 from benchmarks.gpu_attention import Shape, check, contenders, inputs
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-# 0.1B at its 512 tokens, 3B's head size; on the CPU few sequences, so that a round takes a fraction of a second
+# 0.1B at its 512 tokens, and 3B's head size; few sequences on the CPU, so that a round takes a fraction of a
+# second
 SHAPES = (
     [Shape(2, 12, 512, 64), Shape(2, 16, 512, 32)]
     if DEVICE == "cpu"

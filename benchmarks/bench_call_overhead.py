@@ -1,9 +1,9 @@
-"""What a call of an op costs beside its kernel: the CUDA launch is replaced by nothing, the rest runs as on a card.
+"""The cost of calling a CUDA op without its kernel: the launch is removed, the rest runs as on a GPU.
 
     pytest -s benchmarks/bench_call_overhead.py
 
-Windows, genome and outputs lie in host memory, which stands in for the device's: an allocation there costs what
-torch.empty costs, the first contender's peer. Printed: seconds of CALLS calls, so microseconds a call x 10,000.
+Windows, genome and outputs are in host memory in place of device memory. Each call allocates its outputs, so
+torch.empty is measured for comparison. Printed: seconds of CALLS calls, and microseconds per call.
 """
 
 import types
@@ -32,7 +32,7 @@ class View:
 
 @pytest.fixture
 def no_launch(monkeypatch):
-    """The extension whose CUDA entries return at once, taken for every tensor."""
+    """The native module with CUDA functions that return at once, used for every tensor."""
     real = native._native
     stub = types.SimpleNamespace(**{name: getattr(real, name) for name in dir(real) if name[0] != "_"})
     launched: list[str] = []

@@ -1,4 +1,4 @@
-"""What a call of an op costs beside its work: one short window, one short sample, against one torch.empty.
+"""The cost of calling an op with very little work: one short window or sample, compared with one torch.empty.
 
 pytest benchmarks/bench_calls.py
 """
@@ -49,7 +49,7 @@ def test_calls(benchmark):
     work = dict.fromkeys(contenders, 1e-6 * CALLS)
     best = contest(benchmark, "calls", contenders, work, "million calls", against="torch.empty", rounds=30)
     for name, seconds in best.items():
-        print(f"{name}: {seconds / CALLS * 1e6:.2f} us a call")
+        print(f"{name}: {seconds / CALLS * 1e6:.2f} us per call")
 
 
 def _window(windows):

@@ -1,13 +1,14 @@
-"""combined_loss, over the full vocabulary and over the tokens that occur, against plain torch, torch's
+"""combined_loss, over the full vocabulary and over the occurring tokens, against plain torch, torch's
 linear_cross_entropy and (where installed) Liger.
 
     pytest benchmarks/bench_combined_loss.py                      4,096 rows of the 0.1B model, on CPU
     pytest benchmarks/bench_combined_loss.py --benchmark-json=out.json
 
-Rows of tokens that never occur are equal and no target, so all contenders give one loss and one gradient. Each is
-checked against plain torch before a time is taken; they run in turn, the best of ROUNDS counts.
-Printed and in extra_info: instruction_set (as torch uses it), seconds, memory_mb (peak of the process above its inputs,
-gradients included, measured on Linux), and both as ratios to plain torch in this run.
+Rows of tokens that never occur are equal and never a target, so all implementations have the same loss and
+gradient. Each is checked against plain torch before a time is taken. They run in turn; the best of ROUNDS is
+reported. Printed and in extra_info: instruction_set (as torch uses it), seconds, memory_mb (peak of the
+process above its inputs, including gradients, measured on Linux), and both as ratios to plain torch in this
+run.
 """
 
 import ctypes
@@ -86,22 +87,23 @@ def status_mb(field: str) -> float:
 
 
 def peak_mb(run: Callable[[], object], device: str) -> float:
-    """Peak memory of one call above what lay there before it: the allocator's on CUDA, the process' on Linux."""
+    """Peak memory of one call above the memory before it: of the allocator on CUDA, of the process on
+    Linux."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         run()
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    ctypes.CDLL(None).malloc_trim(0)  # or blocks that glibc keeps from before would serve the call unseen
-    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is held now
+    ctypes.CDLL(None).malloc_trim(0)  # otherwise the call could use freed blocks that glibc still holds
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current size
     before = status_mb("VmRSS")
     run()
     return status_mb("VmHWM") - before
 
 
 def check(loss: Loss, x: torch.Tensor, w: torch.Tensor, t: torch.Tensor) -> None:
-    """Loss and both gradients as plain torch gives them, to a few units of the dtype."""
+    """Compares loss and both gradients with plain torch's, to 200 units of the dtype's precision."""
     tolerance = 200 * torch.finfo(x.dtype).eps
     wanted = [one_pass(plain, x, w, t), x.grad, w.grad]
     got = [one_pass(loss, x, w, t), x.grad, w.grad]

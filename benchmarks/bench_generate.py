@@ -2,9 +2,9 @@
 
 python -m pytest benchmarks/bench_generate.py            (DNAGPT_OFFICIAL=<clone>: the original in the same run)
 
-The prompt has 3 tokens, so 253 are made for each sample. The official code works on one sample at a time without a
-cache, so its time is taken for one sample and counted ten times; its tokens are compared with ours before any time is
-printed. DNAGPT_BENCH_TOKENS shortens the sequences.
+The prompt has 3 tokens, so 253 are generated for each sample. The official code generates one sample at a
+time without a cache, so the time of one sample is multiplied by ten. Its tokens are compared with ours before
+any time is printed. DNAGPT_BENCH_TOKENS shortens the sequences.
 """
 
 import os

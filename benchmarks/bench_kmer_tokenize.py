@@ -22,7 +22,8 @@ PEER_BASES = 6 << 20  # for the peers that are a hundred times slower
 
 
 def check(genome, dtype) -> None:
-    """Against the reference near both ends; it goes through every N block of a contig, so the ends are cut out."""
+    """Compares both ends with the reference. It visits every N block of a contig, so it gets only the
+    ends."""
     length_bp = 6000
     for first_bp in (0, 4 * PACKED_BYTES - length_bp):
         start, end = genome.n_block_start_bp - first_bp, genome.n_block_end_bp - first_bp
@@ -43,7 +44,7 @@ def check(genome, dtype) -> None:
 
 
 def numpy_table(genome) -> np.ndarray:
-    """Unpack by a table, number the six-mers by one matrix product: the usual numpy way."""
+    """The usual numpy implementation: unpack with a table, number the six-mers by one matrix product."""
     digits = np.array([4, 3, 1, 2], np.int64)[(np.arange(256)[:, None] >> np.array([6, 4, 2, 0])) & 3]
     bases = digits[genome.packed.numpy()[: PEER_BASES // 4]].reshape(-1, 6)
     return bases @ (5 ** np.arange(5, -1, -1)) + Vocabulary().first_id(6)
@@ -63,7 +64,7 @@ def test_long_window(benchmark, monkeypatch, dtype):
         address = (contig.data_ptr(), start_bp.data_ptr(), 0, orientation, 1)
 
         def run():
-            # into ready memory, as memcpy does
+            # into allocated memory, as memcpy does
             monkeypatch.setenv("DNAGPT_FAST_CPU_ISA", isa)
             native._native.kmer_tokenize(
                 view, *address, N_TOKENS, 6, True, TOKEN_BYTES[dtype], tokens.data_ptr(), 1

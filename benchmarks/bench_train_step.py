@@ -1,13 +1,16 @@
-"""One optimizer step of the 0.1B model, 4 x 512 tokens, fp32: this package, with the softmax over all tokens and over
-those that occur, beside the official model with plain cross-entropy and AdamW. Time and peak memory.
+"""Time and peak memory of one optimizer step of the 0.1B model, 4 x 512 tokens, fp32, compared with the
+official model.
+
+Ours runs with the softmax over all tokens and over the occurring ones; the official model runs with plain
+cross-entropy and AdamW.
 
     DNAGPT_OFFICIAL=<clone of TencentAILabHealthcare/DNAGPT> python benchmarks/bench_train_step.py [--rounds 3]
 
-Each side is a process of its own, since peak memory is a process's; their steps alternate, so that a machine that slows
-down slows all. All start from the same weights, where the rows of tokens that never occur are equal, and see the same
-batch of plain 6-mers, with the same learning rate and no decay: the losses of every step are compared before a figure
-is printed, and torch's instruction set with it. Memory is the peak above what the process held once torch was imported.
-A step uses all cores, so nothing else should run.
+Each side is a separate process, since peak memory belongs to a process. Their steps alternate, so that a
+slower machine slows all of them. All start from the same weights, in which the rows of tokens that never
+occur are equal, and use the same batch of plain 6-mers with the same learning rate and no decay. The losses
+of every step are compared before a figure is printed. Memory is the peak above the memory of the process
+after importing torch. A step uses all cores, so nothing else should run.
 """
 
 import argparse
@@ -67,7 +70,7 @@ def official_step(ids, targets):
 
 
 def our_step(ids, targets, tokens=None):
-    """tokens: the softmax over those that occur; None: over all."""
+    """tokens: the occurring tokens, for a softmax over them; None: over all."""
     from torch import nn
 
     from dnagpt_fast.model.dnagpt import DNAGPT
@@ -80,7 +83,7 @@ def our_step(ids, targets, tokens=None):
     equalize_rest(model.last_projection.weight, None, occurring())
 
     class NextToken(nn.Module):
-        """The one objective that the official side has too."""
+        """Next-token loss, the only objective that the official side has too."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -103,7 +106,7 @@ def our_step(ids, targets, tokens=None):
 
 
 def work(side: str) -> None:
-    """Makes one step for each line on stdin and answers with one line of JSON."""
+    """Does one step for each line on stdin and answers with one line of JSON."""
     import torch
 
     answers, sys.stdout = sys.stdout, sys.stderr  # the official code prints
@@ -132,7 +135,8 @@ def end(worker: Any) -> None:
 
 
 def measure(rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """A warming-up step and `rounds` steps of each side, in turns. Raises RuntimeError with what a worker printed."""
+    """One warm-up step and `rounds` steps of each side, in turn. Raises RuntimeError with the output of a
+    failed process."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, __file__, "--worker"]
     workers: dict[str, Any] = {}
@@ -187,7 +191,7 @@ def main() -> None:
     for side in SIDES:
         shown = " ".join(f"{value:.2f}" for value in seconds[side])
         print(
-            f"{side:9} {statistics.median(seconds[side]):6.2f} s a step ({shown}), peak {peak[side]:.2f} GiB"
+            f"{side:9} {statistics.median(seconds[side]):6.2f} s per step ({shown}), peak {peak[side]:.2f} GiB"
         )
     row: dict[str, Any] = {
         "op": "train_step",

@@ -1,5 +1,7 @@
-"""Scores of single-base variants: variants/s of `variant_scores`, beside two full forward passes an allele through
-transformers on the same weights, strands, phases and windows; bp/s of per-base tracks and of `score`.
+"""Speed of variant scores (variants/s), per-base tracks and `score` (bp/s).
+
+Variant scores are compared with two full forward passes per allele through transformers, with the same
+weights, strands, phases and windows.
 
 python -m benchmarks.bench_variants [--variants 4] [--context-bp 1530] [--small]
 """
@@ -22,7 +24,7 @@ VOCAB = 19_564
 
 
 def naive(model, tokenizer, site, rule) -> float:
-    """The same score from whole windows, one forward pass an allele, strand and phase."""
+    """The same score from whole windows, one forward pass per allele, strand and phase."""
     ratios = []
     for side in (site, site.reverse_complement())[: rule.strands]:
         for phase in range(0, tokenizer.k, tokenizer.k // rule.phases):

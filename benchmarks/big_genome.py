@@ -7,7 +7,7 @@ from dnagpt_fast.packed import PackedGenome
 
 
 def random_genome(packed_bytes: int, n_every: int = 0) -> PackedGenome:
-    """One contig; with n_every, one unknown base in each stretch of that many."""
+    """One contig; with n_every, one unknown base in every n_every bases."""
     length_bp = 4 * packed_bytes
     start = np.arange(n_every // 2, length_bp, n_every) if n_every else np.empty(0, np.int64)
     packed = np.random.default_rng(0).integers(0, 256, packed_bytes, dtype=np.uint8)

@@ -6,20 +6,21 @@
     python -m benchmarks.compile_audit --update               make the table again (after a new compiler, a new tile),
                                                               and from it compile_audit.md, the page to read
 
-An op with Triton kernels takes part through a module named in PROVIDERS below, with one function
+An op with Triton kernels has a module named in PROVIDERS below, with one function
 
     def cases(architecture: str) -> Iterator[tuple[str, Callable[[], object]]]
 
-that yields (case name, call). The call runs the op's own host function on small CPU tensors, with the op's choice of
-tiles made as on `architecture` ("sm_80" .. "gfx942"); Triton's launch is replaced meanwhile, so nothing is computed,
-and what is compiled is what a card would be given. A row is one kernel of one case on one card. CUDA_OPS are the
-sources csrc/cuda/<op>.cu, which audit_cuda.py compiles; without nvcc they are left out, and a line says so.
+that yields (case name, call). The call runs the op's own host function on small CPU tensors, with the tiles
+that the op chooses on `architecture` ("sm_80" .. "gfx942"). Triton's launch is replaced during the call:
+nothing is computed, and the code is compiled that a card would get. A row is one kernel of one case on one
+card. CUDA_OPS are the sources csrc/cuda/<op>.cu, which audit_cuda.py compiles; without nvcc they are left
+out, with a message.
 
 Laws, independent of the table: no spill, no stack, no atomic, fits the card; tensor-core instructions in every
 half-precision kernel whose source has a dot; 16-byte loads and stores of global memory in the kernels of csrc/cuda.
-Held against the table within TOLERANCE, where the compiler is the table's: registers, shared memory, occupancy,
-instruction counts. Prints what differs and ends with status 1 on a broken law, a worse row, or a row that only one
-side has.
+Compared with the table within TOLERANCE, if the compiler is the one of the table: registers, shared memory,
+occupancy, instruction counts. Prints the differences; the exit status is 1 for a broken law, a worse row, or
+a row that is only in the table or only compiled now.
 """
 
 import argparse
@@ -53,10 +54,10 @@ CUDA_OPS = ("kmer_tokenize", "gc_count", "sample_batch")
 TABLE = Path(__file__).with_suffix(".json")
 Row = dict[str, Any]
 
-# largest step for the worse, relative; occupancy may only rise. 0: must not get worse at all
+# largest allowed relative change for the worse; occupancy may only rise. 0: must not get worse
 TOLERANCE = {"registers": 0.05, "shared_bytes": 0.0, "occupancy": 0.0, "instructions": 0.1, "exp2": 0.02}
 TOLERANCE |= {"per_16_bytes": 0.05, "integer_per_16_bytes": 0.05}
-# largest change either way, relative
+# largest allowed relative change in either direction
 SAME = {"tensor_core": 0.0, "fused_multiply_add": 0.1, "tma": 0.0, "load_16": 0.0, "store_16": 0.0}
 
 # CUDA C++ Programming Guide, technical specifications per compute capability; MI300 ISA guide for gfx942.
@@ -72,7 +73,7 @@ LIMITS = {
 }
 COUNTED = {
     "tensor_core": r"(HMMA|HGMMA|UTC\w*MMA|DMMA|v_s?mfma)",
-    # REDUX is no atomic; ATOMS.OR and .AND are how a Blackwell block takes and gives back its tensor memory
+    # REDUX is not atomic; with ATOMS.OR and .AND a Blackwell block allocates and frees its tensor memory
     "atomics": r"((ATOMG?|REDG?|UTMAREDG)(\.|$)|ATOMS\.(?!OR$|AND$)|(global|flat|buffer|ds)_(atomic|add|cmpst))",
     "exp2": r"(MUFU\.EX2|v_exp_f32)",
     "fused_multiply_add": r"(FFMA|v_(pk_)?fma|v_fmac)",
@@ -84,12 +85,12 @@ def tool(name: str) -> str:
     """A CUDA binary tool of Triton's own wheel."""
     path = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: this Triton brings no {name}")
+        raise FileNotFoundError(f"{path}: this Triton has no {name}")
     return str(path)
 
 
 def counts(mnemonics: list[str], kinds: dict[str, str]) -> Row:
-    """How often each kind occurs, and all instructions."""
+    """The count of each kind of instruction, and of all instructions."""
     seen = Counter(mnemonics)
     row: Row = {kind: 0 for kind in kinds}
     for mnemonic, times in seen.items():
@@ -158,7 +159,7 @@ def read_amdgcn(text: str) -> Row:
 
 
 def occupancy(architecture: str, registers: int, shared_bytes: int, threads: int, tensor_columns: int) -> int:
-    """Warps (AMD: waves) that live on one SM (CU) at a time; 0 where a block does not fit at all."""
+    """Warps (AMD: waves) that are resident on one SM (CU) at a time; 0 if a block does not fit."""
     shared_sm, shared_block, most_warps, most_blocks = LIMITS[architecture]
     if shared_bytes > shared_block:
         return 0
@@ -169,7 +170,7 @@ def occupancy(architecture: str, registers: int, shared_bytes: int, threads: int
         by_shared = shared_sm // shared_bytes if shared_bytes else most_blocks
     else:
         warps = threads // 32
-        # registers go to a warp in steps of 256; 1 KiB of shared memory a block is the system's
+        # a warp gets registers in steps of 256; the system reserves 1 KiB of shared memory per block
         by_registers = 65536 // (math.ceil(registers / 8) * 8 * 32) // warps
         by_shared = shared_sm // (shared_bytes + 1024)
     blocks = min(by_registers, by_shared, most_warps // warps, most_blocks)
@@ -179,7 +180,7 @@ def occupancy(architecture: str, registers: int, shared_bytes: int, threads: int
 
 
 def has_dot(launch: Launch) -> bool:
-    """Does the kernel, or a jitted function that it calls, hold a tl.dot?"""
+    """Whether the kernel, or a jitted function that it calls, has a tl.dot."""
     todo, seen = [launch.kernel], set()
     while todo:
         function = todo.pop()
@@ -194,7 +195,7 @@ def has_dot(launch: Launch) -> bool:
 
 
 def audit(launch: Launch, architecture: str) -> Row:
-    """Compile one launch and read it."""
+    """Compiles one launch and reads its machine code."""
     compiled = launch.compile()
     if architecture.startswith("gfx"):
         row = read_amdgcn(compiled.asm["amdgcn"])
@@ -202,7 +203,7 @@ def audit(launch: Launch, architecture: str) -> Row:
         tensor_columns = 0
     else:
         (row,) = read_cubin(compiled.asm["cubin"]).values()
-        # with warp specialisation there are more warps than num_warps says
+        # with warp specialisation there are more warps than num_warps
         threads = int(re.findall(r"\.reqntid (\d+)", compiled.asm["ptx"])[0])
         tensor_columns = compiled.metadata.tmem_size
     shared = compiled.metadata.shared
@@ -212,7 +213,7 @@ def audit(launch: Launch, architecture: str) -> Row:
 
 
 def laws_of_all(row: Row) -> list[str]:
-    """What no row may do, with any compiler."""
+    """The laws that a row breaks; they hold for every compiler."""
     laws = [f"{row[kind]} {kind}" for kind in ("spills", "stack_bytes") if row[kind]]
     if not row["occupancy"]:
         laws.append(f"does not fit the card ({row['shared_bytes']} bytes of shared memory)")
@@ -220,7 +221,7 @@ def laws_of_all(row: Row) -> list[str]:
 
 
 def broken_laws(row: Row, needs_tensor_cores: bool) -> list[str]:
-    """What no row of a Triton kernel may do."""
+    """The laws that a row of a Triton kernel breaks."""
     laws = laws_of_all(row)
     if row["atomics"]:
         laws.append(f"{row['atomics']} atomics")
@@ -230,7 +231,7 @@ def broken_laws(row: Row, needs_tensor_cores: bool) -> list[str]:
 
 
 def worse(row: Row, kept: Row) -> list[str]:
-    """Where `row` is worse than the table's, beyond the tolerance."""
+    """Where `row` is worse than the row of the table, by more than the tolerance."""
     found = []
     for kind, tolerance in TOLERANCE.items():
         if kind not in kept:
@@ -253,7 +254,7 @@ def rows(ops: list[str], architectures: list[str], wanted: str) -> Iterator[tupl
 
 
 def cuda_rows(op: str, architecture: str, wanted: str) -> Iterator[tuple[str, Row, list[str]]]:
-    """The same of the kernels of csrc/cuda/<op>.cu."""
+    """The same for the kernels of csrc/cuda/<op>.cu."""
     if architecture.startswith("gfx"):
         return
     for name, row in read_cubin(
@@ -270,7 +271,7 @@ def cuda_rows(op: str, architecture: str, wanted: str) -> Iterator[tuple[str, Ro
 
 
 def triton_rows(op: str, architecture: str, wanted: str) -> Iterator[tuple[str, Row, list[str]]]:
-    """The same of the kernels that the op's host function launches."""
+    """The same for the kernels that the op's host function launches."""
     provider = importlib.import_module(PROVIDERS[op])
     target = target_of(architecture)
     for case, call in provider.cases(architecture):
@@ -281,7 +282,7 @@ def triton_rows(op: str, architecture: str, wanted: str) -> Iterator[tuple[str, 
             raise ValueError(f"{op}, case {case!r} on {architecture}: nothing was launched")
         variants: dict[str, list[str]] = {}
         for launch in launches:
-            # a kernel launched again is a row of its own where its compile-time arguments differ
+            # a kernel that is launched again gets another row if its compile-time arguments differ
             known = variants.setdefault(launch.kernel.__name__, [])
             if launch.source.hash() in known:
                 continue
@@ -301,7 +302,7 @@ def compiler_of(key: str) -> str:
 
 
 def read_table(path: Path) -> tuple[dict[str, str], dict[str, Row]]:
-    """(compiler -> version, key -> row); empty where there is no table yet."""
+    """(compiler -> version, key -> row); empty if there is no table yet."""
     if not path.is_file():
         return {}, {}
     table = json.loads(path.read_text())
@@ -309,7 +310,7 @@ def read_table(path: Path) -> tuple[dict[str, str], dict[str, Row]]:
 
 
 def write_table(path: Path, compilers: dict[str, str], table: dict[str, Row]) -> None:
-    """One row a line, sorted, so that a change reads as one; beside it the same as a page."""
+    """Writes the table, one row per line and sorted, so that diffs are short; and the page."""
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(table[key])}" for key in sorted(table))
     with whole(path) as json_file, whole(path.with_suffix(".md")) as page_file:
         json_file.write_text(f'{{"compilers": {json.dumps(compilers)}, "rows": {{\n{lines}\n}}}}\n')
@@ -379,8 +380,8 @@ def main(arguments: list[str] | None = None) -> int:
             was = kept_versions.get(compiler, "(none)")
             if was != versions[compiler]:
                 print(
-                    f"the table is of {compiler} {was}, this is {versions[compiler]}: "
-                    "only the laws were checked; make it again with --update"
+                    f"the table was made with {compiler} {was}, this is {versions[compiler]}: "
+                    "only the laws were checked; make the table again with --update"
                 )
     print(f"{len(fresh)} kernels, {len(complaints)} complaints", *complaints, sep="\n  ")
     return 1 if complaints else 0

@@ -1,4 +1,4 @@
-"""Contenders run in turn, the best of the rounds counts, and one JSON line a contest with its circumstances."""
+"""Times several implementations in turn, takes the best of the rounds, and records the circumstances."""
 
 import json
 import os
@@ -24,14 +24,15 @@ def contest(
     against: str,
     rounds: int = 5,
 ) -> dict[str, float]:
-    """Best seconds of each contender; `work` is what one call of each does, in `unit`s.
+    """Best seconds of each contender; `work` is the work of one call of each, in `unit`s.
 
-    Prints, keeps in the benchmark's extra_info and appends to the file named by DNAGPT_BENCH_RESULTS: rates, ratios of
-    rates to the contender `against`, and the circumstances. The first contender is the one pytest-benchmark times.
+    Prints, stores in the benchmark's extra_info and appends to the file named by DNAGPT_BENCH_RESULTS: rates,
+    ratios of rates to the contender `against`, and the circumstances. pytest-benchmark times the first
+    contender.
     """
-    circumstances = report()  # now: a contender may force an instruction set
+    circumstances = report()  # before the rounds: a contender may force an instruction set
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds):  # in turn, so that a machine that slows down slows all of them
+    for _ in range(rounds):  # in turn, so that a slower machine slows all of them
         for name, run in contenders.items():
             began = time.perf_counter()
             run()

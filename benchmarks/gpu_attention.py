@@ -1,11 +1,12 @@
-"""Attention on a card: ours against every SDPA backend and, where installed, FlashAttention-2 and 3.
+"""Attention on a GPU: ours against every SDPA backend and, where installed, FlashAttention-2 and 3.
 
-    python -m benchmarks.gpu_attention            a row a shape and contender: TFLOP/s forward and backward; then
-                                                  decoding: GB/s of the cache that is read
-    python -m benchmarks.gpu_attention --tune     also times other tiles and prints the winners for attention_tiles.py
+    python -m benchmarks.gpu_attention            one row per shape and contender: TFLOP/s forward and
+                                                  backward; then decoding: GB/s of the cache that is read
+    python -m benchmarks.gpu_attention --tune     also times other tiles and prints the fastest as rows of
+                                                  TILES
 
-`rows()` and `decode_rows()` are what a report calls. Results are checked against fp64 by the 2x rule before a time is
-taken; a contender that refuses a shape gives a row that says so.
+The report calls `rows()` and `decode_rows()`. Results are checked against fp64 with the 2x rule before a time
+is taken; if a contender refuses a shape, its row says so.
 """
 
 import argparse
@@ -96,7 +97,8 @@ def flash_attention_modules() -> Iterator[tuple[str, Any]]:
 
 
 def token_major(function: Callable[..., Any]) -> Attention:
-    """FlashAttention's call, which takes (B, T, H, K) and may return a tuple, as ours."""
+    """FlashAttention's call, which takes (B, T, H, K) and may return a tuple, with our arguments and
+    result."""
 
     def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         o = function(*(x.transpose(1, 2) for x in (q, k, v)), causal=True)
@@ -114,7 +116,7 @@ def inputs(shape: Shape, dtype: torch.dtype, device: str) -> tuple[list[Tensor],
 
 
 def check(function: Attention, qkv: list[Tensor], do: Tensor) -> None:
-    """Hold o and its gradients, of one sample's two heads, to twice plain torch's error. Raises AssertionError."""
+    """Checks o and its gradients, for two heads of one sample, with the 2x rule. Raises AssertionError."""
 
     def results(run: Attention, dtype: torch.dtype) -> list[Tensor]:
         leaves = [x.detach()[:1, :2].to(dtype).requires_grad_() for x in qkv]
@@ -132,14 +134,16 @@ def check(function: Attention, qkv: list[Tensor], do: Tensor) -> None:
 
 
 def hold(name: str, ours: Tensor, plain: Tensor, truth: Tensor) -> None:
-    """Largest error of `ours` at most twice that of plain torch in the same dtype, and a few units of it."""
+    """Checks that the largest error of `ours` is at most twice plain torch's in the same dtype plus a few
+    units."""
     allowed = 2 * (plain - truth).abs().max() + 4 * torch.finfo(plain.dtype).eps * truth.abs().max()
     error = (ours - truth).abs().max()
     assert error <= allowed, f"{name}: error {error:.2e}, allowed {allowed:.2e}"
 
 
 def card_clock(function: Callable[[], object]) -> float:
-    """Seconds of one call on the card: the median of Triton's do_bench, which clears the cache between calls."""
+    """Seconds of one call on the GPU: the median of Triton's do_bench, which clears the cache between
+    calls."""
     from triton.testing import do_bench
 
     return do_bench(function, return_mode="median") / 1e3
@@ -148,7 +152,7 @@ def card_clock(function: Callable[[], object]) -> float:
 def row(
     shape: Shape, name: str, function: Attention, dtype: torch.dtype, device: str, clock: Clock
 ) -> dict[str, Any]:
-    """One line of the report. A contender's refusal is reported; a wrong result raises."""
+    """One line of the report. A refused shape is reported; a wrong result raises AssertionError."""
     found: dict[str, Any] = {"op": "attention", "shape": str(shape), "contender": name, "dtype": str(dtype)}
     qkv, do = inputs(shape, dtype, device)
     try:
@@ -230,7 +234,7 @@ def decode_rows(
     device: str = "cuda",
     clock: Clock = card_clock,
 ) -> Iterator[dict[str, Any]]:
-    """Every contender at every shape, held to twice plain torch's error against fp64."""
+    """Every contender at every shape, checked with the 2x rule against fp64."""
     for shape, (name, function) in itertools.product(shapes, decode_contenders(device).items()):
         generator = torch.Generator().manual_seed(0)
         q = torch.randn(shape.B, shape.H, 1, shape.K, generator=generator).to(device, dtype)
@@ -254,7 +258,7 @@ def decode_rows(
 
 
 def tune(shapes: list[Shape] = SHAPES, device: str = "cuda", clock: Clock = card_clock) -> Iterator[str]:
-    """Time every tile of this grid for each pass; yields the fastest as a row of attention_tiles.TILES."""
+    """Times every tile of this grid for each pass; yields the fastest as a row of attention_tiles.TILES."""
     from triton import OutOfResources
 
     from dnagpt_fast.ops import triton_settings

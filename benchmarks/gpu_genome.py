@@ -1,7 +1,7 @@
-"""Tokenize, GC count and sampling on a card: rates as shares of what the card copies in its memory.
+"""Tokenize, GC count and sampling on a GPU: rates as shares of the GPU's copy rate.
 
-`rows()` is what benchmarks.gpu_report calls. Every result is compared with the CPU kernels', bit for bit, before a time
-is taken.
+benchmarks.gpu_report calls `rows()`. Every result is compared with that of the CPU kernels, bit for bit,
+before a time is taken.
 """
 
 import functools
@@ -24,7 +24,7 @@ DTYPES = (torch.uint16, torch.int32, torch.int64)
 
 
 def copy_rate(device: str, clock: Clock, n_bytes: int) -> float:
-    """Bytes a second, read and written, of a copy in the device's own memory."""
+    """Bytes per second, read plus written, of a copy in device memory."""
     source = torch.zeros(n_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * n_bytes / clock(lambda: target.copy_(source))
@@ -43,7 +43,7 @@ def rows(
     packed_bytes: int = PACKED_BYTES,
     batches: tuple[int, ...] = (64, 4096),
 ) -> Iterator[dict[str, Any]]:
-    """One long window, as the rate of the kernel; then batches of windows as training takes them."""
+    """One long window, for the rate of the kernel; then batches of windows as in training."""
     genome = random_genome(packed_bytes, n_every=1_000_000)
     on_card = genome.to(device)
     length_bp = int(genome.length_bp[0])
@@ -89,7 +89,7 @@ def rows(
 def tokenizer(
     genome: PackedGenome, contig: Tensor, start_bp: Tensor, turn: Tensor, n_tokens: int, dtype: torch.dtype
 ) -> Callable[[], Tensor]:
-    """A call whose windows lie on the genome's device already, as a training step's do."""
+    """A call whose windows are already on the genome's device, as in a training step."""
     taken = [x.to(genome.device) for x in (contig, start_bp, turn)]
     return lambda: kmer_tokenize(genome, taken[0], taken[1], n_tokens, taken[2], dtype=dtype)
 
@@ -114,4 +114,4 @@ def same(got: Tensor | tuple[Tensor, ...], wanted: Tensor | tuple[Tensor, ...]) 
         assert isinstance(g, Tensor)
         assert isinstance(w, Tensor)
         assert g.dtype == w.dtype
-        assert torch.equal(g.cpu(), w.cpu()), f"result {i} is not the CPU kernel's"
+        assert torch.equal(g.cpu(), w.cpu()), f"result {i} differs from the CPU kernel's"

@@ -1,7 +1,7 @@
-"""A training step and generation of the 0.1B model on a card, from a packed genome in its memory.
+"""A training step and generation of the 0.1B model on a GPU, from a packed genome in its memory.
 
-`train_rows()` and `generate_rows()` are what benchmarks.gpu_report calls. Losses and gradients are compared with plain
-torch's on the same batch, and logits with the CPU's, before a time is taken.
+benchmarks.gpu_report calls `train_rows()` and `generate_rows()`. Before a time is taken, losses and gradients
+are compared with plain torch's on the same batch, and logits with the CPU's.
 """
 
 import functools
@@ -53,7 +53,7 @@ class Steps:
             return self.model.pretraining_loss(batch).total
 
     def step(self) -> None:
-        """Coordinates, ids, labels, forward, backward and optimizer: all that a step is."""
+        """A complete step: coordinates, ids, labels, forward, backward and optimizer."""
         self.optimizer.zero_grad(set_to_none=True)
         self.loss(self.batch()).backward()
         self.optimizer.step()
@@ -113,7 +113,7 @@ def generate_rows(
     samples: int = 10,
     new_tokens: int = 253,
 ) -> Iterator[dict[str, Any]]:
-    """Greedy generation, by key-value cache; the first logits are held to the CPU's."""
+    """Greedy generation with the key-value cache; the first logits are compared with the CPU's."""
     config = config or preset("dna_gpt0.1b_m")
     torch.manual_seed(0)
     model = DNAGPT.from_config(config).eval()
@@ -123,7 +123,7 @@ def generate_rows(
         model = model.to(device)
         got = model(prompt.to(device)).cpu()
     error = (got - wanted).abs().max().item()
-    # fp32 sums of the same numbers in another order
+    # both sum the same numbers in fp32, in different orders
     assert error <= 1e-3 * wanted.abs().max().item(), f"logits differ from the CPU's by {error}"
     for dtype in (torch.float32, torch.bfloat16):
         model = model.to(dtype)

@@ -1,16 +1,17 @@
-"""Everything this project claims of a card, checked and timed on the one that is present: correctness first, under ten
-minutes, one JSON and one page.
+"""Checks and times everything on the GPU of this machine, in under ten minutes, into one JSON file and one
+page.
 
     python -m benchmarks.gpu_report                       writes gpu_report.json and gpu_report.md here
     python -m benchmarks.gpu_report --to FOLDER --only attention --only train_step
-    python -m benchmarks.gpu_report --rehearse            on the CPU, at toy sizes: tries the code, makes no figures
+    python -m benchmarks.gpu_report --rehearse            on the CPU, at toy sizes: tests the code, gives no
+                                                          figures
 
 In this order: the environment (a driver too old for the kernels ends the report with status 2 before anything fails);
-compute-sanitizer's memcheck and racecheck over benchmarks.gpu_small, each in a process of its own; `pytest -m gpu
-tests/gpu`; then timings. Where a check fails, the rest still runs, for the failure may explain it, but the report says
-so and the status is 1. Each section is a process of its own with a time limit: a section that hangs, or
-leaves the card's context broken, costs its own rows only. The report is written anew after each section. Without a CUDA
-device: status 2, and a line that says why.
+compute-sanitizer's memcheck and racecheck over benchmarks.gpu_small, each in a separate process; `pytest -m
+gpu tests/gpu`; then timings. If a check fails, the rest still runs, because the failure may explain it, but
+the report says so and the status is 1. Each section is a separate process with a time limit: a section that
+hangs, or breaks the GPU's context, loses only its own rows. The report is written again after each section.
+Without a CUDA device: status 2, and a message with the reason.
 """
 
 import argparse
@@ -42,7 +43,8 @@ TOY = ModelConfig(19_564, 40, 1, 2, 32, False)
 
 @dataclass(frozen=True)
 class Section:
-    """module.function() makes the rows on a card; function(**toy()) rehearses it on the CPU."""
+    """module.function() makes the rows on a GPU; function(**toy()) runs the same code on the CPU at toy
+    sizes."""
 
     module: str
     function: str
@@ -55,7 +57,7 @@ class Section:
 
 
 def once(function: Callable[[], object]) -> float:
-    """Seconds of one call: a rehearsal's clock, no figure."""
+    """Seconds of one call in a rehearsal; not a figure to report."""
     began = time.perf_counter()
     function()
     return time.perf_counter() - began
@@ -66,7 +68,7 @@ def toy_shapes(kind: str, *sizes: int) -> list[Any]:
 
 
 HERE: Row = {"device": "cpu", "clock": once}
-# the time limits add up to less than ten minutes, with the tests'
+# the time limits, with those of the tests, add up to less than ten minutes
 TEST_SECONDS = 100
 # the first tool also compiles the kernels, which the second finds in Triton's cache
 SANITIZER_SECONDS = {"memcheck": 100, "racecheck": 50}
@@ -108,7 +110,7 @@ SECTIONS = {
 
 
 def circumstances() -> Row:
-    """What ran where."""
+    """The circumstances: device, versions, commit."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     found: Row = {
         "date": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
@@ -129,7 +131,7 @@ def circumstances() -> Row:
 
 
 def run_process(command: list[str], seconds: float, **environment: str) -> tuple[str, str]:
-    """("" or what went wrong, all that it printed). The process is ended after `seconds`."""
+    """("" or the failure, the output). The process is ended after `seconds`."""
     try:
         done = subprocess.run(
             command,
@@ -153,7 +155,8 @@ def sanitizer() -> str | None:
 
 
 def run_sanitizer(tool: str, rehearse: bool) -> Row:
-    """Every kernel on small shapes under one tool of compute-sanitizer; without it in a rehearsal or if absent."""
+    """Every kernel on small shapes under one tool of compute-sanitizer; in a rehearsal, or if it is missing,
+    without."""
     command = [sys.executable, "-m", "benchmarks.gpu_small", *(["--device", "cpu"] if rehearse else [])]
     found = None if rehearse else sanitizer()
     if found:
@@ -167,7 +170,8 @@ def run_sanitizer(tool: str, rehearse: bool) -> Row:
 
 
 def run_tests(rehearse: bool) -> Row:
-    """The tests of tests/gpu: whether they passed, their last line, and all of it where they did not."""
+    """The tests of tests/gpu: whether they passed, the last line of their output, and all of it if they
+    failed."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/gpu", "-p", "no:cacheprovider"]
     wrong, printed = run_process(command, TEST_SECONDS, **({"DNAGPT_GPU_REHEARSAL": "1"} if rehearse else {}))
     found: Row = {"passed": not wrong, "summary": (printed.strip().splitlines() or [""])[-1]}
@@ -175,7 +179,7 @@ def run_tests(rehearse: bool) -> Row:
 
 
 def run_section(name: str, rehearse: bool) -> Row:
-    """{"rows", "seconds"} and, where it failed, {"wrong", "output"}; rows made before that are kept."""
+    """{"rows", "seconds"} and, if it failed, {"wrong", "output"}; rows made before the failure are kept."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, "rows.jsonl")
         command = [sys.executable, "-m", "benchmarks.gpu_report", "--section", name, "--rows", str(target)]
@@ -187,7 +191,7 @@ def run_section(name: str, rehearse: bool) -> Row:
 
 
 def write_rows(name: str, target: Path, rehearse: bool) -> None:
-    """What a section's process does: one JSON line a row, as they are made."""
+    """The work of a section's process: prints each row as one JSON line as soon as it is made."""
     with open(target, "w") as file:
         for row in SECTIONS[name].rows(rehearse):
             file.write(json.dumps(row) + "\n")
@@ -201,7 +205,7 @@ def shown(value: Any) -> str:
 
 
 def table(rows: list[Row]) -> list[str]:
-    """Markdown: one table for rows of the same op, its columns in the order in which they first come."""
+    """Markdown: one table for the rows of each op, with the columns in the order of their first use."""
     lines: list[str] = []
     for op in dict.fromkeys(row["op"] for row in rows):
         mine = [row for row in rows if row["op"] == op]
@@ -212,7 +216,7 @@ def table(rows: list[Row]) -> list[str]:
 
 
 def page(report: Row) -> str:
-    """The report for readers."""
+    """The report as a Markdown page."""
     about = report["circumstances"]
     title = f"# {about.get('device', 'no card')}: kernels checked and timed"
     if report["rehearsal"]:
@@ -272,7 +276,7 @@ def main(arguments: list[str] | None = None) -> int:
     broken = [finding for finding in doctor.examine() if finding.what in needed and not finding.ok]
     if broken and not options.rehearse:
         print(*(f"{finding.what}: {finding.message}" for finding in broken), sep="\n")
-        print("not begun: what stands above would fail all that follows")
+        print("not started: the problems above would make every section fail")
         return 2
     options.to.mkdir(parents=True, exist_ok=True)
     report: Row = {
@@ -313,7 +317,7 @@ def stem(report: Row) -> str:
 
 
 def write_report(folder: Path, report: Row) -> None:
-    """What there is so far, as JSON and as a page."""
+    """Writes the report so far, as JSON and as a page."""
     for suffix, text in ((".json", json.dumps(report, indent=1) + "\n"), (".md", page(report))):
         with whole(folder / f"{stem(report)}{suffix}") as file:
             file.write_text(text)

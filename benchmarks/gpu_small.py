@@ -1,10 +1,12 @@
-"""Every kernel once on small shapes: what compute-sanitizer watches before anything else runs on a card.
+"""Every kernel once on small shapes, for compute-sanitizer, before anything else runs on a GPU.
 
     compute-sanitizer --tool memcheck python -m benchmarks.gpu_small
-    python -m benchmarks.gpu_small --device cpu                           a rehearsal, by the CPU's implementations
+    python -m benchmarks.gpu_small --device cpu                           a rehearsal with the CPU
+                                                                          implementations
 
-First the shapes of known compiler faults (Triton issues 10573, 10486, 11366: attention's backward with 32-wide tiles
-and 4 warps on sm_90), which appear in all launches of a process or in none: so each call is a fresh process.
+The shapes of known compiler faults come first (Triton issues 10573, 10486, 11366: attention's backward with
+32-wide tiles and 4 warps on sm_90). Such a fault appears in all launches of a process or in none, so each
+tool runs in a new process.
 """
 
 import argparse
@@ -39,7 +41,7 @@ def attention(device: str, dtype: torch.dtype) -> None:
 
 
 def combined_loss(device: str, dtype: torch.dtype) -> None:
-    """With and without its options, in tiles that are not full."""
+    """With and without its options, with partly filled tiles."""
     rows, vocab, width = 300, 1030, 200
     targets = torch.randint(0, vocab, (rows,), device=device)
     kind = torch.randint(0, 3, (rows,), device=device, dtype=torch.uint8)

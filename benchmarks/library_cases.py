@@ -1,4 +1,5 @@
-"""transformers' own test mixins on our classes: library_suite.py runs this file beside the library's `tests`."""
+"""transformers' own test mixins for our classes: library_suite.py runs this file beside the library's
+`tests`."""
 
 import unittest
 
@@ -8,7 +9,7 @@ from transformers.models.auto import modeling_auto
 
 from dnagpt_fast import hub
 
-# the library looks up what a class is for, as whether it is given labels, by these names
+# by these names the library finds the task of a class, for example whether it takes labels
 for names, cls in (
     (modeling_auto.MODEL_MAPPING_NAMES, hub.DNAGPTModel),
     (modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, hub.DNAGPTForCausalLM),

@@ -1,8 +1,11 @@
-"""`DNAGPT_TRANSFORMERS=<clone> python -m benchmarks.library_suite`: transformers' own model, generation and tokenizer
-tests on our classes, and whether exactly those fail that do not apply.
+"""Runs transformers' own model, generation and tokenizer tests on our classes; only tests that do not apply
+may fail.
 
-The clone (github.com/huggingface/transformers, at the tag of the installed version) brings the tests; the installed
-transformers is what is tested. Needs `pip install parameterized`. Further arguments go to pytest (`-k cache`).
+    DNAGPT_TRANSFORMERS=<clone> python -m benchmarks.library_suite
+
+The tests come from the clone (github.com/huggingface/transformers, at the tag of the installed version); the
+installed transformers is tested. Needs `pip install parameterized`. Other arguments are passed to pytest (`-k
+cache`).
 """
 
 import collections
@@ -16,23 +19,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 STRICT = (
-    "from_pretrained refuses a folder without the head's tensors, where the library makes new ones and warns"
+    "from_pretrained refuses a folder without the head's tensors; the library makes new ones with a warning"
 )
 NOT_APPLICABLE = {
     "test_base_model_prefix_loads_base_weights": STRICT,
     "test_correct_missing_keys": STRICT,
     "test_model_weights_reload_no_missing_tied_weights": STRICT,
-    "test_bc_cache_name_forward": "wants a warning for the name past_key_values, which is as good as cache here",
+    "test_bc_cache_name_forward": "expects a warning for the name past_key_values, which is a normal name here",
     "test_sdpa_padding_matches_padding_free_with_position_ids": (
-        "in bfloat16, with some random weights, 2 of 6,930 numbers; tests/hub/test_masks.py holds it in float32"
+        "2 of 6,930 numbers in bfloat16, with some random weights; tests/hub/test_masks.py tests it in float32"
     ),
-    "test_pretokenized_inputs": "splits text at spaces, which DNA has none of and which is a letter to this vocabulary",
+    "test_pretokenized_inputs": "splits text at spaces; DNA has none, and a space is a letter of this vocabulary",
 }
-"""Tests that fail for a reason that is meant, by name; parameters left out."""
+"""Tests that are expected to fail, by name without parameters, with the reason."""
 
 
 def main(arguments: list[str]) -> int:
-    """0: every failure is listed above; 1: others."""
+    """Exit status: 0 if every failure is listed above, 1 otherwise."""
     clone = os.environ.get("DNAGPT_TRANSFORMERS")
     if not clone or not (Path(clone) / "tests" / "causal_lm_tester.py").exists():
         print(
@@ -44,7 +47,7 @@ def main(arguments: list[str]) -> int:
         cases = Path(folder) / "test_dnagpt.py"
         shutil.copy(ROOT / "benchmarks" / "library_cases.py", cases)
         report = Path(folder) / "report.xml"
-        # first the clone, whose package `tests` the cases mean; from here only the package
+        # first the clone, whose package `tests` the cases import; from this repository only the package
         paths = [str(Path(clone).resolve()), str(ROOT), os.environ.get("PYTHONPATH", "")]
         subprocess.run(
             [
@@ -66,7 +69,7 @@ def main(arguments: list[str]) -> int:
 
 
 def summary(report: Path) -> int:
-    """Print the counts, every failure that is not listed, and listed ones that passed."""
+    """Prints the counts, every failure that is not listed, and listed tests that passed."""
     counts: collections.Counter[str] = collections.Counter()
     unexpected: list[str] = []
     passed: set[str] = set()

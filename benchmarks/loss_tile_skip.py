@@ -1,16 +1,17 @@
-"""What the tile skip of combined_loss does to a real training run: the demonstration, with and without it.
+"""The effect of combined_loss's tile skip on a real training run: the demonstration, with and without it.
 
     python -m benchmarks.loss_tile_skip --steps 1500 --fork-at 500 --seeds 0 1
     python -m benchmarks.loss_tile_skip --steps 500 --rare-log2 -26 --seeds 0 1
 
-A seed's arms share the first steps, without the skip, up to --fork-at; from there on they differ in one thing each:
-skip      skip_below = 2^-24 in the chunked loss, whose chunks are here the row tiles of the Triton kernels
-rounding  no skip, other chunks: the same sums in another order, so what rounding alone makes of a run
---rare-log2 starts as a model trained for long would stand: the bias of every entry but the 4,096 plain 6-mers and the
-template's own tokens is set so that such an entry has about this probability at the first step.
+The runs ("arms") of a seed share the first steps, without the skip, up to --fork-at. Then each differs in one
+thing: skip      skip_below = 2^-24 in the chunked loss, with chunks that equal the row tiles of the Triton
+kernels rounding  no skip, other chunks: the same sums in another order, which shows the effect of rounding
+alone --rare-log2 starts from the state of a model after long training: the bias of every entry except the
+4,096 plain 6-mers and the template's own tokens is set so that such an entry has about this probability at
+the first step.
 
-One JSON line a run: the tiles a backward pass visits along the way, the loss at the end, validation; and for the arms
-beside "exact", how far the projection's rows ended from the exact arm's.
+One JSON line per run: the tiles that a backward pass visits at several steps, the final loss, validation; and
+for the arms other than "exact", the final difference of the projection's rows from the exact arm's.
 """
 
 import argparse
@@ -44,7 +45,8 @@ ARMS = ("exact", "skip", "rounding")
 
 @torch.no_grad()
 def tiles_visited(job: PretrainingRun, step: int) -> dict[str, float]:
-    """Tiles of 128 rows x 128 entries whose gradient a backward pass with the skip makes, of those there are."""
+    """Tiles of 128 rows x 128 entries whose gradient a backward pass with the skip computes, and the number
+    of tiles."""
     batch = job.batch_at(step, 0)
     hidden = job.model.head_rows(job.model.hidden_states(batch.token_ids)).flatten(0, 1)
     last, targets = job.model.last_projection, batch.targets.flatten()
@@ -66,7 +68,7 @@ def tiles_visited(job: PretrainingRun, step: int) -> dict[str, float]:
 
 
 def rare(job: PretrainingRun) -> torch.Tensor:
-    """Token ids of all entries but the plain 6-mers."""
+    """Token ids of all entries except the plain 6-mers."""
     return tile_order(len(job.model.last_projection.weight))[0][PLAIN:].long()
 
 
@@ -84,7 +86,7 @@ def start(steps: int, seed: int, rare_log2: float | None) -> PretrainingRun:
 
 
 def train(job: PretrainingRun, arm: str, first: int, last: int, looks: int) -> dict[str, Any]:
-    """Steps first .. last - 1 of an arm, looking at the tiles `looks` times on the way."""
+    """Steps first .. last - 1 of an arm; the tiles are counted `looks` times."""
     rows = TILE_ROWS if arm != "rounding" else 3 * TILE_ROWS // 4
     chunk_bytes = rows * len(job.model.last_projection.weight) * 4
     loss = functools.partial(combined_loss, skip_below=SKIP_BELOW if arm == "skip" else None)
@@ -104,7 +106,7 @@ def train(job: PretrainingRun, arm: str, first: int, last: int, looks: int) -> d
 
 
 def weights_of(job: PretrainingRun) -> dict[str, torch.Tensor]:
-    """The last projection's rows, rare and plain ones, and their biases."""
+    """The rows of the last projection, rare and plain ones, and their biases."""
     last = job.model.last_projection
     chosen = torch.zeros(len(last.weight), dtype=torch.bool)
     chosen[rare(job)] = True
@@ -143,12 +145,16 @@ def main() -> int:
     parser.add_argument("--fork-at", type=int, default=0, help="steps that the arms of a seed share")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument(
-        "--arms", nargs="+", choices=ARMS, default=ARMS, help="changes are counted from the first"
+        "--arms",
+        nargs="+",
+        choices=ARMS,
+        default=ARMS,
+        help="the first is the one that others are compared with",
     )
     parser.add_argument(
         "--rare-log2", type=float, help="start with this probability (log2) of each rare entry"
     )
-    parser.add_argument("--looks", type=int, default=5, help="how often to count the tiles on the way")
+    parser.add_argument("--looks", type=int, default=5, help="how often to count the tiles during the run")
     options = parser.parse_args()
     for seed in options.seeds:
         one_seed(options, seed)

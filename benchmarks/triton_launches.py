@@ -1,7 +1,9 @@
-"""See what a host function would launch, without a GPU: Triton's launch is replaced while a block runs.
+"""Records the Triton launches of a host function without a GPU: inside a `with` block Triton's launch is
+replaced.
 
-Arguments are bound and specialised by Triton's own code, so what is compiled here is what a card would be given for the
-same tensors. Needs Triton outside its interpreter (TRITON_INTERPRET unset or 0 when triton is first imported).
+Triton's own code binds and specialises the arguments, so the compiled code is the one that a card would get
+for the same tensors. Needs Triton outside its interpreter (TRITON_INTERPRET unset or 0 when triton is first
+imported).
 """
 
 import inspect
@@ -47,7 +49,7 @@ class Launch:
 def launch_of(
     kernel: JITFunction, args: tuple[Any, ...], kwargs: dict[str, Any], grid: Any, target: GPUTarget
 ) -> Launch:
-    """Bind the arguments of `kernel[grid](*args, **kwargs)` as Triton does on a card of this target."""
+    """Binds the arguments of `kernel[grid](*args, **kwargs)` as Triton does on a card of this target."""
     backend = make_backend(target)
     binder = create_function_from_signature(inspect.signature(kernel.fn), kernel.params, backend)
     bound, specialization, options = binder(*args, **kwargs, debug=False)
@@ -68,7 +70,7 @@ def launch_of(
 
 @contextmanager
 def launches_go_to(target: GPUTarget, take: Callable[[Launch], None]) -> Iterator[None]:
-    """Inside the block every Triton launch of this process becomes a call of `take`."""
+    """Inside the block every Triton launch of this process calls `take` instead."""
     if triton.knobs.runtime.interpret:
         raise RuntimeError(
             "Triton was imported with TRITON_INTERPRET=1; compiling needs a process without it"

@@ -1,4 +1,4 @@
-"""The kept table of compiled kernels: every kernel and card is in it, no row breaks a law, the page says the same."""
+"""The stored table of compiled kernels: it has every kernel and card, no row breaks a law, and the pages fit it."""
 
 import ast
 import json
@@ -16,7 +16,7 @@ from tests.ops.combined_loss import test_ptx as test_combined_loss_ptx
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = json.loads((ROOT / "benchmarks" / "compile_audit.json").read_text())
 ROWS = TABLE["rows"]
-# those without a product: they add up parts, or finish a handful of sums
+# kernels without a product: they add parts or finish a few sums
 WITHOUT_PRODUCT = {
     "attention_decode_combine_kernel",
     "combined_loss_combine_kernel",
@@ -60,15 +60,15 @@ def test_no_row_breaks_a_law(card):
 
 def test_the_page_is_the_table():
     text = (ROOT / "benchmarks" / "compile_audit.md").read_text()
-    assert text == page(TABLE["compilers"], ROWS), "make it anew: python -m benchmarks.compile_audit --update"
+    assert text == page(TABLE["compilers"], ROWS), "remake it: python -m benchmarks.compile_audit --update"
 
 
 def test_the_roofline_is_made_from_the_table():
     text = (ROOT / "benchmarks" / "roofline.md").read_text()
-    assert text == roofline.page(TABLE), "make it anew: python -m benchmarks.roofline"
+    assert text == roofline.page(TABLE), "remake it: python -m benchmarks.roofline"
 
 
-def test_the_least_limit_counts():
+def test_the_lowest_limit_decides():
     card = roofline.Card("made up", "sm_90", 10, 1.0, 1000)
     # 1,000 GB/s at 2 bytes, 1,280 G instructions a second at 4, 640 G integer ones at 1
     assert roofline.bound(card, 2, 4, 1) == ([500e9, 320e9, 640e9], 0.64)
