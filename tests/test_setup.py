@@ -52,7 +52,7 @@ def test_no_compiler(clone, compiler):
 def test_an_old_setuptools(clone):
     done = build(clone, "import setuptools; setuptools.__version__ = '76.1.0'")
     assert done.returncode != 0
-    assert "wants setuptools >= 77, here is 76.1.0" in done.stderr
+    assert "needs setuptools >= 77, found 76.1.0" in done.stderr
     assert "Traceback" not in done.stderr
 
 
