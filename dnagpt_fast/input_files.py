@@ -4,6 +4,7 @@ A file's name does not decide how it is read: browsers unpack `.gz` and keep the
 """
 
 import gzip
+import hashlib
 import io
 import re
 import zlib
@@ -27,6 +28,9 @@ _FOREIGN = {
 }
 _PACKED_SUFFIXES = (".gz", ".bgz", ".bgzf")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_BLANKS = "".join(c for c in map(chr, range(0x3001)) if c.isspace()) + "\ufeff\u200b\u200c\u200d\u2060"
+# Python's own int takes `1_000` and other alphabets' digits too.
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 class InputFileError(ValueError):
@@ -79,6 +83,12 @@ def open_content(path: str | Path) -> Iterator[BinaryIO]:
             yield cast(BinaryIO, stream)
 
 
+def is_bcf(path: str | Path) -> bool:
+    """Whether a file holds BCF, the binary form of VCF. Raises as `open_content`."""
+    with open_content(path) as stream:
+        return stream.peek(3).startswith(b"BCF")  # type: ignore[attr-defined,no-any-return]
+
+
 GZIP_DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
@@ -93,7 +103,7 @@ def text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     """(number from 1, line with its end) of a UTF-8 text, or of UTF-16 with its mark, read once from start to end.
 
     Bytes that are no UTF-8 become lone surrogates, so that they do no harm in a field that nobody reads: use `readable`
-    for those that are read. Raises InputFileError, OSError.
+    for those that are read. Raises InputFileError, also for a zero byte, OSError.
     """
     path = Path(path)
     number = 0
@@ -109,12 +119,21 @@ def text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
         try:
             for line in text:
                 number += 1
+                if "\0" in line:
+                    raise InputFileError(
+                        f"{path}:{number}: a zero byte: this is no text, or UTF-16 without its mark"
+                    )
                 yield number, line
         except GZIP_DAMAGE as error:
             raise gzip_damage(path, f"after line {number:,}", error) from error
         except UnicodeDecodeError as error:
             raise InputFileError(f"{path}: after line {number:,}: no UTF-16 text: {error}") from error
         text.detach()
+
+
+def bare(text: str) -> str:
+    """Without blanks at its ends, nor the characters of no width that spreadsheets and web pages leave there."""
+    return text.strip(_BLANKS)
 
 
 def readable(text: str, where: str, what: str) -> str:
@@ -127,12 +146,25 @@ def readable(text: str, where: str, what: str) -> str:
     return text
 
 
+def sha256_of(path: str | Path) -> str:
+    """Of the bytes of a file, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def parse_integer(text: str, where: str, what: str) -> int:
+    """An integer of at most 18 digits. Raises InputFileError, which begins with `where`."""
+    if not _INTEGER.fullmatch(text.strip()):
+        raise InputFileError(f"{where}: {what} = {text[:40]!r}: wanted an integer of at most 18 digits")
+    return int(text)
+
+
 def read_whole_text(path: str | Path) -> str:
-    """A small UTF-8 file as text, without its byte-order mark. Raises InputFileError, OSError."""
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputFileError(f"{path}: offset {error.start:,}: no UTF-8 text: {error.reason}") from error
+    """A small file as text with line feeds, read as by `text_lines`. Raises InputFileError, OSError."""
+    lines = []
+    for number, line in text_lines(path):
+        lines.append(readable(line.rstrip("\r\n"), f"{path}:{number}", "the line"))
+    return "\n".join([*lines, ""])
 
 
 def _refuse_foreign(path: Path, start: bytes) -> None:

@@ -47,12 +47,12 @@ def is_stream(path: str | Path) -> bool:
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
-def refuse_inputs(output: str | Path, *inputs: str | Path) -> None:
-    """Raises ValueError where writing `output` would replace one of the files that are read."""
-    if is_stream(output) or not os.path.exists(output):
+def refuse_inputs(output: str | Path | None, *inputs: str | Path | None) -> None:
+    """Raises ValueError where writing `output` would replace one of the files that are read; None is no file."""
+    if output is None or is_stream(output) or not os.path.exists(output):
         return
     for path in inputs:
-        if os.path.exists(path) and os.path.samefile(output, path):
+        if path and os.path.exists(path) and os.path.samefile(output, path):
             raise ValueError(f"{output}: the output would replace its own input; write to another file")
 
 

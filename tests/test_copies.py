@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dnagpt_fast import KmerTokenizer
+from dnagpt_fast.finetune.data.token_tags import Feature, TaggedWindows
 from dnagpt_fast.genome import Genome, GenomeFileError
 from dnagpt_fast.genome.fasta import read_fasta
 from dnagpt_fast.genome.sampler import WindowSampler
@@ -85,6 +86,14 @@ def test_a_batch_sampler(copied, genome):
     other = copied(sampler)
     for mine, theirs in zip(sampler(5, 8)[1:], other(5, 8)[1:], strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_rows_of_a_genome(copied, genome):
+    """What a DataLoader's workers get of `TaggedWindows`."""
+    features = [Feature("one", 2, 7, "exon", "here")]
+    rows = TaggedWindows(genome, features, ["exon"], KmerTokenizer(2), kmers=2)
+    assert list(copied(rows)) == list(rows)
+    assert len(rows) == 6
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -83,6 +83,7 @@ def generate(
         raise typer.BadParameter("goes with --region or --bed, and they with it", param_hint="--genome")
     if genome is not None and prompt:
         raise typer.BadParameter("wanted prompts as text or from a genome, not both", param_hint="--prompt")
+    refuse_inputs(output, model, genome, bed)
     opened, tokenizer = open_model(model, device, dtype, num_heads)
     settings = {
         "max_tokens": max_tokens,
@@ -124,6 +125,7 @@ def embed(
     """One vector for each sequence of a file."""
     from dnagpt_fast.cli.sequence_jobs import Where, embed_file, open_model
 
+    refuse_inputs(output, model, genome, bed)
     opened, tokenizer = open_model(model, device, dtype, num_heads)
     settings = {
         "layer": layer,
@@ -165,8 +167,7 @@ def score(
     where = Where(tuple(region or ()), bed, window_bp)
     if substitution and (where != Where() or both_strands or overlap is not None):
         raise typer.BadParameter("goes with --prefix only", param_hint="--substitution")
-    if output is not None:
-        refuse_inputs(output, genome)
+    refuse_inputs(output, model, genome, bed)
     opened, tokenizer = open_model(model, device, dtype, num_heads)
     if substitution:
         write_lines(substitution_lines(opened, tokenizer, genome, substitution, prefix), output)

@@ -17,7 +17,10 @@ def pretrain(
     ] = None,
     genomes: Annotated[
         list[str] | None,
-        typer.Option("--genome", help="SPECIES=FILE (.2bit or FASTA), added to data.genomes"),
+        typer.Option(
+            "--genome",
+            help="SPECIES=FILE (.2bit or FASTA), added to data.genomes; with --resume: where that genome lies now",
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="continue in --out where its newest checkpoint ends")
@@ -45,10 +48,12 @@ def pretrain(
             raise typer.BadParameter("wanted the folder of the run", param_hint="--out")
         out = free_folder(Path("dnagpt_demo"))
     source = DEMO_CONFIG if demo else config
-    if resume and source is None and not genomes:
+    # A job that is always started with --resume may have all its settings on the command line, and no folder yet.
+    of_run = resume and source is None and (not genomes or (out / "config.json").is_file())
+    if of_run:
         source = settings_of_run(out)
     overrides = [*(settings or []), *([f"start.path={start}"] if start is not None else [])]
-    outcome = run(load_config(source, overrides, genomes or []), out, resume=resume)
+    outcome = run(load_config(source, overrides, genomes or [], moved=of_run), out, resume=resume)
     if outcome.stopped_by is not None:
         raise typer.Exit(128 + signal.Signals[outcome.stopped_by])
     if demo:

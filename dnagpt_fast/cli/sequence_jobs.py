@@ -111,7 +111,7 @@ def embed_file(
     .parquet with the places as columns beside the vectors. (rows, width)"""
     names_path = f"{output}.names"
     for path in (output, *(() if output.suffix == ".parquet" else (names_path,))):
-        refuse_inputs(path, source)
+        refuse_inputs(path, source, where.bed)
     with Genome.open(source) as genome:
         places, vectors = itertools.tee(where.places(genome))
         rows = embed(model, tokenizer, (genome.range(*place[1:]) for place in places), **settings)

@@ -182,7 +182,8 @@ def mutate(
         raise typer.BadParameter("wanted + or -", param_hint="--strand")
     if figure is not None:
         maps.check_figure(figure)
-    refuse_inputs(output, genome)
+    for path in (output, figure):
+        refuse_inputs(path, model, genome)
     opened, tokenizer = open_model(model, device, dtype, num_heads)
     with Genome.open(genome) as source:
         place = next(places_of(source, [region]))._replace(strand=strand)

@@ -1,6 +1,5 @@
 """Makes the encoded training, validation and test rows of a run from its settings and a vocabulary."""
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from dnagpt_fast.finetune.language import Language, Standardisation
 from dnagpt_fast.finetune.settings import FinetuneConfig
 from dnagpt_fast.finetune.task_data import TaskData
 from dnagpt_fast.finetune.templates import TaskTemplate, answer_tokens, arrange_classes
+from dnagpt_fast.input_files import sha256_of
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.vocab import Vocabulary, species_token
 
@@ -232,9 +232,5 @@ def _prepare_haplotypes(config: FinetuneConfig, template: TaskTemplate, max_len:
 
 
 def _hashes(config: FinetuneConfig) -> dict[str, str]:
-    found = {}
-    for name in (config.data.path, config.data.genome):
-        if name:
-            with open(name, "rb") as file:
-                found[Path(name).name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    names = (config.data.path, config.data.genome)
+    return {Path(name).name: sha256_of(name) for name in names if name}

@@ -36,11 +36,13 @@ from dnagpt_fast.training.log import read_metrics
 from dnagpt_fast.training.loop import StepReport
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.run_lock import sole_writer
+from dnagpt_fast.training.settings import StartSettings
 from dnagpt_fast.training.tensor_files import write_safetensors
 from dnagpt_fast.weights.forms import WEIGHTS
+from dnagpt_fast.weights.start import other_start
 
-# A resumed run may change how it runs and how it is evaluated, not what it computes. Data files may have been
-# moved: their contents are compared by hash.
+# A resumed run may change how it runs and how it is evaluated, not what it computes. Files, and the model that it began
+# with, may have been moved: their contents are compared by hash.
 FREE_ON_RESUME = (
     "run.device",
     "run.timeout_s",
@@ -49,6 +51,7 @@ FREE_ON_RESUME = (
     "sampling",
     "data.path",
     "data.genome",
+    "start.path",
 )
 
 
@@ -131,7 +134,7 @@ def _one_run(
     first_step = 0
     if resume:
         first_step = restore(
-            job, run, start, console, FREE_ON_RESUME, lambda record: _other_data(record, job)
+            job, run, start, console, FREE_ON_RESUME, lambda record: _other_contents(record, job)
         )
     counts = ", ".join(f"{name} {len(data):,}" for name, data in job.prepared.sets.items())
     console.print(f"rows: {counts}; {job.adaptation.trained:,} parameters are tuned", highlight=False)
@@ -181,10 +184,18 @@ def _patience_is_over(job: FinetuneRun, run: Path) -> bool:
     return sum(r["step"] > best["step"] for r in records) >= job.config.run.patience
 
 
-def _other_data(record: dict[str, Any], job: FinetuneRun) -> dict[str, tuple[Any, Any]]:
-    """The data's hashes, before and now, where they differ from those of a checkpoint's record."""
-    before, now = record["hashes"], job.prepared.hashes
-    return {"the data": (before, now)} if before != now else {}
+def _other_contents(record: dict[str, Any], job: FinetuneRun) -> dict[str, tuple[Any, Any]]:
+    """What of the data and the start has other contents than a checkpoint's record says."""
+    before, now = list(record["hashes"].items()), list(job.prepared.hashes.items())
+    if len(before) != len(now):
+        return {"the files read": ([name for name, _ in before], [name for name, _ in now])}
+    found: dict[str, tuple[Any, Any]] = {
+        f"the SHA-256 of {name} (then {old_name})": (old, new)
+        for (old_name, old), (name, new) in zip(before, now, strict=True)
+        if old != new
+    }
+    then = StartSettings(**record["settings"]["start"])
+    return found | other_start(then, job.config.start, record["start_sha256"])
 
 
 def _report(job: FinetuneRun, run: Path, console: Console) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 A record is a line `>name anything` and lines of sequence letters. Lines end with LF or CRLF, the last one may lack its
 end; blank lines, blanks inside a sequence line, and blanks before the name are skipped, and so is a UTF-8 byte-order
 mark. What follows the name may be any bytes: it is not kept. Lower case is a soft mask; U is T; IUPAC letters other
-than N, and X, become N and are counted in one warning. Anything else is an error that names the line and the offset:
-better none than wrong bases.
+than N, and X, become N and are counted in one warning. A record without bases is left out with a warning, unless it is
+the last one, where the file may have been cut. Anything else is an error that names the line and the offset: better
+none than wrong bases.
 """
 
 import warnings
@@ -23,8 +24,8 @@ LONGEST_HEADER = 1 << 20
 def read_fasta(path: str | Path) -> Iterator[PackedRecord]:
     """Yields the contigs in file order, holding one at a time. The file may be a pipe: it is read once.
 
-    Raises GenomeFileError for bad text, a name that comes twice, a record without name or bases, InputFileError for a
-    damaged gzip stream; warns once, at the end, of letters that became N.
+    Raises GenomeFileError for bad text, a name that comes twice, a record without name, a last one without bases,
+    InputFileError for a damaged gzip stream; warns at the end of letters that became N and of records left out.
     """
     path = Path(path)
     with open_content(path) as stream:
@@ -49,6 +50,7 @@ class _Reader:
         self.name = ""
         self.packer: FastaPacker | None = None
         self.ambiguous = 0
+        self.empty: list[str] = []
 
     def records(self) -> Iterator[PackedRecord]:
         at_line_start = True
@@ -84,6 +86,10 @@ class _Reader:
             self.text_offset += place
             if final:
                 break
+        if self.packer is not None and not self.packer.length_bp:
+            raise self._error(
+                len(self.text), f"the file ends in contig {self.name!r}, which has no bases: is it cut short?"
+            )
         yield from self._finish()
         if not self.header_line:
             raise GenomeFileError(f"{self.path}: no record: a FASTA file has lines that begin with '>'")
@@ -91,6 +97,11 @@ class _Reader:
             letters = "letter" if self.ambiguous == 1 else "letters"
             warnings.warn(
                 f"{self.path}: {self.ambiguous:,} {letters} other than A C G T U N became N (IUPAC codes)",
+                stacklevel=3,
+            )
+        if self.empty:
+            warnings.warn(
+                f"{self.path}: {len(self.empty):,} record(s) without bases were left out, the first is {self.empty[0]}",
                 stacklevel=3,
             )
 
@@ -149,10 +160,9 @@ class _Reader:
     def _finish(self) -> Iterator[PackedRecord]:
         if self.packer is None:
             return
-        if self.packer.length_bp == 0:
-            raise GenomeFileError(
-                f"{self.path}: line {self.header_line[self.name]:,}: contig {self.name!r} has no bases"
-            )
+        if not self.packer.length_bp:
+            self.empty.append(f"{self.name!r} on line {self.header_line[self.name]:,}")
+            return
         self.ambiguous += self.packer.ambiguous
         yield PackedRecord.of(self.name, self.packer)
         self.packer = None

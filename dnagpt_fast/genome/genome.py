@@ -1,5 +1,6 @@
 """`Genome`: named contigs over one packed byte buffer, opened from .2bit or FASTA."""
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,13 @@ from dnagpt_fast.genome.twobit import TwoBit, is_twobit, read_twobit
 from dnagpt_fast.input_files import GZIP_MAGIC, UTF8_MARK, UTF16_MARKS
 from dnagpt_fast.ops.host_genome import HostGenome
 from dnagpt_fast.ops.sequence_text import sequence_text
-from dnagpt_fast.packed import PackedGenome, PackedRange
+from dnagpt_fast.packed import BASES_PER_BYTE, PackedGenome, PackedRange
 
 if TYPE_CHECKING:
     import torch
+
+PIECE = 1 << 20
+MOST_HASHED = 4 << 30
 
 
 class Genome:
@@ -148,6 +152,16 @@ class Genome:
                 letters[block_start:block_end] |= 0x20
         return letters.tobytes().decode("ascii")
 
+    def stands_instead(self, contig: int, start_bp: int, bases: str) -> str | None:
+        """None where these bases may stand at a place of the contig with this number; else what stands there, empty
+        where that is past the contig's ends. The genome's N, and letters in `bases` other than A C G T, match all."""
+        end_bp = start_bp + len(bases)
+        if not 0 <= start_bp <= end_bp <= int(self.lengths[contig]):
+            return ""
+        found = self.sequence(self.names[contig], start_bp, end_bp)
+        pairs = zip(found, bases.upper(), strict=True)
+        return None if all(a == b or a == "N" or b not in "ACGT" for a, b in pairs) else found
+
     def range(
         self, name: str, start_bp: int = 0, end_bp: int | None = None, strand: str = "+"
     ) -> PackedRange:
@@ -179,6 +193,23 @@ class Genome:
             return self._file.masked_bp()
         masks = map(self._mask_blocks, range(len(self.names)))
         return np.array([int((blocks[:, 1] - blocks[:, 0]).sum()) for blocks in masks], np.int64)
+
+    def content_hash(self) -> str:
+        """SHA-256 of contig names, lengths and bases: of one sequence the same in .2bit and in FASTA, wherever it lies.
+
+        Of more than MOST_HASHED bytes of packed bases it takes evenly spread pieces, for it is asked for whenever a run
+        begins.
+        """
+        host = self.host
+        digest = hashlib.sha256("\n".join(self.names).encode())
+        for array in (host.length_bp, host.n_block_index, host.n_block_start_bp, host.n_block_end_bp):
+            digest.update(array.astype("<i8").tobytes())
+        sizes = -(-host.length_bp // BASES_PER_BYTE)
+        step = PIECE * max(1, -(-int(sizes.sum()) // MOST_HASHED))
+        for begin, size in zip(host.byte_offset.tolist(), sizes.tolist(), strict=True):
+            for at in range(begin, begin + size, step):
+                digest.update(host.packed[at : min(at + PIECE, begin + size)].data)
+        return digest.hexdigest()
 
     def close(self) -> None:
         """Lets go of the packed bases; the mapping ends with the last tensor that still uses it."""

@@ -1,24 +1,18 @@
 """Weighted places of a genome, from BED, GTF and GFF3 files and from its soft mask.
 
 Windows whose middle base is in a place are drawn more or less often than others.
-
-BED is 0-based and half-open (https://genome.ucsc.edu/FAQ/FAQformat.html#format1), GTF and GFF3 are 1-based and closed.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from dnagpt_fast.genome.genome import Genome
+from dnagpt_fast.genome.interval_files import IntervalLine, interval_lines
 from dnagpt_fast.genome.intervals import Intervals, WeightedPlaces
-from dnagpt_fast.genome.regions import is_browser_line
-from dnagpt_fast.input_files import InputFileError, text_lines
-
-BED_COLUMNS = 3
-GFF_COLUMNS = 9
-STRANDS = ("+", "-", ".", "?")
+from dnagpt_fast.input_files import InputFileError
 
 
 class Place(NamedTuple):
@@ -44,40 +38,19 @@ def read_places(
     file holds no interval of this feature.
     """
     found = []
-    for where, fields in _lines(path):
-        annotation = len(fields) == GFF_COLUMNS and fields[6] in STRANDS and not fields[1].isdigit()
-        if annotation and weight_column:
+    for line in interval_lines(path):
+        if line.is_annotation and weight_column:
             raise InputFileError(
-                f"{where}: weight_column = {weight_column} is for BED; this is a line of GTF or GFF3"
+                f"{line.where}: weight_column = {weight_column} is for BED; this is a line of GTF or GFF3"
             )
-        if not annotation and feature:
+        if not line.is_annotation and feature:
             raise InputFileError(
-                f"{where}: feature = {feature!r} is for GTF and GFF3; this is no line of either"
+                f"{line.where}: feature = {feature!r} is for GTF and GFF3; this is no line of either"
             )
-        if not annotation and len(fields) < max(BED_COLUMNS, weight_column):
-            raise InputFileError(
-                f"{where}: {len(fields)} field(s): wanted {max(BED_COLUMNS, weight_column)} or more, parted by tabs"
-            )
-        if annotation and feature not in ("", fields[2]):
+        if line.is_annotation and feature not in ("", line.column("feature")):
             continue
-        texts = fields[3:5] if annotation else fields[1:3]
-        try:
-            start_bp, end_bp = (int(text) for text in texts)
-            own = float(fields[weight_column - 1]) if weight_column else weight
-        except ValueError:
-            shown = [*texts, *([fields[weight_column - 1]] if weight_column else [])]
-            raise InputFileError(f"{where}: {shown}: wanted numbers for start, end and weight") from None
-        contig = genome.contigs.find(fields[0], where)
-        start_bp -= annotation
-        length = int(genome.lengths[contig])
-        if not 0 <= start_bp < end_bp <= length:
-            raise InputFileError(
-                f"{where}: [{start_bp}, {end_bp}) of {fields[0]!r}: wanted 0 <= start < end <= {length}, its length; "
-                "is this the genome that the intervals were made on?"
-            )
-        if not (own >= 0 and math.isfinite(own)):
-            raise InputFileError(f"{where}: weight {own}: wanted a number of 0 or more")
-        found.append(Place(contig, start_bp, end_bp, own, where))
+        own = _weight(line, weight_column) if weight_column else weight
+        found += [Place(*place, own, line.where) for place in line.places(genome)]
     if not found:
         wanted = f"line of the feature {feature!r}" if feature else "interval"
         raise InputFileError(f"{path}: no {wanted} in it")
@@ -114,12 +87,17 @@ def soft_masked(genome: Genome, weight: float) -> WeightedPlaces:
     return WeightedPlaces(Intervals(contig, both[:, 0], both[:, 1]), np.full(len(both), float(weight)))
 
 
-def _lines(path: str) -> Iterator[tuple[str, list[str]]]:
-    """(file:line, fields) of the lines with intervals; comments, browser lines and the FASTA part of GFF3 left out."""
-    for number, raw in text_lines(path):
-        line = raw.rstrip("\r\n")
-        if line.startswith("##FASTA") or line.startswith(">"):
-            return
-        fields = [field.strip() for field in (line.split("\t") if "\t" in line else line.split())]
-        if any(fields) and not line.startswith("#") and not is_browser_line(line):
-            yield f"{path}:{number}", fields
+def _weight(line: IntervalLine, column: int) -> float:
+    """The number in this column, counted from 1. Raises InputFileError for what is no weight."""
+    if len(line.fields) < column:
+        raise InputFileError(
+            f"{line.where}: {len(line.fields)} field(s): wanted {column} or more, parted by tabs"
+        )
+    text = line.fields[column - 1]
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not (weight >= 0 and math.isfinite(weight)):
+        raise InputFileError(f"{line.where}: weight {text!r}: wanted a number of 0 or more")
+    return weight

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from dnagpt_fast.input_files import InputFileError
+
 _RANGE = re.compile(r"(?P<contig>.+):(?P<start>[0-9,]+)-(?P<end>[0-9,]+)")
 
 
-class RegionError(ValueError):
+class RegionError(InputFileError):
     """A contig or a range that the genome does not have."""
 
 

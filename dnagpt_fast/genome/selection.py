@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dnagpt_fast.genome.genome import Genome
-from dnagpt_fast.genome.regions import RegionError, is_browser_line, range_in
-from dnagpt_fast.input_files import text_lines
+from dnagpt_fast.genome.interval_files import interval_lines
+from dnagpt_fast.genome.regions import range_in
+from dnagpt_fast.input_files import InputFileError, readable
 
 
 class Place(NamedTuple):
@@ -29,7 +30,7 @@ def places_of(
     in their order; where neither is given all contigs but empty ones.
 
     window_bp  cuts each place into windows from its start, the last one shorter, named contig:start_bp-end_bp
-    Raises RegionError (a ValueError) for what the genome does not have, naming the range, or the file and line;
+    Raises InputFileError (RegionError for what the genome does not have), naming the range, or the file and line;
     ValueError for window_bp < 1. All is checked before the first place is given.
     """
     if window_bp is not None and window_bp < 1:
@@ -61,32 +62,16 @@ def _of_text(genome: Genome, text: str) -> Place:
 
 
 def read_bed_places(genome: Genome, path: str | Path) -> list[Place]:
-    """The intervals of a BED file, plain or gzip: contig, start, end and, where they are there, name and strand (the
-    fourth and sixth column). A name that is missing or `.` is the range. Raises RegionError naming file and line."""
+    """The intervals of a BED file, plain or gzip, with name and strand where it has them. A name that is missing or `.`
+    is the range. Raises InputFileError naming file and line."""
     places = []
-    for number, raw in text_lines(path):
-        line = raw.rstrip("\r\n")
-        if not line.strip() or line.startswith("#") or is_browser_line(line):
-            continue
-        where = f"{path}:{number}"
-        fields = [field.strip() for field in (line.split("\t") if "\t" in line else line.split())]
-        if len(fields) < 3 or not (fields[1].isdigit() and fields[2].isdigit()):
-            raise RegionError(f"{where}: {line[:60]!r}: wanted contig, start and end, parted by tabs")
-        contig = genome.contigs.find(fields[0], where)
-        start, end, length = int(fields[1]), int(fields[2]), int(genome.lengths[contig])
-        if not 0 <= start < end <= length:
-            raise RegionError(
-                f"{where}: [{start}, {end}) of {fields[0]}: wanted 0 <= start < end <= {length:,}"
-            )
-        strand = fields[5] if len(fields) > 5 else "."
-        if strand not in ("+", "-", "."):
-            raise RegionError(f"{where}: strand {strand!r}: wanted +, - or . (taken as +)")
-        strand = "-" if strand == "-" else "+"
-        name = fields[3] if len(fields) > 3 and fields[3] not in ("", ".") else ""
-        contig_name = genome.names[contig]
-        places.append(
-            Place(name or range_name(contig_name, start, end, strand), contig_name, start, end, strand)
-        )
+    for line in interval_lines(path, bed=True):
+        number, start, end = line.place(genome)
+        contig, strand = genome.names[number], line.strand()
+        name = readable(line.fields[3], line.where, "name") if len(line.fields) > 3 else ""
+        if name in ("", "."):
+            name = range_name(contig, start, end, strand)
+        places.append(Place(name, contig, start, end, strand))
     if not places:
-        raise RegionError(f"{path}: no intervals")
+        raise InputFileError(f"{path}: no intervals")
     return places

@@ -172,6 +172,8 @@ class PretrainingRun:
                 f"model.max_len is {shape.max_len}"
             )
         self.mix = GenomeMix.open(config.data)
+        # now, before the system is told not to read ahead
+        self.content_hashes = [genome.content_hash() for genome in self.mix.genomes]
         genomes = [genome.arrays for genome in self.mix.genomes]
         self.maker = BatchMaker(genomes, self.mix.species, n_kmers, vocabulary, template)
         self.sampler = WindowSampler(
@@ -214,7 +216,11 @@ class PretrainingRun:
             on_cpu = occurring_tokens(vocabulary, prompts)
             occurring = on_cpu.to(self.device)
             last = self.model.last_projection
-            if config.start.path and unequal_rest(last.weight, last.bias, on_cpu) > MOST_UNEQUAL:
+            if (
+                resumed is None
+                and config.start.path
+                and unequal_rest(last.weight, last.bias, on_cpu) > MOST_UNEQUAL
+            ):
                 raise ConfigError(
                     f"loss.vocabulary = 'occurring' with start.path = {config.start.path!r}: the head's rows of tokens "
                     "that are never a target differ in that model, so one row cannot stand for them; wanted "
@@ -309,8 +315,10 @@ class PretrainingRun:
             "n_kmers": self.maker.n_kmers,
             "settings": self.config.to_dict(),
             "genomes": [
-                {**dataclasses.asdict(settings), "fingerprint": fingerprint}
-                for settings, fingerprint in zip(self.mix.settings, self.mix.fingerprints(), strict=True)
+                {**dataclasses.asdict(settings), "fingerprint": fingerprint, "content_hash": content_hash}
+                for settings, fingerprint, content_hash in zip(
+                    self.mix.settings, self.mix.fingerprints(), self.content_hashes, strict=True
+                )
             ],
             "step_flops": self.cost.flops,
             "peak_flops": {"per_process": self.cost.peak_flops, "source": self.peak_source},

@@ -12,7 +12,7 @@ from dnagpt_fast.genome.genome import Genome
 from dnagpt_fast.genome.intervals import Intervals, WeightedPlaces
 from dnagpt_fast.genome.places import disjoint, read_places, soft_masked
 from dnagpt_fast.genome.regions import range_in
-from dnagpt_fast.input_files import read_whole_text
+from dnagpt_fast.input_files import text_lines
 from dnagpt_fast.pretrain.settings import DataSettings, GenomeSettings
 from dnagpt_fast.training.settings import ConfigError
 from dnagpt_fast.vocab import reserved_id, species_token
@@ -37,13 +37,11 @@ def read_table(path: str | Path) -> tuple[GenomeSettings, ...]:
     """
     path = Path(path)
     lines = [
-        (i + 1, line)
-        for i, line in enumerate(read_whole_text(path).splitlines())
-        if line.strip() and line[0] != "#"
+        (number, line.rstrip("\r\n")) for number, line in text_lines(path) if line.strip() and line[0] != "#"
     ]
     if not lines:
         raise ConfigError(f"{path}: the table is empty")
-    header = lines[0][1].split("\t")
+    header = [name.strip() for name in lines[0][1].split("\t")]
     if not {"path", "species"} <= set(header) <= set(TABLE_COLUMNS) or len(set(header)) != len(header):
         raise ConfigError(
             f"{path}, line {lines[0][0]}: the header is {header}: wanted columns of {list(TABLE_COLUMNS)}, "

@@ -31,8 +31,10 @@ from dnagpt_fast.training.loop import StepReport
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.run_folder import settings_of
 from dnagpt_fast.training.run_lock import sole_writer
+from dnagpt_fast.training.settings import StartSettings
 from dnagpt_fast.vocab import Vocabulary
 from dnagpt_fast.weights.forms import load_folder
+from dnagpt_fast.weights.start import other_start
 
 # What a resumed run may change: how it runs, not what it computes.
 FREE_ON_RESUME = (
@@ -44,11 +46,12 @@ FREE_ON_RESUME = (
     "checkpoint.",
     "validation.",
     "data.genome",
+    "start.path",
 )
 # Where metrics.jsonl keeps what a validation in the middle of a run found.
 HELD_OUT = "held_out_nats_per_bp"
-# Genomes are compared by these: their files may have moved.
-GENOME_KEYS = ("species", "weight", "held_out", "fingerprint")
+# Genomes are compared by these: their files may have moved. Runs of earlier versions have no content_hash.
+GENOME_KEYS = ("species", "weight", "held_out", "fingerprint", "content_hash")
 
 
 def pretrain(
@@ -78,7 +81,7 @@ def pretrain(
                 start,
                 console,
                 (*FREE_ON_RESUME, *SETTLED),
-                lambda record: _other_genomes(record, job),
+                lambda record: _other_contents(record, job),
             )
         outcome = train(job, run, first_step, _course(job, run, console), console)
         if outcome.stopped_by is not None:
@@ -123,13 +126,20 @@ def _figures(report: StepReport, line: dict[str, Any]) -> str:
     )
 
 
-def _other_genomes(record: dict[str, Any], job: PretrainingRun) -> dict[str, tuple[Any, Any]]:
-    """Genomes that are not those of a checkpoint's record; nothing where they are."""
-    before, now = (
-        [{key: genome[key] for key in GENOME_KEYS} for genome in one["genomes"]]
-        for one in (record, json.loads(json.dumps(job.record())))
-    )
-    return {"data.genomes": (before, now)} if before != now else {}
+def _other_contents(record: dict[str, Any], job: PretrainingRun) -> dict[str, tuple[Any, Any]]:
+    """What of the genomes and the start is not that of a checkpoint's record; nothing where all is."""
+    before, now = record["genomes"], json.loads(json.dumps(job.record()["genomes"]))
+    if len(before) != len(now):
+        return {"the number of data.genomes": (len(before), len(now))}
+    found = {
+        f"{key} of {new['path']} (data.genomes)": (old[key], new[key])
+        for old, new in zip(before, now, strict=True)
+        for key in GENOME_KEYS
+        if key in old and old[key] != new[key]
+    }
+    start = record.get("start", {}).get("sha256", "")
+    then = StartSettings(**record["settings"].get("start", {}))
+    return found | other_start(then, job.config.start, start)
 
 
 def _validate(job: PretrainingRun, run: Path, steps: int, console: Console) -> ValidationReport | None:

@@ -250,22 +250,38 @@ class PretrainConfig:
 
 
 def load_config(
-    path: str | Path | None, overrides: Sequence[str] = (), genomes: Sequence[str] = ()
+    path: str | Path | None,
+    overrides: Sequence[str] = (),
+    genomes: Sequence[str] = (),
+    *,
+    moved: bool = False,
 ) -> PretrainConfig:
     """The settings of a TOML file (None: the defaults) with `section.key=value` overrides on top, values as in TOML.
 
-    path may also be the config.json of a run. genomes: `SPECIES=FILE` texts, added to data.genomes.
+    path may also be the config.json of a run. genomes: `SPECIES=FILE` texts, added to data.genomes; with `moved` they
+    say where the genomes of that species lie now, in their order.
 
     Relative paths count from the file's folder, in overrides from the current one; they come back absolute.
     Raises ConfigError, FileNotFoundError.
     """
     tree = settings_tree(PretrainConfig, path, overrides, _absolute_paths)
+    listed = tree.setdefault("data", {}).setdefault("genomes", []) if genomes else []
+    known = list(listed)
     for text in genomes:
         species, equals, file = text.partition("=")
         if not (species and equals and file):
             raise ConfigError(f"--genome {text}: wanted SPECIES=FILE")
-        listed = tree.setdefault("data", {}).setdefault("genomes", [])
-        listed.append({"path": file, "species": species})
+        if not moved:
+            listed.append({"path": file, "species": species})
+            continue
+        genome = next((each for each in known if each["species"] == species), None)
+        if genome is None:
+            names = ", ".join(each["species"] for each in listed)
+            raise ConfigError(
+                f"--genome {text}: the run that is resumed has no {species!r} (more) in data.genomes, which are {names}"
+            )
+        known.remove(genome)
+        genome["path"] = file
     _absolute_paths(tree, Path.cwd())
     return from_tree(PretrainConfig, tree, str(path) if path is not None else "")
 

@@ -10,7 +10,6 @@ checkpoint_writer.py writes them. .metadata and the parts of .distcp are pickles
 data, so a folder from a stranger runs no code.
 """
 
-import hashlib
 import os
 import re
 import warnings
@@ -26,6 +25,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_state_dict, set_state_dict
 
+from dnagpt_fast.input_files import sha256_of
 from dnagpt_fast.json_files import read_json
 from dnagpt_fast.training.torch_files import METADATA, DataPlanner, DataReader, read_metadata, reason
 
@@ -172,7 +172,7 @@ def damage(path: Path, *, contents: bool = True) -> str | None:
             if there != size:
                 return f"{name} has {there} bytes instead of {size}"
         for name in sums if contents else ():
-            if checksum(path / name) != sums[name]:
+            if sha256_of(path / name) != sums[name]:
                 return f"the bytes of {name} are not those that were written: its SHA-256 is another"
     except (FileNotFoundError, NotADirectoryError) as error:
         missing = re.search(r"no ([\w.]+) in", str(error))
@@ -180,12 +180,6 @@ def damage(path: Path, *, contents: bool = True) -> str | None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{STATE} cannot be read: {error}"
     return None
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def newest(run: Path) -> Checkpoint | None:

@@ -24,6 +24,7 @@ from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.state_dict import get_state_dict
 from torch.distributed.checkpoint.storage import WriteResult
 
+from dnagpt_fast.input_files import sha256_of
 from dnagpt_fast.output_files import flush
 from dnagpt_fast.training.checkpoint import (
     CONFIG,
@@ -32,7 +33,6 @@ from dnagpt_fast.training.checkpoint import (
     OPTIMIZER,
     STATE,
     CheckpointError,
-    checksum,
     complete,
     damage,
     first_cause,
@@ -145,7 +145,7 @@ def _complete(temporary: Path, step: int, config: dict[str, Any]) -> None:
     (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     files = sorted(temporary.iterdir())
     sizes = {path.name: path.stat().st_size for path in files}
-    sums = {path.name: checksum(path) for path in files}
+    sums = {path.name: sha256_of(path) for path in files}
     (temporary / STATE).write_text(json.dumps({"step": step, "bytes": sizes, "sha256": sums}) + "\n")
     for path in (*temporary.iterdir(), temporary):
         flush(path)

@@ -26,10 +26,16 @@ def refused_changes(
 
 
 def raise_if_refused(run: Path, refused: dict[str, tuple[Any, Any]]) -> None:
-    """Raises ConfigError naming each setting with both of its values."""
+    """Raises ConfigError naming each setting, or file, with both of its values."""
     if refused:
-        text = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in refused.items())
-        raise ConfigError(f"{run} cannot be resumed with other settings: {text}")
+        text = "; ".join(f"{key} was {_shown(old)}, is {_shown(new)}" for key, (old, new) in refused.items())
+        raise ConfigError(f"{run} cannot be resumed with other settings or files: {text}")
+
+
+def _shown(value: Any) -> str:
+    """A list of held-out ranges may hold a range of each of 200,000 contigs."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:150]}... ({len(text):,} characters)"
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -15,6 +15,7 @@ from rich.console import Console
 from dnagpt_fast.extras import need
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.regions import RegionError
+from dnagpt_fast.input_files import sha256_of
 from dnagpt_fast.model.alleles import AlleleRule, AlleleScore
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.inference import Inference
@@ -121,11 +122,10 @@ def annotate(
     _check_tags(vcf, what)
     _check_lengths(vcf, genome)
     contents = _first_pass(vcf, genome, what)
-    model_hash, genome_hash = _hash_of_model(model), _hash_of_genome(genome)
-    stat = what.source.stat()
+    model_hash, genome_hash = _hash_of_model(model), genome.content_hash()
     job = {
         "model": model_hash, "genome": genome_hash, "rule": _json(asdict(rule)),
-        "source": [str(what.source.resolve()), stat.st_size, stat.st_mtime_ns],
+        "source": sha256_of(what.source),
         "on_mismatch": what.on_mismatch, "block_records": BLOCK_RECORDS,
     }  # fmt: skip
     # before the folder is made by process 0
@@ -373,8 +373,3 @@ def _hash_of_model(model: DNAGPT) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def _hash_of_genome(genome: Genome) -> str:
-    rows = zip(genome.names, genome.lengths.tolist(), strict=True)
-    return hashlib.sha256("".join(f"{name}\t{length}\n" for name, length in rows).encode()).hexdigest()

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.regions import RegionError
+from dnagpt_fast.input_files import InputFileError
 from dnagpt_fast.model.alleles import AlleleRule, AlleleScore, allele_scores
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.haplotypes import LEAST_BP, Site, in_short_repeat
@@ -29,7 +30,7 @@ CHUNK = 128
 """Variants that are scored together; it changes no score."""
 
 
-class VariantError(ValueError):
+class VariantError(InputFileError):
     """A variant that does not fit the genome."""
 
 
@@ -58,15 +59,12 @@ def reference_flag(
         if flag:
             return "CONTIG"
         raise VariantError(str(error)) from error
-    name, length = genome.names[place], int(genome.lengths[place])
-    end_bp = start_bp + len(reference)
-    found = genome.sequence(name, start_bp, end_bp) if 0 <= start_bp <= end_bp <= length else None
-    pairs = [] if found is None else zip(found, reference.upper(), strict=True)
-    if found is not None and all(a == b or a == "N" or b not in "ACGT" for a, b in pairs):
+    found = genome.stands_instead(place, start_bp, reference)
+    if found is None:
         return None
     if flag:
         return "REF"
-    has = f"past its end, {length:,}" if found is None else f"{_short(found)!r}"
+    has = repr(_short(found)) if found else f"past its end, {int(genome.lengths[place]):,}"
     raise VariantError(
         f"{where}: {contig}:{start_bp + 1}: the reference allele is {_short(reference)!r}, but {genome.path} has {has} "
         f"there: is this the genome that the variants were called on?"

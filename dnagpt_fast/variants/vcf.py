@@ -4,22 +4,20 @@ A record's text is kept as it came, so that every field but INFO is the same byt
 print records write numbers anew. BCF is turned into text and back by htslib (pysam), which also compresses and indexes.
 """
 
-import gzip
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import pysam
 import pysam.bcftools
 
-from dnagpt_fast.input_files import BGZF_END, GZIP_DAMAGE
+from dnagpt_fast.input_files import check_file, is_bcf, text_lines
 from dnagpt_fast.output_files import is_stream, whole, whole_file
 from dnagpt_fast.variants.places import VariantError
 
-GZIP, BCF = b"\x1f\x8b", b"BCF"
 LONGEST_IN_TBI = 1 << 29
 """A contig of this length or more needs a .csi index."""
 ENDINGS = (".vcf", ".vcf.gz", ".bcf")
@@ -44,19 +42,13 @@ class VcfFile:
 
     header       the lines before the records, without line ends, the line of column names last
     contigs      contig -> length of the header's lines, or None
-    Raises VariantError, which names the file and the line, for what is no VCF.
+    Raises InputFileError (most often VariantError), which names the file and the line, for what is no VCF.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        with open(self.path, "rb") as file:
-            start = file.read(2)
-        self._compressed = start == GZIP
-        self.is_bcf = False
-        if self._compressed:
-            with gzip.open(self.path) as inner, self._named(1):
-                self.is_bcf = inner.read(3) == BCF
-            self._check_end()
+        check_file(self.path)
+        self.is_bcf = is_bcf(self.path)
         self.header: list[str] = []
         for line in self._lines():
             if not line.startswith("#"):
@@ -103,21 +95,8 @@ class VcfFile:
         if self.is_bcf:
             yield from self._lines_of_bcf()
             return
-        number = 0
-        with self._opened() as file:
-            lines = iter(file)
-            while True:
-                with self._named(number + 1):
-                    line = next(lines, None)
-                if line is None:
-                    return
-                number += 1
-                if b"\0" in line:
-                    raise VariantError(f"{self.path}: line {number} holds a zero byte: this is no VCF text")
-                yield line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
-
-    def _opened(self) -> BinaryIO:
-        return cast(BinaryIO, gzip.open(self.path) if self._compressed else open(self.path, "rb"))
+        for _, line in text_lines(self.path):
+            yield line.rstrip("\r\n")
 
     def _lines_of_bcf(self) -> Iterator[str]:
         verbosity = pysam.set_verbosity(0)
@@ -133,26 +112,6 @@ class VcfFile:
             raise VariantError(f"{self.path} cannot be read as BCF: {error}") from error
         finally:
             pysam.set_verbosity(verbosity)
-
-    @contextmanager
-    def _named(self, line: int) -> Iterator[None]:
-        try:
-            yield
-        except GZIP_DAMAGE as error:
-            raise VariantError(
-                f"{self.path}: line {line}: the compressed data is damaged: {error}"
-            ) from error
-
-    def _check_end(self) -> None:
-        """A BGZF file that was cut at a block looks whole but for its missing last block."""
-        with open(self.path, "rb") as file:
-            is_bgzf = file.read(16)[12:14] == b"BC"
-            file.seek(-min(len(BGZF_END), self.path.stat().st_size), 2)
-            if is_bgzf and file.read() != BGZF_END:
-                raise VariantError(
-                    f"{self.path}: the block that ends a BGZF file is missing: the file was cut off; if it is whole, "
-                    f"write it anew with bgzip"
-                )
 
     def _check_header(self) -> None:
         if not self.header or not self.header[0].startswith("##fileformat=VCF"):

@@ -3,11 +3,12 @@
 NAME.json holds the file's SHA-256 and what the model card says in numbers. Nothing here needs a network.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from dnagpt_fast.input_files import sha256_of
 
 FOLDER = Path(__file__).parents[1] / "data" / "models"
 
@@ -49,8 +50,7 @@ def packaged_file(name: str) -> Path:
     model = models[name]
     if not model.file.is_file():
         raise CheckpointError(f"{model.file} is missing: install dnagpt-fast anew")
-    with open(model.file, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = sha256_of(model.file)
     if found != model.facts["sha256"]:
         raise CheckpointError(
             f"{model.file} has SHA-256 {found}, wanted {model.facts['sha256']}: install dnagpt-fast anew"

@@ -26,6 +26,24 @@ def start_model(
     return model, tokenizer.vocabulary
 
 
+def other_start(then: StartSettings, now: StartSettings, sha256: str) -> dict[str, tuple[str, str]]:
+    """Whether a run that is resumed names another model as its start: {} or what differs, by name, as (then, now).
+
+    The weights are compared, not where they lie. Where the path is the same nothing is read: the run does not need its
+    start any more, and it may be gone. sha256: of the weights that the run began with.
+    Raises CheckpointError, FileNotFoundError.
+    """
+    if then.path == now.path:
+        return {}
+    if not (then.path and now.path):
+        return {"start.path": (then.path, now.path)}
+    model, _ = load_model(now.path, num_heads=now.num_heads or None)
+    found = state_hash(model)
+    return (
+        {} if found == sha256 else {f"the SHA-256 of the weights in {now.path} (start.path)": (sha256, found)}
+    )
+
+
 def state_hash(model: DNAGPT) -> str:
     """SHA-256 of all tensors and their names."""
     digest = hashlib.sha256()

@@ -167,6 +167,15 @@ def test_regions_and_bed_intervals_are_embedded_and_scored(capsys, model, fasta,
     assert found == pytest.approx([s.log_likelihood for s in wanted], abs=1e-5)
 
 
+@pytest.mark.parametrize("command", ["score", "embed", "generate"])
+def test_intervals_are_not_replaced_by_what_is_made_of_them(capsys, model, fasta, bed, tmp_path, command):
+    (tmp_path / "link.bed").symlink_to(bed)
+    source = ["--genome", fasta] if command == "generate" else [fasta]
+    code, _, err = run(capsys, command, model, *source, "--bed", bed, "-o", tmp_path / "link.bed")
+    assert (code, "would replace its own input" in err) == (1, True)
+    assert bed.read_text().startswith("#chrom")
+
+
 def test_generation_goes_on_from_regions(capsys, model, fasta, bed):
     where = ["--genome", fasta, "--bed", bed, "--max-tokens", 20, "--greedy", "--crop-to", 9]
     code, out, err = run(capsys, "generate", model, *where)
@@ -233,6 +242,10 @@ def test_convert(capsys, model, tmp_path):
             1,
             "x.fa:1: '>one': wanted contig, start and end",
         ),
+        (["score", "{model}", "{fasta}", "-o", "{fasta}"], 1, "would replace its own input"),
+        (["score", "{model}", "{fasta}", "-o", "{model}"], 1, "would replace its own input"),
+        (["embed", "{model}", "{fasta}", "-o", "{fasta}"], 1, "would replace its own input"),
+        (["generate", "{model}", "-o", "{model}"], 1, "would replace its own input"),
         (["generate", "{model}", "--region", "one:5-40"], 2, "--genome"),
         (["generate", "{model}", "--genome", "{fasta}"], 2, "--genome"),
         (["convert", "{model}", "{fasta}", "--to", "hf"], 1, "there already"),

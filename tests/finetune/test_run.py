@@ -1,14 +1,16 @@
 """Whole fine-tuning runs: they learn, resume bit for bit, stop early, predict, and refuse bad input."""
 
 import json
+import shutil
 import signal
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from dnagpt_fast.cli.app import main
 from dnagpt_fast.evaluation.scores import classification_scores
 from dnagpt_fast.finetune import run as module
 from dnagpt_fast.finetune.data.examples import LabelError
@@ -135,8 +137,6 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch, method):
 
 
 def test_several_runs_go_on_where_they_were_stopped(tmp_path, monkeypatch, capsys):
-    from dnagpt_fast.cli import main
-
     table = write_motif_table(tmp_path, 40)
     settings = ("run.epochs=2", "run.runs=2")
     run(table, tmp_path / "whole", *settings)
@@ -166,11 +166,44 @@ def test_resuming_with_other_settings_or_data_is_refused(tmp_path):
     run(table, tmp_path / "r", "run.epochs=1")
     with pytest.raises(ConfigError, match=r"holds a run already: continue it with --resume"):
         run(table, tmp_path / "r", "run.epochs=1")
-    with pytest.raises(ConfigError, match=r"other settings: run.epochs was 1, is 2"):
+    with pytest.raises(ConfigError, match=r"other settings or files: run.epochs was 1, is 2"):
         run(table, tmp_path / "r", "run.epochs=2", resume=True)
     table.write_text(table.read_text() + "ACGTACGTACGT,no,train\n")
-    with pytest.raises(ConfigError, match=r"other settings: the data was"):
+    with pytest.raises(
+        ConfigError, match=r"files: the SHA-256 of motif.csv \(then motif.csv\) was '[0-9a-f]{64}', is"
+    ):
         run(table, tmp_path / "r", "run.epochs=1", resume=True)
+
+
+def test_data_and_start_may_move_and_not_change(motif_run, tmp_path, capsys):
+    """What lies elsewhere under another name is the same by its bytes; what has other bytes is refused, by name."""
+    table, tuned = motif_run
+    shutil.copytree(tuned, tmp_path / "begin")
+    shutil.copy(table, tmp_path / "a.csv")
+    out = tmp_path / "r"
+    run(tmp_path / "a.csv", out, f"start.path={tmp_path / 'begin'}", "run.epochs=1")
+    (tmp_path / "begin").rename(tmp_path / "moved")
+    (tmp_path / "a.csv").rename(tmp_path / "b.csv")
+    again = ["finetune", "--out", str(out), "--resume"]
+    with pytest.raises(SystemExit):
+        main(again)
+    assert f"no file {tmp_path / 'a.csv'}" in capsys.readouterr().err
+    moved = ["--data", str(tmp_path / "b.csv"), "--start", str(tmp_path / "moved")]
+    with pytest.raises(SystemExit) as ended:
+        main([*again, *moved])
+    assert not ended.value.code, capsys.readouterr().err
+    weights = load_file(tmp_path / "moved" / "model.safetensors")
+    name = next(name for name in weights if name.endswith("bias") or name.endswith("weight"))
+    weights[name] = weights[name] + 1
+    save_file(weights, tmp_path / "moved" / "model.safetensors")
+    with pytest.raises(SystemExit) as ended:
+        main([*again, *moved])
+    said = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert f"the SHA-256 of the weights in {tmp_path / 'moved'} (start.path) was" in said
+    with pytest.raises(SystemExit):
+        main([*again, "--data", str(tmp_path / "b.csv"), "--set", "start.path="])
+    assert "start.path was" in capsys.readouterr().err
 
 
 def test_it_stops_early_and_keeps_the_best(tmp_path, monkeypatch):
@@ -422,7 +455,6 @@ def test_class_weights_reach_the_loss(tmp_path):
 
 
 def test_the_command_line(tmp_path, capsys):
-    from dnagpt_fast.cli import main
     from tests.finetune.labelled import SMALL
 
     table = write_motif_table(tmp_path, 40)

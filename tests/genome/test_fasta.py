@@ -53,6 +53,16 @@ def test_text_that_is_fasta(tmp_path, kind):
     assert sequences(written(tmp_path, gzip.compress(data), "x.fa.gz")) == wanted
 
 
+def test_records_without_bases_are_left_out_and_counted(tmp_path):
+    """As faToTwoBit does; assemblers write them."""
+    path = written(tmp_path, b">a\n>b\nAC\n>c\n\n>d\nGT\n")
+    with pytest.warns(
+        UserWarning, match=r"2 record\(s\) without bases were left out, the first is 'a' on line 1"
+    ):
+        found = [record.name for record in fasta.read_fasta(path)]
+    assert found == ["b", "d"]
+
+
 BAD = {
     "digit": (b">a\nACGT\nAC1T\n", r"line 3, offset 10: b'1' in contig 'a' is no sequence letter"),
     "gap": (b">a\nAC-GT\n", r"line 2, offset 5: b'-'"),
@@ -66,9 +76,12 @@ BAD = {
         b">a\nAC\n>b\nA\n>a x\nGT\n",
         r"line 5, offset 11: contig 'a' again; its first record is on line 1",
     ),
-    "no bases": (b">a\n>b\nAC\n", r"line 1: contig 'a' has no bases"),
-    "no bases at the end": (b">a\nAC\n>b\n\n", r"line 3: contig 'b' has no bases"),
-    "header alone": (b">a", r"line 1: contig 'a' has no bases"),
+    "no bases at the end": (
+        b">a\nAC\n>b\n\n",
+        r"line 5, offset 10: the file ends in contig 'b', which has no bases",
+    ),
+    "header alone": (b">a", r"the file ends in contig 'a', which has no bases: is it cut short"),
+    "no bases and its name again": (b">a\n>a\nAC\n", r"line 2, offset 3: contig 'a' again"),
     "cr alone": (b">a\nAC\rGT\n", r"line 2, offset 5: a carriage return inside a line"),
     "cr in header": (b">a\rACGT\r", r"line 1, offset 0: a carriage return inside a line"),
     "control": (b">a\x07b c\nACGT\n", r"line 1, offset 0: a name with control characters"),

@@ -23,7 +23,7 @@ TEXT = (
 
 def read(path) -> dict[str, str]:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*became N")
+        warnings.filterwarnings("ignore", message=".*(became N|without bases)")
         with Genome.open(path) as genome:
             return {name: genome.sequence(name, soft_mask=True) for name in genome.names}
 
@@ -67,9 +67,9 @@ def plain(data: bytes) -> dict[str, str]:
         if text:
             text = re.sub("[RYKMSWBDHVX]", "N", re.sub("[rykmswbdhvx]", "n", text))
             found[name] += text.replace("U", "T").replace("u", "t")
-    if not found or not all(found.values()):
-        raise ValueError("nothing")
-    return found
+    if name is None or not found[name]:
+        raise ValueError("nothing at the end")
+    return {name: bases for name, bases in found.items() if bases}
 
 
 def outcome(reader, *arguments):

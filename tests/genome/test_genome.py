@@ -1,6 +1,7 @@
 """Genome: what is opened, and that all its views agree."""
 
 import gzip
+import random
 from importlib.resources import as_file, files
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 import torch
 
 from dnagpt_fast.genome import Genome
+from dnagpt_fast.genome import genome as genome_module
+from dnagpt_fast.genome.pack import pack_fasta
 
 TEXT = ">one first contig\nACGTNNacgtnn\nTTg\n>two\nGGGGC\n"
 SEQUENCES = {"one": "ACGTNNacgtnnTTg", "two": "GGGGC"}
@@ -104,3 +107,19 @@ def test_the_packaged_excerpt():
         letters = genome.sequence(genome.names[0])
         assert letters.startswith("TGGGAAGGTGGGGAGGTGCTCACC")
         assert letters.count("N") == 100_000
+
+
+def test_the_content_hash_is_of_the_bases_wherever_they_lie(tmp_path, monkeypatch):
+    bases = "".join(random.Random(2).choices("ACGTN", k=5003))
+    path = tmp_path / "x.fa"
+    path.write_text(f">one\n{bases[:3001]}\n>two\n{bases[3001:]}\n")
+    pack_fasta([path], tmp_path / "y.2bit")
+    for most in (genome_module.MOST_HASHED, 300):  # the second takes a piece of every five
+        monkeypatch.setattr(genome_module, "PIECE", 50)
+        monkeypatch.setattr(genome_module, "MOST_HASHED", most)
+        hashes = [Genome.open(tmp_path / name).content_hash() for name in ("x.fa", "y.2bit")]
+        assert hashes[0] == hashes[1]
+        other = tmp_path / "z.fa"
+        for change in (("one", "eno"), (bases[:9], bases[:9].translate(str.maketrans("ACGTN", "CGTAA")))):
+            other.write_text(path.read_text().replace(*change))
+            assert Genome.open(other).content_hash() != hashes[0], change

@@ -58,7 +58,7 @@ def test_whole_numbers_of_a_file_are_names_where_names_are_wanted(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"[run]\n# caf\xe9\n", r"a.toml: offset 11: no UTF-8 text"),
+        (b"[run]\n# caf\xe9\n", r"a.toml:2: the line b'# caf\\xe9' is no UTF-8"),
         (b"a = " + b"[" * 9999, r"a.toml holds no settings"),
     ],
 )

@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 
+from dnagpt_fast.cli.app import main
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.pretrain.job import PretrainingRun
@@ -59,6 +60,37 @@ def test_a_run_goes_on_without_the_model_it_began_with(tmp_path, model):
     assert not torch.equal(trained.state_dict()["mlm_head.3.weight"], model.state_dict()["mlm_head.3.weight"])
 
 
+def test_files_may_move_and_not_change(tmp_path, model, capsys):
+    """Genome and start are known again by their contents, wherever they lie; others are refused by name."""
+    shutil.copy(GENOME, tmp_path / "a.2bit")
+    genome = f'data.genomes=[{{path="{tmp_path}/a.2bit", held_out=["{CONTIG}:900000-1000000"]}}]'
+    run, start, moved = tmp_path / "run", tmp_path / "begin.safetensors", tmp_path / "b.2bit"
+    pretrain(settings(tmp_path, genome), run)
+    (tmp_path / "a.2bit").rename(moved)
+    start.rename(tmp_path / "other.safetensors")
+
+    def again(*options: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main(["pretrain", "--out", str(run), "--resume", *options])
+        said = capsys.readouterr().err
+        assert bool(ended.value.code) == ("error" in said), said
+        return said
+
+    there = ("--genome", f"human={moved}", "--start", str(tmp_path / "other.safetensors"))
+    assert "resuming from" in again(*there)
+    model.transformer.wte.weight.data[0] += 1
+    save_model(model, KmerTokenizer(2), start, "safetensors")
+    assert f"weights in {start.with_name('third')} (start.path) was" in again(
+        *there[:3], str(start.rename(start.with_name("third")))
+    )
+    # contigs and lengths are the same, one base is another
+    data = bytearray(moved.read_bytes())
+    data[-1000] ^= 1
+    moved.write_bytes(data)
+    assert f"content_hash of {moved} (data.genomes) was" in again(*there)
+    assert "has no 'mouse'" in again("--genome", f"mouse={moved}")
+
+
 def test_a_run_folder_and_its_vocabulary_can_be_gone_on_from(tmp_path, model):
     pretrain(settings(tmp_path), tmp_path / "first")
     shutil.copytree(tmp_path / "first", tmp_path / "copy")
@@ -99,8 +131,12 @@ def test_equal_rows_may_take_the_occurring_vocabulary(tmp_path, model):
         model.mlm_head[3].bias.fill_(0.5)
     (tmp_path / "begin.safetensors").unlink()
     save_model(model, KmerTokenizer.of(Vocabulary(2)), tmp_path / "begin.safetensors", "safetensors")
-    job = PretrainingRun(settings(tmp_path, "loss.vocabulary=occurring"), Processes())
-    assert job.losses.occurring is not None
+    occurring = settings(tmp_path, "loss.vocabulary=occurring")
+    assert PretrainingRun(occurring, Processes()).losses.occurring is not None
+    # the rows are asked for at the start alone: a run that goes on has them from its checkpoint
+    pretrain(occurring, tmp_path / "run")
+    longer = settings(tmp_path, "loss.vocabulary=occurring", "run.steps=5")
+    assert pretrain(longer, tmp_path / "run", resume=True).steps == 5
 
 
 def test_without_the_model_the_message_is_about_the_path(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from dnagpt_fast.input_files import sha256_of
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.tokenizer import KmerTokenizer
@@ -66,7 +67,7 @@ def resign(path: Path) -> None:
     state = {
         "step": 1,
         "bytes": {file.name: file.stat().st_size for file in files},
-        "sha256": {file.name: checkpoint.checksum(file) for file in files},
+        "sha256": {file.name: sha256_of(file) for file in files},
     }
     (path / "state.json").write_text(json.dumps(state))
 

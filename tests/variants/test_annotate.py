@@ -12,6 +12,7 @@ from rich.console import Console
 
 import dnagpt_fast as df
 from dnagpt_fast import KmerTokenizer
+from dnagpt_fast.input_files import InputFileError
 from dnagpt_fast.model.alleles import AlleleRule
 from dnagpt_fast.variants import annotate as annotate_module
 from dnagpt_fast.variants.annotate import NUMBERS, TAGS, Annotation, annotate
@@ -158,12 +159,12 @@ def test_tables_have_a_row_for_each_alternative(model, genome, tmp_path):
         (records(), HEADER.replace("\t", " "), "line 8: wanted the column names"),
         (records(), HEADER.replace("length=900", "length=901"), "chr1 of 901 bp, .* of 900 bp: this is another"),
         (records(), HEADER.replace("##INFO=<ID=AF", "##INFO=<ID=DG_LLR"), r"has the tag\(s\) DG_LLR already"),
-        (["chr1\t\0"], HEADER, "line 9 holds a zero byte"),
+        (["chr1\t\0"], HEADER, ":9: a zero byte"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named_before_anything_is_scored(model, genome, tmp_path, rows, header, message):
     source = write_vcf_text(tmp_path / "in.vcf", rows, header)
-    with pytest.raises(VariantError, match=message):
+    with pytest.raises(InputFileError, match=message):
         run(model, genome, source, tmp_path / "out.vcf.gz")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["genome.fa", "in.vcf"]
 
@@ -200,13 +201,13 @@ def test_damaged_files_are_errors(model, genome, tmp_path, bcf):
     whole = source.read_bytes()
     for damaged in (whole[:-28], whole[: len(whole) // 2], whole[:700] + bytes(40) + whole[740:]):
         source.write_bytes(damaged)
-        with pytest.raises(VariantError, match=r"cut off|damaged|cannot be read"):
+        with pytest.raises(InputFileError, match=r"ends early|damaged|cannot be read"):
             run(model, genome, source, tmp_path / "out.vcf")
     source.write_bytes(b"")
     with pytest.raises(VariantError, match="no header"):
         run(model, genome, source, tmp_path / "out.vcf")
     source.write_bytes(gzip.compress(plain.read_bytes())[:-300])
-    with pytest.raises(VariantError, match="damaged"):
+    with pytest.raises(InputFileError, match="ends early"):
         run(model, genome, source, tmp_path / "out.vcf")
 
 
@@ -261,11 +262,15 @@ def test_a_killed_job_goes_on_and_gives_the_same_bytes(model, genome, tmp_path, 
     with pytest.raises(JournalError, match="is of another job: rule was"):
         run(model, genome, source, output, {"phases": 1}, resume=True)
     monkeypatch.setattr(annotate_module, "score_chunk", annotate_module_score)
-    run(model, genome, source, output, resume=True)
+    changed = write_vcf_text(tmp_path / "changed.vcf", many(21))
+    with pytest.raises(JournalError, match="is of another job: source was"):
+        run(model, genome, changed, output, resume=True)
+    moved = source.rename(tmp_path / "moved.vcf")
+    run(model, genome, moved, output, resume=True)
     assert output.read_text() == (tmp_path / "whole.vcf").read_text()
     assert not folder.exists()
     with pytest.raises(JournalError, match="no unfinished job"):
-        run(model, genome, source, output, resume=True)
+        run(model, genome, moved, output, resume=True)
 
 
 def test_a_file_is_scored_in_bounded_pieces(model, genome, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from dnagpt_fast.finetune.data.examples import LabelError
 from dnagpt_fast.finetune.data.gff import is_gff3_line, is_gtf_line, read_gff3, read_gtf
 from dnagpt_fast.finetune.data.refgene import FIELDS, read_refgene
 from dnagpt_fast.finetune.data.transcripts import LeftOut, Transcript
+from dnagpt_fast.genome.regions import is_browser_line
 from dnagpt_fast.input_files import text_lines
 
 __all__ = ["Transcript", "read_annotation"]
@@ -81,6 +82,6 @@ def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
                 yield f"{path}:{number}", []
             continue
         fields = line.rstrip("\t ").split("\t")
-        if not line.strip() or (len(fields) < 3 and line.split()[0] in ("track", "browser")):
+        if not line.strip() or is_browser_line(line):
             continue
         yield f"{path}:{number}", fields

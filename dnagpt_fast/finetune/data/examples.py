@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dnagpt_fast.input_files import InputFileError, readable
+from dnagpt_fast.input_files import InputFileError, bare, readable
 from dnagpt_fast.vocab import LETTERS, to_bases
 
 logger = logging.getLogger(__name__)
@@ -19,8 +19,7 @@ ON_N = ("error", "drop", "keep")
 ON_LONG = ("error", "crop_end", "crop_start", "crop_both", "window")
 
 
-# Of one field: Python's own int and float take `1_000` and other alphabets' digits too.
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+# Of one field: Python's own float takes `1_000` and other alphabets' digits too.
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 # As pandas, R, Excel and the BED format write "no value". `none` in lower case is a word, and a class in some sets.
 MISSING = frozenset(
@@ -132,7 +131,7 @@ def clean_sequences(texts: Sequence[str], where: Sequence[str], on_lower_case: s
 def parse_label(text: str, where: str, column: str) -> str:
     """A label without blanks at its ends. Raises LabelError for a missing one, InputFileError for bytes that are no
     UTF-8."""
-    label = text.strip()
+    label = bare(text)
     if label in MISSING:
         raise LabelError(f"{where}: {column} is missing ({label!r}): give a label, or remove the row")
     return readable(label, where, column)
@@ -146,13 +145,6 @@ def parse_number(text: str, where: str, column: str) -> float:
         return value
     wanted = "a finite number" if text.lower().lstrip("+-") in ("nan", "inf", "infinity") else "a number"
     raise LabelError(f"{where}: {column} = {text!r}: wanted {wanted}; correct or remove the row")
-
-
-def parse_integer(text: str, where: str, column: str) -> int:
-    """An integer of at most 18 digits. Raises LabelError naming place and column."""
-    if not _INTEGER.fullmatch(text.strip()):
-        raise LabelError(f"{where}: {column} = {text[:40]!r}: wanted an integer of at most 18 digits")
-    return int(text)
 
 
 def check_span(start_bp: int, end_bp: int, where: str) -> tuple[int, int]:

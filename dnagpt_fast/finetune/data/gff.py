@@ -24,6 +24,7 @@ from dnagpt_fast.finetune.data.transcripts import (
     merged,
     parse_coordinate,
 )
+from dnagpt_fast.input_files import InputFileError
 
 _GTF_FIELD = re.compile(r'\s*([^\s;="]+)\s+(?:"([^"]*)"|([^";]*?))\s*(?:;|$)')
 _GFF3_FIRST = re.compile(r'\s*[^\s;="]+\s*=')
@@ -187,12 +188,12 @@ def _line(
     tags: frozenset[str],
     left_out: LeftOut | None,
 ) -> _Line | None:
-    """None, counted in left_out, for bad coordinates of a line that only helps to read others; else LabelError."""
+    """None, counted in left_out, for bad coordinates of a line that only helps to read others; else InputFileError."""
     try:
         start, end = (parse_coordinate(fields[i], where, what) for i, what in ((3, "start"), (4, "end")))
         if not 1 <= start <= end:
             raise LabelError(f"{where}: {start}..{end}: wanted 1 <= start <= end")
-    except LabelError:
+    except InputFileError:
         if left_out is None:
             raise
         left_out.add(f"{fields[2]} lines whose coordinates cannot be read", where)

@@ -148,13 +148,12 @@ def read_haplotypes(
 
 def _check_reference(genome: Genome, contig: str, position_bp: int, reference: str, where: str) -> None:
     place = genome.contigs.find(contig, where)
-    name, length = genome.names[place], int(genome.lengths[place])
-    end_bp = position_bp + len(reference)
-    there = genome.sequence(name, position_bp, end_bp) if end_bp <= length else "the contig's end"
-    if there != reference:
+    there = genome.stands_instead(place, position_bp, reference)
+    if there is not None:
+        has = there or "the contig's end"
         raise LabelError(
-            f"{where}: REF is {reference!r}, {genome.path} has {there!r} at {name}:{position_bp + 1}: the VCF was made "
-            f"on another assembly; give its genome"
+            f"{where}: REF is {reference!r}, {genome.path} has {has!r} at "
+            f"{genome.names[place]}:{position_bp + 1}: the VCF was made on another assembly; give its genome"
         )
 
 

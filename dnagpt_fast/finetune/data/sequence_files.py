@@ -11,18 +11,15 @@ from dnagpt_fast.finetune.data.examples import (
     LabelError,
     Loci,
     clean_sequences,
-    parse_integer,
     parse_label,
     parse_number,
 )
 from dnagpt_fast.genome import Genome
-from dnagpt_fast.genome.regions import is_browser_line
+from dnagpt_fast.genome.interval_files import interval_lines
 from dnagpt_fast.input_files import text_lines
 from dnagpt_fast.vocab import reverse_complement
 
 _FIELD = re.compile(r"(?:^|[\s;|])([A-Za-z_]\w*)=([^\s;|]+)")
-_BED_NAMES = ("contig", "start_bp", "end_bp", "name", "score", "strand")
-_BED_STARTS = ("start", "start_bp", "chromstart", "chrom_start")
 
 
 def read_labelled_fasta(
@@ -125,41 +122,37 @@ def read_bed(
 ) -> Examples:
     """BED intervals (0-based, half-open) with their bases from the genome; `-` intervals are reverse-complemented.
 
-    Columns are contig, start_bp, end_bp, name, score, strand and, from the seventh on, `column7` ... A line before the
-    first interval that begins with `#` (or has no number where a start belongs) and has as many fields names them
-    instead, in any order from the fourth on. label_column "label" is BED's own `name` where no column is called so.
-    labelled False: labels are not read. Fields are parted by tabs, or by blanks in a file without tabs.
+    Columns are contig, start_bp, end_bp, name, score, strand and, from the seventh on, `column7` ..., or what a header
+    calls them (genome/interval_files.py). label_column "label" is BED's own `name` where no column is called so.
+    labelled False: labels are not read.
     Raises InputFileError (LabelError, RegionError for an interval) naming file and line.
     """
     path = Path(path)
     where, labels, splits, numbers, contigs, strands = [], [], [], [], [], []
     bounds, texts = [], []
-    names: list[str] = []
-    for place, fields, headers in _bed_lines(path):
+    names: tuple[str, ...] = ()
+    for line in interval_lines(path, bed=True):
+        place = line.where
         if not names:
-            names = _bed_columns(fields, headers)
+            names = line.columns
             if label_column == "label" and label_column not in names:
                 label_column = "name"
-        if len(fields) != len(names):
-            raise LabelError(f"{place}: {len(fields)} fields, where {len(names)} came before")
-        row = dict(zip(names, fields, strict=True))
+        if len(line.fields) != len(names):
+            raise LabelError(f"{place}: {len(line.fields)} fields, where {len(names)} came before")
         for column in (*((label_column,) if labelled else ()), *number_columns):
-            if column not in row:
+            if column not in names:
                 raise LabelError(f"{place}: no {column!r}; the columns are {', '.join(names)}")
-        number = genome.contigs.find(row["contig"], place)
-        start_bp, end_bp = _bounds(row, int(genome.lengths[number]), place)
-        contig, strand = genome.names[number], row.get("strand", "+")
-        if strand not in ("+", "-", "."):
-            raise LabelError(f"{place}: strand {strand!r}: wanted +, - or . (taken as +)")
+        number, start_bp, end_bp = line.place(genome)
+        contig, strand = genome.names[number], line.strand()
         bases = genome.sequence(contig, start_bp, end_bp)
         where.append(place)
         texts.append(reverse_complement(bases) if strand == "-" else bases)
         if labelled:
-            labels.append(parse_label(row[label_column], place, label_column))
-        splits.append(row.get(split_column, ""))
-        numbers.append([parse_number(row[name], place, name) for name in number_columns])
+            labels.append(parse_label(line.column(label_column), place, label_column))
+        splits.append(line.column(split_column))
+        numbers.append([parse_number(line.column(name), place, name) for name in number_columns])
         contigs.append(contig)
-        strands.append("-" if strand == "-" else "+")
+        strands.append(strand)
         bounds.append((start_bp, end_bp))
     if not where:
         raise LabelError(f"{path}: no intervals")
@@ -174,44 +167,3 @@ def read_bed(
         split=splits if split_column in names else None,
         loci=Loci(contigs, at[:, 0].copy(), at[:, 1].copy(), strands),
     )
-
-
-def _bed_lines(path: Path) -> Iterator[tuple[str, list[str], list[list[str]]]]:
-    """(place, fields, the fields of the lines before the first interval that may name the columns)."""
-    headers: list[list[str]] = []
-    begun = False
-    for number, raw in text_lines(path):
-        line = raw.rstrip("\r\n")
-        place = f"{path}:{number}"
-        fields = [field.strip() for field in (line.split("\t") if "\t" in line else line.split())]
-        if not any(fields):
-            continue
-        if line.startswith("#"):
-            headers.append([fields[0].lstrip("# "), *fields[1:]])
-            continue
-        if is_browser_line(line):
-            continue
-        if len(fields) < 3:
-            raise LabelError(f"{place}: {len(fields)} field(s): BED has three or more, parted by tabs")
-        if not begun and fields[1].lower() in _BED_STARTS:
-            headers.append(fields)
-            continue
-        begun = True
-        yield place, fields, headers
-
-
-def _bed_columns(fields: list[str], headers: list[list[str]]) -> list[str]:
-    for header in reversed(headers):
-        if len(header) == len(fields) and len(set(header)) == len(header):
-            return [*_BED_NAMES[:3], *header[3:]]
-    return [*_BED_NAMES, *(f"column{i}" for i in range(7, len(fields) + 1))][: len(fields)]
-
-
-def _bounds(row: dict[str, str], length_bp: int, place: str) -> tuple[int, int]:
-    start_bp, end_bp = (parse_integer(row[name], place, name) for name in ("start_bp", "end_bp"))
-    if not 0 <= start_bp < end_bp <= length_bp:
-        raise LabelError(
-            f"{place}: [{start_bp}, {end_bp}) of {row['contig']!r}: wanted 0 <= start < end <= {length_bp}, its "
-            f"length; is this the genome that the intervals were made on?"
-        )
-    return start_bp, end_bp

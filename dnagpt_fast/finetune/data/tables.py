@@ -14,11 +14,10 @@ from dnagpt_fast.finetune.data.examples import (
     Loci,
     check_span,
     clean_sequences,
-    parse_integer,
     parse_label,
     parse_number,
 )
-from dnagpt_fast.input_files import inner_suffix, readable, text_lines
+from dnagpt_fast.input_files import bare, inner_suffix, parse_integer, readable, text_lines
 from dnagpt_fast.output_files import is_stream, whole
 
 LOCUS_COLUMNS = (("contig", "chrom"), ("start_bp", "start"), ("end_bp", "end"), ("strand",))
@@ -101,7 +100,7 @@ def _text_rows(path: Path) -> Iterator[Row]:
     try:
         for row in reader:
             place = f"{path}:{reader.line_num}"
-            fields = [field.strip() for field in row]
+            fields = [bare(field) for field in row]
             if not any(fields):
                 continue
             if not header:
@@ -129,7 +128,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     except (lib.ArrowException, OSError, ValueError) as error:
         raise LabelError(f"{path} cannot be read as parquet: {error}") from error
     for i, row in enumerate(table):
-        fields = {name: "" if value is None else str(value).strip() for name, value in row.items()}
+        fields = {name: "" if value is None else bare(str(value)) for name, value in row.items()}
         yield f"{path}: row {i}", fields
 
 
@@ -147,7 +146,8 @@ def _loci(rows: list[Row]) -> Loci | None:
         bounds[i] = check_span(
             parse_integer(row[start], place, start), parse_integer(row[end], place, end), place
         )
-        strands.append(row[strand] if strand else "+")
-        if strands[-1] not in ("+", "-"):
-            raise LabelError(f"{place}: strand {strands[-1]!r}: wanted + or -")
+        said = row[strand] if strand else "."
+        if said not in ("+", "-", "."):
+            raise LabelError(f"{place}: strand {said!r}: wanted +, - or . (taken as +)")
+        strands.append("-" if said == "-" else "+")
     return Loci([row[contig] for _, row in rows], bounds[:, 0].copy(), bounds[:, 1].copy(), strands)

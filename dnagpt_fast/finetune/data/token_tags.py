@@ -14,48 +14,37 @@ import numpy as np
 from dnagpt_fast.batch import IGNORE_INDEX
 from dnagpt_fast.finetune.data.examples import LabelError
 from dnagpt_fast.genome import Genome
-from dnagpt_fast.genome.regions import is_browser_line
-from dnagpt_fast.input_files import text_lines
+from dnagpt_fast.genome.interval_files import inside, interval_lines
+from dnagpt_fast.input_files import readable
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 
 
 @dataclass(frozen=True)
 class Feature:
-    """A stretch of a contig, 0-based and half-open; coordinates and tags are those of the forward strand."""
+    """A stretch of a contig, 0-based and half-open; coordinates and tags are those of the forward strand. It may pass
+    the end of a circular contig."""
 
     contig: str
     start_bp: int
     end_bp: int
     kind: str
     where: str
+    is_circular: bool = False
 
 
 def read_features(path: str | Path) -> list[Feature]:
-    """Every line of a GFF3 or GTF file (kind: its third column), or of a BED file (its fourth), plain or .gz.
-
-    The kind of file is read off its name. Raises LabelError naming file and line.
-    """
-    path = Path(path)
-    is_bed = path.name.removesuffix(".gz").endswith(".bed")
+    """Every line of a GFF3 or GTF file (kind: its third column), or of a BED file (its fourth), plain or gzip;
+    recognised by content. Raises InputFileError (LabelError for a line without a kind) naming file and line."""
     found = []
-    for number, raw in text_lines(path):
-        line = raw.rstrip("\r\n")
-        if line.startswith("##FASTA"):
-            break
-        if not line or line.startswith("#") or is_browser_line(line):
-            continue
-        where, fields = f"{path}:{number}", line.split("\t")
-        wanted = 4 if is_bed else 9
-        if len(fields) < wanted:
-            raise LabelError(f"{where}: {len(fields)} tab-separated fields: wanted {wanted}")
-        kind, start, end = (fields[3], fields[1], fields[2]) if is_bed else (fields[2], fields[3], fields[4])
-        try:
-            start_bp, end_bp = int(start) - (not is_bed), int(end)
-        except ValueError:
-            raise LabelError(f"{where}: {start!r}..{end!r}: wanted integers") from None
-        if not 0 <= start_bp < end_bp or not kind:
-            raise LabelError(f"{where}: {kind!r} {start}..{end}: wanted a kind and start before end")
-        found.append(Feature(fields[0], start_bp, end_bp, kind, where))
+    for line in interval_lines(path):
+        kind = readable(
+            line.fields[2] if line.is_annotation else "".join(line.fields[3:4]), line.where, "kind"
+        )
+        if kind in ("", "."):
+            raise LabelError(
+                f"{line.where}: no kind in its {'third' if line.is_annotation else 'fourth'} column"
+            )
+        found.append(Feature(line.contig, *line.span_bp(), kind, line.where, line.is_circular))
     if not found:
         raise LabelError(f"{path}: no features in it")
     return found
@@ -176,11 +165,12 @@ def _merged(
         if feature.kind not in kinds:
             continue
         contig = genome.names[genome.contigs.find(feature.contig, feature.where)]
-        if feature.end_bp > length_of[contig]:
+        spans = inside(feature.start_bp, feature.end_bp, int(length_of[contig]), feature.is_circular)
+        if not spans:
             raise LabelError(
                 f"{feature.where}: ends at {feature.end_bp}: {contig} has {length_of[contig]} bases"
             )
-        parts.setdefault((contig, feature.kind), []).append((feature.start_bp, feature.end_bp))
+        parts.setdefault((contig, feature.kind), []).extend(spans)
     for (contig, kind), spans in parts.items():
         merged: list[list[int]] = []
         for start, end in sorted(spans):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dnagpt_fast.finetune.data.examples import LabelError, parse_integer
+from dnagpt_fast.finetune.data.examples import LabelError
+from dnagpt_fast.input_files import parse_integer
 
 Span = tuple[int, int]
 """[start_bp, end_bp), 0-based."""

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dnagpt_fast.finetune.data.examples import LabelError, parse_integer
-from dnagpt_fast.input_files import inner_suffix, open_content, readable, text_lines
+from dnagpt_fast.finetune.data.examples import LabelError
+from dnagpt_fast.input_files import inner_suffix, is_bcf, parse_integer, readable, text_lines
 
 _VCF_COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT")
 # VCF 4.4 may put the phase before the first allele too.
@@ -43,9 +43,7 @@ def read_variants(path: Path) -> tuple[list[str], Iterator[Variant]]:
     """
     if inner_suffix(path) == ".haps":
         return _haps(path)
-    with open_content(path) as stream:
-        is_bcf = stream.peek(4).startswith(b"BCF")  # type: ignore[attr-defined]
-    return _vcf(path, _bcf_lines(path) if is_bcf else text_lines(path))
+    return _vcf(path, _bcf_lines(path) if is_bcf(path) else text_lines(path))
 
 
 def _vcf(path: Path, lines: Iterable[tuple[int, str]]) -> tuple[list[str], Iterator[Variant]]:

@@ -3,7 +3,7 @@
 import pytest
 
 from dnagpt_fast.finetune.data.annotation import read_annotation
-from dnagpt_fast.finetune.data.examples import LabelError
+from dnagpt_fast.input_files import InputFileError
 
 REFGENE = "585\tT1\tchr1\t-\t99\t400\t149\t350\t2\t99,299,\t200,400,\t0\tG1\tincmpl\tcmpl\t0,0,\n"
 GTF = "".join(
@@ -60,5 +60,5 @@ def test_the_start_of_a_reverse_transcript_is_its_right_end(tmp_path):
 )
 def test_errors_name_the_line(tmp_path, text, said):
     (tmp_path / "a").write_text(text)
-    with pytest.raises(LabelError, match=said):
+    with pytest.raises(InputFileError, match=said):
         read_annotation(tmp_path / "a")

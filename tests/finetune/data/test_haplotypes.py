@@ -9,6 +9,7 @@ import pytest
 from dnagpt_fast.finetune.data.examples import LabelError
 from dnagpt_fast.finetune.data.haplotypes import read_haplotypes
 from dnagpt_fast.genome import Genome
+from dnagpt_fast.input_files import InputFileError
 
 HEADER = (
     "##fileformat=VCFv4.2\n##contig=<ID=20>\n##contig=<ID=21>\n"
@@ -115,6 +116,16 @@ def test_a_vcf_line_that_is_cut_off(tmp_path):
         read_haplotypes(path, min_allele_count=0)
 
 
+def test_unknown_letters_contradict_nothing(tmp_path):
+    """IUPAC letters in REF, as 1000 Genomes has one of, and N in the genome."""
+    (tmp_path / "g.fa").write_text(">chr20\nACTTGATNTT\n")
+    odd = ((8, "A", "C", "0|1", "0|1"), (9, "M", "C", "0|1", "0|1"))
+    with Genome.open(tmp_path / "g.fa") as genome:
+        panel = read_haplotypes(vcf(tmp_path, *GOOD, *odd), genome=genome, min_allele_count=0)
+    assert panel.position_bp[-1] == 7
+    assert panel.skipped["not a SNP"] >= 1
+
+
 def test_a_ref_that_contradicts_the_genome(tmp_path):
     (tmp_path / "g.fa").write_text(">chr20\nACTTGATTTT\n")
     with Genome.open(tmp_path / "g.fa") as genome:
@@ -139,7 +150,7 @@ def test_a_ref_that_contradicts_the_genome(tmp_path):
 )
 def test_haps_errors_name_the_line(tmp_path, line, said):
     (tmp_path / "x.haps").write_text(f"20 a 2 C T 0 1 1 0\n{line}\n")
-    with pytest.raises(LabelError, match=said):
+    with pytest.raises(InputFileError, match=said):
         read_haplotypes(tmp_path / "x.haps")
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from dnagpt_fast.finetune.data.examples import LabelError
 from dnagpt_fast.finetune.data.tables import read_table, write_rows
+from dnagpt_fast.input_files import InputFileError
 
 ROWS = (
     "sequence,label,half_life,split,chrom,start,end,strand\n"
@@ -62,7 +63,7 @@ def test_errors_name_file_and_line(tmp_path, content, said):
     path = tmp_path / "x.csv"
     path.write_text(content)
     header = content.partition("\n")[0].split(",")
-    with pytest.raises(LabelError, match=said):
+    with pytest.raises(InputFileError, match=said):
         read_table(path, number_columns=["x"] if "x" in header else [])
 
 

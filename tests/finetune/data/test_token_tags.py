@@ -8,6 +8,7 @@ import pytest
 from dnagpt_fast.finetune.data.examples import LabelError
 from dnagpt_fast.finetune.data.token_tags import Feature, TaggedWindows, read_features, tag_names
 from dnagpt_fast.genome import Genome
+from dnagpt_fast.input_files import InputFileError
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 
 GFF = """##gff-version 3
@@ -102,14 +103,14 @@ def test_every_base_is_tagged_once(genome):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.bed", "chr1\t1\t5\n", r"a\.bed:1: 3 tab-separated"),
-        ("a.bed", "chr1\t5\t5\tx\n", r"a\.bed:1: .*start before end"),
-        ("a.gff3", "chr1\tx\texon\tone\t6\t.\t+\t.\tID=a\n", r"a\.gff3:1: .*integers"),
+        ("a.bed", "chr1\t1\t5\n", r"a\.bed:1: no kind in its fourth"),
+        ("a.bed", "chr1\t5\t5\tx\n", r"a\.bed:1: .*wanted 0 <= start < end"),
+        ("a.gff3", "chr1\tx\texon\tone\t6\t.\t+\t.\tID=a\n", r"a\.gff3:1: start = 'one': wanted an integer"),
         ("a.gff3", "##gff-version 3\n", "no features"),
     ],
 )
 def test_refusals_of_files(tmp_path, name, text, message):
-    with pytest.raises(LabelError, match=message):
+    with pytest.raises(InputFileError, match=message):
         read_features(write(tmp_path, name, text))
 
 
