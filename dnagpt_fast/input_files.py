@@ -86,7 +86,7 @@ def open_content(path: str | Path) -> Iterator[BinaryIO]:
 def is_bcf(path: str | Path) -> bool:
     """Whether a file holds BCF, the binary form of VCF. Raises as `open_content`."""
     with open_content(path) as stream:
-        return stream.peek(3).startswith(b"BCF")  # type: ignore[attr-defined,no-any-return]
+        return stream.peek(3).startswith(b"BCF")  # type: ignore[attr-defined]
 
 
 GZIP_DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
