@@ -14,8 +14,7 @@ import torch
 
 from benchmarks.contest import contest
 from dnagpt_fast.genome.sampler import WindowSampler
-from dnagpt_fast.ops import gc_count, kmer_tokenize, native
-from dnagpt_fast.ops.sample_batch import BatchSampler
+from dnagpt_fast.ops import BatchSampler, gc_count, kmer_tokenize, native
 from tests.ops.packed_genomes import packed_genome, random_text
 
 CALLS = 10_000

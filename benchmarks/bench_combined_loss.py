@@ -22,9 +22,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dnagpt_fast.ops import dispatch
+from dnagpt_fast.ops import combined_loss, dispatch
 from dnagpt_fast.ops.combined_loss.occurring import equalize_rest, occurring_tokens
-from dnagpt_fast.ops.combined_loss.op import combined_loss
 from dnagpt_fast.vocab import N_RESERVED, Vocabulary
 
 ROWS, VOCAB, WIDTH = 4096, 19_564, 768

@@ -1,4 +1,4 @@
-"""Samples to batches, 64 windows of 510 six-mers: one native call beside the numpy sampler followed by the ops.
+"""Samples to batches, 64 windows of 510 six-mers: a BatchSampler beside the numpy sampler followed by the ops.
 
 pytest benchmarks/bench_sampler.py
 """
@@ -24,11 +24,11 @@ def test_batches(benchmark):
     make = BatchMaker(genomes, [21, 27], N_KMERS, vocabulary, Template.build(vocabulary))
     sampler = WindowSampler(genomes, make.length_bp, seed=7)
     draw = BatchSampler(genomes, sampler.tables, sampler.seed, N_KMERS)
-    native = make.sampled(sampler, 10**9, BATCH)
+    batch = make.sampled(sampler, 10**9, BATCH)
     with dispatch.using(sample_batch="reference"):
         reference = make.sampled(sampler, 10**9, BATCH)
-    assert torch.equal(native.token_ids, reference.token_ids)
-    assert torch.equal(native.gc_target, reference.gc_target)
+    assert torch.equal(batch.token_ids, reference.token_ids)
+    assert torch.equal(batch.gc_target, reference.gc_target)
     ids = np.ones((BATCH, N_KMERS), np.uint16)
 
     def repeated(run):
@@ -43,7 +43,7 @@ def test_batches(benchmark):
             make.sampled(sampler, first, BATCH)
 
     contenders = {
-        "native call, uint16": repeated(lambda first: draw(first, BATCH)),
+        "BatchSampler, uint16": repeated(lambda first: draw(first, BATCH)),
         "whole training batch": repeated(lambda first: make.sampled(sampler, first, BATCH)),
         "numpy sampler and ops": repeated(by_ops),
         "memcpy of the ids": repeated(lambda _: ids.copy()),
@@ -52,5 +52,5 @@ def test_batches(benchmark):
     best = contest(
         benchmark, "sample_batch", contenders, work, "million tokens", against="numpy sampler and ops"
     )
-    rate = CALLS * BATCH * N_KMERS / best["native call, uint16"]
-    print(f"native call: {rate / H100_TOKENS:.0f} times the {H100_TOKENS:,.0f} tokens/s of an H100")
+    rate = CALLS * BATCH * N_KMERS / best["BatchSampler, uint16"]
+    print(f"BatchSampler: {rate / H100_TOKENS:.0f} times the {H100_TOKENS:,.0f} tokens/s of an H100")

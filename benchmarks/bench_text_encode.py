@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks.contest import contest
-from dnagpt_fast.model.tokenizer import KmerTokenizer
+from dnagpt_fast import KmerTokenizer
 from dnagpt_fast.vocab import RESERVED
 from tests.ops.packed_genomes import random_text
 

@@ -73,9 +73,9 @@ def our_step(ids, targets, tokens=None):
     """tokens: the occurring tokens, for a softmax over them; None: over all."""
     from torch import nn
 
-    from dnagpt_fast.model.dnagpt import DNAGPT
+    from dnagpt_fast import DNAGPT
+    from dnagpt_fast.ops import combined_loss
     from dnagpt_fast.ops.combined_loss.occurring import equalize_rest
-    from dnagpt_fast.ops.combined_loss.op import combined_loss
     from dnagpt_fast.training.loop import Loop, StopRequest
     from dnagpt_fast.training.optimizer import build_optimizer
 

@@ -3,22 +3,24 @@
 Variant scores are compared with two full forward passes per allele through transformers, with the same
 weights, strands, phases and windows.
 
-python -m benchmarks.bench_variants [--variants 4] [--context-bp 1530] [--small]
+python -m benchmarks.bench_variants [--variants 4] [--context-bp 1530] [--model dna_gpt0.1b_m]
 """
 
 import argparse
 import json
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from dnagpt_fast import DNAGPT, KmerTokenizer
-from dnagpt_fast.model.alleles import AlleleRule, allele_scores
+import dnagpt_fast as df
+from dnagpt_fast.model.alleles import AlleleRule
 from dnagpt_fast.model.base_tracks import BaseTracks
 from dnagpt_fast.model.haplotypes import Site, pair_of
 from dnagpt_fast.model.inference import Inference
-from dnagpt_fast.model.score import score
+from dnagpt_fast.variants.places import Variant, site_of
 
 VOCAB = 19_564
 
@@ -42,58 +44,61 @@ def naive(model, tokenizer, site, rule) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--variants", type=int, default=4)
-    parser.add_argument("--context-bp", type=int, default=1530)
-    parser.add_argument("--small", action="store_true", help="2 layers of width 64 instead of the 0.1B model")
+    parser.add_argument("--context-bp", type=int, help="bases before each variant (default: the rule's own)")
+    parser.add_argument(
+        "--model", default="dna_gpt6m_m", help="a packaged model, or dna_gpt0.1b_m with random weights"
+    )
     options = parser.parse_args()
     torch.manual_seed(0)
-    model = (
-        DNAGPT(VOCAB, 512, 2, 2, 64, False) if options.small else DNAGPT.from_name("dna_gpt0.1b_m", VOCAB)
-    ).eval()
-    tokenizer, rng = KmerTokenizer(), np.random.default_rng(0)
+    if options.model == "dna_gpt0.1b_m":
+        model, tokenizer = df.DNAGPT.from_name(options.model, VOCAB).eval(), df.KmerTokenizer()
+    else:
+        model, tokenizer = df.load_model(options.model)
     rule = AlleleRule.of(model, tokenizer, context_bp=options.context_bp)
+    rng, needed = np.random.default_rng(0), rule.reach.needed_bp
+    between = needed + 10
+    sequence = "".join(rng.choice(list("ACGT"), 2 * needed + between * options.variants))
+    places = [needed + between * i for i in range(options.variants)]
+    variants = [("one", place, sequence[place], "CGTA"["ACGT".index(sequence[place])]) for place in places]
+    with tempfile.TemporaryDirectory() as folder:
+        fasta = Path(folder, "one.fa")
+        fasta.write_text(f">one\n{sequence}\n")
+        genome = df.Genome.open(fasta)
 
-    def text(length: int) -> str:
-        return "".join(rng.choice(list("ACGT"), length))
+        def ours(some):
+            return list(df.variant_scores(model, tokenizer, genome, some, context_bp=options.context_bp))
 
-    sites = [
-        Site(text(rule.reach.needed_bp), "A", "G", text(rule.reach.needed_bp))
-        for _ in range(options.variants)
-    ]
-    inference = Inference(model)
-    allele_scores(inference, tokenizer, sites[:1], rule)  # warm
-    began = time.perf_counter()
-    ours = allele_scores(inference, tokenizer, sites, rule)
-    seconds = time.perf_counter() - began
+        ours(variants[:1])  # warm
+        began = time.perf_counter()
+        scores = ours(variants)
+        seconds = time.perf_counter() - began
 
-    from dnagpt_fast.hub import DNAGPTForCausalLM
-
-    peer = DNAGPTForCausalLM.from_dnagpt(model).eval()
-    began = time.perf_counter()
-    theirs = naive(peer, tokenizer, sites[0], rule)
-    naive_seconds = time.perf_counter() - began
-    assert abs(theirs - ours[0].llr) < 1e-3, (theirs, ours[0].llr)
-    print(
-        json.dumps(
-            {
-                "what": "variants", "context_bp": rule.reach.context_bp, "after_bp": rule.reach.after_bp,
-                "small": options.small, "threads": torch.get_num_threads(),
-                "variants_per_s": options.variants / seconds, "naive_variants_per_s": 1 / naive_seconds,
-                "times": naive_seconds / (seconds / options.variants),
-            }
-        )
-    )  # fmt: skip
-    length = 6 * 2000
-    sequence = text(length)
-    began = time.perf_counter()
-    list(score(model, tokenizer, [sequence]))
-    print(json.dumps({"what": "score", "bp_per_s": length / (time.perf_counter() - began)}))
-    from dnagpt_fast.packed import PackedRange
-    from tests.genome.synthetic import packed_genome
-
-    contig = PackedRange(packed_genome([sequence]), 0, 0, length)
-    began = time.perf_counter()
-    BaseTracks(inference, tokenizer).strand(contig, 0, length)
-    print(json.dumps({"what": "track", "bp_per_s": length / (time.perf_counter() - began)}))
+        peer = df.hub.DNAGPTForCausalLM.from_dnagpt(model).eval()
+        site = site_of(genome, Variant(*variants[0]), rule, tokenizer.k)
+        assert isinstance(site, Site)
+        naive(peer, tokenizer, site, rule)  # warm
+        began = time.perf_counter()
+        theirs = naive(peer, tokenizer, site, rule)
+        naive_seconds = time.perf_counter() - began
+        assert abs(theirs - scores[0].llr) < 1e-3, (theirs, scores[0].llr)
+        row = {
+            "model": options.model,
+            "cpu_isa": df.ops.report()["cpu_isa"],
+            "threads": torch.get_num_threads(),
+            "context_bp": rule.reach.context_bp,
+            "after_bp": rule.reach.after_bp,
+            "variants_per_s": options.variants / seconds,
+            "naive_variants_per_s": 1 / naive_seconds,
+            "times": naive_seconds / (seconds / options.variants),
+        }
+        length = 6 * 2000
+        began = time.perf_counter()
+        list(df.score(model, tokenizer, [sequence[:length]]))
+        row["score_bp_per_s"] = min(length, len(sequence)) / (time.perf_counter() - began)
+        began = time.perf_counter()
+        BaseTracks(Inference(model), tokenizer).strand(genome.range("one"), 0, min(length, len(sequence)))
+        row["track_bp_per_s"] = min(length, len(sequence)) / (time.perf_counter() - began)
+    print(json.dumps(row, indent=1))
 
 
 if __name__ == "__main__":

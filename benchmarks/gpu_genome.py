@@ -14,8 +14,7 @@ from torch import Tensor
 from benchmarks.big_genome import random_genome
 from benchmarks.gpu_attention import Clock, card_clock
 from dnagpt_fast.genome.sampler import WindowSampler
-from dnagpt_fast.ops import gc_count, kmer_tokenize
-from dnagpt_fast.ops.sample_batch import BatchSampler, SampledBatch
+from dnagpt_fast.ops import BatchSampler, SampledBatch, gc_count, kmer_tokenize
 from dnagpt_fast.packed import PackedGenome
 
 PACKED_BYTES = 64 << 20

@@ -15,7 +15,6 @@ import torch
 
 from dnagpt_fast import ops
 from dnagpt_fast.genome.sampler import WindowSampler
-from dnagpt_fast.ops.sample_batch import BatchSampler
 from tests.ops.attention.cases import Case
 from tests.ops.packed_genomes import packed_genome, random_text
 
@@ -71,7 +70,7 @@ def genome(device: str) -> None:
         ops.kmer_tokenize(on_device, contigs, starts, 510, starts % 4, dtype=dtype)
     ops.gc_count(on_device, contigs, starts, starts + 3)
     tables = WindowSampler([here], 6 * 37, seed=3).tables
-    BatchSampler([on_device], tables, 3, 37)(0, 65)
+    ops.BatchSampler([on_device], tables, 3, 37)(0, 65)
     ops.synchronize(on_device)
 
 

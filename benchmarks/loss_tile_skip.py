@@ -27,9 +27,8 @@ from unittest import mock
 import torch
 
 import dnagpt_fast.model.network
-from dnagpt_fast.ops import dispatch
+from dnagpt_fast.ops import combined_loss, dispatch
 from dnagpt_fast.ops.combined_loss import chunked as combined_loss_chunked
-from dnagpt_fast.ops.combined_loss.op import combined_loss
 from dnagpt_fast.ops.combined_loss.tiles import TILE_ROWS, TILE_VOCAB, tile_order
 from dnagpt_fast.pretrain.demo import DEMO_CONFIG
 from dnagpt_fast.pretrain.job import PretrainingRun

@@ -6,8 +6,8 @@ RUN/checkpoints/step-00001000/
     config.json             the settings and everything else that the run is made of
     state.json              steps done, size and SHA-256 of each file above, to find damage
 
-checkpoint_writer.py writes them. .metadata and the parts of .distcp are pickles by torch; torch_files.py reads them as
-data, so a folder from a stranger runs no code.
+checkpoint_writer.py writes them. .metadata and the parts of .distcp are pickles by torch; checkpoint_files.py reads them
+as data, so a folder from a stranger runs no code.
 """
 
 import os
@@ -27,7 +27,8 @@ from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_st
 
 from dnagpt_fast.input_files import sha256_of
 from dnagpt_fast.json_files import read_json
-from dnagpt_fast.training.torch_files import METADATA, DataPlanner, DataReader, read_metadata, reason
+from dnagpt_fast.training.checkpoint_files import METADATA, DataPlanner, DataReader, read_metadata
+from dnagpt_fast.training.torch_files import CheckpointError, reason
 
 FOLDER = "checkpoints"
 NAME = re.compile(r"step-(\d{8,})")
@@ -37,11 +38,6 @@ MODEL, OPTIMIZER = "model", "optimizer"
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
 
-class CheckpointError(ValueError):
-    """A checkpoint or a file of weights that is damaged, is no DNAGPT or belongs to another; the message names the file
-    or folder and the reason."""
-
-
 @dataclass(frozen=True)
 class Checkpoint:
     """A complete checkpoint on disk. `step`: optimizer steps done."""
@@ -49,10 +45,14 @@ class Checkpoint:
     path: Path
     step: int
 
+    @property
+    def config_path(self) -> Path:
+        return self.path / CONFIG
+
     def config(self) -> dict[str, Any]:
         """Raises CheckpointError for one that cannot be read."""
         try:
-            return read_json(self.path / CONFIG)
+            return read_json(self.config_path)
         except ValueError as error:
             raise CheckpointError(str(error)) from error
 

@@ -3,21 +3,23 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.settings import ConfigError, from_tree
+
+if TYPE_CHECKING:
+    from dnagpt_fast.training.checkpoint import Checkpoint
 
 Settings = TypeVar("Settings")
 
 
-def settings_of(start: checkpoint.Checkpoint, cls: type[Settings]) -> Settings:
+def settings_of(start: "Checkpoint", cls: type[Settings]) -> Settings:
     """The settings, of the dataclass `cls`, that a checkpoint was made with."""
-    return from_tree(cls, start.config()["settings"], str(start.path / checkpoint.CONFIG))
+    return from_tree(cls, start.config()["settings"], str(start.config_path))
 
 
 def refused_changes(
-    start: checkpoint.Checkpoint, config: Any, free: tuple[str, ...]
+    start: "Checkpoint", config: Any, free: tuple[str, ...]
 ) -> dict[str, tuple[Any, Any]]:
     """Settings that are others than those of the checkpoint, but for what begins with one of `free`."""
     then = settings_of(start, type(config))

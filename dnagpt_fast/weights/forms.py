@@ -23,10 +23,9 @@ from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.output_files import is_stream, whole, whole_folder, write_json
-from dnagpt_fast.training import checkpoint
-from dnagpt_fast.training.checkpoint import CheckpointError
 from dnagpt_fast.training.run_folder import FORMAT
 from dnagpt_fast.training.tensor_files import StateDict, os_errors, write_safetensors, write_torch
+from dnagpt_fast.training.torch_files import CheckpointError
 from dnagpt_fast.vocab import Vocabulary
 from dnagpt_fast.weights.official import build, config_of, load_official
 from dnagpt_fast.weights.packaged import is_packaged, known_names, packaged_file
@@ -168,9 +167,12 @@ def load_folder(folder: Path) -> tuple[DNAGPT, KmerTokenizer, dict[str, Any]]:
     if (folder / WEIGHTS).is_file() or (folder / INDEX).is_file():
         source: Callable[[], StateDict] = partial(_read_weights, folder)
     else:
+        # late: torch's checkpoint module takes half of torch's own import time
+        from dnagpt_fast.training.checkpoint import open_checkpoint
+
         try:
-            found = checkpoint.open_checkpoint(folder)
-        except checkpoint.CheckpointError as error:
+            found = open_checkpoint(folder)
+        except CheckpointError as error:
             raise CheckpointError(f"{folder} holds no {WEIGHTS} either: {error}") from error
         folder, source = found.path, found.weights
     content = _read_json(folder / CONFIG)

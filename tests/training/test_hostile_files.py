@@ -17,7 +17,7 @@ from dnagpt_fast.input_files import sha256_of
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.tokenizer import KmerTokenizer
-from dnagpt_fast.training import checkpoint, torch_files
+from dnagpt_fast.training import checkpoint, checkpoint_files, torch_files
 from dnagpt_fast.training.checkpoint import CheckpointError
 from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
 from dnagpt_fast.training.optimizer import build_optimizer
@@ -105,7 +105,7 @@ def test_code_between_the_optimizers_numbers_runs_nothing(tmp_path, mark):
     with CheckpointWriter(tmp_path / "run", 3) as writer:
         writer.save(1, model, optimizer, {})
     path = checkpoint.newest(tmp_path / "run").path
-    found = torch_files.read_metadata(path)
+    found = checkpoint_files.read_metadata(path)
     evil = io.BytesIO()
     torch.save(Runs(mark), evil)
     index = next(index for index in found.storage_data if "param_groups" in index.fqn and "lr" in index.fqn)
@@ -156,7 +156,7 @@ def test_pickles_that_only_announce_much_are_refused(tmp_path, harm, match):
 @pytest.mark.parametrize("harm", ["size", "chunk", "offset", "outside"])
 def test_metadata_that_names_more_than_the_files_have_is_refused(tmp_path, harm):
     path = write_run(tmp_path / "run")
-    found = torch_files.read_metadata(path)
+    found = checkpoint_files.read_metadata(path)
     name = "model.transformer.wte.weight"
     index, place = next((i, p) for i, p in found.storage_data.items() if i.fqn == name)
     entry = found.state_dict_metadata[name]
