@@ -10,8 +10,19 @@ if not torch.cuda.is_available():
     # read by triton when it is first imported, so it is set before any test module is
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+DEFAULT = "not slow and not ptx and not gpu"  # the markers of `pytest` alone, as pyproject.toml has them
+
 settings.register_profile("project", deadline=None, print_blob=True)
 settings.load_profile("project")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Workers of `pytest` alone: two, each with one thread. Everything that names its tests runs in one process."""
+    everything = config.args_source is not pytest.Config.ArgsSource.ARGS and config.option.markexpr == DEFAULT
+    if not everything or config.option.usepdb or config.option.capture == "no":
+        return 0
+    os.environ["OMP_NUM_THREADS"] = "1"
+    return 2
 
 
 @pytest.fixture(autouse=True)

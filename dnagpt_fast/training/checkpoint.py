@@ -6,8 +6,8 @@ RUN/checkpoints/step-00001000/
     config.json             the settings and everything else that the run is made of
     state.json              steps done, size and SHA-256 of each file above, to find damage
 
-checkpoint_writer.py writes them. .metadata and the parts of .distcp are pickles by torch; checkpoint_files.py reads them
-as data, so a folder from a stranger runs no code.
+checkpoint_writer.py writes them. .metadata and the parts of .distcp are pickles by torch; checkpoint_files.py reads
+them as data, so a folder from a stranger runs no code.
 """
 
 import os

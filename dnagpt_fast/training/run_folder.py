@@ -18,9 +18,7 @@ def settings_of(start: "Checkpoint", cls: type[Settings]) -> Settings:
     return from_tree(cls, start.config()["settings"], str(start.config_path))
 
 
-def refused_changes(
-    start: "Checkpoint", config: Any, free: tuple[str, ...]
-) -> dict[str, tuple[Any, Any]]:
+def refused_changes(start: "Checkpoint", config: Any, free: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
     """Settings that are others than those of the checkpoint, but for what begins with one of `free`."""
     then = settings_of(start, type(config))
     changed = differences(then.to_dict(), config.to_dict())

@@ -15,7 +15,13 @@ from dnagpt_fast.model.config import PRESETS, ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.training.tensor_files import StateDict
-from dnagpt_fast.training.torch_files import CheckpointError, UnsafeFile, load_tensors, reason, refuse_expanded
+from dnagpt_fast.training.torch_files import (
+    CheckpointError,
+    UnsafeFile,
+    load_tensors,
+    reason,
+    refuse_expanded,
+)
 
 
 def load_official(

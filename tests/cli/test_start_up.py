@@ -15,13 +15,14 @@ from dnagpt_fast.cli import app
 GENOME = "dnagpt_fast/data/hg19_chr22_20-21Mb.2bit"
 # Large packages of which a command may import only those that it names in COMMANDS.
 LARGE = ("torch", "torch._dynamo", "triton", "transformers", "peft", "pandas", "scipy", "sklearn")
-LARGE += ("pyarrow", "matplotlib", "numpy")
+LARGE += ("pyarrow", "matplotlib", "numpy", "sympy", "torch.distributed.checkpoint")
 COMMANDS = {
     "pack": {"numpy"},
     "info": {"numpy"},
     "make-task": {"numpy"},
-    "pretrain": {"numpy", "torch"},
-    "finetune": {"numpy", "torch"},
+    # torch's checkpoint module, which they write with, imports sympy
+    "pretrain": {"numpy", "torch", "sympy", "torch.distributed.checkpoint"},
+    "finetune": {"numpy", "torch", "sympy", "torch.distributed.checkpoint"},
     "predict": {"numpy", "torch"},
     "plan": {"numpy", "torch"},
     "generate": {"numpy", "torch"},

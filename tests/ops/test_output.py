@@ -142,7 +142,7 @@ def test_the_count_of_a_text():
 
 
 def page_flags(address: int) -> list[str]:
-    """The kernel's flags of the mapping that holds an address; "hg" is the advice to use huge pages (proc(5), VmFlags)."""
+    """The kernel's flags of the mapping that holds an address; "hg": huge pages are asked for (proc(5), VmFlags)."""
     inside = False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):

@@ -17,7 +17,7 @@ from dnagpt_fast.input_files import sha256_of
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.tokenizer import KmerTokenizer
-from dnagpt_fast.training import checkpoint, checkpoint_files, torch_files
+from dnagpt_fast.training import checkpoint, checkpoint_files
 from dnagpt_fast.training.checkpoint import CheckpointError
 from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
 from dnagpt_fast.training.optimizer import build_optimizer
