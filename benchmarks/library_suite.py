@@ -25,7 +25,6 @@ NOT_APPLICABLE = {
     "test_base_model_prefix_loads_base_weights": STRICT,
     "test_correct_missing_keys": STRICT,
     "test_model_weights_reload_no_missing_tied_weights": STRICT,
-    "test_bc_cache_name_forward": "expects a warning for the name past_key_values, which is a normal name here",
     "test_sdpa_padding_matches_padding_free_with_position_ids": (
         "2 of 6,930 numbers in bfloat16, with some random weights; tests/hub/test_masks.py tests it in float32"
     ),

@@ -112,14 +112,16 @@ def finetune(
     out: Annotated[Path, typer.Option("--out", help="the run's folder; new, unless --resume")],
     config: Annotated[Path | None, typer.Option("--config", help="settings, a TOML file")] = None,
     task: Annotated[
-        str | None, typer.Option("--task", help="classification, regression or generation (task.kind)")
+        str | None,
+        typer.Option("--task", help="classification, regression, generation or tagging (task.kind)"),
     ] = None,
     start: Annotated[
         Path | None,
         typer.Option("--start", help="run folder, official checkpoint, Hugging Face folder, packaged model"),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="labelled sequences: table, FASTA, BED, VCF, .haps")
+        Path | None,
+        typer.Option("--data", help="labelled sequences: table, FASTA, BED, VCF, .haps; GFF3, GTF"),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="one setting: section.key=value, e.g. optimizer.lr=3e-5")
@@ -128,7 +130,7 @@ def finetune(
         bool, typer.Option("--resume", help="continue in --out where its newest checkpoint ends")
     ] = False,
 ) -> None:
-    """Fine-tune a DNAGPT on labelled sequences or haplotypes."""
+    """Fine-tune a DNAGPT on labelled sequences, haplotypes or the features of a genome."""
     from dnagpt_fast.finetune.run import finetune as run
     from dnagpt_fast.finetune.settings import load_finetune_config
     from dnagpt_fast.training.settings import settings_of_run

@@ -1,16 +1,18 @@
 """Figures of a fine-tuning report; each file is written completely or not at all."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dnagpt_fast.evaluation.haplotype_statistics import HaplotypeReport
+from dnagpt_fast.evaluation.scores import Score
 from dnagpt_fast.extras import need
 from dnagpt_fast.output_files import whole
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -46,14 +48,37 @@ def plot_classification(
     for axes in (roc, pr):
         axes.legend()
     matrix = metrics.confusion_matrix(truth, probabilities.argmax(1), labels=range(len(classes)))
-    confusion.imshow(matrix, cmap="Blues")
-    for (i, j), count in np.ndenumerate(matrix):
-        confusion.text(
-            j, i, str(count), ha="center", va="center", color="k" if count < matrix.max() / 2 else "w"
-        )
-    confusion.set(xlabel="predicted", ylabel="true", xticks=range(len(classes)), yticks=range(len(classes)))
-    confusion.set_xticklabels(classes, rotation=20)
-    confusion.set_yticklabels(classes)
+    _draw_confusion(confusion, matrix, matrix / max(matrix.max(), 1), classes)
+    return _save(figure, Path(path))
+
+
+def _draw_confusion(axes: "Axes", counts: np.ndarray, shade: np.ndarray, classes: Sequence[str]) -> None:
+    """Counts (C, C), rows the truth; shade (C, C), 0 to 1."""
+    axes.imshow(shade, cmap="Blues", vmin=0, vmax=1)
+    for (i, j), count in np.ndenumerate(counts):
+        axes.text(j, i, str(count), ha="center", va="center", color="k" if shade[i, j] < 0.5 else "w")
+    axes.set(xlabel="predicted", ylabel="true", xticks=range(len(classes)), yticks=range(len(classes)))
+    axes.set_xticklabels(classes, rotation=20)
+    axes.set_yticklabels(classes)
+
+
+def plot_tags(path: str | Path, counts: np.ndarray, scores: Mapping[str, Score], tags: Sequence[str]) -> Path:
+    """The confusion matrix of the tags, shaded by the share of the true tag, and every score that is an F1, with its
+    interval.
+
+    counts  int (tags, tags), rows the truth
+    """
+    figure = _figure(11, 5)
+    confusion, bars = figure.subplots(1, 2)
+    _draw_confusion(confusion, counts, counts / np.maximum(counts.sum(1, keepdims=True), 1), tags)
+    shown = {name: score for name, score in scores.items() if "f1" in name}
+    at = np.arange(len(shown))
+    value, low, high = np.array([[s.value, s.low, s.high] for s in shown.values()]).T
+    bars.barh(at, value, color="tab:blue", alpha=0.5)
+    bars.hlines(at, low, high, color="k", linewidth=1)
+    bars.set(yticks=at, xlim=(0, 1), xlabel="F1")
+    bars.set_yticklabels(list(shown))
+    bars.invert_yaxis()
     return _save(figure, Path(path))
 
 

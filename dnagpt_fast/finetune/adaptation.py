@@ -14,6 +14,7 @@ USED_HEADS = {
     "classification": ("mlm_head",),
     "regression": ("num_regression", "number_embedding"),
     "generation": ("mlm_head",),
+    "tagging": ("mlm_head",),
 }
 
 

@@ -67,7 +67,7 @@ def write_model_card(run: Path, record: dict[str, Any], results: dict[str, Any])
     if any(isinstance(value, list) for value in results["test"].values()):
         lines += [
             "",
-            "Intervals: percentiles of a bootstrap over the test rows (within each class). They do not include the "
+            f"Intervals: percentiles of a bootstrap over the test {_drawn(language['kind'])}. They do not include the "
             "variation between choices of training rows or seeds.",
         ]
     lines += [
@@ -82,6 +82,10 @@ def write_model_card(run: Path, record: dict[str, Any], results: dict[str, Any])
         "",
     ]
     write_text(run / "README.md", "\n".join(lines))
+
+
+def _drawn(kind: str) -> str:
+    return {"classification": "rows (within each class)", "tagging": "windows"}.get(kind, "rows")
 
 
 def _split(record: dict[str, Any]) -> str:

@@ -11,6 +11,13 @@ from dnagpt_fast.finetune.language import Language
 from dnagpt_fast.finetune.prepare import encode
 from dnagpt_fast.finetune.report import Predictions, predict_rows, write_predictions
 from dnagpt_fast.finetune.settings import ConfigError, FinetuneConfig
+from dnagpt_fast.finetune.tagging import (
+    TaggedSpans,
+    predict_tags,
+    predicted_spans,
+    window_sequences,
+    write_spans,
+)
 from dnagpt_fast.finetune.task_loss import TaskLosses
 from dnagpt_fast.json_files import read_json
 from dnagpt_fast.model.dnagpt import DNAGPT
@@ -46,8 +53,9 @@ def load_finetuned(run: Path) -> tuple[DNAGPT, Language, dict[str, Any]]:
 
 def predict(
     run: Path, data: LabelledDataSettings | None, output: Path, *, device: str = "auto", batch_size: int = 32
-) -> tuple[Predictions, Language]:
-    """Predicts new sequences and writes the table `output` (.tsv or .csv).
+) -> tuple[Predictions | TaggedSpans, Language]:
+    """Predicts new sequences and writes the table `output` (.tsv or .csv): one row for each sequence, or for each span
+    that a tagging model finds in them.
 
     data: the file of sequences and its columns; None: those of the training run. Labels are not read.
     Raises ConfigError, LabelError, FileNotFoundError, ValueError for another suffix of `output`.
@@ -68,10 +76,18 @@ def predict(
         )
     refuse_inputs(output, data.path, data.genome)
     examples = read_examples(data, labelled=False)
-    examples = fit_length(examples, language.template.longest_bp(model.max_len), data.on_long)
+    longest, tags = language.template.longest_bp(model.max_len), language.template.kind == "tagging"
+    if tags:
+        examples = window_sequences(examples, language.template, longest)
+    else:
+        examples = fit_length(examples, longest, data.on_long)
     where = pick_device(device, what="device")
     losses = TaskLosses(model.to(where), language.template.kind, language.answers).to(where)
     rows = encode(examples, language, labelled=False)
+    if tags:
+        spans = predicted_spans(examples, predict_tags(losses, rows, batch_size, where), language)
+        write_spans(output, spans)
+        return spans, language
     found = predict_rows(losses, rows, language, batch_size, where, labelled=False)
     write_predictions(output, found, language)
     return found, language

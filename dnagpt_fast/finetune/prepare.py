@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dnagpt_fast.evaluation.tag_scores import tag_names
 from dnagpt_fast.finetune.data.examples import (
     Examples,
     LabelError,
@@ -16,17 +17,18 @@ from dnagpt_fast.finetune.data.examples import (
     target_values,
 )
 from dnagpt_fast.finetune.data.haplotypes import HaplotypePanel
-from dnagpt_fast.finetune.data.sources import kind_of, read_examples, read_panel
+from dnagpt_fast.finetune.data.sources import kind_of, read_examples, read_panel, read_tagged
 from dnagpt_fast.finetune.data.splits import SPLITS, split_examples
 from dnagpt_fast.finetune.language import Language, Standardisation
 from dnagpt_fast.finetune.settings import FinetuneConfig
 from dnagpt_fast.finetune.task_data import TaskData
-from dnagpt_fast.finetune.templates import TaskTemplate, answer_tokens, arrange_classes
+from dnagpt_fast.finetune.templates import MANY_ANSWERS, TaskTemplate, answer_tokens, arrange_classes
 from dnagpt_fast.input_files import sha256_of
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.vocab import Vocabulary, species_token
 
 LOG_OFFSET = 0.1  # of the published target, log10(x + 0.1)
+MOST_KINDS = (len(MANY_ANSWERS) - 1) // 2  # of features to be tagged
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,11 @@ def prepare(config: FinetuneConfig, vocabulary: Vocabulary, max_len: int) -> Pre
     template = TaskTemplate(kind, species_token(task.species), vocabulary, numbers)
     if kind_of(Path(config.data.path)) == "haplotypes":
         return _prepare_haplotypes(config, template, max_len)
-    examples = read_examples(config.data, labelled=kind != "generation")
+    longest = template.longest_bp(max_len)
+    if kind == "tagging":
+        examples = read_tagged(config.data, task.classes, k=vocabulary.k, longest_bp=longest)
+    else:
+        examples = read_examples(config.data, labelled=kind != "generation")
     rows = split_examples(
         examples,
         config.split.kind,
@@ -75,12 +81,13 @@ def prepare(config: FinetuneConfig, vocabulary: Vocabulary, max_len: int) -> Pre
     language = Language(template)
     if kind == "classification":
         language = _classes(config, template, sets)
+    elif kind == "tagging":
+        language = _tags(template, examples, sets)
     elif kind == "regression":
         values = _transformed(sets["train"], task.target_transform)
         _check_test_values(sets)
         scale = Standardisation.of(sets["train"].numbers, values)
         language = Language(template, standardisation=scale, target_transform=task.target_transform)
-    longest = template.longest_bp(max_len)
     encoded = {
         name: encode(
             fit_length(part, longest, config.data.on_long), language, config=config, weighted=name == "train"
@@ -93,6 +100,9 @@ def prepare(config: FinetuneConfig, vocabulary: Vocabulary, max_len: int) -> Pre
         counts[name] = {"rows": 0 if part is None else len(part)}
         if kind == "classification" and part is not None:
             counts[name]["labels"] = dict(sorted(Counter(part.label or ()).items()))
+        elif kind == "tagging" and part is not None:
+            found = _tag_counts(part, len(language.classes)).tolist()
+            counts[name]["labels"] = dict(zip(language.classes, found, strict=True))
     return Prepared(language, encoded, hashes=_hashes(config), counts=counts)
 
 
@@ -121,6 +131,31 @@ def _classes(config: FinetuneConfig, template: TaskTemplate, sets: dict[str, Exa
     return Language(template, classes, tuple(answer_tokens(template.vocabulary, len(classes))))
 
 
+def _tags(template: TaskTemplate, examples: Examples, sets: dict[str, Examples]) -> Language:
+    if len(examples.kinds) > MOST_KINDS:
+        raise LabelError(
+            f"{examples.path}: {len(examples.kinds)} kinds in task.classes: wanted up to {MOST_KINDS}, for each has "
+            f"two tags, and there are {len(MANY_ANSWERS)} answers"
+        )
+    classes = tag_names(examples.kinds)
+    for name in ("train", "test"):
+        if name not in sets:
+            continue
+        found = _tag_counts(sets[name], len(classes))
+        for kind, count in zip(examples.kinds, found[1::2] + found[2::2], strict=True):
+            if count == 0:
+                raise LabelError(
+                    f"{examples.path}: no {name} window has a feature {kind!r}: change the split, such as by a smaller "
+                    f"split.block_bp, or take the kind out of task.classes"
+                )
+    return Language(template, tuple(classes), tuple(answer_tokens(template.vocabulary, len(classes))))
+
+
+def _tag_counts(examples: Examples, classes: int) -> np.ndarray:
+    """int64 (classes,): how many k-mers have each tag."""
+    return np.bincount(np.concatenate(examples.tags or [np.zeros(0, np.int64)]), minlength=classes)
+
+
 def _check_test_values(sets: dict[str, Examples]) -> None:
     """Raises LabelError, before any training, where the test rows (if any) cannot be scored."""
     if "test" in sets:
@@ -142,12 +177,15 @@ def encode(
 ) -> TaskData:
     """The rows as model input, for training with class weights. Raises LabelError for labels that do not
     fit."""
-    targets, weights = None, None
+    targets, weights, tag_weights = None, None, None
     kind = language.template.kind
     if labelled and kind == "classification":
         targets = class_of(examples, language.classes)
         if weighted and config is not None:
-            weights = _class_weights(config, targets, len(language.classes))[targets]
+            found = np.bincount(targets, minlength=len(language.classes))
+            weights = _class_weights(config, found)[targets]
+    elif labelled and kind == "tagging" and weighted and config is not None:
+        tag_weights = _class_weights(config, _tag_counts(examples, len(language.classes)))
     elif labelled and kind == "regression":
         assert language.standardisation is not None
         targets = language.standardisation.target(_transformed(examples, language.target_transform))
@@ -159,11 +197,13 @@ def encode(
         standardisation=language.standardisation,
         targets=targets,
         weights=weights,
+        tag_weights=tag_weights,
     )
 
 
-def _class_weights(config: FinetuneConfig, targets: np.ndarray, classes: int) -> np.ndarray:
-    given = config.task.class_weights
+def _class_weights(config: FinetuneConfig, counts: np.ndarray) -> np.ndarray:
+    """A weight for each class, of which there are so many rows (or k-mers) each."""
+    given, classes = config.task.class_weights, len(counts)
     if given:
         if len(given) != classes or min(given) <= 0:
             raise LabelError(
@@ -171,7 +211,8 @@ def _class_weights(config: FinetuneConfig, targets: np.ndarray, classes: int) ->
             )
         return np.array(given)
     if config.task.balanced:
-        return len(targets) / (classes * np.bincount(targets, minlength=classes))
+        # a tag may occur nowhere: features shorter than a k-mer have no I
+        return counts.sum() / (classes * np.maximum(counts, 1))
     return np.ones(classes)
 
 

@@ -45,7 +45,7 @@ def mean_loss(
     device: torch.device,
     processes: Processes | None = None,
 ) -> float:
-    """Unweighted mean loss over the rows of a set; for generation in nats per base pair.
+    """Unweighted mean loss over the rows of a set; for tagging over their k-mers, for generation in nats per base pair.
 
     Several processes share the batches; all return the same value.
     """
@@ -56,6 +56,8 @@ def mean_loss(
     total = float(processes.sum(sums))
     if data.template.kind == "generation":
         return total / sum(map(len, data.examples.sequence))
+    if data.examples.tags is not None:
+        return total / sum(map(len, data.examples.tags))
     return total / len(data)
 
 

@@ -28,6 +28,7 @@ from dnagpt_fast.finetune.report import (
     write_predictions,
 )
 from dnagpt_fast.finetune.settings import ConfigError, FinetuneConfig
+from dnagpt_fast.finetune.tagging import report_tags
 from dnagpt_fast.finetune.task_loss import TaskLosses
 from dnagpt_fast.output_files import whole, write_json
 from dnagpt_fast.training.devices import pick_device
@@ -209,6 +210,9 @@ def _report(job: FinetuneRun, run: Path, console: Console) -> dict[str, Any]:
     size = config.run.evaluation_batch_size
     if config.task.kind == "generation":
         scores = _report_generation(job, losses, run)
+    elif config.task.kind == "tagging" and test is not None:
+        tagged = report_tags(losses, test, language, size, job.device, run, seed=job.seed)
+        scores = {k: list(v) for k, v in tagged.items()}
     elif test is not None:
         found = predict_rows(losses, test, language, size, job.device, labelled=True)
         write_predictions(run / "predictions.tsv", found, language)

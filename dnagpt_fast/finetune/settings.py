@@ -23,18 +23,20 @@ from dnagpt_fast.training.settings import (
 )
 from dnagpt_fast.weights.packaged import is_packaged
 
-TASKS = ("classification", "regression", "generation")
+TASKS = ("classification", "regression", "generation", "tagging")
 PATH_KEYS = (("data", "path"), ("data", "genome"), ("start", "path"))
 
 
 @dataclass(frozen=True)
 class FinetuneTaskSettings:
-    """kind: classification, regression or generation. species: a name of vocab.SPECIES or a reserved token.
+    """kind: classification, regression, generation or tagging. species: a name of vocab.SPECIES or a reserved token.
 
-    classes        the labels, in the order of their answers; empty: those of the training rows, sorted
+    classes        the labels, in the order of their answers; empty: those of the training rows, sorted. Tagging: the
+                   kinds of features, of which the first has precedence where they overlap; the tags are O, B-kind,
+                   I-kind, ...
     positive       with two classes: the class of f1, auroc and auprc, whose answer is `N`; empty: the last
                    class
-    class_weights  one for each class; empty: all 1
+    class_weights  one for each class (tagging: for each tag); empty: all 1
     balanced       class weights inverse to the class sizes of the training rows, in place of class_weights
     whole_vocabulary  train the answer against all tokens, as the published models were; otherwise against the
                       answers
@@ -149,6 +151,8 @@ class FinetuneConfig:
         ):
             if text not in known:
                 raise ConfigError(f"{name} = {text!r}: wanted one of {', '.join(known)}")
+        if self.task.kind == "tagging" and self.task.positive:
+            raise ConfigError(f"task.positive = {self.task.positive!r}: tagging has none, leave it out")
         if self.task.balanced and self.task.class_weights:
             raise ConfigError("task.balanced and task.class_weights: wanted one of them")
         if self.run.micro_batch_size and self.run.batch_size % self.run.micro_batch_size:

@@ -26,8 +26,9 @@ class TaskBatch:
     read_at        int64 (B,): the position whose output is the answer, counted with the inserted numbers
     numbers        float32 (B, m) standardised, or None; number_block int64 (B, 2): tokens before and after them
     target         classification int64 (B,) class; regression float32 (B,) standardised; generation int64 (B, T - 1),
-                   IGNORE_INDEX where nothing is predicted
-    weight         float32 (B,): weight of the row in the loss
+                   IGNORE_INDEX where nothing is predicted; tagging int64 (B, T): the class of each k-mer, IGNORE_INDEX
+                   elsewhere
+    weight         float32 (B,): weight of the row in the loss; tagging (B, T): of each k-mer, 0 elsewhere
     row            int64 (B,): row numbers in the set, on the host
     """
 
@@ -60,8 +61,10 @@ class TaskData:
         standardisation: Standardisation | None = None,
         targets: np.ndarray | None = None,
         weights: np.ndarray | None = None,
+        tag_weights: np.ndarray | None = None,
     ) -> None:
-        """targets: int64 classes or standardised float32; None for rows to predict and for generation.
+        """targets: int64 classes or standardised float32; None for rows to predict, for generation, and for tagging,
+        whose targets are the examples' tags. tag_weights: float (classes,), of tagging; None: all 1.
 
         Raises LabelError for a sequence that is shorter than one token of a fixed vocabulary.
         """
@@ -82,6 +85,7 @@ class TaskData:
             self.numbers = standardisation.numbers(examples.numbers)
         self.targets = np.zeros(len(examples), np.float32) if targets is None else targets
         self.weights = np.ones(len(examples), np.float32) if weights is None else weights.astype(np.float32)
+        self.tag_weights = None if tag_weights is None else tag_weights.astype(np.float32)
 
     def __len__(self) -> int:
         return len(self.encoded)
@@ -104,15 +108,30 @@ class TaskData:
             following = np.where(np.arange(1, longest) < length[:, None], token_ids[:, 1:], IGNORE_INDEX)
             target = torch.from_numpy(following)
             token_ids = token_ids[:, :-1]
+        weight = torch.from_numpy(self.weights[at])
+        if self.examples.tags is not None:
+            target, weight = self._tags(at, longest)
         return TaskBatch(
             token_ids=torch.from_numpy(np.ascontiguousarray(token_ids)),
             read_at=torch.from_numpy(length - 1 + self.template.numbers),
             numbers=numbers,
             number_block=block,
             target=target,
-            weight=torch.from_numpy(self.weights[at]),
+            weight=weight,
             row=torch.from_numpy(at),
         )
+
+    def _tags(self, at: np.ndarray, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Class and weight (B, T) of each k-mer, which are the tokens after the species."""
+        assert self.examples.tags is not None
+        target = np.full((len(at), longest), IGNORE_INDEX, np.int64)
+        weight = np.zeros((len(at), longest), np.float32)
+        for i, row in enumerate(at.tolist()):
+            tags = self.examples.tags[row]
+            place = slice(1, 1 + len(tags))
+            target[i, place] = tags
+            weight[i, place] = 1 if self.tag_weights is None else self.tag_weights[tags]
+        return torch.from_numpy(target), torch.from_numpy(weight)
 
     def training_rows(self, first: int, count: int, seed: int) -> np.ndarray:
         """Row numbers of the samples first .. first + count - 1 of an endless sequence. Each epoch has every

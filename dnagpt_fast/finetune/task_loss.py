@@ -1,4 +1,4 @@
-"""Losses and predictions of the three tasks, from a DNAGPT and a batch."""
+"""Losses and predictions of the four tasks, from a DNAGPT and a batch."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -15,7 +15,7 @@ from dnagpt_fast.ops.combined_loss.op import combined_loss
 class TaskLosses(nn.Module):
     """batch -> losses by name, as training/loop.py needs them; `predict` gives the predictions.
 
-    answers           ids of the classes' tokens (classification)
+    answers           ids of the classes' tokens (classification, tagging)
     whole_vocabulary  the training softmax is over all tokens; the softmax of `predict` is always over the
                       answers
     """
@@ -31,15 +31,18 @@ class TaskLosses(nn.Module):
 
     def forward(self, batch: TaskBatch) -> dict[str, torch.Tensor]:
         if self.kind == "generation":
-            return {"loss": self._next_token(batch, "mean")}
-        each = self.row_losses(batch)
+            return {"loss": self._token_losses(batch, "mean")}
+        if self.kind == "tagging":
+            each = self._token_losses(batch, "none").view(batch.target.shape)
+        else:
+            each = self.row_losses(batch)
         return {"loss": (each * batch.weight).sum() / batch.weight.sum()}
 
     def row_losses(self, batch: TaskBatch) -> torch.Tensor:
         """(B,) unweighted: cross-entropy of the class in nats, squared error of the standardised target, or the sum of
-        the cross-entropies of the sequence's tokens in nats."""
-        if self.kind == "generation":
-            return self._next_token(batch, "none").view(batch.target.shape).sum(1)
+        the cross-entropies of the sequence's tokens, or of its k-mers' classes, in nats."""
+        if self.kind in ("generation", "tagging"):
+            return self._token_losses(batch, "none").view(batch.target.shape).sum(1)
         read = self._read(batch)
         if self.kind == "regression":
             return (self.model.num_regression(read).squeeze(-1).float() - batch.target) ** 2
@@ -55,8 +58,9 @@ class TaskLosses(nn.Module):
         ).total
 
     def predict(self, batch: TaskBatch) -> torch.Tensor:
-        """Classification: probabilities of the answers (B, C); regression: standardised values (B,). float32"""
-        read = self._read(batch)
+        """Classification: probabilities of the answers (B, C); tagging: at each token (B, T, C), of which those of the
+        k-mers count; regression: standardised values (B,). float32"""
+        read = self.model.hidden_states(batch.token_ids) if self.kind == "tagging" else self._read(batch)
         if self.kind == "regression":
             return self.model.num_regression(read).squeeze(-1).float()
         answers = cast(torch.Tensor, self.answers)
@@ -70,14 +74,21 @@ class TaskLosses(nn.Module):
         hidden = self.model.hidden_states(batch.token_ids, batch.numbers, batch.number_block)
         return hidden[torch.arange(len(hidden), device=hidden.device), batch.read_at]
 
-    def _next_token(self, batch: TaskBatch, reduction: str) -> torch.Tensor:
+    def _token_losses(self, batch: TaskBatch, reduction: str) -> torch.Tensor:
+        """Of the next token, or of the class of this one."""
         hidden = self.model.hidden_states(batch.token_ids)
         last = self.model.last_projection
+        target, classes = batch.target, None
+        if self.kind == "tagging":
+            answers = cast(torch.Tensor, self.answers)
+            target = torch.where(target == IGNORE_INDEX, IGNORE_INDEX, answers[target.clamp(min=0)])
+            classes = None if self.whole_vocabulary else answers
         return combined_loss(
             self.model.head_rows(hidden).flatten(0, 1),
             last.weight,
-            batch.target.flatten(),
+            target.flatten(),
             bias=last.bias,
+            classes=classes,
             ignore_index=IGNORE_INDEX,
             reduction=reduction,
         ).total

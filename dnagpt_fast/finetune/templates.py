@@ -4,6 +4,7 @@ classification  `<species>` sequence `<=><species>`: the next token is the answe
 regression      `<species>` sequence `<+><M>` numbers `<=><M>`: the regression head reads the last position; without
                 numbers `<species>` sequence `<=><M>`
 generation      `<species>` sequence `<P>`: every token is predicted; the pad token ends a sequence
+tagging         `<species>` sequence: at each k-mer the next token is the answer of its class
 """
 
 from collections.abc import Sequence

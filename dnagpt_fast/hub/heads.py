@@ -106,9 +106,6 @@ class DNAGPTForCausalLM(_WithHead, GenerationMixin):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        use_cache: bool | None = None,
-        output_hidden_states: bool | int | list[int] | None = None,
-        output_attentions: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         numbers: torch.Tensor | None = None,
         number_loc: torch.Tensor | None = None,
@@ -117,7 +114,8 @@ class DNAGPTForCausalLM(_WithHead, GenerationMixin):
         cache: Cache | None = None,
         **kwargs: Any,
     ) -> DNAGPTOutput | tuple[Any, ...]:
-        """Logits (B, T, V), or of the last `logits_to_keep` tokens; the other arguments as in `DNAGPTModel.forward`.
+        """Logits (B, T, V), or of the last `logits_to_keep` tokens; the other arguments, in kwargs too, as in
+        `DNAGPTModel.forward`.
 
         labels       (B, T): ids to predict, shifted here, -100 ignored; so is a label whose predecessor is padding
         numbers ...  as in `DNAGPT.forward`; they make the sequence grow, so labels and attention_mask must have the
@@ -135,9 +133,6 @@ class DNAGPTForCausalLM(_WithHead, GenerationMixin):
             position_ids=position_ids,
             cache=one_cache(cache, past_key_values),
             inputs_embeds=inputs_embeds,
-            use_cache=use_cache,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
             return_dict=True,
             **kwargs,
         )
@@ -181,17 +176,13 @@ def _without_first_of_padded(labels: torch.Tensor, attention_mask: torch.Tensor 
     return labels.masked_fill(before == 0, IGNORE_INDEX)
 
 
-class DNAGPTForSequenceClassification(_WithHead):
-    """A linear layer on the last hidden state of the last token that is not padding."""
+class _Classifier(_WithHead):
+    """What the two classifiers share: a linear layer on hidden states, and everything but the number of them."""
 
     may_be_missing = r"score\..*"
     _keys_to_ignore_on_load_unexpected = [r"^(number_embedding|mlm_head|num_regression)\."]  # noqa: RUF012
-
-    def __init__(self, config: DNAGPTConfig) -> None:
-        super().__init__(config)
-        self.transformer = DNAGPTModel(config)
-        self.score = nn.Linear(config.embedding_dim, cast(int, config.num_labels), bias=False)
-        self.post_init()
+    output_class: type[Any]
+    score: nn.Linear
 
     def forward(
         self,
@@ -200,68 +191,103 @@ class DNAGPTForSequenceClassification(_WithHead):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        output_hidden_states: bool | int | list[int] | None = None,
-        output_attentions: bool | None = None,
         return_dict: bool | None = None,
         **kwargs: Any,
-    ) -> SequenceClassifierOutputWithPast | tuple[Any, ...]:
-        """Logits (B, labels).
-
-        labels  int64 (B,) classes, float (B,) or (B, labels) values, or float (B, labels) of 0 and 1, as
-                `config.problem_type` says; without it, by their number and dtype
-        Padding is known by attention_mask, without it by the pad token.
-        """
-        if attention_mask is None and input_ids is not None and self.config.pad_token_id is not None:
-            attention_mask = (input_ids != self.config.pad_token_id).long()
+    ) -> Any:
+        """Logits and, with labels, the loss, in the shapes that the class names; the other arguments, in kwargs too, as
+        in `DNAGPTModel.forward`."""
+        attention_mask = self._mask(input_ids, attention_mask)
         output = self.transformer(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
             return_dict=True,
             **kwargs | {"use_cache": False},
         )
-        hidden = output.last_hidden_state
-        places = torch.arange(hidden.shape[1], device=hidden.device)
-        if attention_mask is None:
-            last = places[-1].expand(hidden.shape[0])
-        else:
-            last = (places * attention_mask.to(places.dtype)).argmax(-1)
-        logits = self.score(hidden[torch.arange(hidden.shape[0], device=hidden.device), last])
-        result = SequenceClassifierOutputWithPast(
-            loss=None if labels is None else self._loss(logits, labels),
+        logits = self._logits(output.last_hidden_state, attention_mask)
+        result = self.output_class(
+            loss=None if labels is None else self._loss(logits, labels, kwargs.get("num_items_in_batch")),
             logits=logits,
             hidden_states=output.hidden_states,
             attentions=output.attentions,
         )
         return result if self.wants_dict(return_dict) else result.to_tuple()
 
-    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def _mask(
+        self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        return attention_mask
+
+    def _logits(self, hidden: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        raise NotImplementedError
+
+    def _loss(
+        self, logits: torch.Tensor, labels: torch.Tensor, counted: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        """counted: labels of all micro-batches of a step, by which `Trainer` then does not divide."""
+        raise NotImplementedError
+
+
+class DNAGPTForSequenceClassification(_Classifier):
+    """A linear layer on the last hidden state of the last token that is not padding: logits (B, labels).
+
+    labels  int64 (B,) classes, float (B,) or (B, labels) values, or float (B, labels) of 0 and 1, as
+            `config.problem_type` says; without it, by their number and dtype
+    Padding is known by attention_mask, without it by the pad token.
+    """
+
+    output_class = SequenceClassifierOutputWithPast
+
+    def __init__(self, config: DNAGPTConfig) -> None:
+        super().__init__(config)
+        self.transformer = DNAGPTModel(config)
+        self.score = nn.Linear(config.embedding_dim, cast(int, config.num_labels), bias=False)
+        self.post_init()
+
+    def _mask(
+        self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        if attention_mask is None and input_ids is not None and self.config.pad_token_id is not None:
+            return (input_ids != self.config.pad_token_id).long()
+        return attention_mask
+
+    def _logits(self, hidden: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        places = torch.arange(hidden.shape[1], device=hidden.device)
+        if attention_mask is None:
+            last = places[-1].expand(hidden.shape[0])
+        else:
+            last = (places * attention_mask.to(places.dtype)).argmax(-1)
+        return self.score(hidden[torch.arange(hidden.shape[0], device=hidden.device), last])
+
+    def _loss(
+        self, logits: torch.Tensor, labels: torch.Tensor, counted: torch.Tensor | int | None
+    ) -> torch.Tensor:
         kind = self.config.problem_type
-        if kind is None:
-            if logits.shape[1] == 1:
-                kind = "regression"
-            else:
-                kind = (
-                    "multi_label_classification"
-                    if labels.is_floating_point()
-                    else "single_label_classification"
-                )
-        if kind == "regression":
-            return F.mse_loss(logits.view(-1), labels.to(logits.dtype).view(-1))
+        if kind is None and logits.shape[1] == 1:
+            kind = "regression"
+        elif kind is None:
+            several = labels.is_floating_point()
+            kind = "multi_label_classification" if several else "single_label_classification"
+        reduction = "mean" if counted is None else "sum"
         if kind == "single_label_classification":
-            return F.cross_entropy(logits, labels.view(-1))
-        return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+            loss = F.cross_entropy(logits, labels.view(-1), reduction=reduction)
+        else:
+            measure = F.mse_loss if kind == "regression" else F.binary_cross_entropy_with_logits
+            loss = measure(logits.view(-1), labels.to(logits.dtype).view(-1), reduction=reduction)
+        return loss if counted is None else loss / counted
 
 
-class DNAGPTForTokenClassification(_WithHead):
-    """A linear layer on every hidden state: a class for each k-mer, or, with `config.labels_per_token` = k, for each of
-    its bases. A token's state knows what stands before it and the token, not what comes after."""
+class DNAGPTForTokenClassification(_Classifier):
+    """A linear layer on every hidden state: a class for each k-mer, logits (B, T, classes), or, with
+    `config.labels_per_token` = k, for each of its bases, logits (B, T, labels_per_token, classes). A token's state
+    knows what stands before it and the token, not what comes after.
 
-    may_be_missing = r"score\..*"
-    _keys_to_ignore_on_load_unexpected = [r"^(number_embedding|mlm_head|num_regression)\."]  # noqa: RUF012
+    labels  int64 (B, T), or (B, T, labels_per_token), -100 ignored
+    `forward` raises ValueError for labels of another shape.
+    """
+
+    output_class = TokenClassifierOutput
 
     def __init__(self, config: DNAGPTConfig) -> None:
         super().__init__(config)
@@ -270,48 +296,16 @@ class DNAGPTForTokenClassification(_WithHead):
         self.score = nn.Linear(config.embedding_dim, config.labels_per_token * classes)
         self.post_init()
 
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        output_hidden_states: bool | int | list[int] | None = None,
-        output_attentions: bool | None = None,
-        return_dict: bool | None = None,
-        **kwargs: Any,
-    ) -> TokenClassifierOutput | tuple[Any, ...]:
-        """Logits (B, T, classes), or (B, T, labels_per_token, classes) where that is not 1.
+    def _logits(self, hidden: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        logits = self.score(hidden)
+        bases = self.config.labels_per_token
+        return logits.unflatten(-1, (bases, -1)) if bases > 1 else logits
 
-        labels  int64 (B, T), or (B, T, labels_per_token), -100 ignored
-        Raises ValueError for labels of another shape.
-        """
-        output = self.transformer(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-            return_dict=True,
-            **kwargs | {"use_cache": False},
-        )
-        logits = self.score(output.last_hidden_state)
-        if self.config.labels_per_token > 1:
-            logits = logits.unflatten(-1, (self.config.labels_per_token, -1))
-        loss = None
-        if labels is not None:
-            if labels.shape != logits.shape[:-1]:
-                raise ValueError(f"labels {tuple(labels.shape)}: wanted {tuple(logits.shape[:-1])}")
-            classes = logits.flatten(0, -2).float()
-            summed = F.cross_entropy(classes, labels.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
-            counted = kwargs.get("num_items_in_batch")
-            loss = summed / ((labels != IGNORE_INDEX).sum().clamp(min=1) if counted is None else counted)
-        result = TokenClassifierOutput(
-            loss=loss,
-            logits=logits,
-            hidden_states=output.hidden_states,
-            attentions=output.attentions,
-        )
-        return result if self.wants_dict(return_dict) else result.to_tuple()
+    def _loss(
+        self, logits: torch.Tensor, labels: torch.Tensor, counted: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        if labels.shape != logits.shape[:-1]:
+            raise ValueError(f"labels {tuple(labels.shape)}: wanted {tuple(logits.shape[:-1])}")
+        classes = logits.flatten(0, -2).float()
+        summed = F.cross_entropy(classes, labels.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
+        return summed / ((labels != IGNORE_INDEX).sum().clamp(min=1) if counted is None else counted)

@@ -1,5 +1,6 @@
 """What changed its name or form between the tested versions of transformers (`dnagpt-fast doctor` names them)."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -29,10 +30,19 @@ the cache and the positions say."""
 
 
 def one_cache(cache: Cache | None, past_key_values: Cache | None) -> Cache | None:
-    """The cache, which may come by either of its names. Raises ValueError for two."""
-    if cache is not None and past_key_values is not None:
+    """The cache, which may come by either of its names; warns of the older one as the installed transformers does.
+    Raises ValueError for two."""
+    if past_key_values is None:
+        return cache
+    if cache is not None:
         raise ValueError("cache and past_key_values are two names of one argument: both were given")
-    return past_key_values if cache is None else cache
+    if CACHE == "cache":
+        warnings.warn(
+            "`past_key_values` is deprecated in transformers, which calls it `cache` since 5.24",
+            FutureWarning,
+            stacklevel=3,
+        )
+    return past_key_values
 
 
 def refuse_unknown_state(arguments: Mapping[str, Any]) -> None:

@@ -43,6 +43,13 @@ def write_genome(folder: Path) -> str:
 def write_files(folder: Path) -> None:
     bases = write_genome(folder)
     rng = np.random.default_rng(0)
+    (folder / "genes.gff3").write_text(
+        "".join(
+            f"chr20\tx\t{kind}\t{s + 1}\t{s + 300 + 300 * (kind == 'exon')}\t.\t+\t.\tID=x{s}\n"
+            for s in range(0, 890_000, 5_000)
+            for kind in ("exon", "CDS")
+        )
+    )
     (folder / "peaks.bed").write_text(
         "".join(f"chr20\t{s}\t{s + 200}\t{'ab'[s // 10_000 % 2]}\t0\t-\n" for s in range(0, 900_000, 10_000))
     )
@@ -89,10 +96,21 @@ def test_every_command_of_the_page_runs(tmp_path, monkeypatch):
         with pytest.raises(SystemExit) as exit_:
             main(arguments)
         assert not exit_.value.code, command
-    for run in ("tuned", "from_official", "from_hf", "peaks", "levels", "lora", "frozen", "three/run-2"):
+    for run in (
+        "tuned",
+        "from_official",
+        "from_hf",
+        "peaks",
+        "levels",
+        "lora",
+        "frozen",
+        "three/run-2",
+        "tagger",
+    ):
         assert json.loads((tmp_path / run / "results.json").read_text())["test"], run
     assert len((tmp_path / "haplotypes/made.tsv").read_text().splitlines()) == 51
     assert len((tmp_path / "new.tsv").read_text().splitlines()) == 3
+    assert (tmp_path / "spans.tsv").read_text().startswith("contig\t")
 
 
 def test_the_page_names_every_setting_it_sets():

@@ -32,6 +32,7 @@ def data_of(kind, *, numbers=0, lengths=LENGTHS, dynamic=True):
         sequence=[random_bases(length, seed=i) for i, length in enumerate(lengths)],
         label=None,
         numbers=rng.normal(5, 2, (n, numbers)),
+        tags=[rng.integers(0, 3, -(-length // 3)) for length in lengths] if kind == "tagging" else None,
     )
     targets = None
     if kind == "classification":
@@ -49,7 +50,8 @@ def data_of(kind, *, numbers=0, lengths=LENGTHS, dynamic=True):
 
 def losses_for(data, **settings):
     model = DNAGPT(len(data.template.vocabulary), 32, 2, 2, 16).double()
-    answers = answer_tokens(data.template.vocabulary, 2) if data.template.kind == "classification" else ()
+    classes = {"classification": 2, "tagging": 3}.get(data.template.kind)
+    answers = answer_tokens(data.template.vocabulary, classes) if classes else ()
     return TaskLosses(model, data.template.kind, answers, **settings)
 
 
@@ -64,7 +66,8 @@ def in_double(batch):
 
 
 @pytest.mark.parametrize(
-    ("kind", "numbers"), [("classification", 0), ("regression", 0), ("regression", 3), ("generation", 0)]
+    ("kind", "numbers"),
+    [("classification", 0), ("regression", 0), ("regression", 3), ("generation", 0), ("tagging", 0)],
 )
 def test_mixed_lengths_give_what_each_row_gives_alone(kind, numbers):
     data = data_of(kind, numbers=numbers)

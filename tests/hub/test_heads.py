@@ -12,6 +12,7 @@ from tests.hub.strong import strong_model
 transformers = pytest.importorskip("transformers", reason="needs the extra [hf]")
 
 from dnagpt_fast import hub  # noqa: E402 after the check for transformers
+from dnagpt_fast.hub.versions import CACHE  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"
@@ -42,6 +43,16 @@ def test_every_parameter_has_a_gradient_in_training(model):
     assert all(p.grad.any() for p in model.mlm_head.parameters())
 
 
+@pytest.mark.skipif(CACHE == "past_key_values", reason="this transformers has one name only")
+def test_the_older_name_of_the_cache_is_warned_of(model):
+    with pytest.warns(FutureWarning, match="`past_key_values` is deprecated") as found:
+        old = model(IDS, past_key_values=transformers.DynamicCache(config=model.config))
+    assert len(found) == 1
+    assert old.cache.get_seq_length() == IDS.shape[1]
+    with pytest.raises(ValueError, match="two names of one argument"):
+        model(IDS, past_key_values=old.cache, cache=old.cache)
+
+
 def test_frozen_heads_stay_out_of_the_loss(model):
     for module in (model.number_embedding, model.num_regression):
         module.requires_grad_(False)
@@ -54,7 +65,7 @@ def test_a_cache_and_gradient_checkpointing(model):
     model.train()
     assert model(IDS, labels=IDS).past_key_values is None
     with pytest.raises(ValueError, match="gradient checkpointing runs each block twice"):
-        model(IDS, past_key_values=transformers.DynamicCache())
+        model(IDS, **{CACHE: transformers.DynamicCache()})
     with torch.no_grad():  # generation between steps
         kept = model.generate(IDS, max_new_tokens=5, do_sample=False, eos_token_id=None)
         assert kept.equal(model.eval().generate(IDS, max_new_tokens=5, do_sample=False, eos_token_id=None))
@@ -75,6 +86,33 @@ def test_other_numbers_of_classes_when_asked_for(folder, tmp_path):
     three.save_pretrained(tmp_path / "gap", state_dict=tensors)
     with pytest.raises(ValueError, match=r"missing: transformer\.ln_f\.weight"):
         auto.from_pretrained(tmp_path / "gap", num_labels=5, ignore_mismatched_sizes=True)
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings"),
+    [
+        (torch.tensor([0, 2, 1]), {"num_labels": 3}),
+        (torch.tensor([0.5, -1.0, 2.0]), {"num_labels": 1}),
+        (torch.tensor([[0.5, 1.0], [2.0, 0.0], [1.0, 1.0]]), {"num_labels": 2, "problem_type": "regression"}),
+        (torch.tensor([[0.0, 1.0], [1.0, 1.0], [0.0, 0.0]]), {"num_labels": 2}),
+    ],
+    ids=["classes", "values", "pairs of values", "several classes"],
+)
+def test_micro_batches_of_a_classifier_add_up_to_the_batch(folder, labels, settings):
+    """Trainer counts the labels of all micro-batches and leaves the division to the model."""
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, **settings)
+    ids = torch.cat((IDS, IDS.flip(1), IDS + 1))
+    whole = model(ids, labels=labels).loss
+    parts = [
+        model(ids[part], labels=labels[part], num_items_in_batch=torch.tensor(labels.numel())).loss
+        for part in (slice(0, 2), slice(2, 3))
+    ]
+    torch.testing.assert_close(sum(parts), whole)
+    lonely = ids[:1], labels[:1]
+    torch.testing.assert_close(
+        model(lonely[0], labels=lonely[1]).loss,
+        model(lonely[0], labels=lonely[1], num_items_in_batch=lonely[1].numel()).loss,
+    )
 
 
 @pytest.mark.parametrize("bases", [1, 3])
@@ -107,8 +145,8 @@ def test_classes_of_kmers_and_of_bases(folder, bases):
         model(ids, labels=labels[:, 1:])
 
 
-def test_weights_of_attention_as_the_library_has_them(model, caplog):
-    """With eager one a layer; with sdpa an empty tuple, as GPT-2 of the library, and the library's word about it."""
+def test_weights_of_attention_as_the_library_has_them(model):
+    """With eager one a layer; with sdpa an empty tuple, as GPT-2 of the library."""
     model.set_attn_implementation("eager")
     found = model(IDS, output_attentions=True).attentions
     assert len(found) == model.config.num_layers

@@ -113,6 +113,29 @@ def test_packed_sequences_do_not_see_each_other(model):
         close(logits[:, 5:], model(second).logits)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_bfloat16_rounds_packed_sequences_no_worse_than_padded_ones(attention, seed):
+    """Neither is held against the other, as both are rounded: at most twice the error of the padded batch, beside the
+    same weights in float64."""
+    torch.manual_seed(seed)
+    config = hub.DNAGPTConfig(vocab_size=189, max_len=48, num_layers=2, num_heads=2, embedding_dim=32)
+    low = hub.DNAGPTForCausalLM(config).to(torch.bfloat16).eval()
+    truth = hub.DNAGPTForCausalLM(config).double().eval()
+    truth.load_state_dict(low.state_dict())
+    low.set_attn_implementation(attention)
+    lengths = [7, 3, 6, 1, 5]
+    ids = torch.randint(21, 189, (len(lengths), 7))
+    mask = torch.arange(7) >= 7 - torch.tensor(lengths)[:, None]
+    positions = torch.cat([torch.arange(n) for n in lengths])[None]
+    padded = low(ids, attention_mask=mask.long(), use_cache=False).logits[mask]
+    packed = low(ids[mask][None], position_ids=positions, use_cache=False).logits[0]
+    wanted = torch.cat([truth(row[m][None]).logits[0] for row, m in zip(ids, mask, strict=True)])
+    bounds = (padded.double() - wanted).abs().max(), (padded.double() - wanted).square().mean()
+    assert 0 < bounds[0] < 0.1
+    assert (packed.double() - wanted).abs().max() <= 2 * bounds[0]
+    assert (packed.double() - wanted).square().mean() <= 2 * bounds[1]
+
+
 @pytest.mark.parametrize("flash", [False, True])
 def test_the_collator_of_packed_sequences(model, flash):
     rows = [{"input_ids": IDS[0, :5].tolist()}, {"input_ids": IDS[0, 3:].tolist()}]

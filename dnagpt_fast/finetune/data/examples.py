@@ -61,6 +61,9 @@ class Examples:
     split         n names of a split column; None without one
     loci          where they stand in a genome; None where the file does not tell
     parent        int64 (n,): rows that are windows of one sequence share its number
+    tags          n times the classes of a row's k-mers, int64 (k-mers,), as `evaluation.tag_scores.tag_names` has them;
+                  None for other tasks
+    kinds         what the tags are about
     """
 
     path: Path
@@ -72,6 +75,8 @@ class Examples:
     split: list[str] | None = None
     loci: Loci | None = None
     parent: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    tags: list[np.ndarray] | None = None
+    kinds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.parent) != len(self.sequence):
@@ -92,6 +97,7 @@ class Examples:
             split=None if self.split is None else [self.split[i] for i in at],
             loci=None if self.loci is None else self.loci.take(at),
             parent=self.parent[at],
+            tags=None if self.tags is None else [self.tags[i] for i in at],
         )
 
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class LabelledDataSettings:
     """path: .csv .tsv .txt .parquet (a table), .fa .fasta .fna (labels in the header), .bed (with `genome`), all but
-    parquet also .gz; for generation also .vcf .vcf.gz .bcf .haps(.gz).
+    parquet also .gz; for generation also .vcf .vcf.gz .bcf .haps(.gz); for tagging .gff3 .gff .gtf .bed of features
+    (with `genome`).
 
     on_long: error, crop_end, crop_start, crop_both or window. on_n: error, drop or keep rows above max_n_share.
-    region, min_allele_count, max_sites: of haplotypes.
+    region: of haplotypes and tagging. min_allele_count, max_sites: of haplotypes. window_bp: of tagging, 0: as many as
+    the model takes.
     """
 
     path: str = ""
@@ -26,6 +28,7 @@ class LabelledDataSettings:
     region: str = ""
     min_allele_count: int = 1
     max_sites: int = 0
+    window_bp: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The file of a run's labelled sequences, read by the reader that its name asks for."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from dnagpt_fast.finetune.data.examples import Examples, LabelError, filter_n
@@ -7,26 +8,29 @@ from dnagpt_fast.finetune.data.haplotypes import HaplotypePanel, read_haplotypes
 from dnagpt_fast.finetune.data.sequence_files import read_bed, read_labelled_fasta
 from dnagpt_fast.finetune.data.settings import LabelledDataSettings
 from dnagpt_fast.finetune.data.tables import read_table
+from dnagpt_fast.finetune.data.token_tags import FeatureTags, read_features, tagged_examples
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.input_files import check_file, inner_suffix
 
 TABLES = (".csv", ".tsv", ".txt", ".parquet")
 FASTA = (".fa", ".fasta", ".fna", ".fas", ".ffn")
 HAPLOTYPES = (".vcf", ".bcf", ".haps")
+FEATURES = (".gff3", ".gff", ".gtf")
 
 
 def kind_of(path: Path) -> str:
-    """table, fasta, bed or haplotypes. Raises LabelError for another name."""
+    """table, fasta, bed, haplotypes or features. Raises LabelError for another name."""
     suffix = inner_suffix(path)
     for kind, suffixes in (
         ("table", TABLES),
         ("fasta", FASTA),
         ("bed", (".bed",)),
         ("haplotypes", HAPLOTYPES),
+        ("features", FEATURES),
     ):
         if suffix in suffixes:
             return kind
-    known = ", ".join((*TABLES, *FASTA, ".bed", *HAPLOTYPES))
+    known = ", ".join((*TABLES, *FASTA, ".bed", *HAPLOTYPES, *FEATURES))
     raise LabelError(f"{path}: what is a {suffix or 'file without a suffix'}? wanted {known}")
 
 
@@ -40,6 +44,11 @@ def read_examples(settings: LabelledDataSettings, *, labelled: bool = True) -> E
     check_file(path)
     if kind == "haplotypes":
         raise LabelError(f"{path}: haplotypes have no labels: they are for task.kind = 'generation'")
+    if kind == "features":
+        raise LabelError(
+            f"{path}: features of a genome are for training with task.kind = 'tagging'; wanted sequences: a table, "
+            f"FASTA or BED. `dnagpt-fast make-task` makes a table of sites from an annotation"
+        )
     if kind == "bed":
         if not settings.genome:
             raise LabelError(f"{path}: intervals need their genome: set data.genome")
@@ -60,6 +69,43 @@ def read_examples(settings: LabelledDataSettings, *, labelled: bool = True) -> E
             number_columns=settings.number_columns, split_column=settings.split_column,
             on_lower_case=settings.on_lower_case, labelled=labelled,
         )  # fmt: skip
+    return filter_n(found, settings.max_n_share, settings.on_n)
+
+
+def read_tagged(settings: LabelledDataSettings, kinds: Sequence[str], *, k: int, longest_bp: int) -> Examples:
+    """Windows of data.genome with the features of data.path as tags, those with many N dealt with as data.on_n says.
+
+    kinds       as in `FeatureTags`; empty: the one kind of the file
+    longest_bp  what the model takes: the length of a window unless data.window_bp says another
+
+    Raises LabelError, RegionError, FileNotFoundError.
+    """
+    path = Path(settings.path)
+    if kind_of(path) not in ("features", "bed"):
+        raise LabelError(f"{path}: tagging wants features: a file {', '.join((*FEATURES, '.bed'))}")
+    check_file(path)
+    if not settings.genome:
+        raise LabelError(f"{path}: features need their genome: set data.genome")
+    longest_bp = longest_bp // k * k
+    window_bp = settings.window_bp or longest_bp
+    if window_bp % k or not 0 < window_bp <= longest_bp:
+        raise LabelError(
+            f"data.window_bp = {settings.window_bp}: wanted a multiple of {k}, the length of a k-mer, up to "
+            f"{longest_bp:,}, what this model takes"
+        )
+    features = read_features(path)
+    there = sorted({feature.kind for feature in features})
+    if not kinds and len(there) > 1:
+        raise LabelError(
+            f"{path} has features of {len(there)} kinds ({', '.join(there[:20])}): name in task.classes those to be "
+            f"tagged; where they overlap, the one named first counts"
+        )
+    unknown = [kind for kind in kinds if kind not in there]
+    if unknown:
+        raise LabelError(f"{path} has no feature {unknown[0]!r}; there are {', '.join(there[:20])}")
+    with Genome.open(settings.genome) as genome:
+        tags = FeatureTags(genome, features, kinds or there)
+        found = tagged_examples(path, genome, tags, window_bp=window_bp, k=k, region=settings.region)
     return filter_n(found, settings.max_n_share, settings.on_n)
 
 

@@ -1,7 +1,8 @@
-"""BIO tags from GFF3 or BED: windows of a genome as token ids, with a class for each k-mer or each base.
+"""BIO tags from GFF3 or BED: windows of a genome with a class for each k-mer or each base.
 
-B-kind is where a feature begins, I-kind the rest of it, O outside (Ramshaw and Marcus 1995). The rows go into
-`DNAGPTForTokenClassification` as they are, through Trainer or any loop (docs/finetuning.md).
+B-kind is where a feature begins, I-kind the rest of it, O outside (Ramshaw and Marcus 1995). `tagged_examples` gives
+the rows of `dnagpt-fast finetune --task tagging`; those of `TaggedWindows` go into `DNAGPTForTokenClassification` as
+they are, through Trainer or any loop (docs/finetuning.md).
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from dnagpt_fast.batch import IGNORE_INDEX
-from dnagpt_fast.finetune.data.examples import LabelError
+from dnagpt_fast.evaluation.tag_scores import tag_names
+from dnagpt_fast.finetune.data.examples import Examples, LabelError, Loci
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.interval_files import inside, interval_lines
+from dnagpt_fast.genome.regions import range_in
 from dnagpt_fast.input_files import readable
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 
@@ -50,19 +53,97 @@ def read_features(path: str | Path) -> list[Feature]:
     return found
 
 
-def tag_names(kinds: Sequence[str]) -> list[str]:
-    """The classes in the order of their numbers: O, B-kind, I-kind, ..."""
-    return ["O", *(f"{part}-{kind}" for kind in kinds for part in "BI")]
+class FeatureTags:
+    """The tags of every base and k-mer of a genome.
+
+    features  as from `read_features`; others than `kinds` are passed over
+    kinds     what is tagged; where kinds overlap, the one named first. Overlapping features of one kind are one
+
+    Raises LabelError for features off their contig and if nothing is tagged, ValueError without kinds or with one
+    twice.
+    """
+
+    def __init__(self, genome: Genome, features: Sequence[Feature], kinds: Sequence[str]) -> None:
+        if not kinds or len(set(kinds)) != len(kinds):
+            raise ValueError(f"kinds = {list(kinds)}: wanted one or more, none twice")
+        self.kinds = list(kinds)
+        self.names = tag_names(kinds)
+        self._spans = {(c, kind): spans for c, kind, spans in _merged(genome, features, kinds)}
+        if not self._spans:
+            there = sorted({feature.kind for feature in features})
+            raise LabelError(f"no feature is one of {', '.join(kinds)}; there are {', '.join(there[:20])}")
+
+    def of_bases(self, contig: str, start_bp: int, end_bp: int) -> np.ndarray:
+        """int64 (end_bp - start_bp,)"""
+        found = np.zeros(end_bp - start_bp, np.int64)
+        for number, kind in reversed(list(enumerate(self.kinds))):
+            spans = self._spans.get((contig, kind))
+            if spans is None:
+                continue
+            first = int(np.searchsorted(spans[:, 1], start_bp, side="right"))
+            last = int(np.searchsorted(spans[:, 0], end_bp))
+            for begin, end in spans[first:last].tolist():
+                found[max(begin - start_bp, 0) : end - start_bp] = 2 + 2 * number
+                if begin >= start_bp:
+                    found[begin - start_bp] = 1 + 2 * number
+        return found
+
+
+def tagged_examples(
+    path: Path,
+    genome: Genome,
+    tags: FeatureTags,
+    *,
+    window_bp: int,
+    k: int,
+    region: str = "",
+) -> Examples:
+    """Windows of a genome, end to end, with the tag of each k-mer.
+
+    path       the file of the features, for messages
+    window_bp  a multiple of k; the last window of a contig may be shorter. Bases after a contig's last whole k-mer are
+               left out
+    region     a contig, or contig:start_bp-end_bp; empty: all contigs
+
+    Raises RegionError for a region that is not there, LabelError for one without a whole k-mer.
+    """
+    if region:
+        number, start, end = range_in(region, genome.contigs, genome.lengths, "data.region")
+        places = [(number, start, end)]
+    else:
+        places = [(i, 0, int(length)) for i, length in enumerate(genome.lengths)]
+    contigs, bounds, sequences, found = [], [], [], []
+    for number, start, end in places:
+        name = genome.names[number]
+        end = start + (end - start) // k * k
+        for begin in range(start, end, window_bp):
+            stop = min(begin + window_bp, end)
+            contigs.append(name)
+            bounds.append((begin, stop))
+            sequences.append(genome.sequence(name, begin, stop))
+            found.append(_of_kmers(tags.of_bases(name, begin, stop).reshape(-1, k)))
+    if not sequences:
+        raise LabelError(f"{genome.path}: no whole k-mer of {k} bases in {region or 'it'}")
+    at = np.array(bounds, np.int64)
+    return Examples(
+        path=path,
+        where=[f"{path}: {c}:{b}-{e}" for c, (b, e) in zip(contigs, bounds, strict=True)],
+        sequence=sequences,
+        label=None,
+        numbers=np.zeros((len(sequences), 0)),
+        loci=Loci(contigs, at[:, 0].copy(), at[:, 1].copy(), ["+"] * len(contigs)),
+        tags=found,
+        kinds=tuple(tags.kinds),
+    )
 
 
 class TaggedWindows:
     """Rows {"input_ids", "attention_mask", "labels"} of a genome's windows, all of one length.
 
-    features     as from `read_features`; others than `kinds` are passed over
-    kinds        what is tagged; where kinds overlap, the one named first. Overlapping features of one kind are one
-    kmers        k-mers a window; a species token stands before them, whose label is ignored
-    prefix       the reserved tokens before each window
-    per_base     labels (tokens, k), a class for each base, instead of (tokens,), where a k-mer has the class of its
+    features, kinds  as in `FeatureTags`
+    kmers            k-mers a window; a species token stands before them, whose label is ignored
+    prefix           the reserved tokens before each window
+    per_base         labels (tokens, k), a class for each base, instead of (tokens,), where a k-mer has the class of its
                  first base that is tagged, and B where a feature begins in it
 
     Windows lie end to end. The last one of a contig ends with it; what the one before it has is ignored there. Contigs
@@ -81,20 +162,14 @@ class TaggedWindows:
         prefix: str = "<R>",
         per_base: bool = False,
     ) -> None:
-        if kmers < 1 or not kinds or len(set(kinds)) != len(kinds):
-            raise ValueError(
-                f"kmers = {kmers}, kinds = {list(kinds)}: wanted one or more of each, no kind twice"
-            )
+        if kmers < 1:
+            raise ValueError(f"kmers = {kmers}: wanted 1 or more")
         self.genome, self.tokenizer = genome, tokenizer
-        self.tags = tag_names(kinds)
+        self._tags = FeatureTags(genome, features, kinds)
+        self.tags = self._tags.names
         self.window_bp = kmers * tokenizer.k
         self.per_base = per_base
         self.prefix: list[int] = tokenizer.encode(prefix, to_tensor=False)  # type: ignore[assignment]
-        self._spans = {(c, kind): spans for c, kind, spans in _merged(genome, features, kinds)}
-        self.kinds = list(kinds)
-        if not self._spans:
-            there = sorted({feature.kind for feature in features})
-            raise LabelError(f"no feature is one of {', '.join(kinds)}; there are {', '.join(there[:20])}")
         lengths = [int(length) for length in genome.lengths]
         self.too_short = sum(length < self.window_bp for length in lengths)
         self._places: list[tuple[str, int, int]] = []
@@ -113,7 +188,7 @@ class TaggedWindows:
     def __getitem__(self, index: int) -> dict[str, Any]:
         contig, start_bp, seen_bp = self._places[index]
         end_bp = start_bp + self.window_bp
-        bases = self._bases(contig, start_bp, end_bp)
+        bases = self._tags.of_bases(contig, start_bp, end_bp)
         bases[:seen_bp] = IGNORE_INDEX
         table = bases.reshape(-1, self.tokenizer.k)
         if self.per_base:
@@ -127,21 +202,6 @@ class TaggedWindows:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[i] for i in range(len(self)))
-
-    def _bases(self, contig: str, start_bp: int, end_bp: int) -> np.ndarray:
-        """A class for each base of the window."""
-        found = np.zeros(end_bp - start_bp, np.int64)
-        for number, kind in reversed(list(enumerate(self.kinds))):
-            spans = self._spans.get((contig, kind))
-            if spans is None:
-                continue
-            first = int(np.searchsorted(spans[:, 1], start_bp, side="right"))
-            last = int(np.searchsorted(spans[:, 0], end_bp))
-            for begin, end in spans[first:last].tolist():
-                found[max(begin - start_bp, 0) : end - start_bp] = 2 + 2 * number
-                if begin >= start_bp:
-                    found[begin - start_bp] = 1 + 2 * number
-        return found
 
 
 def _of_kmers(bases: np.ndarray) -> np.ndarray:

@@ -5,8 +5,9 @@ import random
 import numpy as np
 import pytest
 
+from dnagpt_fast.evaluation.tag_scores import tag_names
 from dnagpt_fast.finetune.data.examples import LabelError
-from dnagpt_fast.finetune.data.token_tags import Feature, TaggedWindows, read_features, tag_names
+from dnagpt_fast.finetune.data.token_tags import Feature, TaggedWindows, read_features
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.input_files import InputFileError
 from dnagpt_fast.model.tokenizer import KmerTokenizer
@@ -121,5 +122,5 @@ def test_refusals_of_features(tmp_path, genome):
         TaggedWindows(genome, features, ["x"], tokenizer)
     with pytest.raises(LabelError, match="no feature is one of y; there are x"):
         TaggedWindows(genome, features, ["y"], tokenizer)
-    with pytest.raises(ValueError, match="no kind twice"):
+    with pytest.raises(ValueError, match="none twice"):
         TaggedWindows(genome, features, ["x", "x"], tokenizer)
