@@ -1,10 +1,11 @@
-"""Time and peak memory of one optimizer step of the 0.1B model, 4 x 512 tokens, fp32, compared with the
+"""Time, tokens/s and peak memory of one optimizer step of the 0.1B model, 4 x 512 tokens, fp32, compared with the
 official model.
 
 Ours runs with the softmax over all tokens and over the occurring ones; the official model runs with plain
 cross-entropy and AdamW.
 
     DNAGPT_OFFICIAL=<clone of TencentAILabHealthcare/DNAGPT> python benchmarks/bench_train_step.py [--rounds 3]
+        --samples 1 --tokens 64     another size, to try it out
 
 Each side is a separate process, since peak memory belongs to a process. Their steps alternate, so that a
 slower machine slows all of them. All start from the same weights, in which the rows of tokens that never
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-VOCAB, SAMPLES, TOKENS, LR = 19_564, 4, 512, 1e-4
+VOCAB, LR = 19_564, 1e-4
 SIDES = ("official", "ours", "occurring")
 GIB_IN_KIB = 2**20
 
@@ -105,19 +106,19 @@ def our_step(ids, targets, tokens=None):
     return lambda: loop.one_step(0, StopRequest()).losses["loss"]
 
 
-def work(side: str) -> None:
+def work(side: str, samples: int, tokens: int) -> None:
     """Does one step for each line on stdin and answers with one line of JSON."""
     import torch
 
     answers, sys.stdout = sys.stdout, sys.stderr  # the official code prints
     before = status_gib("VmRSS")
     torch.manual_seed(0)
-    tokens = occurring()
-    ids, targets = (tokens.tokens[torch.randint(0, 4**6, (SAMPLES, TOKENS))] for _ in range(2))
+    plain = occurring()
+    ids, targets = (plain.tokens[torch.randint(0, 4**6, (samples, tokens))] for _ in range(2))
     if side == "official":
         step = official_step(ids, targets)
     else:
-        step = our_step(ids, targets, tokens if side == "occurring" else None)
+        step = our_step(ids, targets, plain if side == "occurring" else None)
     for _ in sys.stdin:
         began = time.perf_counter()
         loss = step()
@@ -125,6 +126,7 @@ def work(side: str) -> None:
         peak = status_gib("VmHWM") - before
         answer = {"loss": loss, "seconds": seconds, "peak_gib": peak}
         answer["instruction_set"] = torch.backends.cpu.get_cpu_capability()
+        answer["threads"] = torch.get_num_threads()
         print(json.dumps(answer), file=answers, flush=True)
 
 
@@ -134,11 +136,11 @@ def end(worker: Any) -> None:
     worker.wait()
 
 
-def measure(rounds: int) -> dict[str, list[dict[str, Any]]]:
+def measure(rounds: int, samples: int, tokens: int) -> dict[str, list[dict[str, Any]]]:
     """One warm-up step and `rounds` steps of each side, in turn. Raises RuntimeError with the output of a
     failed process."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, __file__, "--worker"]
+    command = [sys.executable, __file__, "--samples", str(samples), "--tokens", str(tokens), "--worker"]
     workers: dict[str, Any] = {}
     steps: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     with contextlib.ExitStack() as stack:
@@ -174,41 +176,44 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3, help="measured steps of each side")
+    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--tokens", type=int, default=512, help="of each sample, at most 512")
     parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        work(arguments.worker)
+        work(arguments.worker, arguments.samples, arguments.tokens)
         return
     if not os.environ.get("DNAGPT_OFFICIAL"):
         sys.exit("DNAGPT_OFFICIAL must name a clone of the official repository")
-    steps = measure(arguments.rounds)
+    steps = measure(arguments.rounds, arguments.samples, arguments.tokens)
     for side in SIDES[1:]:
         for ours, theirs in zip(steps[side], steps["official"], strict=True):
             if abs(ours["loss"] - theirs["loss"]) > 1e-4 * theirs["loss"]:
                 sys.exit(f"the losses differ: {ours['loss']} ({side}) and {theirs['loss']} (official)")
-    seconds = {side: [step["seconds"] for step in steps[side][1:]] for side in SIDES}
-    peak = {side: steps[side][-1]["peak_gib"] for side in SIDES}
     for side in SIDES:
-        shown = " ".join(f"{value:.2f}" for value in seconds[side])
-        print(
-            f"{side:9} {statistics.median(seconds[side]):6.2f} s per step ({shown}), peak {peak[side]:.2f} GiB"
-        )
-    row: dict[str, Any] = {
+        print(json.dumps(row_of(side, steps, arguments.samples, arguments.tokens)))
+
+
+def row_of(side: str, steps: dict[str, list[dict[str, Any]]], samples: int, tokens: int) -> dict[str, Any]:
+    """The figures of one side; the time ratio is the median over the rounds, after the warming-up step."""
+    seconds = {name: [step["seconds"] for step in of_side[1:]] for name, of_side in steps.items()}
+    peak = {name: of_side[-1]["peak_gib"] for name, of_side in steps.items()}
+    ratios = [ours / theirs for ours, theirs in zip(seconds[side], seconds["official"], strict=True)]
+    median = statistics.median(seconds[side])
+    return {
         "op": "train_step",
-        "instruction_set": steps["ours"][0]["instruction_set"],
-        "time_ratio": {},
-        "memory_ratio": {side: round(peak[side] / peak["official"], 3) for side in SIDES[1:]},
-        "seconds": seconds,
-        "peak_gib": peak,
+        "side": side,
+        "samples": samples,
+        "tokens": tokens,
+        "instruction_set": steps[side][0]["instruction_set"],
+        "threads": steps[side][0]["threads"],
+        "seconds": round(median, 3),
+        "tokens_per_s": round(samples * tokens / median, 1),
+        "peak_gib": round(peak[side], 3),
+        "time_ratio": round(statistics.median(ratios), 3),
+        "memory_ratio": round(peak[side] / peak["official"], 3),
+        "time_ratio_each_round": [round(ratio, 3) for ratio in ratios],
     }
-    for side in SIDES[1:]:
-        ratios = sorted(a / b for a, b in zip(seconds[side], seconds["official"], strict=True))
-        row["time_ratio"][side] = round(statistics.median(ratios), 3)
-        rounds = ", ".join(f"{ratio:.3f}" for ratio in ratios)
-        print(f"{side:9} time ratio {row['time_ratio'][side]} (each round {rounds})")
-        print(f"{side:9} memory ratio {row['memory_ratio'][side]}")
-    print(f"torch's instruction set: {row['instruction_set']}")
-    print(json.dumps(row))
 
 
 if __name__ == "__main__":

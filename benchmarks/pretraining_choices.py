@@ -2,14 +2,22 @@
 
     python -m benchmarks.pretraining_choices --steps 500 --seeds 0 1 -- initial reversed optimizer
 
-Trained on chr22:20.0-20.8 Mb of the packaged megabase; choices are made by 20.8-20.9 Mb (first figure), 20.9-21.0 Mb
-(second figure) is only looked at. Processor seconds, because they hold beside other work too.
+Trained on chr22:20.0-20.8 Mb of the packaged megabase; choices are made by 20.8-20.9 Mb, 20.9-21.0 Mb is only looked
+at. Each run is written to --results once it is done, with all its settings, and a run that is there is not done again;
+seed by seed, so that every choice has its first seed early. The table at the end is of what the file holds.
+Seconds are of the processor, because they hold beside other work too.
 """
 
 import argparse
 import itertools
+import json
+import re
 import statistics
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -23,12 +31,13 @@ from dnagpt_fast.model import initial_values
 from dnagpt_fast.model.initial_values import compose_input_rows
 from dnagpt_fast.pretrain.demo import DEMO_CONFIG
 from dnagpt_fast.pretrain.job import PretrainingRun
-from dnagpt_fast.pretrain.settings import load_config
+from dnagpt_fast.pretrain.settings import PretrainConfig, load_config
 from dnagpt_fast.pretrain.validation import ValidationReport, Validator, held_out_windows
 from dnagpt_fast.training.loop import StopRequest
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.vocab import Vocabulary
 
+RESULTS = Path(__file__).parent / "results" / "pretraining_choices.jsonl"
 CONTIG = "22:20000001-21000000"
 CHOOSE, REPORT = f"{CONTIG}:800000-900000", f"{CONTIG}:900000-1000000"
 CHOICES: dict[str, dict[str, list[str]]] = {
@@ -50,21 +59,22 @@ CHOICES: dict[str, dict[str, list[str]]] = {
     },
     "optimizer": {
         "AdamW": ["optimizer.kind=adamw"],
+        "AdamW, lr 8e-3": ["optimizer.kind=adamw", "optimizer.lr=8e-3"],
         "Muon": [],
         "Muon, lr 2e-3": ["optimizer.lr=2e-3"],
         "Muon, lr 8e-3": ["optimizer.lr=8e-3"],
     },
     "schedule": {
         "cosine": [],
-        "warm-up, stable, decay over the last fifth": ["schedule.kind=wsd", "schedule.decay_steps=STEPS/5"],
+        "warm-up, stable, decay over the last fifth": ["schedule.kind=wsd", "schedule.decay_steps=STEPS*0.2"],
     },
     "z_loss": {"0": [], "1e-4": ["loss.z_loss=1e-4"]},
     "base_level": {
         "cross-entropy": [],
         "a third by bases": ["loss.base_level=0.333"],
         "bases alone": ["loss.base_level=1.0"],
-        "bases alone in the second half": ["loss.base_level=1.0", "loss.base_level_from_step=STEPS/2"],
-        "a third by bases in the second half": ["loss.base_level=0.333", "loss.base_level_from_step=STEPS/2"],
+        "bases alone in the second half": ["loss.base_level=1.0", "loss.base_level_from_step=STEPS*0.5"],
+        "a third by bases in the second half": ["loss.base_level=0.333", "loss.base_level_from_step=STEPS*0.5"],
     },
     "shape": {
         "64 wide, 2 layers, 64 tokens": [],
@@ -80,24 +90,47 @@ PLAIN = torch.tensor(
 )
 
 
-def other_initial_values(label: str, job: PretrainingRun) -> None:
-    """The forms that were tried beside model.initial = "composed", written over it. Standard deviations stay."""
-    model, vocabulary = job.model, job.maker.vocabulary
-    wte, head = model.transformer.wte.weight.data, model.last_projection.weight.data
-    if "no vector" in label:
-        with mock.patch.object(initial_values, "OWN_SHARE", 0.0):
-            compose_input_rows(wte, vocabulary)
-    if "1 to 6" in label:
-        with mock.patch.object(initial_values, "LONGEST_PART", 6):
-            compose_input_rows(wte, vocabulary)
-    if "head rows" in label:
-        rows = torch.zeros_like(head)
-        compose_input_rows(rows, vocabulary)
-        head[PLAIN] = rows[PLAIN] * head.std()
-    if "(a)" in label:
-        wte[PLAIN] = by_ends(wte.shape[1], suffix=True)
-    if "prefixes" in label:
-        head[PLAIN] = by_ends(wte.shape[1], suffix=False) * head.std()
+def head_too(job: PretrainingRun) -> None:
+    rows = torch.zeros_like(head_of(job))
+    compose_input_rows(rows, job.maker.vocabulary)
+    head_of(job)[PLAIN] = rows[PLAIN] * head_of(job).std()
+
+
+def no_own_vector(job: PretrainingRun) -> None:
+    with mock.patch.object(initial_values, "OWN_SHARE", 0.0):
+        compose_input_rows(input_of(job), job.maker.vocabulary)
+
+
+def parts_of_all_lengths(job: PretrainingRun) -> None:
+    with mock.patch.object(initial_values, "LONGEST_PART", 6):
+        compose_input_rows(input_of(job), job.maker.vocabulary)
+
+
+def by_suffixes(job: PretrainingRun) -> None:
+    input_of(job)[PLAIN] = by_ends(input_of(job).shape[1], suffix=True)
+
+
+def by_suffixes_and_prefixes(job: PretrainingRun) -> None:
+    by_suffixes(job)
+    head_of(job)[PLAIN] = by_ends(input_of(job).shape[1], suffix=False) * head_of(job).std()
+
+
+# The forms that were tried beside model.initial = "composed", written over it. Standard deviations stay.
+FORMS: dict[str, Callable[[PretrainingRun], None]] = {
+    "composed (b): input and head rows": head_too,
+    "composed (b): input rows, no vector of their own": no_own_vector,
+    "composed (b): input rows, parts of 1 to 6 bases": parts_of_all_lengths,
+    "composed (a): input rows by suffixes": by_suffixes,
+    "composed (a): input by suffixes, head by prefixes": by_suffixes_and_prefixes,
+}
+
+
+def input_of(job: PretrainingRun) -> torch.Tensor:
+    return job.model.transformer.wte.weight.data
+
+
+def head_of(job: PretrainingRun) -> torch.Tensor:
+    return job.model.last_projection.weight.data
 
 
 def by_ends(width: int, *, suffix: bool) -> torch.Tensor:
@@ -111,23 +144,23 @@ def by_ends(width: int, *, suffix: bool) -> torch.Tensor:
     return total / total.std()
 
 
-def reports(job: PretrainingRun) -> list[ValidationReport]:
+def reports(job: PretrainingRun) -> Iterator[ValidationReport]:
     """On the range for choosing and on the one that is reported."""
-    found = []
     genome = job.mix.genomes[0]
     for text in (CHOOSE, REPORT):
         place = np.array([range_in(text, genome.contigs, genome.lengths, "held out")], dtype=np.int64)
         ranges = Intervals(place[:, 0], place[:, 1], place[:, 2])
         windows = held_out_windows([genome.arrays], [ranges], job.maker.length_bp, job.sampler.max_n_bp, 1000)
         validator = Validator(job.maker, windows, Chains.of(MarkovChain(0), []), 32)
-        found.append(validator(lambda batch: job.losses.answers(batch, job.maker.template), job.device))
-    return found
+        yield validator(lambda batch: job.losses.answers(batch, job.maker.template), job.device)
 
 
-def trained(label: str, overrides: list[str], steps: int, seed: int) -> tuple[float, list[ValidationReport]]:
-    """Processor seconds of the steps, and the reports after them."""
-    for share in (2, 5):
-        overrides = [text.replace(f"STEPS/{share}", str(steps // share)) for text in overrides]
+def config_of(overrides: list[str], steps: int, seed: int) -> PretrainConfig:
+    """The demonstration with both ranges held out; STEPS*0.5 in an override is half of the steps."""
+    settled = [
+        re.sub(r"STEPS\*([0-9.]+)", lambda found: str(round(steps * float(found[1]))), text)
+        for text in overrides
+    ]
     settings = [
         f'data.genomes=[{{path="{DEMO_CONFIG.parent}/hg19_chr22_20-21Mb.2bit", species="human", '
         f'held_out=["{CHOOSE}", "{REPORT}"]}}]',
@@ -136,34 +169,103 @@ def trained(label: str, overrides: list[str], steps: int, seed: int) -> tuple[fl
         f"run.seed={seed}",
         f"data.seed={seed}",
     ]
-    job = PretrainingRun(load_config(DEMO_CONFIG, [*settings, *overrides]), Processes())
-    other_initial_values(label, job)
+    return load_config(DEMO_CONFIG, [*settings, *settled])
+
+
+def changed_settings(now: Any, default: Any, name: str = "") -> dict[str, Any]:
+    """`section.key` -> value of what differs from the defaults and decides the result."""
+    if not is_dataclass(now):
+        return {} if now == default else {name: now}
+    found: dict[str, Any] = {}
+    for field in fields(now):
+        if field.name not in ("genomes", "checkpoint", "validation"):
+            inner = f"{name}.{field.name}".lstrip(".")
+            found |= changed_settings(getattr(now, field.name), getattr(default, field.name), inner)
+    return found
+
+
+def identity(form: str, config: PretrainConfig) -> dict[str, Any]:
+    """What a run is known by in the file of results."""
+    known = {"form": form, "settings": changed_settings(config, PretrainConfig())}
+    return json.loads(json.dumps(known))
+
+
+def trained(form: str, config: PretrainConfig) -> dict[str, Any]:
+    """Trains to the end: what is written of a run."""
+    job = PretrainingRun(config, Processes())
+    if form:
+        FORMS[form](job)
     began = time.process_time()
-    for _ in job.loop.run(0, steps, StopRequest()):
+    for _ in job.loop.run(0, job.steps, StopRequest()):
         pass
-    return time.process_time() - began, reports(job)
+    seconds = time.process_time() - began
+    choose, report = reports(job)
+    return {
+        **identity(form, config),
+        "choose_nats_per_bp": choose.nats_per_bp,
+        "report_nats_per_bp": report.nats_per_bp,
+        "choose_gc_r2": choose.gc_r2,
+        "report_gc_r2": report.gc_r2,
+        "choose_order": choose.order_accuracy,
+        "report_order": report.order_accuracy,
+        "cpu_seconds": seconds,
+        "threads": torch.get_num_threads(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def found_in(results: list[dict[str, Any]], form: str, config: PretrainConfig) -> dict[str, Any] | None:
+    wanted = identity(form, config)
+    same = [row for row in results if {"form": row["form"], "settings": row["settings"]} == wanted]
+    return same[0] if same else None
+
+
+def table_row(name: str, label: str, runs: list[dict[str, Any]]) -> str:
+    def mean(key: str, digits: int) -> str:
+        values = [run[key] for run in runs]
+        spread = f" ± {statistics.stdev(values):.{digits}f}" if digits == 4 and len(values) > 1 else ""
+        return f"{statistics.mean(values):.{digits}f}{spread}"
+
+    return (
+        f"| {name} | {label} | {mean('choose_nats_per_bp', 4)} | {mean('report_nats_per_bp', 4)} | "
+        f"{mean('report_gc_r2', 3)}, {mean('report_order', 3)} | {mean('cpu_seconds', 0)} | {len(runs)} |"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--set", nargs="*", default=[], help="settings of every run")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="train nothing: the table of what is there")
     parser.add_argument("choices", nargs="*", help=f"of {', '.join(CHOICES)}; none: the settings as they are")
     given = parser.parse_args()
+    if unknown := set(given.choices) - set(CHOICES):
+        parser.error(f"no such choice: {', '.join(sorted(unknown))}; wanted some of {', '.join(CHOICES)}")
     rows = {(name, label): more for name in given.choices for label, more in CHOICES[name].items()}
-    for (name, label), more in (rows or {("demonstration", ", ".join(given.set)): []}).items():
-        runs = [trained(label, [*given.set, *more], given.steps, seed) for seed in given.seeds]
-        for place, what in enumerate(("20.8-20.9", "20.9-21.0")):
-            values = [found[place].nats_per_bp for _, found in runs]
-            spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-            gc = [found[place].gc_r2 or 0.0 for _, found in runs]
-            order = [found[place].order_accuracy for _, found in runs]
-            print(
-                f"| {name} | {label} | {what} | {statistics.mean(values):.4f}{spread} | {statistics.mean(gc):.3f} | "
-                f"{statistics.mean(order):.3f} | {statistics.mean(cpu for cpu, _ in runs):.0f} |",
-                flush=True,
-            )
+    rows = rows or {("demonstration", ", ".join(given.set)): []}
+    done: dict[tuple[str, str], list[dict[str, Any]]] = {row: [] for row in rows}
+    for seed, ((name, label), more) in itertools.product(given.seeds, rows.items()):
+        form, config = label if label in FORMS else "", config_of([*given.set, *more], given.steps, seed)
+        run = found_in(read_results(given.results), form, config)
+        if run is None and not given.table:
+            run = trained(form, config)
+            with given.results.open("a") as file:
+                file.write(json.dumps(run) + "\n")
+            print(f"seed {seed}", table_row(name, label, [run]), flush=True)
+        if run is not None:
+            done[name, label].append(run)
+    print("| | | 20.8-20.9 Mb | 20.9-21.0 Mb | GC r2, order | s | seeds |\n|---|---|---|---|---|---|---|")
+    for (name, label), runs in done.items():
+        if runs:
+            print(table_row(name, label, runs))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from dnagpt_fast.batch import ROW_NEXT_TOKEN, ROW_ORDER, PretrainBatch, Windows
+from dnagpt_fast.genome.base_weights import BaseWeights
 from dnagpt_fast.genome.sampler import WindowSampler
-from dnagpt_fast.genome.soft_mask import SoftMask
 from dnagpt_fast.ops.gc_count import gc_count
 from dnagpt_fast.ops.kmer_tokenize import kmer_tokenize
 from dnagpt_fast.ops.sample_batch import BatchSampler
@@ -91,16 +91,15 @@ class BatchMaker:
         self.n_kmers = n_kmers
         self.vocabulary = vocabulary
         self.template = template
-        self._soft_mask: tuple[SoftMask, float] | None = None
+        self._base_weights: tuple[BaseWeights, ...] = ()
         prompts = (*template.gc_prompt, *template.order_prompt)
         self._batch_sampler: tuple[WindowSampler, BatchSampler] | None = None
         self._prompts = torch.tensor(prompts, dtype=torch.int64, device=self.device)
 
-    def weighing(self, mask: SoftMask, soft_masked_weight: float) -> "BatchMaker":
-        """A maker of the same batches with row weights: the next token whose bases are soft-masked by the share m
-        counts 1 - m + m * soft_masked_weight."""
+    def weighing(self, *weights: BaseWeights) -> "BatchMaker":
+        """A maker of the same batches with row weights: a next token counts the product of what its k-mer weighs."""
         made = copy(self)
-        made._soft_mask = mask, soft_masked_weight
+        made._base_weights = weights
         return made
 
     @property
@@ -195,11 +194,11 @@ class BatchMaker:
         )
 
     def _row_weight(self, windows: Windows) -> torch.Tensor | None:
-        if self._soft_mask is None:
+        if not self._base_weights:
             return None
-        mask, masked_weight = self._soft_mask
-        share = mask.share(windows, self.n_kmers, self.vocabulary.k)
-        # The row of a position predicts the next one: row 0, the species token, the first k-mer.
-        weight = torch.ones((len(share), self.n_tokens), device=self.device)
-        weight[:, : self.n_kmers] = 1 + (masked_weight - 1) * share.to(self.device)
+        weight = torch.ones((len(windows.genome), self.n_tokens), device=self.device)
+        for of_bases in self._base_weights:
+            # The row of a position predicts the next one: row 0, the species token, the first k-mer.
+            of_kmers = of_bases.of_kmers(windows, self.n_kmers, self.vocabulary.k)
+            weight[:, : self.n_kmers] *= of_kmers.to(self.device)
         return weight

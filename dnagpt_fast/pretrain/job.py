@@ -10,8 +10,8 @@ from torch import nn
 from dnagpt_fast import ops
 from dnagpt_fast.batch import IGNORE_INDEX, ROW_NEXT_TOKEN, PretrainBatch, Windows
 from dnagpt_fast.evaluation.chains import fit_chains
+from dnagpt_fast.genome.base_weights import BaseWeights
 from dnagpt_fast.genome.sampler import WindowSampler
-from dnagpt_fast.genome.soft_mask import SoftMask
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.ops.combined_loss.occurring import (
@@ -109,7 +109,7 @@ class PretrainingLosses(nn.Module):
 
     def answers(self, batch: PretrainBatch, template: Template) -> Answers:
         """What validation asks. A method of this module, because it is the one that gathers weights in shards."""
-        return answers_of(self.model, batch, template)
+        return answers_of(self.model, batch, template, self.occurring)
 
 
 def base_level_at(settings: LossSettings, step: int) -> float:
@@ -171,7 +171,7 @@ class PretrainingRun:
                 f"data.n_kmers = {n_kmers} and {template.n_extra} tokens of the template: "
                 f"model.max_len is {shape.max_len}"
             )
-        self.mix = GenomeMix.open(config.data)
+        self.mix = GenomeMix.open(config.data, config.loss.soft_masked_weight)
         # now, before the system is told not to read ahead
         self.content_hashes = [genome.content_hash() for genome in self.mix.genomes]
         genomes = [genome.arrays for genome in self.mix.genomes]
@@ -202,10 +202,9 @@ class PretrainingRun:
         if self.placement.resident:
             moved = [genome.to(self.device) for genome in genomes]
             self.drawer = BatchMaker(moved, self.mix.species, n_kmers, vocabulary, template)
-        if config.loss.soft_masked_weight != 1.0:
-            self.drawer = self.drawer.weighing(
-                SoftMask(self.mix.genomes, self.drawer.device), config.loss.soft_masked_weight
-            )
+        weighing = [BaseWeights(genomes, listed, self.drawer.device) for listed in self.mix.in_loss]
+        if weighing:
+            self.drawer = self.drawer.weighing(*weighing)
         for genome in self.mix.genomes:
             genome.expect_random_reads()
         # Numbers enter no pre-training sample, so their embedding would only be carried along by the optimizer.

@@ -1,6 +1,7 @@
 """The genomes of a run: opened, with their species tokens, weights and held-out ranges."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,21 +65,29 @@ def read_table(path: str | Path) -> tuple[GenomeSettings, ...]:
 
 @dataclass(frozen=True)
 class GenomeMix:
-    """Everything of one length: settings (held-out ranges in full), genomes, species tokens, held-out intervals."""
+    """Everything of one length: settings (held-out ranges in full), genomes, species tokens, held-out intervals.
+
+    places   of each genome: what weighs its windows, any number of lists
+    in_loss  what weighs the next tokens: lists of places, each with one entry a genome
+    """
 
     settings: tuple[GenomeSettings, ...]
     genomes: tuple[Genome, ...]
     species: tuple[int, ...]
     held_out: tuple[Intervals, ...]
     places: tuple[tuple[WeightedPlaces, ...], ...]
+    in_loss: tuple[tuple[WeightedPlaces, ...], ...] = ()
 
     @classmethod
-    def open(cls, data: DataSettings) -> "GenomeMix":
-        """Opens every genome and settles its held-out ranges. Raises ConfigError, OSError, GenomeFileError."""
+    def open(cls, data: DataSettings, soft_masked_in_loss: float = 1.0) -> "GenomeMix":
+        """Opens every genome and settles its held-out ranges. Raises ConfigError, OSError, GenomeFileError.
+
+        soft_masked_in_loss: weight of a next token that is soft-masked
+        """
         listed = data.genomes + (read_table(data.genome_table) if data.genome_table else ())
         if not listed:
             raise ConfigError("data.genomes names no genome: wanted at least one path, species and weight")
-        settled, genomes, species, held_out, places = [], [], [], [], []
+        settled, genomes, species, held_out, places, placed_in_loss = [], [], [], [], [], []
         for settings in listed:
             if not settings.path:
                 raise ConfigError("data.genomes: an entry has no path")
@@ -90,9 +99,24 @@ class GenomeMix:
             rows = np.array(ranges, dtype=np.int64).reshape(-1, 3)
             genomes.append(genome)
             held_out.append(Intervals(rows[:, 0], rows[:, 1], rows[:, 2]))
-            places.append(places_of(genome, settings))
+            for_windows, for_loss = places_of(genome, settings)
+            places.append(for_windows)
+            placed_in_loss.append(for_loss)
             settled.append(replace(settings, held_out=tuple(texts)))
-        return cls(tuple(settled), tuple(genomes), tuple(species), tuple(held_out), tuple(places))
+        in_loss = []
+        if any(len(each.weight) for each in placed_in_loss):
+            in_loss.append(tuple(placed_in_loss))
+        if soft_masked_in_loss != 1.0:
+            masks = tuple(soft_masked(genome, soft_masked_in_loss) for genome in genomes)
+            if not any(len(mask.weight) for mask in masks):
+                raise ConfigError(
+                    f"loss.soft_masked_weight = {soft_masked_in_loss}, and no genome has a soft-masked base: wanted "
+                    "lower case in FASTA or mask blocks in .2bit, or a weight of 1"
+                )
+            in_loss.append(masks)
+        return cls(
+            tuple(settled), tuple(genomes), tuple(species), tuple(held_out), tuple(places), tuple(in_loss)
+        )
 
     @property
     def labels(self) -> list[str]:
@@ -105,17 +129,15 @@ class GenomeMix:
     def fingerprints(self) -> list[str]:
         """Hashes of contig names, lengths, N blocks and weighted places: files may move but not change."""
         found = []
-        for genome, places in zip(self.genomes, self.places, strict=True):
+        for g, genome in enumerate(self.genomes):
             digest = hashlib.sha256("\n".join(genome.names).encode())
             for field in ("length_bp", "n_block_index", "n_block_start_bp", "n_block_end_bp"):
                 digest.update(getattr(genome.arrays, field).cpu().numpy().tobytes())
-            for each in places:
-                for column in (
-                    each.intervals.contig,
-                    each.intervals.start_bp,
-                    each.intervals.end_bp,
-                    each.weight,
-                ):
+            of_windows = [("", each) for each in self.places[g]]
+            for use, each in (*of_windows, *(("in the loss", listed[g]) for listed in self.in_loss)):
+                digest.update(use.encode())
+                at = each.intervals
+                for column in (at.contig, at.start_bp, at.end_bp, each.weight):
                     digest.update(column.tobytes())
             found.append(digest.hexdigest())
         return found
@@ -129,25 +151,40 @@ class GenomeMix:
         ]
 
 
-def places_of(genome: Genome, settings: GenomeSettings) -> tuple[WeightedPlaces, ...]:
-    """What weighs a genome's windows: its places, its soft mask, or nothing. Raises ConfigError, InputFileError."""
-    found = []
-    if settings.places:
-        listed = []
-        for each in settings.places:
-            if not each.path:
-                raise ConfigError(f"data.genomes: {settings.path}: an entry of places has no path")
-            listed += read_places(
-                genome, each.path, weight=each.weight, feature=each.feature, weight_column=each.weight_column
+def places_of(genome: Genome, settings: GenomeSettings) -> tuple[tuple[WeightedPlaces, ...], WeightedPlaces]:
+    """What weighs a genome's windows (its places, its soft mask, or nothing), and its places with their weights in the
+    loss. Raises ConfigError, InputFileError."""
+    found, listed, in_loss = [], [], []
+    for each in settings.places:
+        if not each.path:
+            raise ConfigError(f"data.genomes: {settings.path}: an entry of places has no path")
+        if not (each.loss_weight >= 0 and math.isfinite(each.loss_weight)):
+            raise ConfigError(
+                f"data.genomes: {settings.path}: places: loss_weight = {each.loss_weight}: wanted a number of 0 or more"
             )
+        read = read_places(
+            genome, each.path, weight=each.weight, feature=each.feature, weight_column=each.weight_column
+        )
+        # An entry that says nothing of the windows, or of the loss, may overlap one that does.
+        if each.weight != 1 or each.weight_column:
+            listed += read
+        if each.loss_weight != 1:
+            in_loss += [place._replace(weight=each.loss_weight) for place in read]
+    if listed:
         found.append(disjoint(listed))
     if settings.soft_masked_weight != 1.0:
         if not settings.soft_masked_weight >= 0:
             raise ConfigError(
                 f"data.genomes: {settings.path}: soft_masked_weight = {settings.soft_masked_weight}: wanted 0 or more"
             )
-        found.append(soft_masked(genome, settings.soft_masked_weight))
-    return tuple(found)
+        mask = soft_masked(genome, settings.soft_masked_weight)
+        if not len(mask.weight):
+            raise ConfigError(
+                f"data.genomes: {settings.path}: soft_masked_weight = {settings.soft_masked_weight}, and the genome "
+                "has no soft-masked base: wanted lower case in FASTA or mask blocks in .2bit, or a weight of 1"
+            )
+        found.append(mask)
+    return tuple(found), disjoint(in_loss)
 
 
 def tail_ranges(genome: Genome, share: float) -> Sequence[str]:

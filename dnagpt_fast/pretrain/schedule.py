@@ -106,6 +106,12 @@ def oddities(config: PretrainConfig) -> list[str]:
         found.append("optimizer.lr = 0: nothing is learnt")
     if schedule.min_lr_share >= 1:
         found.append(f"schedule.min_lr_share = {schedule.min_lr_share:g}: the rate does not go down")
+    switch = config.loss.base_level_from_step
+    if switch >= config.run.steps:
+        found.append(
+            f"loss.base_level_from_step = {switch} is not reached within run.steps = {config.run.steps}: the loss "
+            "stays the cross-entropy"
+        )
     every = config.validation.every_steps
     if every >= config.run.steps:
         found.append(

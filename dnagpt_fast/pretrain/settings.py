@@ -24,18 +24,20 @@ from dnagpt_fast.weights.packaged import is_packaged
 
 @dataclass(frozen=True)
 class PlaceSettings:
-    """Places of one genome whose windows are drawn more or less often than others.
+    """Places of one genome whose windows are drawn more or less often than others, or whose next tokens count more.
 
     path           BED, GTF or GFF3, plain or gzip
     feature        of GTF and GFF3: only lines of this type, such as exon; empty: every line
     weight         of a window whose middle base is in one of the intervals; it is 1 everywhere else
     weight_column  of BED: the column, counted from 1, that holds each interval's own weight; 0: `weight`
+    loss_weight    of a next token in one of the intervals, the mean of its bases where it is in part; 1 everywhere else
     """
 
     path: str = ""
     feature: str = ""
     weight: float = 1.0
     weight_column: int = 0
+    loss_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class GenomeSettings:
     weight              share of the samples, relative to the other genomes'
     held_out            ranges never touched by a training window: `contig` or `contig:start_bp-end_bp` (0-based,
                         half-open)
-    places              intervals whose windows are drawn more or less often
+    places              intervals whose windows are drawn more or less often, or whose next tokens count more or less
     soft_masked_weight  of a window whose middle base is soft-masked; 0.1 draws repeats ten times less often
     """
 

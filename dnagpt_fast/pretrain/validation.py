@@ -21,6 +21,7 @@ from dnagpt_fast.evaluation.chains import Chains
 from dnagpt_fast.evaluation.markov import base_codes
 from dnagpt_fast.genome.intervals import Intervals, tile
 from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.ops.combined_loss.occurring import OccurringTokens
 from dnagpt_fast.ops.combined_loss.op import combined_loss
 from dnagpt_fast.packed import PackedGenome
 from dnagpt_fast.pretrain.batches import BatchMaker, Template
@@ -138,13 +139,20 @@ class Answers(NamedTuple):
     gc: torch.Tensor
 
 
-def answers_of(model: DNAGPT, batch: PretrainBatch, template: Template) -> Answers:
-    """Each k-mer is predicted from the position before it; the likelier of the two answers stands after `<B>`."""
+def answers_of(
+    model: DNAGPT, batch: PretrainBatch, template: Template, occurring: OccurringTokens | None = None
+) -> Answers:
+    """Each k-mer is predicted from the position before it; the likelier of the two answers stands after `<B>`.
+
+    occurring: of a model whose other rows are equal: the same softmax over all tokens at a fifth of the products
+    """
     hidden, last = model.hidden_states(batch.token_ids), model.last_projection
     n_kmers = hidden.shape[1] - template.n_extra
     targets = batch.targets[:, :n_kmers]
     rows = model.head_rows(hidden[:, :n_kmers]).flatten(0, 1)
-    losses = combined_loss(rows, last.weight, targets.flatten(), bias=last.bias, return_log_probs=True)
+    losses = combined_loss(
+        rows, last.weight, targets.flatten(), bias=last.bias, return_log_probs=True, occurring=occurring
+    )
     assert losses.log_probs is not None
     pair = torch.tensor([template.as_it_stands, template.reversed], device=hidden.device)
     bias = None if last.bias is None else last.bias[pair]

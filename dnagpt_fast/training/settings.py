@@ -73,12 +73,14 @@ class OptimizerSettings:
 
 
 def check_least(config: Any, least: Mapping[str, float]) -> None:
-    """Raises ConfigError for a setting, named as `section.key`, that is below its least value, or NaN."""
+    """Raises ConfigError for a setting, named as `section.key`, that is below its least value, NaN or infinite."""
     for name, low in least.items():
         section, key = name.split(".")
         value = getattr(getattr(config, section), key)
-        if not value >= low:
-            raise ConfigError(f"{name} = {value}: wanted at least {low}")
+        if not low <= value < float("inf"):
+            raise ConfigError(
+                f"{name} = {value}: wanted at least {low}" + (", finite" if value > low else "")
+            )
 
 
 def settings_tree(

@@ -64,7 +64,8 @@ def test_the_settings_and_the_table_are_what_they_are_called(tmp_path):
     config = load_config(tmp_path / "mix.toml")
     (tmp_path / "places.toml").write_text(places)
     (weighed,) = load_config(tmp_path / "places.toml").data.genomes
-    assert [place.weight for place in weighed.places] == [10.0, 1.0]
+    assert [place.weight for place in weighed.places] == [10.0, 1.0, 1.0]
+    assert [place.loss_weight for place in weighed.places] == [1.0, 1.0, 2.0]
     assert weighed.soft_masked_weight == 0.2
     assert config.data.genome_table == str(tmp_path / "mix.tsv")
     (table,) = re.findall(r"```text\n(path\t.*?)```", PAGE, re.DOTALL)

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from dnagpt_fast.batch import ROW_NEXT_TOKEN, ROW_ORDER, Windows
 from dnagpt_fast.genome import Genome
+from dnagpt_fast.genome.base_weights import BaseWeights
+from dnagpt_fast.genome.places import Place, disjoint, soft_masked
 from dnagpt_fast.genome.sampler import WindowSampler
-from dnagpt_fast.genome.soft_mask import SoftMask
 from dnagpt_fast.pretrain.batches import BatchMaker, Template
 from dnagpt_fast.vocab import UNKNOWN_ID, Vocabulary, reserved_id
 from tests.genome.synthetic import packed_genome, random_letters
@@ -127,8 +128,12 @@ def test_soft_masked_next_tokens_weigh_less(tmp_path):
     zero = torch.zeros(2, dtype=torch.int64)
     windows = Windows(zero, zero, torch.tensor([0, 6]), torch.tensor([0, 3]))
     assert make(windows).row_weight is None
-    weight = make.weighing(SoftMask([genome]), 0.2)(windows).row_weight
+    mask = BaseWeights([genome.arrays], [soft_masked(genome, 0.2)])
+    weight = make.weighing(mask)(windows).row_weight
     assert weight.shape == (2, make.n_tokens)
     assert torch.allclose(weight[0, :3], torch.tensor([1.0, 0.6, 0.2]))
     assert torch.allclose(weight[1, :3], torch.tensor([1.0, 0.2, 0.6]))
     assert (weight[:, 3:] == 1).all()
+    placed = BaseWeights([genome.arrays], [disjoint([Place(0, 6, 12, 10.0, "here")])])
+    both = make.weighing(mask, placed)(windows).row_weight
+    assert torch.allclose(both[0, :3], torch.tensor([1.0, 6.0, 0.2]))

@@ -8,6 +8,7 @@ import torch
 from dnagpt_fast.batch import Windows
 from dnagpt_fast.genome.regions import RegionError
 from dnagpt_fast.genome.sampler import WindowSampler
+from dnagpt_fast.input_files import InputFileError
 from dnagpt_fast.pretrain.mix import GenomeMix, read_table, species_id
 from dnagpt_fast.pretrain.settings import DataSettings, GenomeSettings, PlaceSettings
 from dnagpt_fast.training.settings import ConfigError
@@ -135,7 +136,12 @@ def test_the_fingerprint_holds_what_weighs_the_windows(masked):
     settings = PlaceSettings(path=str(masked.with_name("exons.bed")), weight=9.0)
     plain, placed = open_one(masked), open_one(masked, places=(settings,))
     prints = [plain, placed, open_one(masked, soft_masked_weight=0.5)]
-    assert len({mix.fingerprints()[0] for mix in prints}) == 3
+    in_loss = replace(settings, weight=1.0, loss_weight=2.0)
+    prints += [
+        open_one(masked, places=(in_loss,)),
+        GenomeMix.open(DataSettings(genomes=(GenomeSettings(path=str(masked)),)), soft_masked_in_loss=0.5),
+    ]
+    assert len({mix.fingerprints()[0] for mix in prints}) == 5
     assert plain.places == ((),)
     moved = masked.with_name("moved.bed")
     moved.write_bytes(masked.with_name("exons.bed").read_bytes())
@@ -149,3 +155,19 @@ def test_places_that_cannot_be_are_refused(masked):
         open_one(masked, places=(PlaceSettings(),))
     with pytest.raises(ConfigError, match=r"soft_masked_weight = -1: wanted 0 or more"):
         open_one(masked, soft_masked_weight=-1)
+    bed = str(masked.with_name("exons.bed"))
+    for bad in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match=f"loss_weight = {bad}: wanted a number of 0 or more"):
+            open_one(masked, places=(PlaceSettings(path=bed, loss_weight=bad),))
+    bare = masked.with_name("bare.fa")
+    bare.write_text(masked.read_text().upper())
+    with pytest.raises(
+        ConfigError, match=r"soft_masked_weight = 0.5, and the genome has no soft-masked base"
+    ):
+        open_one(bare, soft_masked_weight=0.5)
+    data = DataSettings(genomes=(GenomeSettings(path=str(bare)),))
+    with pytest.raises(ConfigError, match=r"loss.soft_masked_weight = 0.5, and no genome has a soft-masked"):
+        GenomeMix.open(data, soft_masked_in_loss=0.5)
+    twice = (PlaceSettings(path=bed, loss_weight=2.0), PlaceSettings(path=bed, loss_weight=3.0))
+    with pytest.raises(InputFileError, match=r"exons.bed:1 and .*exons.bed:1 overlap .* weigh 2 and 3"):
+        open_one(masked, places=twice)

@@ -23,6 +23,7 @@ WAYS = {
     "fsdp, all": [
         "parallel.sharding=fsdp", "parallel.activation_checkpointing=true", "run.micro_batch_size=2",
     ],
+    "muon": ["optimizer.kind=muon", "run.micro_batch_size=2"],
 }  # fmt: skip
 
 
@@ -37,11 +38,12 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """settings.toml, and the run of one process: straight/"""
+    """settings.toml, and the runs of one process: straight/ and, with Muon, muon/"""
     folder = tmp_path_factory.mktemp("runs")
     path = write_config(folder)
     path.write_text(path.read_text().replace("num_layers = 1", "num_layers = 2"))
     pretrain(load_config(path), folder / "straight")
+    pretrain(load_config(path, ["optimizer.kind=muon"]), folder / "muon")
     return folder
 
 
@@ -53,9 +55,10 @@ def check_ways(folder: Path, world_size: int) -> None:
         [{"do": "train", "config": config, "run": str(runs[way]), "overrides": WAYS[way]} for way in WAYS],
         folder,
     )
-    wanted = json.loads((folder / "straight" / "validation.json").read_text())
-    for run in runs.values():
-        same_curve(run, folder / "straight")
+    for way, run in runs.items():
+        alone = folder / ("muon" if way == "muon" else "straight")
+        wanted = json.loads((alone / "validation.json").read_text())
+        same_curve(run, alone)
         for line in read_metrics(run):
             shares = [line[f"share_{stage}"] for stage in STAGES]
             assert sum(shares) == pytest.approx(1)
@@ -69,16 +72,17 @@ def check_ways(folder: Path, world_size: int) -> None:
 def test_two_processes_are_one_and_one_reads_their_checkpoints(folder):
     check_ways(folder, 2)
     config = str(folder / "settings.toml")
-    for run in ("2, ddp", "2, fsdp"):
+    for run, kind in (("2, ddp", "adamw"), ("2, fsdp", "adamw"), ("2, muon", "muon")):
         kept = checkpoint.newest(folder / run)
         assert [path.name for path in sorted(kept.path.glob("*.distcp"))] == ["__0_0.distcp", "__1_0.distcp"]
-        copy(config, str(folder / run), str(folder / "alone"))
+        copy(config, str(folder / run), str(folder / "alone"), [f"optimizer.kind={kind}"])
         before, after = everything_in(kept.path), everything_in(checkpoint.newest(folder / "alone").path)
         assert same_bits(before, after)
         model, _, _ = load_run(folder / run)
         weights = {name: tensor for name, tensor in before.items() if name.startswith("model.")}
         assert same_bits({f"model.{name}": tensor for name, tensor in model.state_dict().items()}, weights)
         assert before["optimizer.state.transformer.wte.weight.exp_avg_sq"].any()
+        assert (kind == "muon") == any(name.endswith(".momentum") for name in before)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from dnagpt_fast.pretrain.schedule import lengthened, oddities, rate_of
-from dnagpt_fast.pretrain.settings import PretrainConfig, RunSettings, ScheduleSettings
+from dnagpt_fast.pretrain.settings import LossSettings, PretrainConfig, RunSettings, ScheduleSettings
 from dnagpt_fast.training.settings import ConfigError, OptimizerSettings
 
 
@@ -91,6 +91,10 @@ def test_schedules_that_do_not_fit_the_run_are_refused_by_name():
             "validation.every_steps = 50 is not reached within run.steps = 40",
         ),
         (config(5, warmup_steps=0), "the rate never reaches optimizer.lr = 1"),
+        (
+            dataclasses.replace(config(40), loss=LossSettings(base_level=0.5, base_level_from_step=40)),
+            "loss.base_level_from_step = 40 is not reached within run.steps = 40",
+        ),
     ],
 )
 def test_what_looks_like_a_mistake_is_said(settings, message):

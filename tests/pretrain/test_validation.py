@@ -11,6 +11,7 @@ from dnagpt_fast.evaluation.chains import Chains
 from dnagpt_fast.evaluation.markov import MarkovChain
 from dnagpt_fast.genome.intervals import Intervals
 from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.ops.combined_loss.occurring import equalize_rest, occurring_tokens
 from dnagpt_fast.pretrain import validation
 from dnagpt_fast.pretrain.batches import BatchMaker, Template
 from dnagpt_fast.pretrain.validation import Validator, answers_of, held_out_windows, r2
@@ -75,6 +76,18 @@ def test_nats_are_those_of_the_logits_and_n_counts_for_nobody(maker, windows, mo
     # The unfitted chain is the uniform model.
     assert report.markov_nats_per_bp == pytest.approx(math.log(4))
     assert report.uniform_nats_per_bp == pytest.approx(math.log(4))
+
+
+def test_the_tokens_that_occur_give_the_same_report(maker, windows, model):
+    template = maker.template
+    prompts = (*template.gc_prompt, *template.order_prompt, template.as_it_stands, template.reversed)
+    tokens, last = occurring_tokens(VOCABULARY, prompts), model.last_projection
+    equalize_rest(last.weight, last.bias, tokens)
+    validator = Validator(maker, windows, unfitted(), 3)
+    ours = validator(lambda batch: answers_of(model, batch, template, tokens), torch.device("cpu"))
+    wanted = evaluate(validator, model)
+    assert ours.nats_per_bp == pytest.approx(wanted.nats_per_bp, rel=1e-6)
+    assert (ours.gc_r2, ours.order_accuracy) == (wanted.gc_r2, wanted.order_accuracy)
 
 
 def test_processes_share_the_windows_and_count_none_twice(maker, windows, model, monkeypatch):

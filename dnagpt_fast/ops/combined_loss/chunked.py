@@ -23,6 +23,7 @@ from dnagpt_fast.ops.combined_loss.settings import (
     RowSettings,
 )
 from dnagpt_fast.ops.combined_loss.tiles import TILE_ROWS, TILE_VOCAB, tile_order
+from dnagpt_fast.ops.linear import linear
 from dnagpt_fast.ops.registration import refuse_second_derivative, register_op
 
 CHUNK_BYTES = 16 * 2**20  # 214 rows at V = 19,564: near a last-level cache, and products run at full speed
@@ -59,7 +60,6 @@ def _rows(
     d_weight = weight.new_zeros(weight.shape if want_weight else 0, dtype=dtype)
     d_bias = weight.new_zeros(vocab if want_bias else 0, dtype=dtype)
     chunk = max(16, min(n_rows, CHUNK_BYTES // (vocab * dtype.itemsize)))
-    buffer = hidden.new_empty((chunk, vocab), dtype=dtype)
     least = settings.skip_below if settings.may_skip else None
     order, place = tile_order(vocab, k=settings.k, compact=settings.rest > 0)
     tile_of = place.long() // TILE_VOCAB
@@ -73,11 +73,7 @@ def _rows(
             rows = slice(start, min(start + chunk, n_rows))
             here: Any = rows if counted_rows is None else counted_rows[rows]
             x, target = hidden[here].to(dtype), targets[here][:, None]
-            z = buffer[: len(x)]
-            if bias_wide is None:
-                torch.mm(x, weight_wide.t(), out=z)
-            else:
-                torch.addmm(bias_wide, x, weight_wide.t(), out=z)
+            z = linear(x, weight_wide, bias_wide)
             slope = None
             if cap is not None:
                 z.div_(cap).tanh_()
@@ -100,6 +96,7 @@ def _rows(
             loss[here] = row_loss[:, 0]
             log_probs[here] = (target_z - lse)[:, 0]
             if row_scale is None:
+                del z  # before the next chunk's
                 continue
             scale = row_scale[here][:, None].to(dtype)
             kept = None if least is None else kept_tiles(z, total * least, target, settings.rest > 0)
@@ -121,6 +118,7 @@ def _rows(
                 d_weight.addmm_(z.t(), x)
             if want_bias:
                 d_bias.add_(z.sum(0))
+            del z
     return (
         loss,
         log_probs,
