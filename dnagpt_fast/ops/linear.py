@@ -56,7 +56,7 @@ def linear(
             )
         with torch.no_grad():
             used = weight.contiguous() if packed is None else packed
-            return torch.ops.mkldnn._linear_pointwise(x.contiguous(), used, bias, "none", [], "")
+            return _product(x.contiguous(), used, bias)
     with torch.no_grad():
         return F.linear(x, weight, bias)
 
@@ -112,5 +112,6 @@ class _Dense(torch.autograd.Function):
 
 
 def _product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """rows W^T + b by oneDNN, which takes any strides."""
+    """rows W^T + b by oneDNN, which takes any strides of the matrices; those of the bias it would ignore."""
+    bias = None if bias is None else bias.contiguous()
     return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")

@@ -59,6 +59,13 @@ def test_float64_and_views_are_taken():
     )
 
 
+@pytest.mark.parametrize("product", [linear, dense])
+def test_a_bias_that_is_a_view_is_read_by_its_stride(product):
+    x, weight, bias = problem((48, 64), 16)
+    column = torch.stack([bias, torch.full_like(bias, 1e3)], 1)[:, 0]
+    assert torch.equal(product(x.requires_grad_(), weight, column), product(x, weight, bias))
+
+
 @pytest.mark.parametrize(
     ("x", "weight", "message"),
     [
