@@ -63,6 +63,7 @@ CHOICES: dict[str, dict[str, list[str]]] = {
         "Muon": [],
         "Muon, lr 2e-3": ["optimizer.lr=2e-3"],
         "Muon, lr 8e-3": ["optimizer.lr=8e-3"],
+        "Muon, lr 16e-3": ["optimizer.lr=16e-3"],
     },
     "schedule": {
         "cosine": [],
