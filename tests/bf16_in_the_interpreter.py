@@ -1,7 +1,8 @@
-"""bfloat16 in Triton's interpreter, mended: it keeps bf16 as uint16, multiplies those integers in tl.dot, and cuts
+"""Fixes bfloat16 in Triton's interpreter, which multiplies bf16 bits as integers in tl.dot and truncates
 where a card rounds.
 
-`unmended_faults` tells which faults are still there: the day Triton mends them, its test fails and this file goes.
+`faults_of_triton` finds the faults that the installed Triton still has. When Triton fixes them, its test
+fails, and this file can be removed.
 """
 
 from collections.abc import Iterator
@@ -19,14 +20,14 @@ def to_float32(bits: np.ndarray) -> np.ndarray:
 
 
 def to_bf16_bits(values: np.ndarray) -> np.ndarray:
-    """float32 -> bf16 bits, to the nearest, halves to even; NaN stays NaN."""
+    """float32 -> bf16 bits, rounded to nearest, ties to even; NaN stays NaN."""
     bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
     return np.where(np.isnan(values), np.uint16(0x7FC0), rounded)
 
 
-def unmended_faults() -> list[str]:
-    """Which of the two faults this Triton's interpreter has: "dot", "rounding"."""
+def faults_of_triton() -> list[str]:
+    """The faults of this Triton's interpreter, of "dot" and "rounding"."""
     builder = InterpreterBuilder()
     faults = []
     ones = TensorHandle(np.full((1, 1), 0x3F80, dtype=np.uint16), tl.bfloat16)
@@ -40,8 +41,8 @@ def unmended_faults() -> list[str]:
 
 
 @contextmanager
-def mended() -> Iterator[None]:
-    """Inside the block tl.dot and the cast from float32 treat bf16 as a card does."""
+def corrected() -> Iterator[None]:
+    """In this context tl.dot and the cast from float32 treat bf16 as a card does."""
     dot, cast = InterpreterBuilder.create_dot, InterpreterBuilder.cast_impl
 
     def widened(x: TensorHandle) -> TensorHandle:

@@ -1,7 +1,8 @@
-"""How close a kernel must come: no worse than twice the error of the plain formula in the same dtype.
+"""The 2x rule for kernels: the error is at most twice that of the plain formula in the same dtype.
 
-The rule of FlashAttention's tests, with truth in fp64: |kernel - truth| <= factor * |naive - truth| + slack, where the
-slack is a few units in the last place of the largest true value, for outputs that the naive formula gets exactly right.
+This is the rule of FlashAttention's tests, with truth in fp64: |kernel - truth| <= factor * |naive - truth| +
+slack. The slack is a few units in the last place of the largest true value, for outputs that the plain
+formula computes exactly.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +15,8 @@ SLACK_ULPS = 4
 def assert_no_worse_than_naive(
     name: str, kernel: torch.Tensor | None, naive: torch.Tensor, truth: torch.Tensor, factor: float = 2.0
 ) -> None:
-    """kernel and naive in one dtype, truth in float64, all of one shape. Raises AssertionError saying what is off."""
+    """kernel and naive in one dtype, truth in float64, all of one shape. Raises AssertionError with the
+    difference."""
     assert kernel is not None, f"{name}: missing"
     assert truth.dtype == torch.float64, f"{name}: truth is {truth.dtype}, wanted float64"
     assert kernel.shape == truth.shape, f"{name}: shape {tuple(kernel.shape)}, wanted {tuple(truth.shape)}"
@@ -40,7 +42,8 @@ def outputs_and_gradients(
     inputs: Sequence[torch.Tensor],
     cotangents: Sequence[torch.Tensor],
 ) -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
-    """Run `function` on leaf copies of `inputs`, pull the cotangents back; None where an input got no gradient."""
+    """Runs `function` on leaf copies of `inputs`, and its backward with the cotangents; None for missing
+    gradients."""
     leaves = [x.detach().clone().requires_grad_(x.is_floating_point()) for x in inputs]
     result = function(*leaves)
     outputs = [result] if isinstance(result, torch.Tensor) else list(result)
@@ -60,7 +63,7 @@ def assert_function_no_worse_than_naive(
     names: Sequence[str],
     factor: float = 2.0,
 ) -> None:
-    """Hold every output and every gradient of `kernel` against `naive` in fp64 and in the inputs' own dtype.
+    """Compares every output and every gradient of `kernel` with `naive` in fp64 and in the inputs' own dtype.
 
     names: one per output, then one per floating-point input (its gradient).
     """

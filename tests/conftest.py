@@ -1,4 +1,4 @@
-"""Settings every test runs under: the Triton interpreter where there is no GPU, poisoned memory, fixed seeds."""
+"""Settings of all tests: the Triton interpreter if there is no GPU, poisoned memory, fixed seeds."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Small harm done to files: bits, bytes and words for binary ones, fields and lines for text."""
+"""Small damage to files: bits, bytes and words of binary files, fields and lines of text."""
 
 import gzip
 import random
@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-# What one field of a text file may hold to the grief of a reader.
+# Values of one field of a text file that are difficult for a reader.
 FIELDS = (
     "", " ", ".", "-", "+", "?", "NaN", "NA", "None", "0", "1", "-1", "1_000", "9" * 30, "1e5", "\u0663", "1.0",
     "0x10", "1,2", "\0", "é", "\udce9", "\ufeff", "\x85", "#", "#x", ">", "##FASTA", "track", "track_2", '"', "'",
@@ -17,7 +17,7 @@ FIELDS = (
 
 
 def harmed(chance: random.Random, data: bytes) -> bytes:
-    """One or two of: flip a bit, set a byte or a word, cut, delete, repeat, swap two stretches."""
+    """One or two of: flip a bit, set a byte or a word, cut, delete, repeat, swap two parts."""
     out = bytearray(data)
     for _ in range(chance.randint(1, 2)):
         if not out:
@@ -46,7 +46,7 @@ def harmed(chance: random.Random, data: bytes) -> bytes:
 
 def harmed_text(chance: random.Random, text: str, separators: str, words: Sequence[str] = FIELDS) -> bytes:
     """One to three of: another word in a field, lines deleted, repeated or swapped, other line ends, a byte-order mark,
-    bytes harmed; at times packed by gzip, and that cut short."""
+    damaged bytes; sometimes compressed by gzip and then truncated."""
     lines = text.splitlines()
     for _ in range(chance.randint(1, 3)):
         at, to = chance.randrange(len(lines)), chance.randrange(len(lines))
@@ -77,7 +77,7 @@ def harmed_text(chance: random.Random, text: str, separators: str, words: Sequen
 
 
 def put(path: Path, data: bytes) -> None:
-    """Overwrites in place: thousands of files made anew would cost more than the reading."""
+    """Overwrites a file in place: creating thousands of new files would take longer than reading them."""
     with open(path, "r+b" if path.exists() else "wb") as file:
         file.write(data)
         file.truncate()

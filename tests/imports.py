@@ -1,4 +1,4 @@
-"""Who imports whom in the package: the floors of its rooms, its modules and the arrows between them."""
+"""The imports of the package: the floors of its rooms, its modules and the imports between them."""
 
 import ast
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "dnagpt_fast"
-# One row a floor, the lowest first. A room imports itself and the rooms of lower rows. Files directly in the package
-# are the ground: everybody may import them, they import only each other.
+# One row per floor, the lowest first. A room imports itself and the rooms of lower rows. Files directly in
+# the package are the ground: all rooms may import them, they import only each other.
 FLOORS = (
     ("ground",),
     ("ops",),
@@ -20,13 +20,14 @@ FLOORS = (
     ("tracks",),
     ("cli",),
 )
-# What a lower row may not be imported by all the same: training knows no kernel and no genome, the model no genome.
+# Imports from a higher to a lower row that are forbidden too: training must not know kernels or genomes, the
+# model no genomes.
 STRANGERS = {("training", "ops"), ("training", "genome"), ("model", "genome"), ("hub", "genome")}
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-# `__main__` files are doors: they may import upward, and nobody imports them.
+# `__main__` files are doors: they may import upward, and nothing imports them.
 DOORS = {name for name in MODULES if name.endswith("__main__")}
 
 
@@ -37,13 +38,14 @@ def room_of(module: str) -> str:
 
 
 def imports_of(module: str) -> Iterator[str]:
-    """Modules of the package that a module imports, inside functions and under TYPE_CHECKING too."""
+    """Modules of the package that a module imports, also inside functions and under TYPE_CHECKING."""
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
-                # `from a.b import c` imports the module a.b.c where there is one, and what a.b defines otherwise.
+                # `from a.b import c` imports the module a.b.c if it exists, otherwise a name that a.b
+                # defines.
                 longest = f"{node.module}.{alias.name}"
                 if longest in MODULES or node.module in MODULES:
                     yield longest if longest in MODULES else node.module

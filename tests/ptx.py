@@ -1,7 +1,7 @@
-"""Run Triton kernels, compiled for a card, on the CPU by tests/ptxrun, in place of Triton's launch.
+"""Runs Triton kernels that are compiled for a card on the CPU, with tests/ptxrun in place of Triton's launch.
 
-ptxrun checks every access, poisons registers and shared memory, looks for races between warps and shuffles the schedule
-by a seed.
+ptxrun checks every memory access, poisons registers and shared memory, searches for races between warps and
+shuffles the schedule with a seed.
 """
 
 import os
@@ -18,7 +18,8 @@ from tests.ptxrun import ptxrun
 
 
 def rerun_without_the_interpreter(test_file: str) -> None:
-    """Run the ptx tests of a file in a process where Triton compiles; for a test that runs inside the interpreter."""
+    """Runs the ptx tests of a file in a process where Triton compiles; for tests that run inside the
+    interpreter."""
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-m", "ptx", "-p", "no:cacheprovider", test_file],
         env={**os.environ, "TRITON_INTERPRET": "0"},
@@ -34,7 +35,7 @@ def interpreting() -> bool:
     return bool(triton.knobs.runtime.interpret)
 
 
-# What the compilers do against the manual's word and ptxas makes good; any other note fails the test.
+# Deviations of the compilers from the manual that ptxas corrects; any other note fails the test.
 KNOWN_NOTES = (
     "registers of a wgmma are copied",
     "a register of a tcgen05.ld is used",
@@ -51,7 +52,8 @@ def compiled_on_the_cpu(
     card: str = "sm_80",
     edit: Callable[[str, str], str] | None = None,
 ) -> Iterator[dict[str, list[ptxrun.Stats]]]:
-    """Launches inside the block run compiled for `card`, on CPU tensors. Yields kernel name -> counts of each launch.
+    """In this context launches run compiled for `card`, on CPU tensors. Yields kernel name -> counts of each
+    launch.
 
     written: kernel name -> parameters it may write; a write to any other tensor is an error
     edit: (kernel name, PTX) -> the PTX to run instead
@@ -78,10 +80,10 @@ def compiled_on_the_cpu(
         yield ran
 
 
-# the instruction that multiplies half-precision tiles on each card
+# the instruction that multiplies tiles in half precision on each card
 PRODUCT = {"sm_80": "mma.sync", "sm_90": "wgmma.mma_async", "sm_100": "tcgen05.mma"}
 
 
 def runs(ran: Mapping[str, list[ptxrun.Stats]], kernel: str, opcode: str) -> bool:
-    """Whether a launch of `kernel` executed an instruction that begins with `opcode`."""
+    """Whether a launch of `kernel` executed an instruction that starts with `opcode`."""
     return any(name.startswith(opcode) for stats in ran[kernel] for name in stats["opcodes"])

@@ -1,6 +1,7 @@
-"""The two pictures of docs/design.md: the rooms with their imports, and the way from a genome file to a checkpoint.
+"""The two pictures of docs/design.md: the rooms with their imports, and the data flow from a genome file to a
+checkpoint.
 
-`python -m tests.rooms` draws them anew; tests/test_floors.py holds them against the imports.
+`python -m tests.rooms` draws them again; tests/test_floors.py compares them with the imports.
 """
 
 import itertools
@@ -12,7 +13,7 @@ PICTURE_OF_ROOMS = ROOT / "docs" / "rooms.svg"
 PICTURE_OF_DATA = ROOT / "docs" / "dataflow.svg"
 WIDTH, BOX_W, BOX_H, GAP_X, FLOOR_H, MARGIN = 760, 150, 40, 30, 84, 24
 INK, LINE, FILL = "#1b2a41", "#6b7a90", "#eaf1f8"
-# Stage by stage, left to right and top to bottom: what it is, and the room that makes it.
+# The stages in order, each with the room that makes it.
 STAGES = (
     ("genome file", ".2bit, FASTA"),
     ("packed bases", "genome/"),
@@ -29,7 +30,7 @@ STAGES_A_ROW = 4
 
 
 def rooms_imported() -> dict[str, set[str]]:
-    """Room -> the other rooms that its modules import; `__main__` files, which are doors, left out."""
+    """Room -> the other rooms that its modules import, without `__main__` files, which are doors."""
     found: dict[str, set[str]] = {room: set() for row in FLOORS for room in row}
     for module, imported in EDGES.items():
         if module != "dnagpt_fast" and imported:
@@ -112,7 +113,7 @@ def draw_data() -> str:
     places = []
     for i in range(len(STAGES)):
         row, column = divmod(i, STAGES_A_ROW)
-        # Every second row runs from right to left, so that the way never jumps back.
+        # Every second row runs from right to left, so that no arrow jumps back.
         column = STAGES_A_ROW - 1 - column if row % 2 else column
         places.append((left + column * step_x, MARGIN + row * step_y))
     parts = []

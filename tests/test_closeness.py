@@ -1,4 +1,4 @@
-"""The measuring stick is measured: it must catch what kernels get wrong."""
+"""Tests of the 2x rule: it must detect typical errors of kernels."""
 
 import pytest
 import torch
@@ -57,6 +57,6 @@ def test_the_formula_itself_passes(dtype):
         (lambda x, w: causal_softmax(x, w).half(), "o: dtype"),
     ],
 )
-def test_what_kernels_get_wrong_is_caught(kernel, said):
+def test_typical_errors_of_kernels_are_detected(kernel, said):
     with pytest.raises(AssertionError, match=f"^{said}"):
         hold(kernel)

@@ -1,4 +1,4 @@
-"""Whatever holds native objects can be copied and pickled: DataLoader workers and `datasets.map` do both."""
+"""All objects with native parts can be copied and pickled, as DataLoader workers and `datasets.map` do."""
 
 import copy
 import pickle

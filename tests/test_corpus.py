@@ -1,4 +1,4 @@
-"""Harmed files of every format: refused in words that name the file, or read as a plain reader reads them.
+"""Damaged files of every format: the error names the file, or the result is that of a simple second reader.
 
 A short corpus by default; 100,000 files by `pytest -m slow tests/test_corpus.py`.
 """
@@ -81,7 +81,7 @@ TOML = (
 
 
 def unpacked(data: bytes) -> str:
-    """The text of a file as plainly as can be; ValueError for a damaged one."""
+    """The text of a file, read in the simplest way. Raises ValueError for a damaged file."""
     if data.startswith(b"\x1f\x8b"):
         try:
             data = gzip.decompress(data)
@@ -175,7 +175,7 @@ def read_spans(path: Path) -> Any:
 
 
 def spans_are_of_the_file(found: list, data: bytes) -> bool:
-    """Whether every coordinate of the transcripts is one of the file."""
+    """Whether every coordinate of the transcripts is in the file."""
     numbers = {int(text) for text in re.findall("[0-9]{1,18}", unpacked(data))}
     for _, strand, exons, coding in found:
         starts = {s for s, _ in exons} | ({coding[0]} if coding else set())
@@ -211,7 +211,8 @@ def settings_agree(found: dict, data: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Format:
-    """read: what the package reads. agrees(what it read, the file's bytes): whether a plain reader says the same."""
+    """read: the package's reader. agrees(its result, the file's bytes): whether a simple second reader gives
+    the same."""
 
     name: str
     text: str
@@ -309,7 +310,7 @@ def test_harmed_bed(tmp_path, caplog, genome, count):
 
 
 def header_harmed(chance: random.Random, data: bytes) -> bytes:
-    """The JSON of a safetensors header harmed, its length made to fit as a rule."""
+    """A damaged JSON header of a safetensors file, mostly with the right length."""
     size = int.from_bytes(data[:8], "little")
     header = (
         harmed(chance, data[8 : 8 + size]) if chance.randrange(2) else json_harmed(chance, data[8 : 8 + size])
@@ -402,7 +403,7 @@ def test_the_long_corpus_has_100_000_files():
 
 
 def test_seeds_are_sound(tmp_path, genome):
-    """Unharmed, every text is read, and the plain readers agree."""
+    """Undamaged texts are read, and the simple readers agree."""
     for kind in FORMATS:
         path = tmp_path / kind.name
         path.write_text(kind.text)

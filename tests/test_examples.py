@@ -1,4 +1,5 @@
-"""The examples in docstrings run and give what they say; the functions that a user meets first have one."""
+"""The examples in docstrings run and give the stated results; the functions that a user meets first have
+one."""
 
 import doctest
 import importlib

@@ -31,12 +31,13 @@ def test_imports_point_downward(module):
         assert (mine, theirs) not in STRANGERS, f"{module} imports {imported}"
 
 
-def test_nobody_imports_a_door():
+def test_nothing_imports_a_door():
     assert not {(m, d) for m, edges in EDGES.items() for d in edges & DOORS}
 
 
 def test_no_imports_run_in_a_circle():
-    """Packages' `__init__` files count as modules: they hand on names, and nothing that they load may load them."""
+    """`__init__` files count as modules: they export names, and the modules that they load must not load
+    them."""
     state: dict[str, int] = {}
 
     def visit(module: str, way: tuple[str, ...]) -> None:
@@ -53,7 +54,7 @@ def test_no_imports_run_in_a_circle():
 
 
 def test_the_ground_is_small():
-    """Every room has a row; what lies directly in the package is what everybody needs."""
+    """Every room has a row; the files directly in the package are those that many rooms need."""
     rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and list(path.glob("*.py"))}
     assert rooms - {"data"} == {room for row in FLOORS for room in row} - {"ground"}
     ground = {path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")}

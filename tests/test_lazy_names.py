@@ -1,4 +1,4 @@
-"""A public name of a package is the same object whatever was imported before it."""
+"""A public name of a package is the same object for every order of imports."""
 
 import importlib
 import json
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-# In forked children, so that each order begins with a fresh package.
+# In forked children, so that each order starts with a package that is not loaded yet.
 ORDERS = """
 import importlib, json, os, sys, types
 import torch
@@ -40,7 +40,7 @@ def test_no_order_of_imports_changes_a_public_name(name):
     assert set(package.HOMES) <= set(package.__all__) <= set(dir(package))
 
 
-def test_a_name_that_is_not_there():
+def test_a_name_that_does_not_exist():
     from dnagpt_fast import ops
 
     with pytest.raises(AttributeError, match="no attribute 'gc_counts'"):

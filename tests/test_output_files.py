@@ -1,4 +1,5 @@
-"""Files are whole or absent, whatever happens: errors, signals, full disks, links, pipes, devices, other processes."""
+"""Files are complete or absent after errors, signals, full disks, and with links, pipes, devices, other
+processes."""
 
 import errno
 import os
@@ -139,7 +140,7 @@ def in_its_own_process(code: str, *arguments: str, **settings) -> subprocess.Com
 @pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
 @pytest.mark.parametrize("to", ["pipe", "file"])
 def test_standard_output_is_written_to_in_its_turn(tmp_path, name, to):
-    """Also where it is a file: what this process wrote before and writes after stays."""
+    """Also if it is a file: what this process wrote before and writes after stays."""
     code = (
         "print('before')\nwith TextFile(sys.argv[1]) as out: out.write('a line')\nprint('after', flush=True)"
     )
@@ -211,7 +212,7 @@ def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path, monkeypatch, wh
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match=rf"No space left on device: '{path}'"), TextFile(path) as out:
             out.write("a line")
-    # A file that has its name already is whole, though the disk may not know the name yet.
+    # A file that already has its name is complete, although the name may not be on the disk yet.
     assert list(tmp_path.iterdir()) == ([path] if where == "fsync of the folder" else [])
 
 
@@ -269,7 +270,7 @@ def test_the_input_is_not_replaced(tmp_path):
 
 
 def test_what_a_killed_process_left_is_swept_and_what_a_living_one_has_is_not(tmp_path):
-    """Both are temporary folders with a lock file; only the kernel knows which writer lives."""
+    """Both are temporary folders with a lock file; only the kernel knows which writer is alive."""
     code = "with TextFile(sys.argv[1]) as out:\n    print('writing', flush=True)\n    sys.stdin.read()"
     living, killed = [
         subprocess.Popen(

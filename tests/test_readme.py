@@ -1,4 +1,4 @@
-"""README.md and docs/tree.md stay true to the files."""
+"""README.md and docs/tree.md fit the files."""
 
 import re
 from pathlib import Path
@@ -13,13 +13,13 @@ def test_the_tree_is_that_of_the_files():
     assert tree.PAGE.read_text() == tree.page(), "remake it with `python -m tests.tree`"
 
 
-def test_every_file_says_its_role_and_no_two_the_same():
+def test_every_file_states_its_role_and_all_roles_differ():
     roles = {path: tree.role(path) for path in tree.sources()}
     assert not [str(path) for path, role in roles.items() if not role]
     assert len(set(roles.values())) == len(roles)
 
 
-def test_every_folder_of_sources_stands_in_the_readme():
+def test_every_folder_of_sources_is_in_the_readme():
     for folder in {path.parent for path in tree.sources()}:
         assert f"`{folder}/`" in README, f"README.md does not say what is in {folder}/"
 

@@ -1,4 +1,4 @@
-"""Building from source: clear words where it cannot work, and paths that shells and ninja read in their own way."""
+"""Building from source: clear errors, and paths with characters that shells and ninja interpret."""
 
 import os
 import re
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def build(clone: Path, code: str = "", **environment: str) -> subprocess.CompletedProcess:
-    """`setup.py build_ext` in the clone, after some code."""
+    """Runs `setup.py build_ext` in the clone, after some code."""
     script = (
         f"{code}\nimport runpy, sys\n"
         "sys.argv = ['setup.py', '-q', 'build_ext', '--build-temp', 't', '--build-lib', 'l']\n"
@@ -29,7 +29,7 @@ def build(clone: Path, code: str = "", **environment: str) -> subprocess.Complet
 
 @pytest.fixture
 def clone(tmp_path):
-    """Of the build files alone, in a folder whose name a shell and ninja would expand."""
+    """A copy of only the build files, in a folder whose name a shell and ninja would expand."""
     folder = tmp_path / "$y & co's"
     (folder / "csrc").mkdir(parents=True)
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):

@@ -1,4 +1,5 @@
-"""The two small models whose weights and answers the official code gave: tests/data/tiny_*.safetensors."""
+"""The two small models with recorded weights and answers of the official code:
+tests/data/tiny_*.safetensors."""
 
 from dataclasses import dataclass
 from pathlib import Path

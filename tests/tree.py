@@ -1,6 +1,6 @@
-"""The tree of docs/tree.md: every source file with its role, which is the first sentence of the file itself.
+"""The tree of docs/tree.md: every source file with its role, which is the first sentence of the file.
 
-`python -m tests.tree` writes the page anew; tests/test_readme.py holds it against the files.
+`python -m tests.tree` writes the page again; tests/test_readme.py compares it with the files.
 """
 
 import ast
@@ -16,13 +16,13 @@ NATIVE = {".cpp", ".h", ".cu", ".cuh"}
 INTRODUCTION = """\
 # The tree
 
-Every source file and its role, in the file's own words. Made by `python -m tests.tree`, kept true by a test. The tests
-stand in `tests/`, in the same tree.
+Every source file and its role, which is its own first sentence. Written by `python -m tests.tree`, checked by a test.
+The tests are in `tests/`, in the same tree.
 """
 
 
 def sources() -> list[Path]:
-    """Source files of the repository, relative to its root, those not yet added to git included."""
+    """Source files of the repository, relative to its root, including files not yet added to git."""
     command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", *FOLDERS]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     found = {Path(line) for line in listed if (ROOT / line).is_file()}
@@ -30,7 +30,7 @@ def sources() -> list[Path]:
 
 
 def role(path: Path) -> str:
-    """First sentence of a Python docstring or of the comment that opens a C++ file; empty where there is none."""
+    """First sentence of a Python docstring, or of the first comment of a C++ file; empty if there is none."""
     text = (ROOT / path).read_text()
     if path.suffix in PYTHON:
         said = ast.get_docstring(ast.parse(text)) or ""

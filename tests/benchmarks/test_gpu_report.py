@@ -1,4 +1,4 @@
-"""The report on a card, tried without one: its sections at toy sizes, its assembly, its failures."""
+"""The report on a GPU, tested without one: its sections at toy sizes, its assembly, its failures."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ def rehearse(name):
     return list(gpu_report.SECTIONS[name].rows(rehearse=True))
 
 
-# the loss' peers at the whole vocabulary take half a minute: test_the_whole_rehearsal runs them
+# the other implementations of the loss take half a minute: test_the_whole_rehearsal runs them
 @pytest.mark.parametrize("name", [name for name in gpu_report.SECTIONS if name != "combined_loss"])
 def test_every_section_makes_rows_of_finite_numbers(name):
     rows = rehearse(name)
@@ -41,7 +41,7 @@ def test_all_together_stay_under_ten_minutes():
     assert checks + sum(s.seconds for s in gpu_report.SECTIONS.values()) < 600
 
 
-def test_a_table_an_op_with_columns_as_they_come():
+def test_each_op_has_a_table_with_its_columns():
     assert gpu_report.table(ROWS) == [
         *("", "### gc_count", "", "| case | us | share_of_copy | refused |", "|---|---|---|---|"),
         "| one \\| window | 12.35 | 0.9123 |  |",
@@ -52,7 +52,7 @@ def test_a_table_an_op_with_columns_as_they_come():
 
 @pytest.fixture
 def card(monkeypatch):
-    """A machine with a card, whose tests pass and whose sections give ROWS."""
+    """A machine with a GPU, whose tests pass and whose sections give ROWS."""
     sections = {name: {"rows": ROWS, "seconds": 1.0} for name in gpu_report.SECTIONS}
     tests = dict(PASSED)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -105,7 +105,7 @@ def test_an_old_driver_is_named_before_anything_runs(card, monkeypatch, tmp_path
 
 
 def test_sanitizers_come_first_and_what_is_done_is_written(card, monkeypatch, tmp_path):
-    """A machine that is taken away in the middle leaves a report of what ran until then."""
+    """If the machine stops in the middle, there is a report of the sections before."""
     order = []
     monkeypatch.setattr(
         gpu_report, "run_sanitizer", lambda tool, rehearse: order.append(tool) or dict(PASSED)

@@ -1,4 +1,4 @@
-"""The commands of docs/finetuning.md, one after the other, on small files of the names that they use."""
+"""Runs the commands of docs/finetuning.md in order, on small files with the names that they use."""
 
 import json
 import re
@@ -17,9 +17,10 @@ from tests.finetune.data.genomes import random_bases
 from tests.finetune.labelled import split_of
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/finetuning.md").read_text()
-# Blocks of 1 Mb, the default, split in three sets want a handful of them; 120 genes leave some in each set.
+# The default blocks of 1 Mb: a split in three sets needs several blocks; 120 genes give each set some.
 LENGTH_BP, GENES = 6_000_000, 120
-# 600 bp windows are 100 k-mers, and template: 128 positions hold them. One epoch: whether it learns is asked elsewhere.
+# Windows of 600 bp are 100 k-mers; with the template they fit into 128 positions. One epoch: other tests
+# check learning.
 SHAPE = (
     "model.max_len=128",
     "model.num_layers=2",

@@ -1,5 +1,5 @@
-"""The commands of docs/training.md as they stand there, on CPUs: two processes for eight, a tiny model, one machine
-that plays two, and stand-ins for Slurm's commands."""
+"""Runs the commands of docs/training.md on CPUs: with two processes instead of eight, a tiny model, one
+machine in place of two, and stand-ins for Slurm's commands."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def stand_in(folder: Path, name: str, text: str) -> None:
 
 @pytest.fixture
 def place(tmp_path) -> Path:
-    """A folder with the files that the page speaks of, and the commands on the PATH."""
+    """A folder with the files of the page, and the commands on the PATH."""
     config = write_config(tmp_path).read_text()
     config = re.sub(r"genomes = .*", 'genome_table = "mix.tsv"', config)
     (tmp_path / "mix.toml").write_text(config.replace("num_layers = 1", "num_layers = 2"))

@@ -67,14 +67,14 @@ def test_triton_at_the_published_length():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("K", [32, 64, 128])
 def test_triton_in_bfloat16(K, kind):
-    with bf16_in_the_interpreter.mended():
+    with bf16_in_the_interpreter.corrected():
         hold(Case(1, 2, 150, K, kind, torch.bfloat16))
 
 
 def test_the_interpreter_still_needs_mending_for_bfloat16():
-    assert bf16_in_the_interpreter.unmended_faults() == ["dot", "rounding"]
-    with bf16_in_the_interpreter.mended():
-        assert not bf16_in_the_interpreter.unmended_faults()
+    assert bf16_in_the_interpreter.faults_of_triton() == ["dot", "rounding"]
+    with bf16_in_the_interpreter.corrected():
+        assert not bf16_in_the_interpreter.faults_of_triton()
 
 
 @pytest.mark.parametrize("kind", KINDS)
