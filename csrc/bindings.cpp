@@ -1,5 +1,5 @@
-// The only C++ file that knows Python. Arrays come as addresses of buffers that the caller owns and keeps alive;
-// ops/native.py is the one caller and checks types and shapes before.
+// The only C++ file that uses Python. Arrays are passed as addresses of buffers that the caller owns and keeps alive;
+// the callers in dnagpt_fast/ops check types and shapes first.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -66,7 +66,7 @@ Windows make_windows(Address contig, Address start_bp, Address orientation, int6
   return {int64s(contig), int64s(start_bp), int64s(orientation), same_orientation, count};
 }
 
-// Addresses of the rows of ops.sample_batch.SampledBatch, windows first.
+// `out`: addresses of the arrays of ops.sample_batch.SampledBatch, windows first.
 SampledBatch make_batch(const std::vector<Address>& out) {
   return {mutable_int64s(out.at(0)),          mutable_int64s(out.at(1)),          mutable_int64s(out.at(2)),
           mutable_int64s(out.at(3)),          reinterpret_cast<void*>(out.at(4)), reinterpret_cast<float*>(out.at(5)),
@@ -75,24 +75,24 @@ SampledBatch make_batch(const std::vector<Address>& out) {
 
 #ifdef DNAGPT_WITH_CUDA
 
-// A genome in the memory of one device, checked on the host.
+// A genome in device memory whose arrays were checked on the host.
 struct CudaGenome {
   GenomeView view;
   int device;
-  Trouble* trouble;
+  RefusedWindow* refused;
 };
 
-CudaGenome make_cuda_genome(const GenomeView& host, int device, Address trouble, Address packed, Address byte_offset,
+CudaGenome make_cuda_genome(const GenomeView& host, int device, Address refused, Address packed, Address byte_offset,
                             Address length_bp, Address n_block_index, Address n_block_start_bp,
                             Address n_block_end_bp) {
-  GenomeView view = host;  // counts and sizes; the addresses are the device's
+  GenomeView view = host;  // for counts and sizes; the addresses are those on the device
   view.packed = reinterpret_cast<const uint8_t*>(packed);
   view.byte_offset = int64s(byte_offset);
   view.length_bp = int64s(length_bp);
   view.n_block_index = int64s(n_block_index);
   view.n_block_start_bp = int64s(n_block_start_bp);
   view.n_block_end_bp = int64s(n_block_end_bp);
-  return {view, device, reinterpret_cast<Trouble*>(trouble)};
+  return {view, device, reinterpret_cast<RefusedWindow*>(refused)};
 }
 
 void raise_for(const char* op, int error) {
@@ -103,13 +103,13 @@ void raise_for(const char* op, int error) {
 }
 
 CudaCall call_on(const CudaGenome& genome, Address stream) {
-  return {genome.device, reinterpret_cast<void*>(stream), genome.trouble};
+  return {genome.device, reinterpret_cast<void*>(stream), genome.refused};
 }
 
 void bind_cuda(py::module_& m) {
   py::class_<CudaGenome>(m, "CudaGenome")
       .def(py::init(&make_cuda_genome))
-      // the view as the kernels read it, to be put into device memory
+      // the bytes of the view, to be copied into device memory
       .def("view_bytes", [](const CudaGenome& genome) {
         return py::bytes(reinterpret_cast<const char*>(&genome.view), sizeof genome.view);
       });
@@ -131,9 +131,10 @@ void bind_cuda(py::module_& m) {
 
   m.def("sample_batch_cuda", [](const CudaGenome& first_genome, Address genomes, const SamplerTables& tables,
                                 uint64_t seed, uint64_t first_index, Address index_at, int64_t count, int64_t n_tokens,
-                                int k, bool dynamic, int token_bytes, const std::vector<Address>& out, Address trouble,
+                                int k, bool dynamic, int token_bytes, const std::vector<Address>& out, Address refused,
                                 Address stream) {
-    const CudaCall call{first_genome.device, reinterpret_cast<void*>(stream), reinterpret_cast<Trouble*>(trouble)};
+    const CudaCall call{first_genome.device, reinterpret_cast<void*>(stream),
+                        reinterpret_cast<RefusedWindow*>(refused)};
     raise_for("sample_batch", sample_batch_cuda(reinterpret_cast<const GenomeView*>(genomes), tables, seed, first_index,
                                                 reinterpret_cast<const uint64_t*>(index_at), count, n_tokens, k,
                                                 dynamic, token_type(token_bytes), make_batch(out), call));
@@ -217,7 +218,7 @@ PYBIND11_MODULE(_native, m) {
   py::class_<TextEncoder>(m, "TextEncoder")
       .def(py::init<int, bool, const std::vector<std::string>&, int64_t>())
       .def("count", [](const TextEncoder& encoder, const py::str& text) { return encoder.count(view(text)); })
-      // returns how many chunks are unknown
+      // returns the number of unknown chunks
       .def("encode", [](const TextEncoder& encoder, const py::str& text, Address ids) {
         const std::string_view letters = view(text);
         const py::gil_scoped_release release;
@@ -230,15 +231,16 @@ PYBIND11_MODULE(_native, m) {
            [](FastaPacker& packer, const py::bytes& text, int64_t from, bool at_line_start, bool final) {
              const std::string_view letters = text;
              if (from < 0 || from > static_cast<int64_t>(letters.size()))
-               throw std::out_of_range("from is not in text");
+               throw std::out_of_range("FastaPacker.feed: from = " + std::to_string(from) + ", wanted 0.." +
+                                       std::to_string(letters.size()));
              const Isa isa = chosen_isa();
-             FastaPacker::Fed fed;
+             FastaPacker::FeedResult result;
              {
                const py::gil_scoped_release release;
-               fed = packer.feed(reinterpret_cast<const uint8_t*>(letters.data()) + from,
-                                 static_cast<int64_t>(letters.size()) - from, at_line_start, final, isa);
+               result = packer.feed(reinterpret_cast<const uint8_t*>(letters.data()) + from,
+                                    static_cast<int64_t>(letters.size()) - from, at_line_start, final, isa);
              }
-             return py::make_tuple(from + fed.consumed, static_cast<int>(fed.stop));
+             return py::make_tuple(from + result.consumed, static_cast<int>(result.stop));
            })
       .def_readonly("length_bp", &FastaPacker::length_bp)
       .def_readonly("ambiguous", &FastaPacker::ambiguous)

@@ -1,8 +1,8 @@
 // From 2-bit codes to token ids (dnagpt_fast/vocab.py), shared by host and device code.
 //
 // id = first id of its length + base-5 number of the k-mer, digits N A G C T = 0 1 2 3 4, most significant base first.
-// N is the digit 0: ids are first computed as if there were no N, then what the bases under N blocks have added is
-// subtracted.
+// N is the digit 0: ids are first computed as if there were no N, then the amount that the bases under N blocks added
+// is subtracted.
 #pragma once
 
 #include "packed_sequence.h"
@@ -43,7 +43,7 @@ DNAGPT_HOST_DEVICE inline int kmer_number(uint32_t codes, int k, int orientation
   return number;
 }
 
-// The amount to subtract from kmer_number for the N among the k bases. Precondition: the codes of N are 0, and both of
+// The amount to subtract from kmer_number for the N among the k bases. Precondition: N bases have code 0, and both of
 // their bits are set in `unknown`.
 DNAGPT_HOST_DEVICE inline int number_of_unknown(uint32_t unknown, int k, int orientation) {
   const int digit = digit_of_code(orientation & kComplemented ? kComplementBit : 0);
@@ -78,7 +78,7 @@ DNAGPT_HOST_DEVICE inline NumberRecipe number_recipe(int k, int orientation) {
   return recipe;
 }
 
-// Bytes picked from `table` (its bytes 0..3) by the two low bits of the four low nibbles of `choice`.
+// Four bytes out of `table`: the two low bits of nibble i of `choice` select byte i of the result.
 DNAGPT_HOST_DEVICE inline uint32_t pick_bytes(uint32_t table, uint32_t choice) {
 #ifdef __CUDA_ARCH__
   return __byte_perm(table, 0, choice);
@@ -99,13 +99,13 @@ DNAGPT_HOST_DEVICE inline uint32_t dot_bytes(uint32_t a, uint32_t b) {
 #endif
 }
 
-// Of three flag bits, the bytes whose flag is not set.
+// A byte mask from three flag bits: byte i is 0 if flag i is set, otherwise 0xff.
 DNAGPT_HOST_DEVICE inline uint32_t bytes_not_set(uint32_t flags) {
   return ~((flags & 1) * 0xffu | (flags >> 1 & 1) * 0xff00u | (flags >> 2 & 1) * 0xff0000u);
 }
 
-// Base-5 number of the k bases in the low 2k bits of `codes` (at most 12 bits set). Base `place` counted from the last
-// one is N where bit `place` of `unknown` is set.
+// Base-5 number of the k bases in the low 2k bits of `codes` (all higher bits 0). Bit i of `unknown` marks base i,
+// counted from the last one, as N.
 DNAGPT_HOST_DEVICE inline uint32_t number_by_recipe(uint32_t codes, const NumberRecipe& recipe, uint32_t unknown = 0) {
   uint32_t spread = (codes & 0x3f) | (codes & 0xfc0) << 10;
   spread = (spread | spread << 4) & 0x030f030f;

@@ -1,8 +1,8 @@
 // The bit layout of a packed genome, shared by host and device code.
 //
 // UCSC .2bit (https://genome.ucsc.edu/FAQ/FAQformat.html#format7): T=00 C=01 A=10 G=11, four bases to a byte, the first
-// base in the two highest bits. The low bit of a code is set for G and C; complement is xor 0b10. What is packed under
-// an N block means nothing. Coordinates are 0-based and half-open.
+// base in the two highest bits. The low bit of a code is set for G and C; complement is xor 0b10. Packed codes
+// under an N block have no meaning. Coordinates are 0-based and half-open.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,7 @@ constexpr int kComplementBit = 2;
 constexpr int kReversed = 1;
 constexpr int kComplemented = 2;
 
-// The arrays of packed.PackedGenome: C contigs in one buffer. Nothing is owned.
+// The arrays of packed.PackedGenome: C contigs in one buffer. Owns nothing.
 struct GenomeView {
   const uint8_t* packed;
   int64_t packed_bytes;
@@ -36,7 +36,7 @@ struct GenomeView {
   int64_t n_blocks;
 };
 
-// Bytes that hold `length_bp` bases when the first base opens a byte.
+// Bytes that hold `length_bp` bases, the first of them in the highest bits of a byte.
 DNAGPT_HOST_DEVICE inline int64_t packed_bytes_for(int64_t length_bp) {
   return (length_bp + 3) / kBasesPerByte;
 }
@@ -46,7 +46,8 @@ DNAGPT_HOST_DEVICE inline int base_code(const uint8_t* bases, int64_t position_b
   return bases[position_bp >> 2] >> (6 - 2 * (position_bp & 3)) & 3;
 }
 
-// First of the N blocks [low, high) that ends after `position_bp`; all of them are of one contig.
+// The first N block in [low, high) that ends after `position_bp`, or `high` if there is none. The blocks must belong to
+// one contig.
 DNAGPT_HOST_DEVICE inline int64_t first_n_block_ending_after(const GenomeView& genome, int64_t low, int64_t high,
                                                              int64_t position_bp) {
   while (low < high) {
@@ -60,7 +61,7 @@ DNAGPT_HOST_DEVICE inline int64_t first_n_block_ending_after(const GenomeView& g
   return low;
 }
 
-// First N block of `contig` that ends after `position_bp`, as an index into the N block arrays.
+// The first N block of `contig` that ends after `position_bp`, or the index after its last block.
 DNAGPT_HOST_DEVICE inline int64_t first_n_block_ending_after(const GenomeView& genome, int64_t contig,
                                                              int64_t position_bp) {
   return first_n_block_ending_after(genome, genome.n_block_index[contig], genome.n_block_index[contig + 1],

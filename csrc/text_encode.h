@@ -17,7 +17,7 @@ class TextEncoder {
   // reserved: names without brackets in id order; k-mers follow them. unknown_id: for any other chunk.
   TextEncoder(int k, bool dynamic, const std::vector<std::string>& reserved, int64_t unknown_id);
 
-  // How many tokens a text of one-byte characters has.
+  // Number of tokens of a text of one-byte characters.
   int64_t count(std::string_view text) const;
 
   struct Result {
@@ -40,7 +40,7 @@ class TextEncoder {
   bool dynamic_;
   int64_t unknown_id_;
   int64_t first_id_[kMaxK + 1];  // by length
-  // what a letter adds as the j-th of k; a letter that is no base adds kNoBase
+  // what a letter adds to the number as letter j of k; a letter that is not a base adds kNoBase
   int32_t added_[kMaxK][256];
   std::array<int64_t, 256> reserved_letter_;  // ids of one-letter names, or -1
   std::unordered_map<std::string, int64_t> reserved_word_;

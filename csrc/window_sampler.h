@@ -10,7 +10,7 @@ namespace dnagpt {
 
 constexpr uint32_t kStreamWindows = 0;
 
-// G genomes, S intervals of allowed starts; nothing is owned.
+// G genomes, S intervals of allowed starts. Owns nothing.
 struct SamplerTables {
   const uint64_t* genome_threshold;       // (G - 1,) ascending, up to 2^32
   const uint64_t* orientation_threshold;  // (3,) ascending, up to 2^32
@@ -43,7 +43,7 @@ DNAGPT_HOST_DEVICE inline Philox4x32 philox4x32_10(Philox4x32 counter, uint64_t 
   return counter;
 }
 
-// (a * b) >> 64 in 32-bit pieces: device code has no 128-bit integers on every compiler.
+// (a * b) >> 64 in 32-bit pieces: not every device compiler has 128-bit integers.
 DNAGPT_HOST_DEVICE inline uint64_t multiply_high(uint64_t a, uint64_t b) {
   const uint64_t a_low = a & 0xffffffff, a_high = a >> 32, b_low = b & 0xffffffff, b_high = b >> 32;
   const uint64_t middle = a_high * b_low + (a_low * b_low >> 32);
@@ -76,11 +76,11 @@ DNAGPT_HOST_DEVICE inline SampledWindow sampled_window(const SamplerTables& tabl
   }
   window.contig = tables.contig[low];
   const int64_t inside = rank - tables.rank_before[low], per_start = tables.ranks_per_start[low];
-  // 64-bit division is slow on a GPU, and almost every run weighs all places alike
+  // 64-bit division is slow on a GPU, and in most runs all starts have weight 1
   window.start_bp = tables.start_bp[low] + (per_start == 1 ? inside : inside / per_start);
   // forward, reversed, reverse complement, complement: orientations 0, 1, 3, 2
-  const int64_t turn = entries_up_to(tables.orientation_threshold, 3, random.word[3]);
-  window.orientation = turn ^ turn >> 1;
+  const int64_t choice = entries_up_to(tables.orientation_threshold, 3, random.word[3]);
+  window.orientation = choice ^ choice >> 1;
   return window;
 }
 

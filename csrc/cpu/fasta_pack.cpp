@@ -1,4 +1,4 @@
-// FASTA text -> packed bases and runs, 64 letters at a time, odd letters one by one.
+// FASTA text -> packed bases and runs: 64 letters at a time, or one at a time in blocks with rare letters.
 
 #include "fasta_pack.h"
 
@@ -10,12 +10,12 @@ namespace dnagpt {
 
 namespace {
 
-constexpr uint8_t kCodeBits = 3, kIsN = 4, kIsMasked = 8, kIsAmbiguous = 16, kIsNoLetter = 64;
+constexpr uint8_t kCodeBits = 3, kIsN = 4, kIsMasked = 8, kIsAmbiguous = 16, kIsInvalid = 64;
 
-// One letter at a time, for the letters that a block of 64 cannot take.
+// The table for one letter at a time.
 std::array<uint8_t, 256> make_letters() {
   std::array<uint8_t, 256> letters;
-  letters.fill(kIsNoLetter);
+  letters.fill(kIsInvalid);
   const auto set = [&](const char* these, uint8_t value) {
     for (; *these; ++these) {
       letters[static_cast<uint8_t>(*these)] = value;
@@ -53,7 +53,7 @@ const std::vector<int64_t>& RunEdges::finish(int64_t end_bp) {
 }
 
 void FastaPacker::make_room(int64_t bases) {
-  // append() writes 17 bytes from the byte of the next base on
+  // append() writes 17 bytes, beginning with the byte of the next base
   const int64_t wanted = packed_bytes_for(length_bp + bases) + 17;
   if (wanted <= room_bytes_) return;
   const int64_t room = std::max(wanted, room_bytes_ + room_bytes_ / 2);
@@ -74,7 +74,8 @@ std::unique_ptr<uint8_t, FastaPacker::Free> FastaPacker::take_packed() {
   return std::unique_ptr<uint8_t, Free>(static_cast<uint8_t*>(memory));
 }
 
-// n bases at the top of 128 bits, zeros below them. The byte of the next base has zeros from that base on.
+// Appends n bases: the highest bits of 128; the bits below are 0. The byte of the next base has 0 from that base on,
+// before and after.
 void FastaPacker::append(uint64_t high, uint64_t low, int n) {
   uint8_t* to = packed_.get() + length_bp / 4;
   const int shift = 2 * static_cast<int>(length_bp & 3);
@@ -86,8 +87,8 @@ void FastaPacker::append(uint64_t high, uint64_t low, int n) {
   length_bp += n;
 }
 
-FastaPacker::Fed FastaPacker::feed_letters(const uint8_t* text, int64_t from, int64_t to, int64_t size,
-                                           bool at_line_start, bool final) {
+FastaPacker::FeedResult FastaPacker::feed_letters(const uint8_t* text, int64_t from, int64_t to, int64_t size,
+                                                  bool at_line_start, bool final) {
   for (int64_t i = from; i < to; ++i) {
     const uint8_t letter = text[i];
     if (letter == '\n') {
@@ -105,7 +106,7 @@ FastaPacker::Fed FastaPacker::feed_letters(const uint8_t* text, int64_t from, in
     if (letter == ' ' || letter == '\t') continue;
     if (letter == '>' && starts_line) return {i, kHeader};
     const uint8_t value = kLetters[letter];
-    if (value == kIsNoLetter) return {i, kNoLetter};
+    if (value == kIsInvalid) return {i, kInvalidLetter};
     n_runs.feed((value & kIsN) != 0, 1, length_bp);
     mask_runs.feed((value & kIsMasked) != 0, 1, length_bp);
     ambiguous += (value & kIsAmbiguous) != 0;
@@ -114,7 +115,7 @@ FastaPacker::Fed FastaPacker::feed_letters(const uint8_t* text, int64_t from, in
   return {to, kEnd};
 }
 
-FastaPacker::Fed FastaPacker::feed(const uint8_t* text, int64_t size, bool at_line_start, bool final, Isa isa) {
+FastaPacker::FeedResult FastaPacker::feed(const uint8_t* text, int64_t size, bool at_line_start, bool final, Isa isa) {
   make_room(size);
   const ReadLetters read = read_letters_for(isa);
   int64_t from = 0;
@@ -123,11 +124,11 @@ FastaPacker::Fed FastaPacker::feed(const uint8_t* text, int64_t size, bool at_li
     if (size - from < 64) return feed_letters(text, from, size, size, starts_line, final);
     const LetterBlock block = read(text + from);
     const uint64_t line_ends = block.line_feed | block.carriage_return;
-    // a return whose feed is in the next block is read letter by letter, too
+    // a carriage return whose line feed is in the next block is read letter by letter, too
     const bool returns_have_feeds = !(block.carriage_return >> 63) && !(block.carriage_return << 1 & ~block.line_feed);
     if (~(block.base | line_ends) || !returns_have_feeds) {
-      const Fed fed = feed_letters(text, from, from + 64, size, starts_line, final);
-      if (fed.consumed < from + 64) return fed;
+      const FeedResult result = feed_letters(text, from, from + 64, size, starts_line, final);
+      if (result.consumed < from + 64) return result;
       from += 64;
       continue;
     }

@@ -20,7 +20,7 @@ struct Counter {
   const GenomeView& genome;
   const GcOfBytes gc_of_bytes;
 
-  // G + C codes in [start_bp, end_bp), those under N blocks included
+  // G and C codes in [start_bp, end_bp), including those under N blocks
   int64_t gc_codes(const uint8_t* bases, int64_t start_bp, int64_t end_bp) const {
     if (start_bp >= end_bp) return 0;
     const int64_t first = start_bp / kBasesPerByte, last = (end_bp - 1) / kBasesPerByte;
@@ -98,7 +98,7 @@ void gc_track(const GenomeView& genome, int64_t contig, int64_t window_bp, int64
         count = counter(contig, next_bp, end_of(next_bp));
         continue;
       }
-      // a window that overlaps the one before by more than half: only what leaves and what enters is counted
+      // it overlaps the previous window by more than half: count only the bases that leave and those that enter
       const Count leaving = counter(contig, start_bp, next_bp);
       const Count entering = counter(contig, end_of(start_bp), end_of(next_bp));
       count = {count.gc - leaving.gc + entering.gc, count.known - leaving.known + entering.known};

@@ -1,4 +1,4 @@
-// G and C codes in whole bytes of packed bases, per instruction set.
+// Counts of G and C codes in whole bytes of packed bases, one function per instruction set.
 #pragma once
 
 #include "cpu/isa.h"

@@ -21,14 +21,14 @@ uint64_t load(const uint8_t* from) {
   return word;
 }
 
-// No popcount instruction at the baseline: three words are added in 2-bit fields, four such sums in 4-bit fields of
-// 12 at most, and twenty of those in bytes of 240 at most, before they are summed up.
+// The baseline has no popcount instruction. Three words are added in fields of 2 bits (at most 3 each), four fields are
+// added into a byte (at most 12), and twenty rounds are added in bytes (at most 240) before the bytes are summed.
 int64_t gc_scalar(const uint8_t* bytes, int64_t n_bytes) {
   int64_t count = 0;
   while (n_bytes >= 24) {
     uint64_t sums = 0;
     for (int round = 0; round < 20 && n_bytes >= 24; ++round, bytes += 24, n_bytes -= 24) {
-      // fields of 2 bits, 3 at most
+      // fields of 2 bits, at most 3 each
       const uint64_t three = (load(bytes) & kLowBits) + (load(bytes + 8) & kLowBits) + (load(bytes + 16) & kLowBits);
       const uint64_t nibbles = (three & 0x3333333333333333) + (three >> 2 & 0x3333333333333333);
       sums += (nibbles & 0x0f0f0f0f0f0f0f0f) + (nibbles >> 4 & 0x0f0f0f0f0f0f0f0f);
@@ -47,7 +47,7 @@ DNAGPT_AVX2 int64_t gc_avx2(const uint8_t* bytes, int64_t n_bytes) {
   __m256i total = _mm256_setzero_si256();
   while (n_bytes >= 96) {
     __m256i sums = _mm256_setzero_si256();
-    // as in gc_scalar: 12 a round in each byte, 240 at most
+    // as in gc_scalar: each round adds at most 12 to a byte, so at most 240 in all
     for (int round = 0; round < 20 && n_bytes >= 96; ++round, bytes += 96, n_bytes -= 96) {
       const __m256i* from = reinterpret_cast<const __m256i*>(bytes);
       const __m256i three = _mm256_add_epi8(_mm256_and_si256(_mm256_loadu_si256(from), low_bits),
@@ -86,7 +86,7 @@ int64_t gc_neon(const uint8_t* bytes, int64_t n_bytes) {
   uint64x2_t total = vdupq_n_u64(0);
   while (n_bytes >= 16) {
     uint8x16_t sums = vdupq_n_u8(0);
-    // 4 a round in each byte, 248 at most
+    // each round adds at most 4 to a byte, so at most 248 in all
     for (int round = 0; round < 62 && n_bytes >= 16; ++round, bytes += 16, n_bytes -= 16) {
       sums = vaddq_u8(sums, vcntq_u8(vandq_u8(vld1q_u8(bytes), vdupq_n_u8(0x55))));
     }

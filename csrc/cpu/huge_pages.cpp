@@ -1,4 +1,4 @@
-// Advice on the pages of large outputs: one page fault for every 4 KiB costs several times what the kernels take.
+// Huge pages for large outputs: with pages of 4 KiB, the page faults take several times as long as the kernels.
 #include <cstdint>
 
 #include "kernels.h"
@@ -11,12 +11,12 @@ namespace dnagpt {
 
 void use_huge_pages([[maybe_unused]] void* memory, [[maybe_unused]] int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  // only whole pages of 2 MiB inside the memory: what lies beside it belongs to others
+  // only whole pages of 2 MiB: the rest of a page at either end may belong to others
   constexpr uintptr_t kHugePage = uintptr_t{2} << 20;
   const uintptr_t begin = reinterpret_cast<uintptr_t>(memory);
   const uintptr_t first = (begin + kHugePage - 1) & ~(kHugePage - 1);
   const uintptr_t last = (begin + static_cast<uintptr_t>(bytes)) & ~(kHugePage - 1);
-  // advice: where the system refuses it, small pages serve as well
+  // this is advice: if the system refuses it, small pages work too
   if (first < last) static_cast<void>(madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE));
 #endif
 }

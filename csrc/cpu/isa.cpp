@@ -1,4 +1,4 @@
-// Finds by CPUID what the processor has, and reads DNAGPT_FAST_CPU_ISA.
+// Detects the instruction sets of the processor, and reads DNAGPT_FAST_CPU_ISA.
 
 #include "cpu/isa.h"
 

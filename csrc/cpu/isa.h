@@ -1,4 +1,4 @@
-// Which instruction set the CPU kernels use, chosen when a kernel is called.
+// The instruction set of the CPU kernels, chosen when a kernel is called.
 #pragma once
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -7,7 +7,7 @@
 #define DNAGPT_NEON 1
 #endif
 
-// An intrinsic needs its instruction set in the function that calls it; the rest of the file stays at the baseline.
+// Only functions that call intrinsics are compiled for their instruction set; the rest of a file stays at the baseline.
 #define DNAGPT_TARGET(features) __attribute__((target(features)))
 #define DNAGPT_AVX2 DNAGPT_TARGET("avx2,popcnt")
 #define DNAGPT_AVX512 DNAGPT_TARGET("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx512vpopcntdq,avx2,popcnt")
@@ -16,8 +16,9 @@ namespace dnagpt {
 
 enum class Isa { kScalar, kAvx2, kAvx512, kNeon };
 
-// The best the machine has, or what DNAGPT_FAST_CPU_ISA forces. Throws std::invalid_argument for an unknown name and
-// std::runtime_error for one the machine lacks. Reads the environment: call it where nobody changes it meanwhile.
+// The best instruction set of this machine, or the one that DNAGPT_FAST_CPU_ISA names. Throws std::invalid_argument for
+// an unknown name and std::runtime_error for one that this machine lacks. Reads the environment, so no other thread may
+// change the environment during the call.
 Isa chosen_isa();
 
 }  // namespace dnagpt

@@ -1,5 +1,5 @@
-// Windows of packed bases -> token ids: windows are cut into chunks; where N blocks reach into a chunk, its kernel gets
-// a mask of them in the layout of the packed bases.
+// Windows of packed bases -> token ids: windows are cut into chunks; if N blocks overlap a chunk, its kernel gets a
+// mask of them in the layout of the packed bases.
 #include "cpu/kmer_tokenize.h"
 
 #include <algorithm>
@@ -12,9 +12,9 @@ namespace dnagpt {
 
 namespace {
 
-// 12 kB of packed bases for k = 6: their mask stays in the first-level cache until the kernel reads it
+// 12 kB of packed bases for k = 6: their mask stays in the L1 cache until the kernel reads it
 constexpr int64_t kChunkTokens = 8192;
-// More bytes of ids than this do not stay in the caches: they are written around them.
+// An output of this size or more does not stay in the caches: it is written with stores that bypass them.
 constexpr int64_t kStreamingBytes = 16 << 20;
 constexpr int64_t kBytesPerThread = 2 << 20;
 constexpr int kCacheLine = 64;
@@ -22,14 +22,14 @@ constexpr int kCacheLine = 64;
 // Both bits of a base in its byte.
 constexpr uint8_t kOneBase[kBasesPerByte] = {0xc0, 0x30, 0x0c, 0x03};
 
-// Sets both bits of `n_bases` >= 1 bases from base `from` in a mask of the layout of packed bases; may rewrite
-// the 7 bytes after them.
+// Sets both bits of the `n_bases` >= 1 bases from base `from` on, in a mask in the layout of packed bases. May rewrite
+// the 7 bytes after them with their own values.
 inline void mark(int64_t from, int64_t n_bases, uint8_t* mask) {
   uint8_t* const first = mask + (from >> 2);
   const int phase = 2 * static_cast<int>(from & 3);
   if (n_bases == 1) {
     *first |= kOneBase[from & 3];
-  } else if (n_bases <= 29) {  // at every phase they end within 8 bytes
+  } else if (n_bases <= 29) {  // at any phase they end within 8 bytes
     uint64_t word;
     std::memcpy(&word, first, 8);
     word |= __builtin_bswap64(~uint64_t{0} << (64 - 2 * n_bases) >> phase);
@@ -42,10 +42,10 @@ inline void mark(int64_t from, int64_t n_bases, uint8_t* mask) {
   }
 }
 
-// The bases under N blocks of adjacent spans of a contig, one span after another, upwards in the genome or downwards.
+// Masks of the bases under N blocks, for adjacent spans of a contig that are visited upwards or downwards.
 class UnknownBases {
  public:
-  // position_bp: where the first span begins; where it ends, if reversed.
+  // position_bp: the start of the first span, or its end if reversed.
   UnknownBases(const GenomeView& genome, int64_t contig, bool reversed, int64_t position_bp)
       : start_(genome.n_block_start_bp),
         end_(genome.n_block_end_bp),
@@ -53,21 +53,21 @@ class UnknownBases {
         high_(genome.n_block_index[contig + 1]),
         reversed_(reversed),
         block_(first_n_block_ending_after(genome, contig, reversed ? position_bp - 1 : position_bp)) {
-    // downwards from the last block that begins before position_bp
+    // reversed: the search goes down from the last block that begins before position_bp
     if (reversed && (block_ == high_ || start_[block_] >= position_bp)) --block_;
   }
 
-  // TokenizeSpan's mask of the next span, good until the next call; nullptr where all its bases are known.
+  // TokenizeSpan's mask of the next span, valid until the next call; nullptr if all its bases are known.
   const uint8_t* mask(int64_t start_bp, int64_t end_bp) {
-    const bool some = low_ <= block_ && block_ < high_ && start_[block_] < end_bp && end_[block_] > start_bp;
-    if (!some) return nullptr;
+    const bool has_n = low_ <= block_ && block_ < high_ && start_[block_] < end_bp && end_[block_] > start_bp;
+    if (!has_n) return nullptr;
     std::memset(mask_, 0, static_cast<size_t>(packed_bytes_for(end_bp - start_bp) + 1 + kUnknownSlack));
     block_ = reversed_ ? mark_blocks<-1>(start_bp, end_bp) : mark_blocks<1>(start_bp, end_bp);
     return mask_;
   }
 
  private:
-  // Marks the blocks of a span from block_ on; returns the first one that ends outside it or is not in it.
+  // Marks the blocks of a span, beginning with block_. Returns the first block that is not wholly inside the span.
   template <int step>
   int64_t mark_blocks(int64_t start_bp, int64_t end_bp) {
     // kept in locals: stores to the mask may alias them
@@ -81,7 +81,7 @@ class UnknownBases {
     if (step > 0 ? end[block] > end_bp : start[block] < start_bp) return block;
     const auto inside = [&](int64_t b) { return step > 0 ? end[b] <= end_bp : start[b] >= start_bp; };
     block += step;
-    // four blocks of one base at once: the worst case is single N all over the genome
+    // four one-base blocks at a time: the worst case is a genome full of single N
     while ((stop - block) * step >= 4 && inside(block + 3 * step)) {
       int64_t bases = 0;
       for (int i = 0; i < 4; ++i) bases |= end[block + i * step] - start[block + i * step];
@@ -129,7 +129,7 @@ struct Tokenizer {
     }
   }
 
-  // Tokens [from, to) of window w, chunk by chunk, upwards in the output; chunks end on cache lines.
+  // Tokens [from, to) of window w, chunk by chunk in the order of the output; chunks end on cache lines.
   void window(int64_t w, int64_t from, int64_t to) const {
     const int64_t contig = windows.contig[w], window_start_bp = windows.start_bp[w];
     const int64_t window_end_bp = window_start_bp + n_tokens * k;

@@ -9,9 +9,9 @@
 namespace dnagpt {
 
 // Tokenizes n_tokens k-mers from start_bp of the contig that begins at `bases`. Reads no byte after the last base of
-// the span. `unknown`: nullptr where no base is N; otherwise a mask with one byte for each byte of `bases` from that of
-// start_bp on, both bits of an N base set, and kUnknownSlack readable bytes after it. `streaming`: write around the
-// caches where the instruction set can.
+// the span. `unknown`: nullptr if no base is N; otherwise a mask in the layout of the packed bases, which begins at the
+// byte of start_bp, has both bits of every N base set, and kUnknownSlack readable bytes after its end. `streaming`: use
+// stores that bypass the caches, if the instruction set has them.
 template <typename Token>
 using TokenizeSpan = void (*)(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens,
                               int orientation, int first_id, bool streaming, Token* tokens);

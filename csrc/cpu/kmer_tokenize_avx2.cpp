@@ -19,7 +19,7 @@ struct Constants {
   __m128i phase_shift;
 };
 
-// Each 4-byte lane takes the 3 bytes of two tokens and one more for the phase, first byte highest.
+// Each 4-byte lane holds the 3 bytes of two tokens and one more for the phase, first byte highest.
 template <bool reversed>
 DNAGPT_AVX2 inline Constants constants_for(int orientation, int first_id) {
   Constants c;
@@ -39,7 +39,7 @@ DNAGPT_AVX2 inline Constants constants_for(int orientation, int first_id) {
   return c;
 }
 
-// 16 tokens' bytes of the 25 at `from`; 28 are read.
+// The bytes of 16 tokens: 24 at `from`, and one more for the phase; 28 are read.
 template <bool reversed>
 DNAGPT_AVX2 inline __m256i load_block(const uint8_t* from) {
   const __m128i first = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
@@ -59,8 +59,8 @@ DNAGPT_AVX2 inline __m256i codes_of(__m256i bytes, const Constants& c) {
              : _mm256_or_si256(_mm256_srli_epi32(pair, 20), _mm256_and_si256(_mm256_slli_epi32(pair, 8), high_mask));
 }
 
-// Table entries of the nibbles: of the first and last pair of bases in the bytes of `outer`, the middle one in
-// `middle`.
+// Table entries of the three base pairs of each six-mer: the first and the last pair in the bytes of `outer`, the
+// middle pair in `middle`.
 struct Pairs {
   __m256i outer, middle;
 };
@@ -122,7 +122,7 @@ struct Avx2 {
   template <typename Token, bool reversed, bool streaming, bool masked>
   DNAGPT_AVX2 static void tokenize(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens,
                                    int orientation, int first_id, Token* tokens) {
-    const auto few = std::get<TokenizeSpan<Token>>(tokenize_spans_scalar(kK));
+    const auto tokenize_scalar = std::get<TokenizeSpan<Token>>(tokenize_spans_scalar(kK));
     const int64_t end_bp = start_bp + n_tokens * kK;
     const uint8_t* end = bases + packed_bytes_for(end_bp);
     Constants c = constants_for<reversed>(orientation, first_id);
@@ -130,20 +130,20 @@ struct Avx2 {
       return masked ? unknown + (position_bp >> 2) - (start_bp >> 2) : nullptr;
     };
 
-    // The output is written upwards; a reversed window is read downwards.
+    // The output is written in order; a reversed window is read from its end to its start.
     int64_t done = 0;
     if (streaming) {
       const int64_t head = static_cast<int64_t>((0 - reinterpret_cast<uintptr_t>(tokens)) % 32 / sizeof(Token));
       done = head < n_tokens ? head : n_tokens;
     }
     if (reversed) {
-      // only the first block read might pass the end
+      // only the first block could be read past the end of the span
       while (done + kBlock <= n_tokens && bases + ((end_bp - (done + kBlock) * kK) >> 2) + kReadBytes > end)
         done += kBlock;
     }
     if (done > n_tokens) done = n_tokens;
     const int64_t head_bp = reversed ? end_bp - done * kK : start_bp;
-    few(bases, unknown_at(head_bp), head_bp, done, orientation, first_id, false, tokens);
+    tokenize_scalar(bases, unknown_at(head_bp), head_bp, done, orientation, first_id, false, tokens);
     const int64_t block_bp = reversed ? end_bp - (done + kBlock) * kK : start_bp + done * kK;
     const uint8_t *from = bases + (block_bp >> 2), *mask = unknown_at(block_bp);
     c.phase_shift = _mm_cvtsi32_si128(2 * static_cast<int>((reversed ? end_bp - done * kK : start_bp + done * kK) & 3));
@@ -153,7 +153,7 @@ struct Avx2 {
       if (masked) mask += reversed ? -kBlockBytes : kBlockBytes;
     }
     const int64_t tail_bp = reversed ? start_bp : start_bp + done * kK;
-    few(bases, unknown_at(tail_bp), tail_bp, n_tokens - done, orientation, first_id, false, tokens + done);
+    tokenize_scalar(bases, unknown_at(tail_bp), tail_bp, n_tokens - done, orientation, first_id, false, tokens + done);
   }
 };
 

@@ -51,18 +51,18 @@ struct Constants {
   __m512i order, shift, number, unknown_number, weights, first_id;
 };
 
-// The up to 64 bytes at `from` that lie before `end`, the others 0 and not read.
+// 64 bytes at `from`; bytes at or after `end` are not read and are 0.
 DNAGPT_AVX512 inline __m512i load_before(const uint8_t* end, const uint8_t* from) {
   return end - from >= 64 ? _mm512_loadu_si512(from)
                           : _mm512_maskz_loadu_epi8(~uint64_t{0} >> (64 - (end - from)), from);
 }
 
-// Six bits a byte, in the order of the output.
+// Six bits (a 3-mer) in each byte, in the order of the output.
 DNAGPT_AVX512 inline __m512i threemers_of(__m512i bytes, const Constants& c) {
   return _mm512_multishift_epi64_epi8(c.shift, _mm512_permutexvar_epi8(c.order, bytes));
 }
 
-// 32 ids from 49 bytes, and of as many at `unknown` where masked.
+// 32 ids from the first 49 of `bytes`; if masked, with the N mask of the same bytes at `unknown`.
 template <bool masked>
 DNAGPT_AVX512 inline __m512i tokens_of(__m512i bytes, const uint8_t* unknown, const Constants& c) {
   __m512i numbers;
@@ -105,16 +105,16 @@ DNAGPT_AVX512 inline void store_tokens(int64_t* to, __m512i ids) {
   store<streaming>(to + 24, _mm512_cvtepu16_epi64(_mm512_extracti32x4_epi32(ids, 3)));
 }
 
-// Fewer than a block of tokens from position_bp, through load masks, so that no byte outside the span is touched.
+// Fewer tokens than a block, from position_bp on, with masked loads, so that no byte outside the span is read.
 template <bool masked, typename Token>
-DNAGPT_AVX512 inline void tokenize_few(const uint8_t* bases, const uint8_t* unknown, int64_t position_bp, int n_tokens,
-                                       bool reversed, const Constants& c, Token* tokens) {
+DNAGPT_AVX512 inline void tokenize_partial(const uint8_t* bases, const uint8_t* unknown, int64_t position_bp,
+                                           int n_tokens, bool reversed, const Constants& c, Token* tokens) {
   const int64_t first_byte = position_bp / 4;
   const uint8_t* end = bases + packed_bytes_for(position_bp + n_tokens * kK);
   const __m512i bytes = load_before(end, bases + first_byte);
   alignas(64) uint16_t ids[kBlock];
   _mm512_store_si512(ids, tokens_of<masked>(bytes, unknown, c));
-  // in a reversed block the first token of the genome is the last one
+  // in a reversed block, the tokens wanted are the last ones
   const uint16_t* from = reversed ? ids + kBlock - n_tokens : ids;
   for (int i = 0; i < n_tokens; ++i) tokens[i] = from[i];
 }
@@ -133,7 +133,7 @@ struct Avx512 {
     c.weights = _mm512_set1_epi16(1 << 8 | 125);
     c.first_id = _mm512_set1_epi16(static_cast<int16_t>(first_id));
 
-    // The output is written upwards; a reversed window is read downwards.
+    // The output is written in order; a reversed window is read from its end to its start.
     const int64_t end_bp = start_bp + n_tokens * kK;
     const uint8_t* end = bases + packed_bytes_for(end_bp);
     const auto unknown_at = [&](int64_t position_bp) {
@@ -146,11 +146,12 @@ struct Avx512 {
       if (done) {
         const int64_t position_bp = reversed ? end_bp - done * kK : start_bp;
         c.shift = _mm512_load_si512(control.shift[position_bp & 3]);
-        tokenize_few<masked>(bases, unknown_at(position_bp), position_bp, static_cast<int>(done), reversed, c, tokens);
+        tokenize_partial<masked>(bases, unknown_at(position_bp), position_bp, static_cast<int>(done), reversed, c,
+                                 tokens);
       }
     }
     int64_t position_bp = reversed ? end_bp - (done + kBlock) * kK : start_bp + done * kK;
-    // a block is a whole number of bytes: the phase stays
+    // a block is a whole number of bytes, so the phase stays the same
     c.shift = _mm512_load_si512(control.shift[position_bp & 3]);
     for (; done + kBlock <= n_tokens; done += kBlock, position_bp += reversed ? -kBlockBases : kBlockBases) {
       const uint8_t* from = bases + (position_bp >> 2);
@@ -159,7 +160,7 @@ struct Avx512 {
     if (done == n_tokens) return;
     const int64_t rest = n_tokens - done;
     if (!streaming && n_tokens >= kBlock) {
-      // a last whole block that overlaps the one before is cheaper than a short one
+      // a whole last block that overlaps the previous one is cheaper than a partial block
       position_bp = reversed ? start_bp : end_bp - kBlockBases;
       c.shift = _mm512_load_si512(control.shift[position_bp & 3]);
       const uint8_t* from = bases + (position_bp >> 2);
@@ -168,8 +169,8 @@ struct Avx512 {
     } else {
       position_bp = reversed ? start_bp : end_bp - rest * kK;
       c.shift = _mm512_load_si512(control.shift[position_bp & 3]);
-      tokenize_few<masked>(bases, unknown_at(position_bp), position_bp, static_cast<int>(rest), reversed, c,
-                           tokens + done);
+      tokenize_partial<masked>(bases, unknown_at(position_bp), position_bp, static_cast<int>(rest), reversed, c,
+                               tokens + done);
     }
   }
 };

@@ -17,7 +17,7 @@ constexpr int kReadBytes = 16;
 struct Control {
   // the two bytes around each token's first and second 3-mer, low byte first
   uint8_t first_order[16], second_order[16];
-  // right shifts, as the negative left shifts that NEON has
+  // right shifts, which NEON takes as negative left shifts
   int16_t first_shift[8], second_shift[8];
 };
 
@@ -61,7 +61,7 @@ struct Neon {
   template <typename Token, bool reversed, bool streaming, bool masked>
   static void tokenize(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens,
                        int orientation, int first_id, Token* tokens) {
-    const auto few = std::get<TokenizeSpan<Token>>(tokenize_spans_scalar(kK));
+    const auto tokenize_scalar = std::get<TokenizeSpan<Token>>(tokenize_spans_scalar(kK));
     const uint8_t* from = bases + (start_bp >> 2);
     const uint8_t* end = bases + packed_bytes_for(start_bp + n_tokens * kK);
 
@@ -84,7 +84,7 @@ struct Neon {
       return vqtbl4q_u8(table, vreinterpretq_u8_u16(vorrq_u16(a, vshlq_n_u16(b, 8))));
     };
 
-    int64_t done = 0;  // tokens, upwards in the genome
+    int64_t done = 0;  // tokens, in the order of the genome
     for (; done + kBlock <= n_tokens && end - from >= kReadBytes; done += kBlock, from += kBlockBytes) {
       uint8x16_t bytes = vld1q_u8(from), entries;
       if (masked) {
@@ -99,8 +99,8 @@ struct Neon {
       const uint16x8_t ids = vaddq_u16(vmlaq_n_u16(high, low, 125), first);
       store_tokens(reversed ? tokens + n_tokens - done - kBlock : tokens + done, ids);
     }
-    few(bases, unknown, start_bp + done * kK, n_tokens - done, orientation, first_id, false,
-        reversed ? tokens : tokens + done);
+    tokenize_scalar(bases, unknown, start_bp + done * kK, n_tokens - done, orientation, first_id, false,
+                    reversed ? tokens : tokens + done);
   }
 };
 

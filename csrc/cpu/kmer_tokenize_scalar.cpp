@@ -1,4 +1,4 @@
-// One table lookup a token: 2k bits of the genome -> number of the oriented k-mer.
+// One table lookup per token: 2k bits of the genome -> number of the oriented k-mer.
 #include <array>
 #include <cstddef>
 #include <vector>
@@ -39,7 +39,7 @@ inline uint64_t load_big_endian(const uint8_t* from) {
   return __builtin_bswap64(word);
 }
 
-// The same, bytes from `end` on read as 0.
+// The same; bytes at or after `end` are not read and count as 0.
 inline uint64_t load_big_endian(const uint8_t* from, const uint8_t* end) {
   uint64_t word = 0;
   for (int i = 0; i < 8; ++i) word = word << 8 | (from + i < end ? from[i] : 0);
@@ -54,7 +54,7 @@ struct Scalar {
   static void tokenize(const uint8_t* bases, const uint8_t* unknown, int64_t start_bp, int64_t n_tokens,
                        int orientation, int first_id, Token* token) {
     constexpr int kBits = 2 * k, kStep = reversed ? -1 : 1;
-    // whatever the phase of the first base, 58 bits of a word are left; whole bytes of them, so that the phase stays
+    // at any phase of the first base, 58 bits of a word are left; four k-mers are whole bytes, which keeps the phase
     constexpr int kPerWord = 58 / kBits & ~3;
     constexpr int kWordBytes = kPerWord * k / kBasesPerByte;
     const Tables& tables = tables_of(k, orientation);

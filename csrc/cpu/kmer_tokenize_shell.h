@@ -1,9 +1,9 @@
-// From a call to the kernel of its instruction set: written once, for every set.
+// From the arguments of TokenizeSpan to the template arguments of a kernel: the same code for every instruction set.
 //
-// A struct `Kernel` per instruction set has
-//   kStreams   whether it can write around the caches
+// Each instruction set has a struct `Kernel` with
+//   kStreams   whether it has stores that bypass the caches
 //   tokenize<Token, reversed, streaming, masked>(bases, unknown, start_bp, n_tokens, orientation, first_id, tokens)
-// with the arguments of TokenizeSpan; masked: `unknown` is given.
+// The arguments are those of TokenizeSpan; masked: `unknown` is given.
 #pragma once
 
 #include "cpu/kmer_tokenize.h"

@@ -1,4 +1,5 @@
-// Work cut into equal parts, one thread each. Threads live as long as the call: the parts are megabytes of work.
+// Divides work into equal parts, one thread per part. Threads end with the call: a part is megabytes of work, so the
+// start of a thread costs little beside it.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +8,7 @@
 
 namespace dnagpt {
 
-// How many threads `work` units are worth, at most `threads`, each with `least` units or more.
+// The number of threads for `work` units: 1 to `threads`, and more than 1 only if each gets `least` units or more.
 inline int useful_threads(int64_t work, int64_t least, int threads) {
   const int64_t worth = work / least;
   return static_cast<int>(worth < 1 ? 1 : worth < threads ? worth : threads);

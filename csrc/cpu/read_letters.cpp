@@ -88,7 +88,7 @@ LetterBlock read_scalar(const uint8_t* text) {
   return (bits & below) | (bits >> 1 & ~below);
 }
 
-// Removes the bits of line ends, from the last one on.
+// Removes the bits at line ends, the last line end first.
 [[maybe_unused]] inline void remove_line_ends(LetterBlock& block) {
   for (uint64_t ends = block.line_feed | block.carriage_return; ends;) {
     const int i = 63 - __builtin_clzll(ends);

@@ -38,7 +38,7 @@ void sample_batch(const GenomeView* const* genomes, const SamplerTables& tables,
         gc_count(genome, one, nullptr, length_bp, &gc, &known, {options.isa, 1});
         batch.gc_fraction[i] = known ? static_cast<float>(gc) / static_cast<float>(known) : 0.0F;
         batch.gc_known[i] = known > 0;
-        // reversed against the strand it comes from: orientations 1 and 2
+        // read backwards on its strand: orientations 1 and 2
         batch.reversed[i] = (window.orientation ^ window.orientation >> 1) & 1;
       }
     } catch (...) {

@@ -1,4 +1,4 @@
-// Packed bases -> letters, four to a table lookup.
+// Packed bases -> letters, four letters per table lookup.
 #include <algorithm>
 #include <array>
 #include <cstring>

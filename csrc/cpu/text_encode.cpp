@@ -8,7 +8,7 @@ namespace dnagpt {
 
 namespace {
 
-// more than any k-mer's number; six of them still fit
+// more than any k-mer's number; the sum of six fits into int32
 constexpr int32_t kNoBase = 1 << 24;
 constexpr char kLetters[] = "NAGCT";
 
@@ -93,7 +93,7 @@ int64_t* TextEncoder::encode_kmers(std::string_view letters, int64_t* id, int64_
 
 template <typename Function>
 void TextEncoder::for_each_piece(std::string_view text, Function function) const {
-  // the next bracket of each kind is looked for once it is passed: no letter is searched twice for the same one
+  // the next bracket of a kind is searched only when the last one is passed: no letter is searched twice for one kind
   const auto next = [&](char bracket, size_t from) { return std::min(text.find(bracket, from), text.size()); };
   size_t open = next('<', 0), close = next('>', 0);
   for (size_t from = 0; from < text.size();) {

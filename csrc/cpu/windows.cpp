@@ -1,4 +1,4 @@
-// Checks on genomes and windows, before any kernel trusts them.
+// Checks of genomes and windows, made before any kernel reads them.
 #include <stdexcept>
 #include <string>
 
@@ -41,7 +41,7 @@ void check_genome(const GenomeView& genome) {
   }
   for (int64_t contig = 0; contig < genome.n_contigs; ++contig) {
     if (genome.n_block_index[contig + 1] < genome.n_block_index[contig]) {
-      throw std::invalid_argument("n_block_index falls at contig " + number(contig));
+      throw std::invalid_argument("n_block_index decreases at contig " + number(contig));
     }
   }
   if (genome.n_block_index[genome.n_contigs] != genome.n_blocks) {

@@ -8,7 +8,7 @@ namespace {
 
 __global__ void __launch_bounds__(kThreadsPerBlock, kLeastBlocks)
     gc_count_kernel(GenomeView genome, Windows windows, const int64_t* length_bp, int64_t same_length_bp, int64_t parts,
-                    int64_t* gc, int64_t* known, Trouble* trouble) {
+                    int64_t* gc, int64_t* known, RefusedWindow* refused) {
   const int lane = threadIdx.x % kWarp;
   const int64_t warps = static_cast<int64_t>(gridDim.x) * kWarpsPerBlock;
   for (int64_t item = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + threadIdx.x / kWarp;
@@ -17,15 +17,15 @@ __global__ void __launch_bounds__(kThreadsPerBlock, kLeastBlocks)
     const int64_t part = item - w * parts;
     const int64_t contig = windows.contig[w], start_bp = windows.start_bp[w],
                   length = length_bp ? length_bp[w] : same_length_bp;
-    const int64_t code = trouble_of(genome, contig, start_bp, length, 0);
+    const int64_t code = reason_to_refuse(genome, contig, start_bp, length, 0);
     BaseCount count{0, 0};
-    if (code == kNoTrouble) {
-      // parts begin at whole loads of the window, so that no two warps read the same 16 bytes but at the edges
+    if (code == kAccepted) {
+      // parts are whole loads of the window, so that two warps read the same 16 bytes only at the edges
       const int64_t loads = (length + kBasesPerLoad - 1) / kBasesPerLoad, per_part = (loads + parts - 1) / parts;
       const int64_t from = part * per_part * kBasesPerLoad, to = from + per_part * kBasesPerLoad;
       count = count_bases(genome, contig, start_bp + from, start_bp + (to < length ? to : length), lane);
     } else if (part == 0 && lane == 0) {
-      tell_trouble(trouble, {code, kOpGcCount, 0, w, contig, start_bp});
+      report_refused(refused, {code, kOpGcCount, 0, w, contig, start_bp});
     }
     if (lane != 0) continue;
     if (parts == 1) {
@@ -45,7 +45,7 @@ int gc_count_cuda(const GenomeView& genome, const Windows& windows, const int64_
   if (windows.count == 0) return cudaSuccess;
   const OnDevice on(call.device);
   if (on.error() != cudaSuccess) return on.error();
-  // Lengths are on the device and stay there: a window may be as long as its contig, so few windows get many warps.
+  // The host does not know the lengths, and a window may be as long as its contig: few windows get many warps each.
   unsigned most_blocks = 0;
   cudaError_t error = grid_for(int64_t{1} << 40, call.device, &most_blocks);
   if (error != cudaSuccess) return error;
@@ -59,7 +59,7 @@ int gc_count_cuda(const GenomeView& genome, const Windows& windows, const int64_
   if (parts > 1 && error == cudaSuccess) error = cudaMemsetAsync(known, 0, bytes, stream);
   if (error != cudaSuccess) return error;
   return launch(gc_count_kernel, blocks, stream, genome, windows, length_bp, same_length_bp, parts, gc, known,
-                call.trouble);
+                call.refused);
 }
 
 }  // namespace dnagpt

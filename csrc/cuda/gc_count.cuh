@@ -22,8 +22,8 @@ __device__ inline int gc_of(const uint4& bases) {
          __popc(bases.w & kLowBits);
 }
 
-// G and C codes among [from_bp, to_bp) of the contig at byte_offset: one lane's part. Whatever lies under N blocks is
-// counted as it is packed.
+// G and C codes among [from_bp, to_bp) of the contig at byte_offset, the part of one lane. Codes under N blocks are
+// counted too.
 __device__ inline int64_t gc_codes(const GenomeView& genome, int64_t byte_offset, int64_t from_bp, int64_t to_bp,
                                    int lane) {
   const uint8_t *begin = genome.packed, *end = begin + genome.packed_bytes;
@@ -32,8 +32,8 @@ __device__ inline int64_t gc_codes(const GenomeView& genome, int64_t byte_offset
   const int64_t base_of_first = (static_cast<int64_t>(first) - static_cast<int64_t>(contig)) * kBasesPerByte;
   const int64_t last = (to_bp - base_of_first - 1) / kBasesPerLoad;
   int64_t count = 0;
-  // Only the first load and the last hold bases outside the range: one lane each, and the others need no masks. What
-  // lies between is part of a contig, so part of the buffer.
+  // Only the first and the last load hold bases outside the range: one lane takes each, and the other loads need no
+  // mask. Loads between them are inside the contig, and so inside the buffer.
   if (lane == 0 || (lane == 1 && last > 0)) {
     const int64_t load = lane == 0 ? 0 : last, base = base_of_first + load * kBasesPerLoad;
     const int from = base < from_bp ? static_cast<int>(from_bp - base) : 0;
@@ -63,7 +63,7 @@ __device__ inline BaseCount count_bases(const GenomeView& genome, int64_t contig
   if (from_bp >= to_bp) return {0, 0};
   const int64_t byte_offset = genome.byte_offset[contig], last_block = genome.n_block_index[contig + 1];
   int64_t block = first_n_block_ending_after(genome, contig, from_bp);
-  // the whole range first; then each N block that meets it is taken off again
+  // first the whole range is counted, then each N block that overlaps it is subtracted
   int64_t gc = 0, known = 0, sign = 1, from = from_bp, to = to_bp;
   while (true) {
     gc += sign * gc_codes(genome, byte_offset, from, to, lane);

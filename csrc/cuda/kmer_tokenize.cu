@@ -1,5 +1,5 @@
-// Packed bases -> token ids on the device. A warp takes one tile of one window at a time; lanes make 16 bytes of ids
-// each from at most two 16-byte loads, so that both sides of the memory see whole, aligned accesses.
+// Packed bases -> token ids on the device. A warp takes one tile of one window at a time. Each lane makes 16 bytes of
+// ids from at most two 16-byte loads, so that loads and stores are whole and aligned.
 #include "kmer_tokenize.cuh"
 
 namespace dnagpt {
@@ -9,7 +9,7 @@ namespace {
 template <typename Token, int K>
 __global__ void __launch_bounds__(kThreadsPerBlock, kLeastBlocks)
     kmer_tokenize_kernel(GenomeView genome, Windows windows, int64_t n_tokens, int k, int first_id, RowCut cut,
-                         Token* tokens, Trouble* trouble) {
+                         Token* tokens, RefusedWindow* refused) {
   const int lane = threadIdx.x % kWarp;
   const int64_t warps = static_cast<int64_t>(gridDim.x) * kWarpsPerBlock;
   const int64_t work = windows.count * cut.tiles;
@@ -20,9 +20,9 @@ __global__ void __launch_bounds__(kThreadsPerBlock, kLeastBlocks)
     const int64_t contig = windows.contig[w], start_bp = windows.start_bp[w];
     const int64_t orientation = windows.orientation ? windows.orientation[w] : windows.same_orientation;
     Token* row = tokens + w * n_tokens;
-    const int64_t code = trouble_of(genome, contig, start_bp, n_tokens * (K ? K : k), orientation);
-    if (code != kNoTrouble) {
-      if (tile == 0 && lane == 0) tell_trouble(trouble, {code, kOpTokenize, 0, w, contig, start_bp});
+    const int64_t code = reason_to_refuse(genome, contig, start_bp, n_tokens * (K ? K : k), orientation);
+    if (code != kAccepted) {
+      if (tile == 0 && lane == 0) report_refused(refused, {code, kOpTokenize, 0, w, contig, start_bp});
       blank_tile(n_tokens, row, tile, cut.tiles, lane);
       continue;
     }
@@ -40,7 +40,7 @@ cudaError_t run(const GenomeView& genome, const Windows& windows, int64_t n_toke
   if (error != cudaSuccess) return error;
   const auto kernel = k == kMaxK ? kmer_tokenize_kernel<Token, kMaxK> : kmer_tokenize_kernel<Token, 0>;
   return launch(kernel, blocks, static_cast<cudaStream_t>(call.stream), genome, windows, n_tokens, k, first_id, cut,
-                tokens, call.trouble);
+                tokens, call.refused);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// A warp makes a stretch of one row of token ids.
+// One warp writes one tile of a row of token ids.
 #pragma once
 
 #include "six_mers.cuh"
@@ -8,7 +8,8 @@ namespace dnagpt {
 
 constexpr int kStoreBytes = 16;
 
-// How a row of n_tokens ids is cut: into aligned 16-byte chunks, a lane each, and these into tiles, a warp each.
+// How a row of n_tokens ids is divided: into aligned chunks of 16 bytes, one lane each, and chunks into tiles, one warp
+// each.
 struct RowCut {
   int64_t tiles;
   int chunks_per_tile;
@@ -16,14 +17,15 @@ struct RowCut {
 
 template <typename Token>
 RowCut cut_row(int64_t n_tokens) {
-  constexpr int64_t kMostChunks = 6 * kWarp;  // 3 kB of ids: the search for N blocks is paid once for them
+  constexpr int64_t kMostChunks = 6 * kWarp;  // 3 kB of ids: N blocks are searched once per tile
   const int64_t chunks = (n_tokens * static_cast<int64_t>(sizeof(Token)) + kStoreBytes - 1) / kStoreBytes + 1;
   const int64_t tiles = (chunks + kMostChunks - 1) / kMostChunks;
   const int64_t per_tile = (chunks + tiles - 1) / tiles;
   return {tiles, static_cast<int>((per_tile + kWarp - 1) / kWarp * kWarp)};
 }
 
-// Which bases of V k-mers from position_bp on are N: bit p of unknown[v] is base p of k-mer v, counted from its last.
+// Finds the N bases of the V k-mers from position_bp on: bit p of unknown[v] marks base p of k-mer v, counted from its
+// last base. Returns whether there are any.
 template <int V>
 __device__ inline bool find_unknown(const GenomeView& genome, int64_t low, int64_t high, int64_t position_bp, int k,
                                     uint32_t (&unknown)[V]) {
@@ -35,7 +37,7 @@ __device__ inline bool find_unknown(const GenomeView& genome, int64_t low, int64
     const int64_t block_start_bp = genome.n_block_start_bp[block], block_end_bp = genome.n_block_end_bp[block];
     if (block_start_bp >= end_bp) break;
     any = true;
-    // relative to the chunk: small numbers from here on
+    // relative to the chunk, where 32 bits suffice
     const int from = block_start_bp > position_bp ? static_cast<int>(block_start_bp - position_bp) : 0;
     const int to = block_end_bp < end_bp ? static_cast<int>(block_end_bp - position_bp) : V * k;
 #pragma unroll
@@ -47,7 +49,7 @@ __device__ inline bool find_unknown(const GenomeView& genome, int64_t low, int64
   return any;
 }
 
-// 16 bytes of ids in one store: nvcc 13 would take an assignment apart and store word by word.
+// 16 bytes of ids in one store: nvcc 13 would split an assignment into stores of single words.
 template <typename Token, int V>
 __device__ inline void store_16(Token* to, const uint32_t (&ids)[V]) {
   static_assert(V * sizeof(Token) == kStoreBytes, "one store");
@@ -85,21 +87,21 @@ __device__ inline void tokenize_tile(const GenomeView& genome, const Window& win
   } else {
     any_k = number_recipe(k, window.orientation);
   }
-  // chunks begin at or before the row: its first and last may hold only some ids of it
+  // chunks are aligned, so the first one may begin before the row; the first and the last may be partly outside it
   const int before = static_cast<int>((reinterpret_cast<uintptr_t>(row) & (kStoreBytes - 1)) / sizeof(Token));
   const int64_t tile_first = tile * chunks_per_tile * V - before;
   const int64_t tile_end = tile_first + static_cast<int64_t>(chunks_per_tile) * V;
   const int64_t first = tile_first > 0 ? tile_first : 0, end = tile_end < n_tokens ? tile_end : n_tokens;
   if (first >= end) return;
 
-  // N blocks that meet the tile: none, nearly always
+  // N blocks that overlap the tile: nearly always none
   const int64_t from_bp = window.start_bp + (reversed ? n_tokens - end : first) * k;
   const int64_t to_bp = window.start_bp + (reversed ? n_tokens - first : end) * k;
   const int64_t last_block = genome.n_block_index[window.contig + 1];
   const int64_t block = first_n_block_ending_after(genome, window.contig, from_bp);
   const bool has_n = block < last_block && genome.n_block_start_bp[block] < to_bp;
 
-  // from here on a chunk is a small number, and so is its distance from the tile's lowest base
+  // from here on 32 bits suffice: chunks and bases are counted within the tile
   const int chunks = static_cast<int>((end - tile_first + V - 1) / V);
   const int first_whole = tile_first < 0 ? 1 : 0, end_whole = pinned(static_cast<int>((end - tile_first) / V));
   const int step = reversed ? -V * k : V * k;
@@ -119,7 +121,7 @@ __device__ inline void tokenize_tile(const GenomeView& genome, const Window& win
     if (K == kMaxK && !patch) {
       six_mers<V>(stream, six_mer, first_id, ids);
     } else {
-      // six-mers with an N are few: their recipe need not be kept
+      // six-mers with N are rare: their recipe is not kept in registers
       const NumberRecipe recipe = K ? number_recipe(k, window.orientation) : any_k;
 #pragma unroll
       for (int v = 0; v < V; ++v) {
@@ -137,7 +139,7 @@ __device__ inline void tokenize_tile(const GenomeView& genome, const Window& win
     if (chunk >= first_whole && chunk < end_whole) {
       store_16(to, in_order);
     } else {
-      const int64_t id = tile_first + chunk * V;  // place in the row of the chunk's first id
+      const int64_t id = tile_first + chunk * V;  // index in the row of the chunk's first id
 #pragma unroll
       for (int v = 0; v < V; ++v) {
         if (id + v >= 0 && id + v < n_tokens) to[v] = static_cast<Token>(in_order[v]);
@@ -146,7 +148,7 @@ __device__ inline void tokenize_tile(const GenomeView& genome, const Window& win
   }
 }
 
-// The same place of a row whose window is refused: the unknown token.
+// One warp's share of the row of a refused window: unknown tokens.
 template <typename Token>
 __device__ inline void blank_tile(int64_t n_tokens, Token* row, int64_t tile, int64_t tiles, int lane) {
   for (int64_t id = tile * kWarp + lane; id < n_tokens; id += tiles * kWarp) row[id] = 0;

@@ -1,5 +1,5 @@
-// Launching: on the caller's device and stream, never waiting. The one place where the code differs between nvcc and
-// the stand-in that runs kernels as C++ (tests/cuda/stand_in.h), which defines DNAGPT_STAND_IN.
+// Launches kernels on the caller's device and stream, without waiting. The only place where the code differs between
+// nvcc and the stand-in that runs kernels as C++ (tests/cuda/stand_in.h), which defines DNAGPT_STAND_IN.
 #pragma once
 
 #ifdef DNAGPT_STAND_IN
@@ -15,11 +15,11 @@ namespace dnagpt {
 constexpr int kWarp = 32;
 constexpr int kThreadsPerBlock = 128;
 constexpr int kWarpsPerBlock = kThreadsPerBlock / kWarp;
-constexpr int kLeastBlocks =
-    6;  // a multiprocessor must hold so many at once: told so, ptxas does not spill to fit more
+// Blocks that a multiprocessor must hold at once. With this bound, ptxas does not spill registers to fit more.
+constexpr int kLeastBlocks = 6;
 constexpr int kBlocksPerMultiprocessor = 16;  // 2,048 threads, all that a multiprocessor holds
 
-// Makes `device` current for the life of the object.
+// Makes `device` the current device for the lifetime of the object.
 class OnDevice {
  public:
   explicit OnDevice(int device) {
@@ -42,7 +42,7 @@ class OnDevice {
   cudaError_t error_ = cudaSuccess;
 };
 
-// Blocks for `warps` warps of work: as many as it takes, at most what fills the device; the kernels stride.
+// Blocks for `warps` warps of work, but no more than fill the device: a warp of the kernels takes several items then.
 inline cudaError_t grid_for(int64_t warps, int device, unsigned* blocks) {
   int multiprocessors = 0;
   const cudaError_t error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
@@ -52,8 +52,8 @@ inline cudaError_t grid_for(int64_t warps, int device, unsigned* blocks) {
   return error;
 }
 
-// `value` as something the compiler cannot work out again: it stays in a register instead of being made in every turn
-// of a loop.
+// Returns `value`, but hides its origin from the compiler: it stays in a register instead of being computed again in
+// every iteration of a loop.
 template <typename T>
 __device__ inline T pinned(T value) {
 #ifndef DNAGPT_STAND_IN
@@ -73,7 +73,7 @@ cudaError_t launch(void (*kernel)(Parameters...), unsigned blocks, [[maybe_unuse
   stand_in::run(blocks, kThreadsPerBlock, [&] { kernel(arguments...); });
 #else
   // clang-format off
-  kernel<<<blocks, kThreadsPerBlock, 0, stream>>>(arguments...);  // formatted, its end would be three tokens
+  kernel<<<blocks, kThreadsPerBlock, 0, stream>>>(arguments...);  // clang-format would split the >>>
   // clang-format on
 #endif
   return cudaGetLastError();

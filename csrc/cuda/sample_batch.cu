@@ -1,5 +1,6 @@
-// (seed, first sample index, B) -> windows, ids, GC fraction and order label in one launch: no coordinate ever crosses
-// the bus. A warp draws its sample again for each tile, a few dozen instructions, instead of waiting for another warp.
+// (seed, first sample index, B) -> windows, ids, GC fraction and order label in one launch: no coordinate is copied
+// from the host. A warp draws its sample again for each tile (a few dozen instructions) instead of waiting for another
+// warp.
 #include "gc_count.cuh"
 #include "kmer_tokenize.cuh"
 
@@ -7,7 +8,7 @@ namespace dnagpt {
 
 namespace {
 
-// One warp: where sample i comes from, its GC and its label.
+// One warp writes the window, the GC fraction and the order label of sample i.
 __device__ inline void describe_sample(const GenomeView& genome, const SampledWindow& window, bool inside,
                                        int64_t length_bp, int64_t i, const SampledBatch& batch, int lane) {
   const BaseCount count =
@@ -19,7 +20,7 @@ __device__ inline void describe_sample(const GenomeView& genome, const SampledWi
   batch.orientation[i] = window.orientation;
   batch.gc_fraction[i] = count.known ? static_cast<float>(count.gc) / static_cast<float>(count.known) : 0.0F;
   batch.gc_known[i] = count.known > 0;
-  // reversed against the strand it comes from: orientations 1 and 2
+  // read backwards on its strand: orientations 1 and 2
   batch.reversed[i] = (window.orientation ^ window.orientation >> 1) & 1;
 }
 
@@ -27,7 +28,7 @@ template <typename Token, int K>
 __global__ void __launch_bounds__(kThreadsPerBlock, kLeastBlocks)
     sample_batch_kernel(const GenomeView* genomes, SamplerTables tables, uint64_t seed, uint64_t first_index,
                         const uint64_t* index_at, int64_t count, int64_t n_tokens, int k, int first_id, RowCut cut,
-                        SampledBatch batch, Trouble* trouble) {
+                        SampledBatch batch, RefusedWindow* refused) {
   const int lane = threadIdx.x % kWarp;
   const int64_t warps = static_cast<int64_t>(gridDim.x) * kWarpsPerBlock;
   const int64_t items = cut.tiles + 1, length_bp = n_tokens * (K ? K : k);
@@ -37,14 +38,14 @@ __global__ void __launch_bounds__(kThreadsPerBlock, kLeastBlocks)
     const int64_t i = item / items, tile = item - i * items;
     const SampledWindow sampled = sampled_window(tables, seed, first + static_cast<uint64_t>(i));
     const GenomeView genome = genomes[sampled.genome];
-    const int64_t code = trouble_of(genome, sampled.contig, sampled.start_bp, length_bp, sampled.orientation);
-    if (code != kNoTrouble && tile == 0 && lane == 0) {
-      tell_trouble(trouble, {code, kOpSampleBatch, sampled.genome, i, sampled.contig, sampled.start_bp});
+    const int64_t code = reason_to_refuse(genome, sampled.contig, sampled.start_bp, length_bp, sampled.orientation);
+    if (code != kAccepted && tile == 0 && lane == 0) {
+      report_refused(refused, {code, kOpSampleBatch, sampled.genome, i, sampled.contig, sampled.start_bp});
     }
     Token* row = static_cast<Token*>(batch.tokens) + i * n_tokens;
     if (tile == cut.tiles) {
-      describe_sample(genome, sampled, code == kNoTrouble, length_bp, i, batch, lane);
-    } else if (code != kNoTrouble) {
+      describe_sample(genome, sampled, code == kAccepted, length_bp, i, batch, lane);
+    } else if (code != kAccepted) {
       blank_tile(n_tokens, row, tile, cut.tiles, lane);
     } else {
       const Window window{sampled.contig, sampled.start_bp, static_cast<int>(sampled.orientation)};
@@ -63,7 +64,7 @@ cudaError_t run(const GenomeView* genomes, const SamplerTables& tables, uint64_t
   if (error != cudaSuccess) return error;
   const auto kernel = k == kMaxK ? sample_batch_kernel<Token, kMaxK> : sample_batch_kernel<Token, 0>;
   return launch(kernel, blocks, static_cast<cudaStream_t>(call.stream), genomes, tables, seed, first_index, index_at,
-                count, n_tokens, k, first_id, cut, batch, call.trouble);
+                count, n_tokens, k, first_id, cut, batch, call.refused);
 }
 
 }  // namespace

@@ -1,16 +1,16 @@
-// Six-mers by the chunk, for k = 6 without N: base pairs become bytes < 25 by table look-ups on 16 bits of the genome
-// at a time, and two dot products join three pairs. Ten instructions an id, where one k-mer at a time takes twenty.
+// Several six-mers at a time, for k = 6 without N: base pairs become bytes < 25 by table lookups on 16 bits of the
+// genome at a time, and two dot products join three pairs. Ten instructions per id; one k-mer at a time takes twenty.
 #pragma once
 
 #include "../kmer_id.h"
 
 namespace dnagpt {
 
-// How pairs p0 p1 p2 of a six-mer make its number: 625 p0 + 25 p1 + p2 with 5 a + b for the bases a b of a pair, or
-// p0 + 25 p1 + 625 p2 with a + 5 b where the window is read backwards. Four six-mers are three words of four pairs
+// How the pairs p0 p1 p2 of a six-mer make its number: 625 p0 + 25 p1 + p2 with 5 a + b for the bases a b of a pair, or
+// p0 + 25 p1 + 625 p2 with a + 5 b if the window is read backwards. Four six-mers are three words of four pairs
 // each, first pair highest; entry t is for six-mer t of the four, whose pairs lie in one word or in two neighbours.
 struct SixMerRecipe {
-  uint32_t first_digits, second_digits;  // byte c: what the first, the second base of a pair adds as code c
+  uint32_t first_digits, second_digits;  // byte c: what the first (second) base of a pair adds if its code is c
   uint32_t left_weights[4], right_weights[4];
   uint32_t left_factor, right_factor;
 };
@@ -48,7 +48,7 @@ DNAGPT_HOST_DEVICE inline void six_mers(const uint32_t (&stream)[kWords], const 
   }
 #pragma unroll
   for (int v = 0; v < V; ++v) {
-    const int left = 3 * v / 4, right = (3 * v + 2) / 4, t = v % 4;  // words of its first pair and of its last
+    const int left = 3 * v / 4, right = (3 * v + 2) / 4, t = v % 4;  // words of its first and its last pair
     ids[v] = dot_bytes(pairs[left], recipe.left_weights[t]) * recipe.left_factor +
              dot_bytes(pairs[right], recipe.right_weights[t]) * recipe.right_factor + first_id;
   }

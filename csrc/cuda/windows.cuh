@@ -1,4 +1,4 @@
-// One window as a warp sees it, checked; packed bases as a stream of bits.
+// Checks of one window on the device, and packed bases as a stream of bits.
 #pragma once
 
 #include "kernels_cuda.h"
@@ -11,31 +11,31 @@ struct Window {
   int orientation;
 };
 
-// What is wrong with a window of this length. Length and start are compared without a sum that could overflow.
-__device__ inline int64_t trouble_of(const GenomeView& genome, int64_t contig, int64_t start_bp, int64_t length_bp,
-                                     int64_t orientation) {
+// Why a window must be refused, or kAccepted. Length and start are compared without a sum that could overflow.
+__device__ inline int64_t reason_to_refuse(const GenomeView& genome, int64_t contig, int64_t start_bp,
+                                           int64_t length_bp, int64_t orientation) {
   if (contig < 0 || contig >= genome.n_contigs) return kUnknownContig;
   const int64_t contig_bp = genome.length_bp[contig];
   if (start_bp < 0 || start_bp > contig_bp || length_bp < 0 || length_bp > contig_bp - start_bp) return kOutsideContig;
-  return orientation < 0 || orientation > 3 ? kUnknownOrientation : kNoTrouble;
+  return orientation < 0 || orientation > 3 ? kUnknownOrientation : kAccepted;
 }
 
-// The first to come tells, whole; the host sees `code` last.
-__device__ inline void tell_trouble(Trouble* trouble, const Trouble& found) {
-  auto* const code = reinterpret_cast<unsigned long long*>(&trouble->code);
-  if (atomicCAS(code, 0ULL, static_cast<unsigned long long>(kBeingTold)) != 0) return;
-  volatile Trouble* const told = trouble;
-  told->op = found.op;
-  told->genome = found.genome;
-  told->window = found.window;
-  told->contig = found.contig;
-  told->start_bp = found.start_bp;
+// Only the first reporter writes the record. `code` is written last, so that the host never reads half a record.
+__device__ inline void report_refused(RefusedWindow* record, const RefusedWindow& found) {
+  auto* const code = reinterpret_cast<unsigned long long*>(&record->code);
+  if (atomicCAS(code, 0ULL, static_cast<unsigned long long>(kBeingWritten)) != 0) return;
+  volatile RefusedWindow* const written = record;
+  written->op = found.op;
+  written->genome = found.genome;
+  written->window = found.window;
+  written->contig = found.contig;
+  written->start_bp = found.start_bp;
   __threadfence_system();
-  told->code = found.code;
+  written->code = found.code;
 }
 
-// 16 bytes at `from`, one by one, those outside [begin, end) read as 0: for the ends of a genome. Kept small, or it
-// would take most of every kernel's code.
+// 16 bytes at `from`, one by one; those outside [begin, end) are not read and are 0: for the ends of a genome. Not
+// unrolled: it would be most of the code of every kernel.
 __device__ inline uint4 load_bytes(const uint8_t* from, const uint8_t* begin, const uint8_t* end) {
   uint4 words = make_uint4(0, 0, 0, 0);
 #pragma unroll 1
@@ -55,7 +55,7 @@ __device__ inline uint32_t first_base_highest(uint32_t word) {
   return __byte_perm(word, 0, 0x0123);
 }
 
-// A run of packed bases that a warp reads piece by piece: small offsets from an aligned address.
+// A run of packed bases that a warp reads piece by piece, at small offsets from an aligned address.
 struct Stretch {
   const uint8_t* aligned;  // 16 divides it; at most 15 bytes before the first base
   int first;               // bases from `aligned` to the first base of the stretch
@@ -64,8 +64,8 @@ struct Stretch {
   bool inside;  // every 16 bytes that a piece may touch lie in the buffer
 };
 
-// The bases from `from_bp` on, which may lie outside the contig, even outside the buffer; pieces will begin at
-// [least, most] bases from it.
+// The bases from `from_bp` on, which may be outside the contig and even outside the buffer. Pieces begin `least` to
+// `most` bases after it.
 __device__ inline Stretch stretch_of(const GenomeView& genome, int64_t contig, int64_t from_bp, int least, int most) {
   Stretch stretch{};
   stretch.begin = genome.packed;
@@ -79,8 +79,8 @@ __device__ inline Stretch stretch_of(const GenomeView& genome, int64_t contig, i
   return stretch;
 }
 
-// kWords * 32 bits of packed bases from `offset` bases behind the first of the stretch on, first base highest; of these
-// `bits` matter, bases outside the buffer read as T. Two aligned 16-byte loads at most.
+// kWords * 32 bits of packed bases from base `offset` of the stretch on, first base highest. Only the first `bits` of
+// them are valid; bases outside the buffer are read as T. At most two aligned 16-byte loads.
 template <int kWords>
 __device__ inline void load_bases(const Stretch& stretch, int offset, int bits, uint32_t (&stream)[kWords]) {
   static_assert(kWords <= 3, "the shifts below reach seven of the eight words");

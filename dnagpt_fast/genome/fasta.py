@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from dnagpt_fast.genome.records import GenomeFileError, PackedRecord
 from dnagpt_fast.input_files import GZIP_DAMAGE, UTF8_MARK, UTF16_MARKS, gzip_damage, open_content
-from dnagpt_fast.ops.fasta_pack import END, LONE_RETURN, NO_LETTER, FastaPacker
+from dnagpt_fast.ops.fasta_pack import END, INVALID_LETTER, LONE_RETURN, FastaPacker
 
 CHUNK_BYTES = 4 << 20
 LONGEST_HEADER = 1 << 20
@@ -149,7 +149,7 @@ class _Reader:
         before = packer.line_feeds
         end, stop = packer.feed(self.text, place, at_line_start, final)
         self.line += packer.line_feeds - before
-        if stop == NO_LETTER:
+        if stop == INVALID_LETTER:
             raise self._error(
                 end, f"{self.text[end : end + 1]!r} in contig {self.name!r} is no sequence letter"
             )

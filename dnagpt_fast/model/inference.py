@@ -1,10 +1,10 @@
-"""Forward passes without gradients for many sequences at once, none of which feels the others.
+"""Forward passes without gradients for many sequences at once, with results that do not depend on the batch.
 
-Sequences of different lengths are laid end to end as rows (R, D). Every linear layer runs over all rows together;
+Sequences of different lengths are concatenated as rows (R, D). Every linear layer runs over all rows together;
 attention runs over sequences of equal length together, so nothing is padded or masked. The number of rows is rounded up
-to a multiple on which a row's bits do not depend on the other rows (ops/linear.py). On the CPU the result of a sequence
-is therefore the same to the last bit whatever it is computed with; on a GPU it is so as far as the library's matrix
-product is.
+to a multiple for which a row's bits do not depend on the other rows (ops/linear.py). On the CPU, the result of a
+sequence therefore has the same bits in every batch; on a GPU this holds as far as it holds for the library's matrix
+product.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,13 +18,13 @@ from torch import nn
 
 from dnagpt_fast.model.layers import Block, Linear, merge_heads
 from dnagpt_fast.model.network import Network
-from dnagpt_fast.ops.attention.decode_grouped import LEAST_ROWS
 from dnagpt_fast.ops.attention.op import attention, attention_decode
 from dnagpt_fast.ops.linear import ROWS_MULTIPLE, linear, pack_weight
+from dnagpt_fast.ops.traits import attention_is_batch_independent
 
 PLAIN = (nn.Linear, Linear)
 PACK_LIMIT_BYTES = 4 << 30
-"""Weights up to this size are copied into the faster layout for generation."""
+"""Weights of up to this size in all are copied into the faster layout for generation."""
 
 
 @dataclass
@@ -45,8 +45,8 @@ class KeyValueCache:
 class Inference:
     """A model's forward passes. The model's weights must not change while this is in use.
 
-    pack  copy the weights of a float32 CPU model into a layout that a few rows run through faster (up to 4 GiB of
-          them); worth it for more than some ten steps of generation
+    pack  copy the weights of a float32 CPU model (up to 4 GiB) into a layout that is faster for a few rows; worth it
+          from about ten steps of generation on
     """
 
     def __init__(self, model: Network, *, pack: bool = False) -> None:
@@ -61,7 +61,7 @@ class Inference:
 
     @torch.no_grad()
     def hidden_states(self, sequences: Sequence[Sequence[int]], layer: int = -1) -> list[torch.Tensor]:
-        """Hidden states (T_i, D) of each sequence of token ids, all of them held at once.
+        """Hidden states (T_i, D) of each sequence of token ids, all in memory at once.
 
         layer  as in `Network.hidden_states`. Raises ValueError for an empty or too long sequence, or ids out of range.
         """
@@ -81,8 +81,8 @@ class Inference:
         """Several continuations of each context; the context is computed once.
 
         contexts  token ids; branches[i]: the continuations of context i, token ids, which may be empty
-        For each context: its hidden state (D,) at its last token, and for each continuation the states (L, D) at its
-        tokens, after ln_f. Raises ValueError for an empty context, too many tokens, or ids out of range.
+        Returns for each context the hidden state (D,) at its last token, and for each continuation the states (L, D) at
+        its tokens, after ln_f. Raises ValueError for an empty context, too many tokens, or ids out of range.
         """
         of = [(c, branch) for c, some in enumerate(branches) for branch in some if len(branch)]
         rows = _Rows(
@@ -100,7 +100,7 @@ class Inference:
         x = self._embed(rows)
         for block in self.blocks[:-1]:
             x = self._block(block, x, lambda qkv: rows.attend(qkv, self.model.num_heads))
-        # nobody reads a context but at its end: the last block goes on with the rows that are asked for
+        # only the last row of a context is needed: the last block computes only the rows that are needed
         x = self._block(
             self.blocks[-1], x, lambda qkv: rows.attend(qkv, self.model.num_heads)[needed], needed
         )
@@ -149,15 +149,16 @@ class Inference:
 
     @torch.no_grad()
     def decode(self, token_ids: torch.Tensor, cache: KeyValueCache) -> torch.Tensor:
-        """Hidden states (B, D) at one new token of each sequence, int64 (B,); the cache takes it in.
+        """Hidden states (B, D) at one new token of each sequence, int64 (B,), which is added to the cache.
 
-        Raises ValueError where a sequence has no position or no room left.
+        Raises ValueError if a sequence has no position or no room left.
         """
         B, heads, size = len(token_ids), self.model.num_heads, self.model.config.head_size
         capacity = min(cache.keys[0].shape[2], self.model.max_len)
         if self.device.type == "cpu" and int(cache.lengths.max()) >= capacity:
             raise ValueError(
-                f"a sequence has {int(cache.lengths.max())} tokens in the cache: its end is {capacity}"
+                f"a sequence has {int(cache.lengths.max())} tokens in the cache: wanted fewer than its capacity, "
+                f"{capacity}"
             )
         x = self.model.transformer.wte.weight.new_zeros(_round_up(B), self.model.embedding_dim)
         x[:B] = self.model.transformer.wte(token_ids) + self.model.transformer.wpe.weight[cache.lengths]
@@ -186,12 +187,12 @@ class Inference:
 
     @torch.no_grad()
     def head_rows(self, hidden: torch.Tensor) -> torch.Tensor:
-        """`Network.head_rows` by products whose rows do not depend on each other: (R, D) -> (R, D)."""
+        """`Network.head_rows` with products whose rows do not depend on each other: (R, D) -> (R, D)."""
         first, act, norm, _ = self.model.mlm_head
         return norm(act(self.linear(first, hidden)))
 
     def linear(self, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        if type(layer) not in PLAIN:  # an adapter stands in its place
+        if type(layer) not in PLAIN:  # replaced by an adapter
             return layer(x)
         layer = cast(nn.Linear, layer)
         return linear(x, layer.weight, layer.bias, packed=self._packed.get(id(layer)))
@@ -207,7 +208,7 @@ class Inference:
         attend: Callable[[torch.Tensor], torch.Tensor],
         kept: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """One block over rows; `kept`: the rows that `attend` answers for, where they are not all of them."""
+        """One block over rows; `kept`: the rows that `attend` returns, if not all."""
         attended = attend(self.linear(block.attn.c_attn, block.ln_1(x)))
         x = (x if kept is None else x[kept]) + self.linear(block.attn.c_proj, attended)
         wide = F.gelu(self.linear(block.mlp.c_fc, block.ln_2(x)), approximate="tanh")
@@ -215,9 +216,9 @@ class Inference:
 
 
 class _Rows:
-    """Sequences laid end to end, those of equal length side by side, and rows of token 0 up to a round number.
+    """Sequences concatenated, those of equal length adjacent, then rows of token 0 up to a multiple of ROWS_MULTIPLE.
 
-    parents  for each sequence the number of the one it continues, whose tokens it sees too, or None
+    parents  for each sequence the index of the sequence that it continues, whose tokens it sees too, or None
     """
 
     def __init__(
@@ -254,7 +255,7 @@ class _Rows:
                 self.groups.append((start, len(members), tokens))
                 continue
             assert parents is not None
-            # parents lie before the sequences that continue them: their first position is 0
+            # parents come before the sequences that continue them, because their first position is 0
             seen = [[*range(*self.bounds(cast(int, parents[i]))), *range(*self.bounds(i))] for i in members]
             self.continued.append((start, len(members), tokens, torch.tensor(seen, device=device)))
         self.count = len(flat)
@@ -277,7 +278,7 @@ class _Rows:
         return [x[start:stop] for start, stop in zip(self._start, self._stop, strict=True)]
 
     def attend(self, qkv: torch.Tensor, heads: int) -> torch.Tensor:
-        """Causal attention within each sequence and over what it continues: (R, 3D) -> (R, D), the spare rows 0."""
+        """Causal attention within each sequence and its parent: (R, 3D) -> (R, D), 0 in the spare rows."""
         width = qkv.shape[1] // 3
         out = qkv.new_zeros(len(qkv), width)
         for start, stop, B, T in self._attention_groups():
@@ -303,9 +304,9 @@ class _Rows:
 
     def _attention_groups(self) -> Iterator[tuple[int, int, int, int]]:
         for start, B, T in self.groups:
-            if T >= LEAST_ROWS:
+            if attention_is_batch_independent(T):
                 yield start, start + B * T, B, T
-            else:  # so few query rows that their bits could depend on the neighbours (ops/attention_decode_grouped.py)
+            else:  # each sequence alone, so that its bits do not depend on its neighbours
                 yield from ((start + b * T, start + (b + 1) * T, 1, T) for b in range(B))
 
 

@@ -1,8 +1,8 @@
 """Log-likelihood of sequences: log P(k-mers | prefix) = sum over the k-mers of log P(k-mer | prefix and k-mers before).
 
-A sequence longer than the model reads is scored in windows: each but the first begins with the prefix and the last
-`overlap` k-mers of the one before as context, and counts its new k-mers only. A score does not depend on what it is
-computed with: see inference.py.
+A sequence longer than the model's context is scored in windows: each except the first begins with the prefix and the
+last `overlap` k-mers of the previous window as context, and only its new k-mers are counted. A score does not depend on
+the other sequences: see inference.py.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,18 +18,18 @@ from dnagpt_fast.model.inference import PLAIN, Inference, row_batches
 from dnagpt_fast.model.token_windows import Source, TokenWindow, prefix_ids, window_chunks
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.ops.combined_loss.op import combined_loss
-from dnagpt_fast.ops.traits import loss_keeps_rows
+from dnagpt_fast.ops.traits import loss_is_batch_independent
 
 ROWS_OF_LOGITS = 1024
-"""Rows whose logits over the vocabulary are held at once, where they are formed."""
+"""Rows whose logits over the vocabulary are in memory at once, if logits are computed."""
 BATCHES_AHEAD = 8
-"""Windows of this many batches are sorted by length together."""
+"""The windows of so many batches are sorted by length together."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """log_likelihood in nats; over how many k-mers and bases of the length_bp it runs. Without a prefix the first
-    k-mer has nothing to be predicted from and does not count; nor does a tail that the vocabulary cannot say."""
+    """log_likelihood in nats; scored_kmers and scored_bp: the k-mers and bases, of length_bp, that it is summed over.
+    Without a prefix, the first k-mer has no context and is not scored. A tail without a token is not scored either."""
 
     log_likelihood: float
     scored_kmers: int
@@ -38,7 +38,7 @@ class Score:
 
     @property
     def per_bp(self) -> float:
-        """Nats a scored base; NaN where none is scored."""
+        """Nats per scored base; NaN if no base is scored."""
         return self.log_likelihood / self.scored_bp if self.scored_bp else float("nan")
 
 
@@ -57,13 +57,13 @@ def token_log_probs(inference: Inference, sequences: Sequence[Sequence[int]]) ->
 def target_log_probs(inference: Inference, rows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """log P(target) of up to ROWS_OF_LOGITS rows (R, D): float32 (R,).
 
-    The Triton kernels never form the logits. Elsewhere they are formed, by the product whose rows do not feel each
-    other (ops/linear.py), which the chunks of combined_loss on the CPU do.
+    The Triton kernels do not write the logits. On other devices the logits are computed with the product whose rows do
+    not depend on each other (ops/linear.py); the rows of combined_loss on the CPU do depend on each other.
     """
     last = inference.model.last_projection
-    if not loss_keeps_rows(rows.device.type) or type(last) not in PLAIN:
+    if not loss_is_batch_independent(rows.device.type) or type(last) not in PLAIN:
         return inference.logits(rows).float().log_softmax(-1).gather(1, targets[:, None])[:, 0]
-    # the kernels share out the vocabulary by the number of rows: always the same one, and a row's bits are too
+    # the kernels split the vocabulary by the number of rows: with a constant number, a row's bits are constant
     spare = ROWS_OF_LOGITS - len(rows)
     hidden = inference.head_rows(F.pad(rows, (0, 0, 0, spare)))
     targets = F.pad(targets, (0, spare), value=IGNORE_INDEX)
@@ -81,12 +81,12 @@ def score(
     both_strands: bool = False,
     max_tokens: int = 4096,
 ) -> Iterator[Score]:
-    """The score of each sequence, in order: text, or ranges of a genome as `Genome.range` gives them.
+    """The score of each sequence, in order. A sequence is text or a range of a genome (`Genome.range`).
 
-    prefix        tokens before every window; the species token the model was trained with, or ""
+    prefix        tokens before every window; the species token that the model was trained with, or ""
     overlap       k-mers of context that windows repeat; default half of max_len
-    both_strands  the mean of the log-likelihoods of the sequence and its reverse complement
-    max_tokens    tokens in a batch; bounds the memory
+    both_strands  return the mean of the log-likelihoods of the sequence and of its reverse complement
+    max_tokens    tokens in a batch; limits the memory
     Raises ValueError for settings or sequences that cannot be used.
 
     >>> from dnagpt_fast import load_model
@@ -129,6 +129,6 @@ def _strand_scores(
                 usable = window.strand_bp
                 if not tokenizer.dynamic_kmer:
                     usable -= usable % tokenizer.k
-                # what is not scored are first k-mers; only a sequence of one k-mer has a short first one
+                # only first k-mers are not scored, and only a sequence of one k-mer has a short first one
                 yield Score(total, scored, max(usable - tokenizer.k * (kmers - scored), 0), window.strand_bp)
                 total, scored, kmers = 0.0, 0, 0

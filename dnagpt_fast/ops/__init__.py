@@ -1,6 +1,6 @@
-"""The ops, each with a plain reference and its kernels behind one public function.
+"""The ops: each is one public function over a plain reference and its kernels.
 
-A public name is loaded when it is first asked for, so that packing a genome does not import torch.
+A public name is loaded when it is first used, so that packing a genome does not import torch.
 """
 
 from typing import TYPE_CHECKING

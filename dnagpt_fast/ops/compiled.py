@@ -1,4 +1,4 @@
-"""The compiled module: loaded here, what it was built for, and what runs where.
+"""Loads the compiled module, and tells what it was built for and which implementations run.
 
 Nothing here needs torch, so that commands which only read genomes start without it.
 """
@@ -14,8 +14,8 @@ except ImportError as error:
     source = Path(__file__).resolve().parents[2]
     if (source / "setup.py").is_file():
         remedy = (
-            f"Python imports it from its source folder {source}, where it is not built: run Python in another folder "
-            "to use an installed dnagpt_fast, or build here with `pip install -e .`"
+            f"Python imports dnagpt_fast from its source folder {source}, where it is not built: run Python in another "
+            "folder to use an installed dnagpt_fast, or build it here with `pip install -e .`"
         )
     else:
         remedy = "build it with `pip install .` in a clone"
@@ -26,29 +26,29 @@ REBUILD = "DNAGPT_FAST_CUDA=1 pip install --force-reinstall --no-deps dnagpt-fas
 
 
 def cpu_isa() -> str:
-    """Instruction set the CPU kernels use now: "scalar", "avx2", "avx512" or "neon".
+    """The instruction set that the CPU kernels use now: "scalar", "avx2", "avx512" or "neon".
 
-    The best the machine has, or what DNAGPT_FAST_CPU_ISA forces: ValueError for an unknown name, RuntimeError for an
-    instruction set that the machine lacks.
+    It is the best one of this machine, or the one that DNAGPT_FAST_CPU_ISA names. Raises ValueError for an unknown
+    name, RuntimeError for an instruction set that this machine lacks.
     """
     return native_module.cpu_isa()
 
 
 def machine_isas() -> list[str]:
-    """All instruction sets this machine can run, the plainest first."""
+    """All instruction sets that this machine can run, the simplest first."""
     return native_module.machine_isas()
 
 
 def cuda_runtime() -> int:
-    """The CUDA runtime linked in, 13000 for 13.0; 0 without CUDA."""
+    """Version of the linked CUDA runtime, 13000 for 13.0; 0 without CUDA."""
     return int(native_module.cuda_runtime)
 
 
 def cuda_archs() -> list[str]:
-    """CUDA architectures compiled in, `["80", "90", ...]`; empty without CUDA."""
+    """CUDA architectures of this build, `["80", "90", ...]`; empty without CUDA."""
     return [arch for arch in native_module.cuda_archs.split(",") if arch]
 
 
 def report() -> dict[str, Any]:
-    """{"implementations": op -> device -> name as it would run now, "cpu_isa": str, "cuda_archs": list[str]}."""
+    """{"implementations": op -> device -> the name that would run now, "cpu_isa": str, "cuda_archs": list[str]}."""
     return {"implementations": dispatch.table(), "cpu_isa": cpu_isa(), "cuda_archs": cuda_archs()}

@@ -1,4 +1,4 @@
-"""The one place that says which implementation of an op runs on which device.
+"""Which implementation of an op runs on which device: the only place that decides it.
 
 The table holds names, not functions, so nothing here imports a kernel. A choice can be overridden with
 `DNAGPT_FAST_IMPL=attention=reference,gc_count=native` or `with dispatch.using(attention="reference"):`.
@@ -21,7 +21,7 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "text_encode": ("native", "reference"),
     "fasta_pack": ("native", "reference"),
     "sequence_text": ("native", "reference"),
-    # "rule": sdpa or triton, by card and shape; attention_rule.py says which and why
+    # "rule": sdpa or triton, by card and shape; attention/rule.py says which and why
     "attention": ("sdpa", "triton", "reference", "rule"),
     "attention_decode": ("grouped", "sdpa", "triton", "reference", "rule"),
     "combined_loss": ("chunked", "triton", "reference"),
@@ -38,7 +38,7 @@ DEFAULTS: dict[str, dict[str, str]] = {
     "attention": {"cpu": "sdpa", "cuda": "rule"},
     "attention_decode": {"cpu": "grouped", "cuda": "rule"},
     "combined_loss": {"cpu": "chunked", "cuda": "triton"},
-    # "onednn" where torch was built with it, as it is for x86 and ARM servers; otherwise "torch": see _default
+    # "onednn" if torch was built with it, as for x86 and ARM servers, otherwise "torch": see _default
     "linear": {"cpu": "onednn", "cuda": "torch"},
 }
 
@@ -50,8 +50,8 @@ _forced: ContextVar[dict[str, str] | None] = ContextVar("dnagpt_fast_forced_impl
 def constant_when_compiled(function: Callable[P, T]) -> Callable[P, T]:
     """Marks a function that torch.compile calls once, while it traces, and whose result it keeps.
 
-    As torch.compiler.assume_constant_result does, which however imports all of torch._dynamo: seconds of every
-    command's start, and this file needs no torch.
+    Does the same as torch.compiler.assume_constant_result, but without torch: that function imports all of
+    torch._dynamo, which would add seconds to the start of every command.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
@@ -61,8 +61,8 @@ def constant_when_compiled(function: Callable[P, T]) -> Callable[P, T]:
 def choose(op: str, device_type: str) -> str:
     """The name of the implementation of `op` that runs on `device_type` ("cpu", "cuda") now.
 
-    torch.compile asks once, while it traces: a compiled model keeps the implementations of that moment.
-    Raises ValueError for an unknown op or name, NotImplementedError for a device the table lacks.
+    torch.compile calls it once, while it traces: a compiled model keeps the implementations of that moment.
+    Raises ValueError for an unknown op or name, NotImplementedError for a device that the table lacks.
     """
     if op not in DEFAULTS:
         raise ValueError(f"unknown op {op!r}: the table has {', '.join(DEFAULTS)}")
@@ -100,7 +100,7 @@ def using(**choices: str) -> Iterator[None]:
 
 
 def table() -> dict[str, dict[str, str]]:
-    """op -> device -> name as it would run now, overrides included."""
+    """op -> device -> the name that would run now, overrides included."""
     return {op: {device: choose(op, device) for device in devices} for op, devices in DEFAULTS.items()}
 
 

@@ -10,8 +10,8 @@ from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.compiled import native_module
 from dnagpt_fast.packed import BASES_PER_BYTE
 
-# why a packer stopped before the end of its text
-END, HEADER, NO_LETTER, LONE_RETURN = range(4)
+# why a packer stopped
+END, HEADER, INVALID_LETTER, LONE_RETURN = range(4)
 
 # One byte per letter: the 2-bit code in the two low bits, flags above them.
 CODE_BITS = 0b11
@@ -46,14 +46,14 @@ LETTERS = _letter_table()
 
 
 class RunCollector:
-    """Runs of a flag over a stream of pieces; a run that crosses a piece's edge comes out as one."""
+    """Runs of letters with a flag, in a stream of pieces; a run that crosses the edge of a piece is one run."""
 
     def __init__(self) -> None:
         self.pieces: list[np.ndarray] = []
         self.open_start = -1
 
     def feed(self, flags: np.ndarray, start_bp: int) -> None:
-        """flags: bool (n,), the first of them at start_bp; calls follow one another without gaps."""
+        """flags: bool (n,) of the bases from start_bp on; each call continues where the last one ended."""
         edges = np.flatnonzero(flags[1:] != flags[:-1]) + 1 + start_bp
         if flags[0] != (self.open_start >= 0):
             edges = np.concatenate([[start_bp], edges])
@@ -69,7 +69,7 @@ class RunCollector:
 
 
 class FastaPackerReference:
-    """FastaPacker in plain numpy; its methods take and give the same."""
+    """FastaPacker in plain numpy, with the same methods."""
 
     def __init__(self) -> None:
         self.length_bp = 0
@@ -98,7 +98,7 @@ class FastaPackerReference:
         return end, stop
 
     def _stop(self, text: bytes, start: int, at_line_start: bool, final: bool) -> tuple[int, int]:
-        """Up to where the text can be taken in, and why no further."""
+        """(where the packer must stop, why)."""
         stops = [(len(text), END)]
         if at_line_start and text.startswith(b">", start):
             stops.append((start, HEADER))
@@ -106,7 +106,7 @@ class FastaPackerReference:
             stops.append((feed + 1, HEADER))
         bad = np.flatnonzero(LETTERS[np.frombuffer(text, np.uint8, offset=start)] & IS_BAD)
         if len(bad):
-            stops.append((start + int(bad[0]), NO_LETTER))
+            stops.append((start + int(bad[0]), INVALID_LETTER))
         place = text.find(b"\r", start)
         while place >= 0 and text[place + 1 : place + 2] == b"\n":
             place = text.find(b"\r", place + 1)
@@ -127,7 +127,7 @@ def pack_codes(codes: np.ndarray) -> np.ndarray:
 
 
 class FastaPacker:
-    """Packs one record, fed piece by piece; holds its packed bases and runs, never its text."""
+    """Packs one record whose text is given piece by piece; holds its packed bases and runs, never its text."""
 
     def __init__(self) -> None:
         chosen = dispatch.choose("fasta_pack", "cpu")
@@ -135,33 +135,33 @@ class FastaPacker:
 
     @property
     def length_bp(self) -> int:
-        """Bases taken in so far."""
+        """Bases packed so far."""
         return self._packer.length_bp
 
     @property
     def ambiguous(self) -> int:
-        """How many letters other than N became N."""
+        """Number of letters other than N that became N."""
         return self._packer.ambiguous
 
     @property
     def line_feeds(self) -> int:
-        """Line feeds in all text taken in."""
+        """Line feeds in the text packed so far."""
         return self._packer.line_feeds
 
     def feed(
         self, text: bytes, start: int = 0, at_line_start: bool = True, final: bool = True
     ) -> tuple[int, int]:
-        """Takes in text[start:], line ends included; returns where it stopped, and why.
+        """Packs text[start:]; returns (the index at which it stopped, why).
 
         at_line_start  whether text[start] begins a line
-        final          whether no text follows; if not, a carriage return at the very end is left for the next piece
+        final          whether no text follows; if text follows, a carriage return at the end is left for the next piece
 
-        END: all is taken in, except that carriage return. HEADER: a `>` begins a line here. NO_LETTER: a byte that no
-        sequence has. LONE_RETURN: a carriage return without its line feed.
+        END: all text was packed, except that carriage return. HEADER: a `>` begins a line here. INVALID_LETTER: a byte
+        that is not a sequence letter. LONE_RETURN: a carriage return without a line feed.
         """
         return self._packer.feed(text, start, at_line_start, final)
 
     def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """packed uint8 (ceil(length_bp / 4),), the last byte padded with zeros; N runs and mask runs, int64 (n, 2)
-        [start_bp, end_bp), sorted, maximal. The packer is spent."""
+        [start_bp, end_bp), sorted, maximal. The packer cannot be used again."""
         return self._packer.finish()

@@ -1,7 +1,7 @@
 """G + C bases and known bases of windows of a packed genome, and along a whole contig.
 
 gc = sum_p [base_p in {G, C}] [p not under an N block], known = sum_p [p not under an N block]: a base under an N block
-counts in neither, so gc / known is the GC fraction of what is known. G and C are the codes with the low bit set.
+counts in neither, so gc / known is the GC fraction of the known bases. G and C are the codes with the low bit set.
 """
 
 from typing import Any
@@ -45,8 +45,8 @@ def gc_count(
 
     Raises IndexError for an unknown contig or a window that leaves its contig, ValueError for any other bad argument.
 
-    Windows in device memory are not looked at by the host: the kernel writes counts of 0 for a bad
-    one, and IndexError comes from the next call on this genome, or from ops.synchronize(genome).
+    The host does not read windows in device memory: the kernel writes counts of 0 for a window that leaves its contig,
+    and the next call on this genome, or ops.synchronize(genome), raises IndexError.
 
     >>> from pathlib import Path
     >>> from dnagpt_fast import Genome
@@ -109,14 +109,13 @@ def gc_track(
     """G + C and known (not N) bases of the windows that begin at 0, step_bp, 2 step_bp, ... of a contig.
 
     genome     a Genome or its PackedGenome
-    contig     index of the contig, or its name where the genome has `names`
-    window_bp  length of a window; those that reach over the contig's end are cut there
-    step_bp    from one start to the next; None: window_bp, tiles side by side
+    contig     index of the contig, or its name if the genome has names
+    window_bp  length of a window; windows that extend past the contig's end are cut there
+    step_bp    from one start to the next; None: window_bp, so that windows are adjacent
     out        two contiguous tensors of that shape and dtype on that device, to write into and return; None: new ones
 
-    Two int64 (ceil(length / step_bp),) tensors on the genome's device. Raises IndexError for an unknown contig index,
-    ValueError for an unknown name, for lengths below 1
-    and for an `out` that does not fit.
+    Returns two int64 (ceil(length / step_bp),) tensors on the genome's device. Raises IndexError for an unknown contig
+    index, ValueError for an unknown name, for lengths below 1, and for an `out` that does not fit.
     """
     arrays = getattr(genome, "arrays", genome)
     step_bp = window_bp if step_bp is None else step_bp
@@ -166,7 +165,7 @@ def _shape_of_gc_count(*arguments: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     return row, torch.empty_like(row)
 
 
-# What torch.compile sees: one op over the six arrays of a genome, which it neither traces nor splits.
+# What torch.compile sees: one op over the six arrays of a genome, which it does not trace into.
 register_op(
     f"gc_count({native.SCHEMA}, Tensor contig, Tensor start_bp, Tensor window_bp) -> (Tensor, Tensor)",
     _gc_count,

@@ -1,4 +1,4 @@
-"""A packed genome as numpy arrays on the host: what readers of files make, and what needs no tensor."""
+"""A packed genome as numpy arrays on the host: made by the file readers, used where torch is not needed."""
 
 import os
 from dataclasses import dataclass, fields
@@ -12,7 +12,7 @@ from dnagpt_fast.ops.compiled import native_module
 
 @dataclass(frozen=True)
 class HostGenome:
-    """The arrays of packed.PackedGenome, under the same names, as numpy arrays; every one contiguous."""
+    """The arrays of packed.PackedGenome, under the same names, as contiguous numpy arrays."""
 
     packed: np.ndarray
     byte_offset: np.ndarray
@@ -23,7 +23,8 @@ class HostGenome:
 
     @classmethod
     def of(cls, genome: Any) -> "HostGenome":
-        """Of a Genome, a PackedGenome on the CPU (the same memory), or a HostGenome. Raises ValueError for a device."""
+        """Of a Genome, a PackedGenome on the CPU or a HostGenome, without a copy. Raises ValueError for a genome on
+        another device."""
         if isinstance(genome, cls):
             return genome
         if isinstance(host := getattr(genome, "host", None), cls):
@@ -33,7 +34,7 @@ class HostGenome:
         return cls(*(getattr(genome, field.name).numpy() for field in fields(cls)))
 
     def __reduce__(self) -> tuple:
-        """Pickled by its arrays: the view holds addresses."""
+        """Pickled as its arrays: the view holds addresses."""
         return HostGenome, tuple(self.arrays())
 
     def __deepcopy__(self, memo: dict) -> "HostGenome":
@@ -41,12 +42,12 @@ class HostGenome:
         return self
 
     def arrays(self) -> list[np.ndarray]:
-        """The six, in the order of the fields."""
+        """The six arrays, in the order of the fields."""
         return [getattr(self, field.name) for field in fields(self)]
 
     @cached_property
     def view(self) -> Any:
-        """What the kernels take. Raises ValueError where the arrays contradict each other."""
+        """The argument of the kernels. Raises ValueError if the arrays contradict each other."""
         packed, byte_offset, length_bp, *blocks = (array.ctypes.data for array in self.arrays())
         sizes = len(self.packed), len(self.length_bp), len(self.n_block_start_bp)
         return native_module.GenomeView(packed, sizes[0], byte_offset, length_bp, sizes[1], *blocks, sizes[2])

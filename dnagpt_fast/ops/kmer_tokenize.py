@@ -1,7 +1,7 @@
 """Windows of a packed genome -> k-mer token ids.
 
 id = first_id(k) + sum_j digit(base_j) * 5^(k-1-j), digits N A G C T = 0..4 (dnagpt_fast/vocab.py; arXiv 2307.05628).
-A reversed window (orientation bit 0) is read from its last base to its first and cut into k-mers only then; complement
+A reversed window (orientation bit 0) is first read from its last base to its first and then cut into k-mers; complement
 (bit 1) swaps A with T and C with G; N stays N.
 """
 
@@ -24,7 +24,7 @@ DIGIT_OF_CODE = (4, 3, 1, 2)  # T C A G
 def window_codes(
     genome: PackedGenome, contig: torch.Tensor, start_bp: torch.Tensor, length_bp: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """2-bit codes uint8 (B, length_bp) of windows in the direction of the genome, and where they are N, bool."""
+    """2-bit codes uint8 (B, length_bp) of windows in forward direction, and bool (B, length_bp), True for N."""
     position = start_bp[:, None] + torch.arange(length_bp, device=genome.device)
     byte = genome.packed[genome.byte_offset[contig][:, None] + position // BASES_PER_BYTE]
     codes = byte >> (6 - 2 * (position % BASES_PER_BYTE)).to(torch.uint8) & 3
@@ -80,14 +80,14 @@ def kmer_tokenize(
     start_bp     integers (B,): first base of each window on the forward strand; a window spans n_tokens * k bases
     orientation  int or integers (B,): bit 0 reads the window backwards, bit 1 complements it, 3 = reverse complement
     k, dynamic   the vocabulary (dnagpt_fast/vocab.py), k in 1..6
-    dtype        torch.uint16, int32 or int64; None: that of `out`, or int32
+    dtype        torch.uint16, int32 or int64; None: the dtype of `out`, or int32
     out          contiguous (B, n_tokens) of that dtype on that device, to write into and return; None: a new tensor
 
-    Bases under N blocks are the digit N. Raises IndexError for an unknown contig or a window that leaves its contig,
-    ValueError for any other bad argument.
+    Bases under N blocks are N. Raises IndexError for an unknown contig or a window that leaves its contig, ValueError
+    for any other bad argument.
 
-    Windows in device memory are not looked at by the host: the kernel writes the unknown token for a bad
-    one, and IndexError comes from the next call on this genome, or from ops.synchronize(genome).
+    The host does not read windows in device memory: the kernel writes the unknown token for a window that leaves its
+    contig, and the next call on this genome, or ops.synchronize(genome), raises IndexError.
 
     >>> from pathlib import Path
     >>> from dnagpt_fast import Genome
@@ -164,7 +164,7 @@ def _shape_of_kmer_tokenize(*arguments: Any) -> torch.Tensor:
     return packed.new_empty((contig.shape[0], n_tokens), dtype=dtype)
 
 
-# What torch.compile sees: one op over the six arrays of a genome, which it neither traces nor splits.
+# What torch.compile sees: one op over the six arrays of a genome, which it does not trace into.
 register_op(
     f"kmer_tokenize({native.SCHEMA}, Tensor contig, Tensor start_bp, Tensor orientation, "
     "SymInt n_tokens, int k, bool dynamic, ScalarType dtype) -> Tensor",

@@ -1,13 +1,12 @@
-"""y = x W^T + b: `linear` for inference on rows, `dense` with its gradient, where the input may pass GELU first.
+"""y = x W^T + b: `linear` for inference on rows, `dense` with its gradient and, if asked for, GELU of the input first.
 
-On the CPU in float32 both use oneDNN, which torch contains but takes for bfloat16 only.
+On the CPU in float32 both use oneDNN, which torch contains but uses for bfloat16 only.
 
-- Inference: a few rows against a large matrix run two to three times as fast as through MKL (benchmarks/LOG.md), and a
-  row's result does not depend on the rows beside it if their number is a multiple of ROWS_MULTIPLE
-  (tests/ops/test_linear.py).
-- Training: the two products that read the weight (y, and dx = dy W) are faster than MKL's; dW = dy^T a stays with MKL,
-  which is as fast. gelu(x) is not kept for the backward pass but computed again from x: a quarter of a block's
-  activations less, for under 1 % of a step's time.
+- Inference: a few rows times a large matrix run two to three times as fast as with MKL (benchmarks/LOG.md), and a row's
+  result does not depend on the other rows if their number is a multiple of ROWS_MULTIPLE (tests/ops/test_linear.py).
+- Training: the two products that read the weight (y, and dx = dy W) are faster than with MKL; dW = dy^T a is left to
+  MKL, which is as fast. gelu(x) is not kept for the backward pass but computed again from x: this saves a quarter of a
+  block's activations and costs less than 1 % of a step's time.
 """
 
 import torch
@@ -16,11 +15,11 @@ import torch.nn.functional as F
 from dnagpt_fast.ops import dispatch
 
 ROWS_MULTIPLE = 16
-"""Row counts that are multiples of this give every row the same bits, whatever their number."""
+"""If the number of rows is a multiple of this, the bits of a row do not depend on that number."""
 
 
 def pack_weight(weight: torch.Tensor) -> torch.Tensor | None:
-    """A copy of a float32 CPU weight in oneDNN's blocked layout, for `linear`; None where that is not in use."""
+    """A copy of a float32 CPU weight in oneDNN's blocked layout, for `linear`; None if oneDNN is not used for it."""
     if (
         weight.dtype != torch.float32
         or weight.device.type != "cpu"
@@ -40,7 +39,7 @@ def linear(
     """(R, D_in) rows -> (R, D_out); no gradient.
 
     weight, bias  (D_out, D_in), (D_out,): as in torch.nn.functional.linear
-    packed        pack_weight(weight): the same numbers read faster. `weight` still says the shape and the device
+    packed        pack_weight(weight): the same values in a faster layout. `weight` is still needed for shape and device
     Raises ValueError for shapes, dtypes or devices that do not fit.
     """
     if x.dim() != 2 or weight.dim() != 2 or x.shape[1] != weight.shape[1]:
@@ -69,8 +68,8 @@ def dense(
     weight, bias  (D_out, D_in), (D_out,): as in torch.nn.functional.linear
     gelu          apply the tanh approximation of GELU (Hendrycks and Gimpel 2016) to x first
 
-    This is F.linear (of F.gelu) on other devices, in other dtypes than float32, under autocast, in torch.compile and
-    where no gradient is wanted.
+    This is F.linear (of F.gelu) on other devices, in dtypes other than float32, under autocast, in torch.compile and
+    when no gradient is needed.
     """
     by_torch = (
         x.device.type != "cpu"
@@ -112,6 +111,6 @@ class _Dense(torch.autograd.Function):
 
 
 def _product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """rows W^T + b by oneDNN, which takes any strides of the matrices; those of the bias it would ignore."""
+    """rows W^T + b with oneDNN, which accepts any strides of the matrices but ignores those of the bias."""
     bias = None if bias is None else bias.contiguous()
     return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")

@@ -1,4 +1,4 @@
-"""Tensors as the compiled kernels want them: contiguous, on the genome's device, of one dtype.
+"""Tensors as the compiled kernels take them: contiguous, on the genome's device, of one dtype.
 
 The extension takes addresses, so everything here keeps the tensors alive until the call returns.
 """
@@ -22,16 +22,16 @@ FIELDS = {
     "n_block_start_bp": torch.int64,
     "n_block_end_bp": torch.int64,
 }
-# A genome in the schema of a torch.library op, which takes tensors and no dataclass.
+# A genome in the schema of a torch.library op: such an op takes tensors, not a dataclass.
 SCHEMA = ", ".join(f"Tensor {name}" for name in FIELDS)
 INTEGER_DTYPES = {torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.int64}
 
 
 def genome_view(genome: PackedGenome) -> Any:
-    """What the host knows of a genome: checked and made once, kept with the genome.
+    """The native view of a genome, checked and made once and then kept with the genome.
 
-    For a genome in device memory it serves to check windows before a launch; its packed bases cannot be read.
-    Raises ValueError where its arrays are of a wrong dtype or shape, or contradict each other.
+    For a genome in device memory, the host uses it only to check windows before a launch; it cannot read the bases.
+    Raises ValueError if an array has a wrong dtype or shape, or if the arrays contradict each other.
     """
     view = genome.__dict__.get("_native_view")
     if view is None:
@@ -51,61 +51,61 @@ def genome_view(genome: PackedGenome) -> Any:
             host.n_block_end_bp.data_ptr(),
             host.n_block_start_bp.numel(),
         )
-        # a frozen dataclass forbids assignment; view and host copies are no fields, only remembered beside them
+        # a frozen dataclass forbids assignment; the view and the host copies are a cache, not fields
         genome.__dict__["_native_view"] = view
         genome.__dict__["_native_host"] = host
     return view
 
 
 # as in csrc/cuda/kernels_cuda.h
-TROUBLE = {1: "its contig is not in the genome", 2: "it leaves its contig", 3: "its orientation is not 0..3"}
-TROUBLE_OPS = ("kmer_tokenize", "gc_count", "sample_batch")
+REASONS = {1: "its contig is not in the genome", 2: "it leaves its contig", 3: "its orientation is not 0..3"}
+OPS = ("kmer_tokenize", "gc_count", "sample_batch")
 
 
-# Records of refused windows, kept until the process ends, 48 bytes a genome or sampler: a kernel that is still queued
-# may write to one after its genome is gone, and the allocator would have given those bytes to somebody else.
+# All records of refused windows, 48 bytes for each genome or sampler, kept until the process ends: a queued kernel may
+# write to its record after the genome is freed, and the allocator could have reused that memory.
 _records: list[torch.Tensor] = []
 
 
-class Trouble:
-    """Where kernels on one device report a window that they refused: Trouble of csrc/cuda/kernels_cuda.h.
+class RefusedWindow:
+    """The record in which kernels on one device report a window that they refused (csrc/cuda/kernels_cuda.h).
 
-    words  int64 (6,) in page-locked host memory: {code, op, genome, window, contig, start_bp}, code 0 for none
+    record  int64 (6,) in page-locked host memory: {code, op, genome, window, contig, start_bp}, code 0 for none
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.words = torch.zeros(6, dtype=torch.int64, pin_memory=device.type == "cuda")
-        _records.append(self.words)
-        self.address = self.words.data_ptr()
-        self._seen = self.words.numpy()  # the same memory: asked at every call, and much quicker to ask
+        self.record = torch.zeros(6, dtype=torch.int64, pin_memory=device.type == "cuda")
+        _records.append(self.record)
+        self.address = self.record.data_ptr()
+        self._array = self.record.numpy()  # the same memory: read at every call, and much faster to read
 
     def raise_if_any(self) -> None:
-        """IndexError where a kernel has refused a window; the words are cleared. Does not wait for the device."""
-        if self._seen[0] <= 0:  # -1: the other words are being written, and the next call will tell
+        """Raises IndexError if a kernel has refused a window, and clears the record. Does not wait for the device."""
+        if self._array[0] <= 0:  # -1: the record is not complete yet; the next call reads it
             return
-        code, op, genome, window, contig, start_bp = self._seen.tolist()
-        self._seen[:] = 0
+        code, op, genome, window, contig, start_bp = self._array.tolist()
+        self._array[:] = 0
         where = f"genome {genome}, contig {contig}" if op == 2 else f"contig {contig}"
         raise IndexError(
-            f"{TROUBLE_OPS[op]} earlier met window {window} ({where}, start_bp {start_bp}), made on the device: "
-            f"{TROUBLE[code]}; its tokens were set to the unknown token, its counts to 0"
+            f"an earlier {OPS[op]} refused window {window} ({where}, start_bp {start_bp}), made on the device: "
+            f"{REASONS[code]}; its tokens were set to the unknown token, its counts to 0"
         )
 
 
 @dataclass(frozen=True)
 class CudaGenome:
-    """A genome in device memory as the CUDA kernels take it, and what they tell of windows on it."""
+    """A genome in device memory as the CUDA kernels take it, and their record of a refused window."""
 
     view: Any
-    trouble: Trouble
+    refused: RefusedWindow
 
 
 def cuda_genome(genome: PackedGenome) -> CudaGenome:
-    """Checked and made once, kept with the genome.
+    """The CUDA view of a genome, checked and made once and then kept with the genome.
 
-    Raises RuntimeError where this build has no CUDA kernels, IndexError where an earlier call met a window that leaves
-    its contig: windows that are in device memory are checked there, and the host learns it at the next call, or in
-    `synchronize`.
+    Raises RuntimeError if this build has no CUDA kernels, IndexError if an earlier call was given a window that leaves
+    its contig: windows in device memory are checked on the device, and the host reads the result at the next call or
+    in `synchronize`.
     """
     kept = genome.__dict__.get("_native_cuda")
     if kept is None:
@@ -114,22 +114,23 @@ def cuda_genome(genome: PackedGenome) -> CudaGenome:
                 f"genome on {genome.device}, but dnagpt_fast was built for the CPU only; rebuild it with {REBUILD}"
             )
         host = genome_view(genome)
-        trouble = Trouble(genome.device)
+        refused = RefusedWindow(genome.device)
         addresses = [getattr(genome, name).data_ptr() for name in FIELDS]
-        view = _native.CudaGenome(host, genome.device.index or 0, trouble.address, *addresses)
-        kept = CudaGenome(view, trouble)
+        view = _native.CudaGenome(host, genome.device.index or 0, refused.address, *addresses)
+        kept = CudaGenome(view, refused)
         genome.__dict__["_native_cuda"] = kept
-    kept.trouble.raise_if_any()
+    kept.refused.raise_if_any()
     return kept
 
 
 def synchronize(genome: Any) -> None:
-    """Wait for all ops on this genome, then raise what their kernels found: nothing on the CPU, which tells at once.
+    """Wait for all ops on this genome, then raise the errors of their kernels. Does nothing on the CPU, where an op
+    raises at once.
 
     genome  a Genome or its PackedGenome
 
-    Raises IndexError for a window that a kernel refused, RuntimeError for what CUDA itself has to say. For a
-    BatchSampler there is BatchSampler.synchronize.
+    Raises IndexError for a window that a kernel refused, RuntimeError for errors of CUDA. A BatchSampler has its own
+    method, BatchSampler.synchronize.
     """
     arrays = getattr(genome, "arrays", genome)
     if not on_host(arrays.device):
@@ -138,12 +139,12 @@ def synchronize(genome: Any) -> None:
 
 
 def wait_for(device: torch.device) -> None:
-    """Until all work queued on this CUDA device is done."""
+    """Waits until all work queued on this CUDA device is done."""
     torch.cuda.synchronize(device)
 
 
 def on_host(device: torch.device) -> bool:
-    """Whether the CPU kernels serve this device; if not, the CUDA kernels do."""
+    """True if the CPU kernels are used for this device, False if the CUDA kernels are."""
     return device.type == "cpu"
 
 
@@ -157,16 +158,16 @@ def six_arrays(genome: PackedGenome) -> tuple[torch.Tensor, ...]:
     return tuple(getattr(genome, name) for name in FIELDS)
 
 
-# The genomes that torch.library ops have met, which get six tensors instead of one PackedGenome.
+# The genomes of torch.library ops, which are called with six tensors instead of one PackedGenome.
 _genomes: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
 def genome_of(*arrays: torch.Tensor) -> PackedGenome:
-    """The PackedGenome of these six tensors: the same object as long as they are the same, so that checks are kept."""
+    """The PackedGenome of these six tensors: the same object for the same tensors, so that they are checked once."""
     known = _genomes.get(arrays[0])
     addresses = tuple(array.data_ptr() for array in arrays) + tuple(array.numel() for array in arrays)
     if known is None or known[0] != addresses:
-        # held by its bytes alone: a reference to `packed` would keep the entry, and the genome, for ever
+        # a second tensor over the same bytes: a reference to arrays[0] would keep the entry, and the genome, for ever
         packed = torch.empty(0, dtype=arrays[0].dtype, device=arrays[0].device).set_(arrays[0])  # type: ignore[call-overload]
         kept = PackedGenome(packed, *arrays[1:])
         known = (addresses, kept)
@@ -175,9 +176,10 @@ def genome_of(*arrays: torch.Tensor) -> PackedGenome:
 
 
 def window_rows(device: torch.device, **rows: Any) -> tuple[dict[str, torch.Tensor], bool]:
-    """(each of `rows` as int64 (B,), where it is; whether all of them are on the host).
+    """(each of `rows` as int64 (B,) on its own device, whether all of them are on the host).
 
-    Raises ValueError for another shape or dtype, another length than the first row's, another device than the genome's.
+    Raises ValueError for a wrong shape or dtype, for different lengths, and for a device that is neither the host nor
+    the genome's.
     """
     found: dict[str, torch.Tensor] = {}
     count, on_host, elsewhere = -1, True, False
@@ -190,7 +192,7 @@ def window_rows(device: torch.device, **rows: Any) -> tuple[dict[str, torch.Tens
             lengths = {other: int64_row(other, rows[other]).shape[0] for other in rows}
             (first, _), *rest = lengths.items()
             counts = ", ".join(f"{other} {length}" for other, length in rest)
-            raise ValueError(f"{first} has {count} entries, {counts}: wanted one of each a window")
+            raise ValueError(f"{first} has {count} entries, {counts}: wanted one of each per window")
         if not row.is_cpu:
             on_host, elsewhere = False, elsewhere or row.device != device
     if elsewhere:
@@ -201,7 +203,7 @@ def window_rows(device: torch.device, **rows: Any) -> tuple[dict[str, torch.Tens
 
 
 def on_device(device: torch.device, rows: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """`rows` on the genome's device; those that are there already are not touched."""
+    """`rows` on the genome's device; rows that are there already are not copied."""
     return {name: row.to(device) if row.is_cpu else row for name, row in rows.items()}
 
 
@@ -228,7 +230,7 @@ def _check_arrays(genome: PackedGenome) -> None:
 
 
 def int64_row(name: str, values: Any) -> torch.Tensor:
-    """`values` (B,) as one contiguous int64 row where it is. Raises ValueError for another shape or no integers."""
+    """`values` (B,) as a contiguous int64 tensor on its own device. Raises ValueError for other shapes or dtypes."""
     if type(values) is not torch.Tensor:
         if not isinstance(values, (torch.Tensor, np.ndarray, list, tuple, range)):
             raise ValueError(f"{name} is {type(values).__name__}: wanted a (B,) array or tensor of integers")

@@ -1,4 +1,4 @@
-"""The memory that ops write to: the caller's `out`, or new memory whose page faults do not dominate the call."""
+"""The memory that ops write to: the caller's `out`, or new memory, in huge pages if it is large."""
 
 from typing import Any
 
@@ -7,7 +7,8 @@ import torch
 from dnagpt_fast.ops.compiled import native_module
 
 LARGE_BYTES = 4 << 20
-"""From here on new memory is asked for in huge pages, as numpy does: a fault for 2 MiB, not one for every 4 KiB."""
+"""From this size on, new memory is requested in huge pages, as numpy does: one page fault per 2 MiB, not per 4 KiB.
+The page faults would otherwise take most of the time of a call."""
 
 
 def new_output(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -21,9 +22,9 @@ def new_output(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device)
 def output(
     out: Any, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, name: str = "out"
 ) -> torch.Tensor:
-    """`out`, checked, or a new tensor where it is None.
+    """`out` after checks, or a new tensor if it is None.
 
-    Raises ValueError for another shape, dtype or device, and for a tensor that is not contiguous.
+    Raises ValueError for a wrong shape, dtype or device, and for a tensor that is not contiguous.
     """
     if out is None:
         return new_output(shape, dtype, device)
@@ -41,7 +42,7 @@ def output(
 def two_outputs(
     out: Any, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same for ops that give a pair; `out` is one, too. Raises ValueError as `output`."""
+    """The same for ops that return a pair; `out` is a pair, too. Raises ValueError as `output` does."""
     if out is None:
         out = (None, None)
     if not isinstance(out, (tuple, list)) or len(out) != 2:

@@ -18,8 +18,8 @@ def register_op(
     """Registers `torch.ops.dnagpt_fast.<name>` and returns it.
 
     schema  "name(Tensor x, int n) -> Tensor", as in torch.library
-    fake    gives empty outputs of the right shapes and dtypes; it may not look at a value
-    key     the dispatch key that the implementation serves: all devices, or "CPU"
+    fake    returns empty outputs of the right shapes and dtypes; it may not read a value
+    key     the dispatch key of the implementation: for all devices, or "CPU"
     """
     name, parenthesis, arguments = schema.partition("(")
     qualified = f"{NAMESPACE}::{name}"
@@ -31,9 +31,9 @@ def register_op(
 
 
 def refuse_second_derivative(op: str) -> None:
-    """To be called in a backward: raises RuntimeError under create_graph=True.
+    """Called in a backward pass: raises RuntimeError under create_graph=True.
 
-    Does what torch.autograd.function.once_differentiable does, in a form that torch.compile can trace.
+    Does the same as torch.autograd.function.once_differentiable, in a form that torch.compile can trace.
     """
     if not torch.compiler.is_compiling() and torch.is_grad_enabled():
         raise RuntimeError(

@@ -1,7 +1,7 @@
 """(seed, first sample index, B) -> windows, k-mer ids, GC fraction and order label, in one native call.
 
-Its definition is genome/sampler.py (which window sample i is) followed by ops.kmer_tokenize and ops.gc_count; it gives
-the same integers and the same floats. The call runs without the interpreter's lock and touches no Python object.
+It is defined by genome/sampler.py (the window of sample i), followed by ops.kmer_tokenize and ops.gc_count, and gives
+the same integers and the same floats. The call runs without the interpreter's lock and uses no Python object.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from dnagpt_fast.packed import PackedGenome
 class SampledBatch(NamedTuple):
     """B samples.
 
-    windows      where they come from
+    windows      the windows of the genomes
     kmers        (B, n_kmers) ids
-    gc_fraction  float32 (B,)  (G + C) / known bases, 0 where no base is known
+    gc_fraction  float32 (B,)  (G + C) / known bases, 0 if no base is known
     gc_known     bool (B,)     whether any base is known
-    reversed     bool (B,)     the order label: read against the direction of the strand it comes from
+    reversed     bool (B,)     the order label: whether the window is read backwards on its strand
     """
 
     windows: Windows
@@ -35,12 +35,12 @@ class SampledBatch(NamedTuple):
 
 
 class BatchSampler:
-    """Draws batches from genomes, on the device where they all are.
+    """Draws batches from genomes, on the device of the genomes.
 
-    genomes   as the tables were made from
+    genomes   those that the tables were made from, all on one device
     tables    a genome.sampler.SamplerTables
     seed      0 <= seed < 2^64
-    n_kmers   k-mers of a window; the tables must allow only starts whose n_kmers * k bases lie in their contig
+    n_kmers   k-mers of a window; the tables must allow only starts whose n_kmers * k bases are inside the contig
     dtype     of the ids: torch.uint16, int32 or int64
 
     Raises ValueError for tables of a wrong shape and for genomes on different devices.
@@ -80,7 +80,7 @@ class BatchSampler:
         index = self._tables["interval_index"]
         if index[0] != 0 or index[-1] != S or (np.diff(index) < 1).any():
             raise ValueError(
-                f"SamplerTables.interval_index {index}: wanted 0 .. {S}, an interval for each genome"
+                f"SamplerTables.interval_index {index}: wanted 0 .. {S}, with an interval for each genome"
             )
         self._genomes = list(genomes)
         self.device = self._genomes[0].device
@@ -99,7 +99,7 @@ class BatchSampler:
             self._views = [native.genome_view(genome) for genome in self._genomes]
         else:
             self._cuda = [native.cuda_genome(genome) for genome in self._genomes]
-            self._trouble = native.Trouble(self.device)
+            self._refused = native.RefusedWindow(self.device)
             views = b"".join(genome.view.view_bytes() for genome in self._cuda)
             self._view_bytes = torch.frombuffer(bytearray(views), dtype=torch.uint8).to(self.device)
         kinds = (torch.int64, torch.float32, torch.bool, dtype)
@@ -109,7 +109,7 @@ class BatchSampler:
         self.k = k
         self.dynamic = dynamic
         self.dtype = dtype
-        self._what = (n_kmers, k, dynamic, TOKEN_BYTES[dtype])
+        self._sizes = (n_kmers, k, dynamic, TOKEN_BYTES[dtype])
 
     def __reduce__(self) -> tuple:
         """Copied and pickled by its arguments: the native objects hold addresses."""
@@ -120,13 +120,13 @@ class BatchSampler:
     ) -> SampledBatch:
         """Samples first_index .. first_index + count - 1, on the genomes' device.
 
-        out  a batch of `count` samples, as an earlier call gave it, to write into and return; None: new tensors
+        out  a batch of `count` samples from an earlier call, to write into and return; None: new tensors
 
-        Raises ValueError beyond 2^64, and for an `out` whose shapes, dtypes or device do not fit.
+        Raises ValueError for an index above 2^64, and for an `out` whose shapes, dtypes or device do not fit.
 
-        On a CUDA device first_index may be one int64 in device memory, read when the kernel runs: a captured graph
-        then draws new samples at each replay. Tables that allow a window outside its contig are found out there too:
-        IndexError at the next call, or in `synchronize`.
+        On a CUDA device, first_index may be one int64 in device memory. It is read when the kernel runs, so a captured
+        graph draws new samples at each replay. On a CUDA device, a window outside its contig raises IndexError only at
+        the next call, or in `synchronize`.
         """
         index, index_address = self._index(first_index, count)
         batch = self._new_batch(count) if out is None else self._checked(out, count)
@@ -136,10 +136,10 @@ class BatchSampler:
         if self._on_host:
             threads = torch.get_num_threads()
             native._native.sample_batch(
-                self._views, self._native_tables, self.seed, index, count, *self._what, addresses, threads
+                self._views, self._native_tables, self.seed, index, count, *self._sizes, addresses, threads
             )
         else:
-            self._trouble.raise_if_any()
+            self._refused.raise_if_any()
             native._native.sample_batch_cuda(
                 self._cuda[0].view,
                 self._view_bytes.data_ptr(),
@@ -148,15 +148,15 @@ class BatchSampler:
                 index,
                 index_address,
                 count,
-                *self._what,
+                *self._sizes,
                 addresses,
-                self._trouble.address,
+                self._refused.address,
                 native.current_stream(self.device),
             )
         return batch
 
     def _new_batch(self, count: int) -> SampledBatch:
-        # new_empty of a kept tensor is the cheapest way to allocate, and a small batch is mostly allocations
+        # new_empty of a kept tensor is the fastest allocation, and a small batch spends most of its time on allocations
         int64, float32, boolean, token = self._kinds
         row = int64.new_empty
         windows = Windows(row(count), row(count), row(count), row(count))
@@ -164,12 +164,12 @@ class BatchSampler:
             kmers = token.new_empty(count, self.n_kmers)
         else:
             kmers = new_output((count, self.n_kmers), self.dtype, self.device)
-        gc_fraction, known, turned = (
+        gc_fraction, known, is_reversed = (
             float32.new_empty(count),
             boolean.new_empty(count),
             boolean.new_empty(count),
         )
-        return SampledBatch(windows, kmers, gc_fraction, known, turned)
+        return SampledBatch(windows, kmers, gc_fraction, known, is_reversed)
 
     def _checked(self, out: SampledBatch, count: int) -> SampledBatch:
         if not isinstance(out, SampledBatch):
@@ -184,10 +184,10 @@ class BatchSampler:
         return out
 
     def synchronize(self) -> None:
-        """Wait for the device, then raise IndexError where a sample left its contig; on the CPU there is no waiting."""
+        """Wait for the device, then raise IndexError if a window left its contig. Does nothing on the CPU."""
         if not self._on_host:
             native.wait_for(self.device)
-            self._trouble.raise_if_any()
+            self._refused.raise_if_any()
 
     def _index(self, first_index: int | torch.Tensor, count: int) -> tuple[int, int]:
         """(first sample index, 0), or (0, address of the first index in device memory)."""

@@ -27,7 +27,7 @@ def sequence_text(genome: Any, contig: int, start_bp: int, end_bp: int) -> np.nd
     """Bases [start_bp, end_bp) of a contig as upper-case ASCII letters over ACGTN, uint8 (end_bp - start_bp,).
 
     genome: a Genome, or its arrays on the CPU. Raises IndexError for an unknown contig or a range that leaves it,
-    ValueError where end_bp < start_bp or the genome is on another device.
+    ValueError if end_bp < start_bp or the genome is on another device.
 
     >>> from pathlib import Path
     >>> from dnagpt_fast import Genome

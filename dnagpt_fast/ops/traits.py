@@ -1,19 +1,25 @@
-"""What callers may ask of an op without knowing which implementation will run."""
+"""What a caller can ask about an op without knowing which implementation will run."""
 
 from dnagpt_fast.ops import dispatch
+from dnagpt_fast.ops.attention.decode_grouped import LEAST_QUERY_ROWS
 from dnagpt_fast.ops.combined_loss.chunked import CHUNK_BYTES
 
-# Two Triton tiles' worth of partials and the like; the kernels hold no (rows x vocabulary) tensor (TARGETS: 128 MB).
+# At most this much: a workspace and partial results. The kernels hold no (rows x vocabulary) tensor.
 KERNEL_LOSS_BYTES = 128 * 10**6
 
 
-def loss_keeps_rows(device_type: str) -> bool:
-    """Whether a row's log-probability from `combined_loss` has the same bits in every batch of one size."""
+def attention_is_batch_independent(queries: int) -> bool:
+    """Whether `attention` of T = `queries` gives a sequence the same bits in any batch."""
+    return queries >= LEAST_QUERY_ROWS
+
+
+def loss_is_batch_independent(device_type: str) -> bool:
+    """Whether `combined_loss` gives a row's log-probability the same bits in every batch of the same size."""
     return dispatch.choose("combined_loss", device_type) == "triton"
 
 
 def loss_bytes(device_type: str, rows: int, vocab: int) -> int:
-    """What `combined_loss` holds besides its inputs and gradients, in bytes; rows (R,) over `vocab` tokens, fp32."""
+    """Bytes that `combined_loss` holds besides inputs and gradients, for `rows` rows over `vocab` tokens in fp32."""
     chosen = dispatch.choose("combined_loss", device_type)
     if chosen == "chunked":
         chunk = max(16, min(rows, CHUNK_BYTES // (4 * vocab)))
@@ -25,7 +31,7 @@ def loss_bytes(device_type: str, rows: int, vocab: int) -> int:
 
 
 def gelu_is_kept(device_type: str, half: bool) -> bool:
-    """Whether a training step keeps the output of the MLP's GELU for the backward pass; `dense` computes it again."""
+    """Whether a training step keeps the output of the MLP's GELU for the backward pass; `dense` recomputes it."""
     return device_type != "cpu" or half or dispatch.choose("linear", "cpu") != "onednn"
 
 

@@ -1,4 +1,4 @@
-"""What all Triton ops share: the card, where Triton may run, the dtype of sums, the precision of fp32 products."""
+"""Settings that all Triton ops share: the card, where Triton may run, the dtype of sums, the precision of products."""
 
 import functools
 from typing import Any
@@ -11,7 +11,7 @@ from dnagpt_fast.ops.dispatch import constant_when_compiled
 # Arguments of every launch. Triton 3.10 turns fused multiply-add off by default; results must not change with it.
 LAUNCH: dict[str, Any] = {"enable_fp_fusion": True}
 
-# Cards whose tensor cores and shared memory ask for the same tiles; another card takes the smallest one's, "ampere".
+# Cards whose tensor cores and shared memory need the same tiles; an unknown card uses those of the smallest, "ampere".
 FAMILIES = {
     "sm_80": "ampere",
     "sm_86": "ampere",
@@ -33,7 +33,7 @@ def family(device: torch.device) -> str:
 
 @constant_when_compiled
 def architecture(device: torch.device) -> str:
-    """ "sm_90", "gfx942": the card. CPU tensors, that is the interpreter, use the settings of sm_80."""
+    """The card, as "sm_90" or "gfx942". CPU tensors (in the interpreter) use the settings of sm_80."""
     return "sm_80" if device.type == "cpu" else _card(device.index)
 
 
@@ -47,7 +47,7 @@ def _card(index: int) -> str:
 
 @constant_when_compiled
 def interpreting() -> bool:
-    """True where Triton's interpreter runs the kernels on CPU tensors."""
+    """True if Triton's interpreter runs the kernels on CPU tensors."""
     import triton
 
     return bool(triton.knobs.runtime.interpret)
@@ -72,12 +72,12 @@ def check_may_run(op: str, x: Tensor, instead: str) -> None:
 
 
 def accumulator(x: Tensor) -> torch.dtype:
-    """The dtype in which a kernel adds up products of x: float32, or float64 for float64."""
+    """The dtype in which a kernel sums products of x: float32, or float64 for float64."""
     return torch.promote_types(x.dtype, torch.float32)
 
 
 def product_constants(x: Tensor) -> dict[str, Any]:
-    """PRECISION and ACC of a kernel that multiplies tensors of x's dtype: what `tl.dot` takes."""
+    """PRECISION and ACC, the arguments of `tl.dot`, of a kernel that multiplies tensors of x's dtype."""
     import triton.language as tl
 
     return {
@@ -87,8 +87,8 @@ def product_constants(x: Tensor) -> dict[str, Any]:
 
 
 def fp32_products_may_be_tf32() -> bool:
-    """Whether the user allowed TF32, by torch's present setting or by the legacy one.
+    """Whether the user allowed TF32, with torch's current setting or with the legacy one.
 
-    `torch.get_float32_matmul_precision` raises once the present setting has been used; this attribute shows both.
+    `torch.get_float32_matmul_precision` raises once the current setting has been used; this attribute shows both.
     """
     return torch.backends.cuda.matmul.fp32_precision not in ("none", "ieee")

@@ -106,15 +106,15 @@ void tokenize_case(std::istream& in, std::ostream& out) {
   const bool one = orientation.bytes == 8 && count != 1;  // one for all windows
   const Windows windows{contig.as<int64_t>(), start_bp.as<int64_t>(), one ? nullptr : orientation.as<int64_t>(),
                         one ? *orientation.as<int64_t>() : 0, count};
-  const Array trouble = make_array(sizeof(Trouble));
-  std::memset(trouble.as<char>(), 0, sizeof(Trouble));
+  const Array refused = make_array(sizeof(RefusedWindow));
+  std::memset(refused.as<char>(), 0, sizeof(RefusedWindow));
   const Array tokens = make_array(static_cast<size_t>(count * n_tokens * token_bytes), static_cast<size_t>(shift));
   const TokenType type = token_bytes == 2   ? TokenType::kUint16
                          : token_bytes == 4 ? TokenType::kInt32
                                             : TokenType::kInt64;
   check(kmer_tokenize_cuda(genome.view, windows, n_tokens, static_cast<int>(k), dynamic != 0, type, tokens.as<char>(),
-                           {0, nullptr, trouble.as<Trouble>()}));
-  write_array(out, trouble);
+                           {0, nullptr, refused.as<RefusedWindow>()}));
+  write_array(out, refused);
   write_array(out, tokens);
 }
 
@@ -123,13 +123,13 @@ void gc_case(std::istream& in, std::ostream& out) {
   const Array contig = read_array(in), start_bp = read_array(in), length_bp = read_array(in);
   const int64_t count = static_cast<int64_t>(contig.bytes / 8);
   const Windows windows{contig.as<int64_t>(), start_bp.as<int64_t>(), nullptr, 0, count};
-  const Array trouble = make_array(sizeof(Trouble)), gc = make_array(contig.bytes), known = make_array(contig.bytes);
-  std::memset(trouble.as<char>(), 0, sizeof(Trouble));
+  const Array refused = make_array(sizeof(RefusedWindow)), gc = make_array(contig.bytes), known = make_array(contig.bytes);
+  std::memset(refused.as<char>(), 0, sizeof(RefusedWindow));
   const bool same = length_bp.bytes == 8 && count != 1;  // one for all windows
   check(gc_count_cuda(genome.view, windows, same ? nullptr : length_bp.as<int64_t>(),
                       same ? *length_bp.as<int64_t>() : 0, gc.as<int64_t>(), known.as<int64_t>(),
-                      {0, nullptr, trouble.as<Trouble>()}));
-  write_array(out, trouble);
+                      {0, nullptr, refused.as<RefusedWindow>()}));
+  write_array(out, refused);
   write_array(out, gc);
   write_array(out, known);
 }
@@ -162,16 +162,16 @@ void sample_case(std::istream& in, std::ostream& out) {
   for (int i = 0; i < 2; ++i) rows.push_back(make_array(static_cast<size_t>(count)));
   const SampledBatch batch{rows[0].as<int64_t>(), rows[1].as<int64_t>(), rows[2].as<int64_t>(), rows[3].as<int64_t>(),
                            rows[4].as<char>(),    rows[5].as<float>(),   rows[6].as<bool>(),    rows[7].as<bool>()};
-  const Array trouble = make_array(sizeof(Trouble));
-  std::memset(trouble.as<char>(), 0, sizeof(Trouble));
+  const Array refused = make_array(sizeof(RefusedWindow));
+  std::memset(refused.as<char>(), 0, sizeof(RefusedWindow));
   const TokenType type = token_bytes == 2   ? TokenType::kUint16
                          : token_bytes == 4 ? TokenType::kInt32
                                             : TokenType::kInt64;
   check(sample_batch_cuda(views.as<GenomeView>(), tables, *seed.as<uint64_t>(),
                           by_address ? 0 : *first_index.as<uint64_t>(),
                           by_address ? first_index.as<uint64_t>() : nullptr, count, n_tokens, static_cast<int>(k),
-                          dynamic != 0, type, batch, {0, nullptr, trouble.as<Trouble>()}));
-  write_array(out, trouble);
+                          dynamic != 0, type, batch, {0, nullptr, refused.as<RefusedWindow>()}));
+  write_array(out, refused);
   for (const Array& row : rows) write_array(out, row);
 }
 

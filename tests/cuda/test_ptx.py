@@ -102,16 +102,16 @@ def test_kmer_tokenize(module, count, n_tokens, k, token_bytes):
     dtype = TOKEN[token_bytes]
     wanted = kmer_tokenize(genome, contig, start_bp, n_tokens, turn, k=k, dtype=dtype[1]).numpy()
     for seed in SEEDS:
-        tokens, trouble = np.full((count, n_tokens), 0xA5, dtype[0]), np.zeros(6, np.int64)
+        tokens, refused = np.full((count, n_tokens), 0xA5, dtype[0]), np.zeros(6, np.int64)
         windows, view, pieces = (
             windows_struct(contig, start_bp, turn),
             genome_struct(genome),
             cut_struct(n_tokens, token_bytes),
         )
-        arguments = [view, windows, n_tokens, k, first_id, pieces, tokens, trouble]
+        arguments = [view, windows, n_tokens, k, first_id, pieces, tokens, refused]
         loaded.launch(name, (2,), (THREADS,), arguments, seed=seed, race=True)
         assert tokens.tobytes() == wanted.tobytes()
-        assert not trouble.any()
+        assert not refused.any()
 
 
 @pytest.mark.parametrize("parts", [1, 5])
@@ -122,13 +122,13 @@ def test_gc_count(module, parts, length):
     wanted = [count.numpy() for count in gc_count(genome, contig, start_bp, length_bp)]
     loaded = module("gc_count")
     for seed in SEEDS:
-        gc, known, trouble = (np.zeros(n, np.int64) for n in (4, 4, 6))
+        gc, known, refused = (np.zeros(n, np.int64) for n in (4, 4, 6))
         windows = windows_struct(contig, start_bp, np.zeros(4))
-        arguments = [genome_struct(genome), windows, read_only(length_bp), 0, parts, gc, known, trouble]
+        arguments = [genome_struct(genome), windows, read_only(length_bp), 0, parts, gc, known, refused]
         loaded.launch(kernel_of(loaded, "gc_count_kernel"), (3,), (THREADS,), arguments, seed=seed, race=True)
         assert (gc == wanted[0]).all()
         assert (known == wanted[1]).all()
-        assert not trouble.any()
+        assert not refused.any()
 
 
 def arena(module, genomes):
@@ -175,24 +175,24 @@ def test_sample_batch(module, count, n_tokens, k, token_bytes):
         "ranks_per_start",
     )
     for seed in SEEDS:
-        out, trouble = [np.full_like(row, 1) for row in wanted], np.zeros(6, np.int64)
+        out, refused = [np.full_like(row, 1) for row in wanted], np.zeros(6, np.int64)
         arguments = [
             read_only(arena(loaded, genomes)),
             ptxrun.Struct("<PPPPPPPq", *(read_only(getattr(tables, field)) for field in fields), 2),
             *(11, 2**32 - 2, None, count, n_tokens, k, Vocabulary(k).first_id(k)),
             cut_struct(n_tokens, token_bytes),
             ptxrun.Struct("<PPPPPPPP", *out),
-            trouble,
+            refused,
         ]
         loaded.launch(name, (3,), (THREADS,), arguments, seed=seed, race=True)
         assert [row.tobytes() for row in out] == [row.tobytes() for row in wanted]
-        assert not trouble.any()
+        assert not refused.any()
 
 
 def test_a_window_off_its_contig_reads_nothing(module):
     genome = packed_genome("ACGT" * 15)
     loaded = module("kmer_tokenize")
-    tokens, trouble = np.full((2, 10), 7, np.int32), np.zeros(6, np.int64)
+    tokens, refused = np.full((2, 10), 7, np.int32), np.zeros(6, np.int64)
     arguments = [
         genome_struct(genome),
         windows_struct([0, 0], [0, 1], [0, 0]),
@@ -201,8 +201,8 @@ def test_a_window_off_its_contig_reads_nothing(module):
         34,
         cut_struct(10, 4),
         tokens,
-        trouble,
+        refused,
     ]
     loaded.launch(kernel_of(loaded, "kmer_tokenize_kernelIiLi6E"), (1,), (THREADS,), arguments, race=True)
     assert (tokens[1] == 0).all()
-    assert trouble.tolist() == [2, 0, 0, 1, 0, 1]
+    assert refused.tolist() == [2, 0, 0, 1, 0, 1]

@@ -16,7 +16,7 @@ from tests.cuda.stand_in import gc_case, sample_case, tokenize_case
 from tests.ops.packed_genomes import packed_genome, random_text
 
 TOKEN = {2: (np.uint16, torch.uint16), 4: (np.int32, torch.int32), 8: (np.int64, torch.int64)}
-OK = np.zeros(6, np.int64).tobytes()  # no Trouble (csrc/cuda/kernels_cuda.h)
+OK = np.zeros(6, np.int64).tobytes()  # no RefusedWindow (csrc/cuda/kernels_cuda.h)
 
 
 def ids(genome, contig, start_bp, orientation, n_tokens, k, dynamic, token_bytes) -> bytes:
@@ -118,18 +118,18 @@ def test_a_window_that_leaves_its_contig_is_told_and_reads_nothing(stand_in):
         ((1, 0, -1), 3),
     ]:
         contig, start_bp, turn = ([good, bad] for good, bad in zip((1, 40, 0), window, strict=True))
-        trouble, tokens = stand_in([tokenize_case(genome, contig, start_bp, turn, 10, 6, True, 4)])
-        assert np.frombuffer(trouble, np.int64).tolist() == [code, 0, 0, 1, window[0], window[1]]
+        refused, tokens = stand_in([tokenize_case(genome, contig, start_bp, turn, 10, 6, True, 4)])
+        assert np.frombuffer(refused, np.int64).tolist() == [code, 0, 0, 1, window[0], window[1]]
         rows = np.frombuffer(tokens, np.int32).reshape(2, 10)
         assert rows[0].tobytes() == ids(genome, [1], [40], 0, 10, 6, True, 4)
         assert (rows[1] == 0).all()
         if code != 3:
-            trouble, gc, known = stand_in([gc_case(genome, contig, start_bp, [60, 60])])
-            assert np.frombuffer(trouble, np.int64).tolist() == [code, 1, 0, 1, window[0], window[1]]
+            refused, gc, known = stand_in([gc_case(genome, contig, start_bp, [60, 60])])
+            assert np.frombuffer(refused, np.int64).tolist() == [code, 1, 0, 1, window[0], window[1]]
             assert np.frombuffer(gc, np.int64).tolist() == [60, 0]
             assert np.frombuffer(known, np.int64).tolist() == [60, 0]
             # one length for both windows, not a row of them
-            assert stand_in([gc_case(genome, contig, start_bp, [60])]) == [trouble, gc, known]
+            assert stand_in([gc_case(genome, contig, start_bp, [60])]) == [refused, gc, known]
 
 
 def test_a_sample_that_leaves_its_contig_names_its_genome(stand_in):
@@ -138,12 +138,12 @@ def test_a_sample_that_leaves_its_contig_names_its_genome(stand_in):
     start_bp = tables.start_bp.copy()
     start_bp[2] += 900
     bad = dataclasses.replace(tables, start_bp=start_bp)
-    trouble, genome, contig, start_bp, _, tokens, _, known, _ = stand_in(
+    refused, genome, contig, start_bp, _, tokens, _, known, _ = stand_in(
         [sample_case(genomes, bad, 5, 0, 20, 10, 6, True, 4)]
     )
     genome, contig, start_bp = (np.frombuffer(row, np.int64) for row in (genome, contig, start_bp))
     assert set(genome) == {0, 1, 2}
-    code, op, g, window, c, at = np.frombuffer(trouble, np.int64).tolist()
+    code, op, g, window, c, at = np.frombuffer(refused, np.int64).tolist()
     assert (code, op, g) == (2, 2, 2)
     assert (g, c, at) == (genome[window], contig[window], start_bp[window])
     rows = np.frombuffer(tokens, np.int32).reshape(20, 10)

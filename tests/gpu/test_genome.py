@@ -110,7 +110,7 @@ def test_a_bad_window_on_the_device_is_told_and_harms_nothing(cuda):
     rows = torch.zeros(3, dtype=torch.int64, device=cuda), torch.tensor([0, 990, 7], device=cuda)
     tokens = kmer_tokenize(on_card, *rows, 20)
     with pytest.raises(
-        IndexError, match=r"kmer_tokenize earlier met window 1 .*start_bp 990.*leaves its contig"
+        IndexError, match=r"an earlier kmer_tokenize refused window 1 .*start_bp 990.*leaves its contig"
     ):
         synchronize(on_card)
     assert (tokens[1] == 0).all()

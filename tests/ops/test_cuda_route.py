@@ -1,4 +1,4 @@
-"""How the ops reach the CUDA kernels, with stubs in their place; and what torch.compile sees of the ops."""
+"""How the ops call the CUDA kernels, with stubs instead of kernels; and what torch.compile sees of the ops."""
 
 import dataclasses
 import gc
@@ -17,15 +17,15 @@ STREAM = 77
 
 
 class StubView:
-    def __init__(self, host, device, trouble, *addresses):
-        self.host, self.device, self.trouble, self.addresses = host, device, trouble, addresses
+    def __init__(self, host, device, refused, *addresses):
+        self.host, self.device, self.refused, self.addresses = host, device, refused, addresses
 
     def view_bytes(self):
         return bytes(72)
 
 
 class Stub:
-    """The extension with CUDA entries that record their arguments and let the CPU kernels do the work."""
+    """The extension with CUDA functions that record their arguments and call the CPU kernels."""
 
     CudaGenome = StubView
 
@@ -58,7 +58,7 @@ def stub(monkeypatch):
     return stub
 
 
-def test_the_cuda_entries_get_the_arrays_the_stream_and_no_second_check(stub):
+def test_the_cuda_functions_get_the_arrays_and_the_stream(stub):
     genome = packed_genome("ACG", random_text(500, seed=1, n_every=30))
     tokens = kmer_tokenize(genome, [1, 1], [0, 7], 20, [0, 3])
     counts = gc_count(genome, [1, 1], [0, 7], 100)
@@ -66,7 +66,7 @@ def test_the_cuda_entries_get_the_arrays_the_stream_and_no_second_check(stub):
     for _, view, arguments in stub.calls:
         assert view.addresses == tuple(array.data_ptr() for array in native.six_arrays(genome))
         assert arguments[-1] == STREAM
-    assert stub.calls[0][1] is stub.calls[1][1]  # made once a genome
+    assert stub.calls[0][1] is stub.calls[1][1]  # made once per genome
     with dispatch.using(kmer_tokenize="reference", gc_count="reference"):
         assert torch.equal(tokens, kmer_tokenize(genome, [1, 1], [0, 7], 20, [0, 3]))
         assert all(map(torch.equal, counts, gc_count(genome, [1, 1], [0, 7], 100)))
@@ -85,10 +85,9 @@ def test_a_bad_window_on_the_host_is_an_error_before_the_launch(stub, bad):
 def test_a_window_the_device_refused_is_raised_at_the_next_call_once(stub):
     genome = packed_genome(random_text(500, seed=1))
     kmer_tokenize(genome, [0], [0], 20)
-    words = native.cuda_genome(genome).trouble.words
-    words.copy_(torch.tensor([2, 0, 0, 5, 0, 499]))
-    told = r"kmer_tokenize earlier met window 5 \(contig 0, start_bp 499\).*it leaves its contig"
-    with pytest.raises(IndexError, match=told):
+    native.cuda_genome(genome).refused.record.copy_(torch.tensor([2, 0, 0, 5, 0, 499]))
+    message = r"an earlier kmer_tokenize refused window 5 \(contig 0, start_bp 499\).*it leaves its contig"
+    with pytest.raises(IndexError, match=message):
         gc_count(genome, [0], [0], 20)
     gc_count(genome, [0], [0], 20)
 
@@ -96,14 +95,16 @@ def test_a_window_the_device_refused_is_raised_at_the_next_call_once(stub):
 def test_synchronize_waits_and_raises_what_a_kernel_found(stub, monkeypatch):
     genome, waited = packed_genome(random_text(500, seed=1)), []
     gc_count(genome, [0], [0], 20)
-    words = native.cuda_genome(genome).trouble.words
+    record = native.cuda_genome(genome).refused.record
 
     def wait(device):
         waited.append(device)
-        words.copy_(torch.tensor([1, 1, 0, 3, 9, 0]))
+        record.copy_(torch.tensor([1, 1, 0, 3, 9, 0]))
 
     monkeypatch.setattr(native, "wait_for", wait)
-    with pytest.raises(IndexError, match=r"gc_count earlier met window 3 \(contig 9, .*not in the genome"):
+    with pytest.raises(
+        IndexError, match=r"an earlier gc_count refused window 3 \(contig 9, .*not in the genome"
+    ):
         synchronize(genome)
     assert waited == [genome.device]
     monkeypatch.setattr(native, "wait_for", waited.append)
@@ -116,40 +117,40 @@ def test_on_the_cpu_there_is_nothing_to_wait_for(monkeypatch):
     synchronize(packed_genome("ACGT"))
 
 
-def test_trouble_half_told_is_left_for_the_next_call():
-    trouble = native.Trouble(torch.device("cpu"))
-    trouble.words[0] = -1
-    trouble.raise_if_any()
-    trouble.words.copy_(torch.tensor([3, 0, 0, 1, 2, 3]))
+def test_an_incomplete_record_is_left_for_the_next_call():
+    refused = native.RefusedWindow(torch.device("cpu"))
+    refused.record[0] = -1
+    refused.raise_if_any()
+    refused.record.copy_(torch.tensor([3, 0, 0, 1, 2, 3]))
     with pytest.raises(IndexError, match=r"window 1 .*its orientation is not 0\.\.3"):
-        trouble.raise_if_any()
+        refused.raise_if_any()
 
 
 def test_a_record_outlives_its_genome(stub):
     """A kernel that is still queued may write to it."""
     genome = packed_genome(random_text(500, seed=1))
     kmer_tokenize(genome, [0], [0], 20)
-    words = weakref.ref(native.cuda_genome(genome).trouble.words)
+    record = weakref.ref(native.cuda_genome(genome).refused.record)
     del genome
     gc.collect()
-    assert words() is not None
+    assert record() is not None
 
 
-def test_a_bad_sample_is_blamed_on_its_own_genome(stub, monkeypatch):
+def test_a_bad_sample_is_reported_with_its_own_genome(stub, monkeypatch):
     genomes = [packed_genome(random_text(900, seed=s)) for s in (2, 3)]
     draw = BatchSampler(genomes, WindowSampler(genomes, 60, seed=3).tables, 3, 10)
     monkeypatch.setattr(native, "wait_for", lambda device: None)
     draw.synchronize()
-    draw._trouble.words.copy_(torch.tensor([2, 2, 1, 4, 0, 890]))
-    # windows of other ops on the first genome are not at fault
+    draw._refused.record.copy_(torch.tensor([2, 2, 1, 4, 0, 890]))
+    # other ops on the first genome do not report it
     kmer_tokenize(genomes[0], [0], [0], 20)
     with pytest.raises(
-        IndexError, match=r"sample_batch earlier met window 4 \(genome 1, contig 0, start_bp 890\)"
+        IndexError, match=r"an earlier sample_batch refused window 4 \(genome 1, contig 0, start_bp 890\)"
     ):
         draw.synchronize()
 
 
-def test_sampled_batches_take_the_cuda_entry(stub):
+def test_sampled_batches_use_the_cuda_function(stub):
     genome = packed_genome(random_text(900, seed=2))
     sampler = WindowSampler([genome], 60, seed=3)
     drawn = BatchSampler([genome], sampler.tables, 3, 10)(5, 4)
@@ -160,7 +161,7 @@ def test_sampled_batches_take_the_cuda_entry(stub):
     assert torch.equal(drawn.windows.start_bp, windows.start_bp)
 
 
-def test_a_build_without_cuda_says_how_to_mend_it(monkeypatch):
+def test_a_build_without_cuda_says_how_to_fix_it(monkeypatch):
     genome = packed_genome(random_text(100, seed=1))
     monkeypatch.setattr(native, "on_host", lambda device: False)
     monkeypatch.setattr(native, "cuda_archs", list)
@@ -176,7 +177,7 @@ def test_windows_on_another_device_are_refused():
         kmer_tokenize(genome, torch.zeros(1, dtype=torch.int64, device="meta"), [0], 10)
 
 
-def test_windows_that_are_not_contiguous_are_made_so(stub):
+def test_windows_that_are_not_contiguous_are_made_contiguous(stub):
     genome = packed_genome(random_text(500, seed=1))
     pairs = torch.tensor([[0, 7], [0, 30], [0, 100]])
     strided = kmer_tokenize(genome, pairs[:, 0], pairs[:, 1], 20)
@@ -186,7 +187,7 @@ def test_windows_that_are_not_contiguous_are_made_so(stub):
 
 
 @pytest.mark.parametrize("op", ["kmer_tokenize", "gc_count"])
-def test_a_genome_that_is_not_contiguous_or_lies_in_two_places_is_refused(stub, op):
+def test_a_genome_that_is_not_contiguous_or_on_two_devices_is_refused(stub, op):
     genome = packed_genome(random_text(500, seed=1))
     call = {"kmer_tokenize": kmer_tokenize, "gc_count": gc_count}[op]
     every_other = genome.packed.repeat_interleave(2)[::2]
@@ -206,20 +207,20 @@ def test_a_negative_length_is_refused_before_the_launch(stub):
 
 
 def test_a_sampler_keeps_its_genomes(stub):
-    """Their memory is addressed by what lies on the device: it must live as long as the sampler."""
+    """The device holds addresses of their memory, so it must live as long as the sampler."""
     genomes = [packed_genome(random_text(900, seed=s)) for s in (2, 3)]
     draw = BatchSampler(genomes, WindowSampler(genomes, 60, seed=3).tables, 3, 10)
-    lives = [weakref.ref(genome.packed) for genome in genomes]
+    packed = [weakref.ref(genome.packed) for genome in genomes]
     del genomes
     gc.collect()
-    assert all(life() is not None for life in lives)
+    assert all(bases() is not None for bases in packed)
     del draw
     stub.calls.clear()
     gc.collect()
-    assert all(life() is None for life in lives)
+    assert all(bases() is None for bases in packed)
 
 
-def test_genomes_on_different_devices_make_no_sampler():
+def test_a_sampler_refuses_genomes_on_different_devices():
     genomes = [packed_genome(random_text(900, seed=s)) for s in (2, 3)]
     tables = WindowSampler(genomes, 60, seed=3).tables
     elsewhere = dataclasses.replace(genomes[1], packed=genomes[1].packed.to("meta"))
@@ -239,8 +240,8 @@ class Seen(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_a_call_allocates_and_launches_and_does_nothing_else(stub):
-    """What a CUDA graph can capture: no copy to the host, no read of a value, no wait."""
+def test_a_call_only_allocates_and_launches(stub):
+    """So a CUDA graph can capture it: no copy to the host, no read of a value, no wait."""
     genome = packed_genome(random_text(900, seed=2))
     draw = BatchSampler([genome], WindowSampler([genome], 60, seed=3).tables, 3, 10)
     rows = torch.zeros(3, dtype=torch.int64), torch.tensor([0, 5, 9])
@@ -281,7 +282,7 @@ def test_one_graph_under_torch_compile():
         assert torch.equal(got, wanted)
 
 
-def test_a_genome_that_is_freed_is_forgotten():
+def test_a_freed_genome_leaves_the_cache():
     genome = packed_genome(random_text(400, seed=4))
     arrays = six(genome)
     first = native.genome_of(*arrays)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dnagpt_fast.genome.records import PackedRecord
 from dnagpt_fast.ops import dispatch
-from dnagpt_fast.ops.fasta_pack import END, HEADER, LONE_RETURN, NO_LETTER, FastaPacker, RunCollector
+from dnagpt_fast.ops.fasta_pack import END, HEADER, INVALID_LETTER, LONE_RETURN, FastaPacker, RunCollector
 from tests.ops.packed_genomes import INSTRUCTION_SETS, random_text
 
 
@@ -104,10 +104,10 @@ def test_every_line_length(implementation, end):
     ("what", "stop", "offset"),
     [
         ("\n>", HEADER, 1),
-        ("*", NO_LETTER, 0),
-        (">", NO_LETTER, 0),
+        ("*", INVALID_LETTER, 0),
+        (">", INVALID_LETTER, 0),
         ("\rA", LONE_RETURN, 0),
-        ("\xff", NO_LETTER, 0),
+        ("\xff", INVALID_LETTER, 0),
     ],
 )
 def test_where_it_stops(implementation, place, what, stop, offset):

@@ -1,4 +1,4 @@
-"""Attention: the public ops, their reference, the rule that chooses and the kernels."""
+"""Attention: the public ops, their reference, the kernels, and the rule that chooses between them."""
 
 from dnagpt_fast.ops.attention.op import attention, attention_decode, attention_packed
 

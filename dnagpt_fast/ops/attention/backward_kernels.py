@@ -1,14 +1,14 @@
 """Attention backward in two passes without atomics, so that the same input gives the same bits.
 
-With p_ij = exp(scale q_i . k_j - lse_i) formed anew, delta_i = o_i . do_i and dlse the gradient of lse
+With p_ij = exp(scale q_i . k_j - lse_i) recomputed, delta_i = o_i . do_i and dlse the gradient of lse
 (FlashAttention-2, Dao 2023):
 
     dv_j = sum_i p_ij do_i               ds_ij = p_ij (do_i . v_j - delta_i + dlse_i)
     dq_i = scale sum_j ds_ij k_j         dk_j  = scale sum_i ds_ij q_i
 
-The dQ pass holds a tile of queries and streams the keys; it comes first because it forms delta - dlse on its way, one
-float a row. The dK/dV pass holds a tile of keys and streams the queries. Each recomputes its scores: 7 products instead
-of 5, but no fp32 buffer for dQ and no sum whose order depends on timing.
+The dQ pass holds a tile of queries and reads the keys tile by tile; it comes first because it also computes
+delta - dlse, one float per row. The dK/dV pass holds a tile of keys and reads the queries tile by tile. Both recompute
+the scores: 7 products instead of 5, but no fp32 buffer for dQ and no sum whose order depends on timing.
 """
 
 import triton
@@ -200,7 +200,7 @@ def attention_dkdv_kernel(
     b_k = tl.load(p_k + o_j[:, None] * stride_kt + o_h[None, :], mask=m_s[:, None], other=0.0)
     b_v = tl.load(p_v + o_j[:, None] * stride_vt + o_h[None, :], mask=m_s[:, None], other=0.0)
 
-    # queries i_first .. i_open meet some of the keys only; i_open .. i_last see them all
+    # queries i_first .. i_open see only some of the keys; i_open .. i_last see all of them
     if HAS_SEQUENCES:
         # a key past the end repeats the last one, so that it changes no bound
         o_clamped = tl.minimum(o_s, T - 1)

@@ -1,9 +1,9 @@
-"""attention_decode on the CPU, sequence by sequence where lengths differ, so that no sequence feels the others.
+"""attention_decode on the CPU, one call per cache length, so that no result depends on the other sequences.
 
 o_b = softmax(scale * q_b k_b^T) v_b over the first cache_lengths[b] keys. A padded and masked call would sum over the
 longest sequence of the batch, and a product with one or two rows takes a path whose sums depend on the batch: the last
-bits of a sequence would change with its neighbours. Here neighbours of one length share a call, no key is masked out of
-it, and fewer than 4 query rows are repeated up to 4.
+bits of a sequence would depend on its neighbours. Here neighbours of the same length share a call that masks no cached
+key, and fewer than LEAST_QUERY_ROWS query rows are repeated up to that number.
 """
 
 from itertools import groupby
@@ -11,7 +11,8 @@ from itertools import groupby
 import torch
 import torch.nn.functional as F
 
-LEAST_ROWS = 4
+# With fewer query rows, torch's CPU attention takes a path whose sums depend on the batch.
+LEAST_QUERY_ROWS = 4
 
 
 def attention_decode_grouped(
@@ -22,9 +23,9 @@ def attention_decode_grouped(
     *,
     scale: float,
 ) -> torch.Tensor:
-    """Arguments and result as `ops.attention_decode`. Reads the lengths' values, so it waits for a GPU."""
+    """Arguments and result as of `ops.attention_decode`. Reads the values of the lengths, so it waits for a GPU."""
     queries = q.shape[2]
-    copies = -(-LEAST_ROWS // queries)
+    copies = -(-LEAST_QUERY_ROWS // queries)
     out = torch.empty_like(q)
     start = 0
     for length, run in groupby(cache_lengths.tolist()):

@@ -1,8 +1,8 @@
-"""Decoding: the newest few queries of each sequence against its key-value cache, split over the keys.
+"""Decoding: attention of the newest few queries of each sequence over its key-value cache, split over the keys.
 
-A program takes BS keys of one head and leaves their softmax-weighted mean and log-sum-exp (base 2); a second kernel
-weighs the parts in their order (split keys as in FlashDecoding, Dao et al. 2023). BS is fixed by the dtype, so a
-sequence's result has the same bits whatever the batch around it and the cache's capacity.
+A program takes BS keys of one head and writes their softmax-weighted mean and log-sum-exp (base 2); a second kernel
+combines the parts in order (split keys as in FlashDecoding, Dao et al. 2023). BS depends on the dtype only, so a
+sequence's result has the same bits in any batch and with any cache capacity.
 """
 
 import math
@@ -16,7 +16,7 @@ from dnagpt_fast.ops.attention.tiles import decode_keys, decode_warps
 from dnagpt_fast.ops.registration import register_op
 from dnagpt_fast.ops.triton_settings import LAUNCH, accumulator, product_constants
 
-BQ = 16  # the fewest rows a tensor core multiplies
+BQ = 16  # the smallest number of rows that a tensor core multiplies
 
 
 @triton.jit
@@ -152,6 +152,6 @@ DECODE = register_op(
 def attention_decode_triton(
     q: Tensor, k_cache: Tensor, v_cache: Tensor, cache_lengths: Tensor, *, scale: float
 ) -> Tensor:
-    """As attention_decode_reference, but o alone and no gradient."""
+    """As attention_decode_reference, but returns only o and has no gradient."""
     o: Tensor = DECODE(q, k_cache, v_cache, cache_lengths, scale)
     return o

@@ -1,10 +1,10 @@
-"""Attention forward: a tile of queries stays, the keys stream by, softmax is kept up as they come.
+"""Attention forward: a program holds a tile of queries, reads the keys tile by tile and updates the softmax.
 
 Online softmax (Milakov and Gimelshein 2018; FlashAttention-2, Dao 2023) in base 2: with c = scale * log2(e),
-p = 2^(c s - m), so the scale costs nothing beyond the one fused multiply-add that subtracts the maximum.
+p = 2^(c s - m): one fused multiply-add applies the scale and subtracts the maximum.
 
 Tiles: BT queries by BS keys, K the head size. Keys that every query of the tile sees come first and need no mask; the
-rest (the diagonal, the end of a sequence) follows.
+other keys (the diagonal, the end of a sequence) follow.
 """
 
 import triton
@@ -16,7 +16,7 @@ def attention_tile_range(
     p_start, p_end, i_t, T, BT: tl.constexpr, BS: tl.constexpr,
     CAUSAL: tl.constexpr, HAS_SEQUENCES: tl.constexpr,
 ):  # fmt: skip
-    """Keys that the queries i_t .. i_t + BT meet: first, end of those every query sees (a whole number of BS), end."""
+    """Keys of the queries i_t .. i_t + BT: first, end of those that every query sees (a whole number of BS), end."""
     if HAS_SEQUENCES:
         # a row past the end repeats the last one, so that it changes neither bound
         o_t = tl.minimum(i_t + tl.arange(0, BT), T - 1)

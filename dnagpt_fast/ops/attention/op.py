@@ -27,22 +27,22 @@ def attention(
     cu_seqlens: torch.Tensor | None = None,
     return_lse: bool = False,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-    """softmax(scale * q k^T) v over the keys each query may see (Vaswani et al. 2017).
+    """softmax(scale * q k^T) v over the keys that each query may see (Vaswani et al. 2017).
 
-    q, k, v     (B, H, T, K) of one floating dtype and device, any strides: views of a packed qkv projection
-                go in as they are
+    q, k, v     (B, H, T, K) of one floating dtype and device, with any strides: views of a packed qkv projection
+                are not copied
     scale       default 1 / sqrt(K); positive
-    causal      query i sees the keys j <= i; else all
+    causal      True: query i sees the keys j <= i; False: it sees all keys
     key_mask    bool (B, T), False where the key is padding
     cu_seqlens  int32 (S + 1,), ascending: B is 1 and tokens cu_seqlens[s] : cu_seqlens[s + 1] are sequence s;
                 a query sees its own sequence only. A token outside every sequence sees nothing.
-    return_lse  also return log sum exp of the scaled scores
+    return_lse  also return the log-sum-exp of the scaled scores
 
-    Returns o (B, H, T, K) in q's dtype, laid out so that `o.transpose(1, 2).reshape(B, T, H * K)` copies
-    nothing, and with return_lse the natural-log lse (B, H, T) in float32. A query that sees no key has o = 0,
-    lse = -inf and zero gradients. A NaN or infinity in v may spread to every query of its head, across the sequences of
-    cu_seqlens and past key_mask too: an unseen key's weight is 0, and 0 * NaN is NaN (as in FlashAttention). Raises
-    ValueError for shapes, dtypes or devices that do not fit.
+    Returns o (B, H, T, K) in q's dtype, laid out so that `o.transpose(1, 2).reshape(B, T, H * K)` makes no copy, and
+    with return_lse the natural-log lse (B, H, T) in float32. A query that sees no key has o = 0, lse = -inf and zero
+    gradients. A NaN or infinity in v may spread to every query of its head, also across the sequences of cu_seqlens and
+    from a masked key: an unseen key's weight is 0, and 0 * NaN is NaN (as in FlashAttention). Raises ValueError for
+    shapes, dtypes or devices that do not fit.
     """
     _check_attention(q, k, v, key_mask, cu_seqlens)
     scale = _positive("attention", q, scale)
@@ -51,13 +51,13 @@ def attention(
         o = _sdpa(q, k, v, scale, causal, key_mask, cu_seqlens, rule.backends)
         if not return_lse:
             return o
-        # torch's SDPA keeps its log-sum-exp to itself, so it is formed beside it
+        # torch's SDPA does not return its log-sum-exp, so the reference computes it
         return o, attention_reference(
             q, k, v, scale=scale, causal=causal, key_mask=key_mask, cu_seqlens=cu_seqlens
         )[1]
     function = attention_reference
     if rule.name == "triton":
-        # imported when wanted: Triton exists for Linux only
+        # imported only here: Triton exists for Linux only
         from dnagpt_fast.ops.attention.launch import attention_triton as function
 
         check_may_run("attention", q, "sdpa")
@@ -75,7 +75,7 @@ def attention_packed(
 ) -> torch.Tensor:
     """`attention` of a packed projection: qkv (B, T, 3, H, K), q, k and v in this order; o (B, H, T, K).
 
-    The Triton kernels then write the gradient of qkv in one piece, which otherwise is assembled from dq, dk and dv.
+    The Triton kernels then write the gradient of qkv directly, instead of assembling it from dq, dk and dv.
     Raises ValueError as `attention` does.
     """
     if qkv.dim() != 5 or qkv.shape[2] != 3:
@@ -102,13 +102,13 @@ def attention_decode(
 ) -> torch.Tensor:
     """Attention of the newest Q tokens of each sequence over its key-value cache; no gradient.
 
-    q              (B, H, Q, K): the last Q tokens, whose keys and values stand in the caches already
-    k_cache        (B, H, S, K) any strides; likewise v_cache. Slots from cache_lengths[b] on do not count, but
-                   must be finite: make a cache with torch.zeros.
-    cache_lengths  int32 or int64 (B,): tokens of sequence b in the cache, the Q new ones included; Q..S
+    q              (B, H, Q, K): the last Q tokens, whose keys and values are already in the caches
+    k_cache        (B, H, S, K) any strides; likewise v_cache. Slots from cache_lengths[b] on are ignored, but must
+                   be finite: make a cache with torch.zeros.
+    cache_lengths  int32 or int64 (B,): tokens of sequence b in the cache, including the Q new ones; Q..S
 
-    Returns o (B, H, Q, K): query t of sequence b stands at position cache_lengths[b] - Q + t and sees the keys up
-    to itself. Raises ValueError for shapes, dtypes or devices that do not fit. The lengths' values are not checked
+    Returns o (B, H, Q, K): query t of sequence b is at position cache_lengths[b] - Q + t and sees the keys up to
+    its own. Raises ValueError for shapes, dtypes or devices that do not fit. The values of the lengths are not checked
     (that would wait for the GPU).
     """
     _check_decode(q, k_cache, v_cache, cache_lengths)
@@ -129,7 +129,7 @@ def attention_decode(
 
 
 def _chosen(q: torch.Tensor, *, masked: bool, return_lse: bool) -> Rule:
-    """The implementation that runs: the row of the rule, or what was chosen by name."""
+    """The implementation that runs: a row of the rule, or the implementation chosen by name."""
     chosen = dispatch.choose("attention", q.device.type)
     if chosen == "rule":
         return implementation_for(q, masked=masked, return_lse=return_lse)
@@ -146,14 +146,14 @@ def _sdpa(
     cu_seqlens: torch.Tensor | None,
     backends: tuple[SDPBackend, ...] = (),
 ) -> torch.Tensor:
-    if backends:  # only rows without masks name any
+    if backends:  # only rules without masks name backends
         with sdpa_kernel(list(backends), set_priority=True):
             return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
     if key_mask is None and cu_seqlens is None:
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
     visible = visible_keys(q.shape[2], q.device, causal, key_mask, cu_seqlens)
     seen = visible.any(-1, keepdim=True)
-    # torch leaves open what a row without a key gives, so such a row is shown every key and then set to 0
+    # torch does not define the result of a row without a key, so such a row sees every key and is then set to 0
     o = F.scaled_dot_product_attention(q, k, v, attn_mask=visible | ~seen, scale=scale)
     return o.where(seen, 0)
 

@@ -1,12 +1,11 @@
-"""Attention in plain torch, the definition the kernels are held against.
+"""Attention in plain torch: the definition that the kernels are compared with.
 
     s_ij = scale * q_i . k_j          for the keys j that query i may see
     p_ij = exp(s_ij - lse_i),         lse_i = log sum_j exp(s_ij)
     o_i  = sum_j p_ij v_j
 
-(Vaswani et al. 2017, equation 1; lse as in Dao et al. 2022.) A query that sees no key has o = 0 and lse = -inf, and
-passes no gradient back. Products are formed in the inputs' dtype, as plain torch does: it is the yardstick of
-tests/closeness.py.
+(Vaswani et al. 2017, equation 1; lse as in Dao et al. 2022.) A query that sees no key has o = 0, lse = -inf and zero
+gradients. Products are computed in the inputs' dtype, as in plain torch, with whose error tests/closeness.py compares.
 """
 
 import torch
@@ -22,7 +21,7 @@ def attention_reference(
     key_mask: torch.Tensor | None = None,
     cu_seqlens: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """q, k, v (B, H, T, K) -> o (B, H, T, K) in their dtype, lse (B, H, T), float32 at least."""
+    """q, k, v (B, H, T, K) -> o (B, H, T, K) in their dtype, lse (B, H, T) in float32 or float64."""
     visible = visible_keys(q.shape[2], q.device, causal, key_mask, cu_seqlens)
     return attend(q, k, v, visible, scale)
 
@@ -60,7 +59,7 @@ def visible_keys(
     key_mask: torch.Tensor | None,
     cu_seqlens: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Bool, broadcasts to (B, 1, T, T): may query i see key j? No, for a token outside every sequence."""
+    """bool, broadcasts to (B, 1, T, T): whether query i may see key j. Tokens outside every sequence see nothing."""
     i = torch.arange(tokens, device=device)
     visible = (i[:, None] >= i) if causal else torch.ones(tokens, tokens, dtype=torch.bool, device=device)
     if cu_seqlens is not None:

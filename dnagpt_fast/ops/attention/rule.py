@@ -1,7 +1,7 @@
-"""Which implementation of attention a CUDA tensor gets when the table says "rule", and why.
+"""Which implementation of attention a CUDA tensor gets when the dispatch table says "rule", and why.
 
-The rows are read from the top and the first that fits decides. They rest on published figures of others (the reasons
-name them), not on measurements of ours: `python -m benchmarks.gpu_attention` shows on a card which rows hold.
+The rows are read from the top; the first one that fits is used. They are based on published figures of others (named in
+the reasons), not on our own measurements: `python -m benchmarks.gpu_attention` shows which rows are right on a card.
 """
 
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 CUDNN, FLASH = SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION
-# torch's own floor for choosing cuDNN on Hopper: older ones are slower, or wrong for some shapes
+# torch's own minimum for choosing cuDNN on Hopper: older versions are slower, or wrong for some shapes
 LEAST_CUDNN = 91500
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A row; None in a field fits everything.
+    """A row of the table; None in a field fits everything.
 
-    backends  of SDPA in the order in which they are asked, the one that the reason names first; () leaves it to torch
-    tokens    the fewest T it holds for
-    heads     the fewest heads it holds for
+    backends  of SDPA in order of preference, the one that the reason names first; (): torch chooses
+    tokens    the smallest T that it applies to
+    heads     the smallest number of heads that it applies to
     """
 
     name: str
@@ -43,7 +43,7 @@ SDPA_IS_FASTER = (
     Rule(
         "sdpa",
         "cuDNN, like FlashAttention-4, reaches 2.7x Triton on Blackwell (FlashAttention-4); "
-        "nobody tunes head size 32 there, so it stays with Triton",
+        "nobody tunes head size 32 there, so Triton is used for it",
         ("sm_100", "sm_103"),
         (64, 128),
         heads=8,  # cuDNN gave wrong results there for fewer (pytorch issue 193893)
@@ -52,7 +52,7 @@ SDPA_IS_FASTER = (
     Rule(
         "sdpa",
         "cuDNN, like FlashAttention-3, overlaps softmax with the products, which Triton does not on Hopper: "
-        "13-20 % at head size 64, 30-40 % at 128; level below (tritonbench, H100)",
+        "13-20 % at head size 64, 30-40 % at 128; equal for shorter sequences (tritonbench, H100)",
         ("sm_90",),
         (64, 128),
         tokens=4096,
@@ -70,7 +70,7 @@ SDPA_IS_FASTER = (
 
 @dispatch.constant_when_compiled
 def cudnn_attends() -> bool:
-    """Whether torch has a cuDNN whose attention the rows above speak of, and may use it."""
+    """Whether torch has a cuDNN that is recent enough for the rows above, and may use it."""
     version = torch.backends.cudnn.version() if torch.backends.cudnn.is_available() else None
     return version is not None and version >= LEAST_CUDNN and torch.backends.cuda.cudnn_sdp_enabled()
 
@@ -80,21 +80,21 @@ def decode_implementation_for(q: torch.Tensor) -> Rule:
     if q.dtype == torch.float64 or q.shape[-1] not in HEAD_SIZES:
         return Rule("sdpa", f"the Triton kernels take head sizes {HEAD_SIZES} in fp16, bf16 and fp32")
     return Rule(
-        "triton", "SDPA has no cache lengths: it would read every slot under a mask, on one SM a head"
+        "triton", "SDPA has no cache lengths: it would read every slot under a mask, on one SM per head"
     )
 
 
 def implementation_for(
     q: torch.Tensor, *, masked: bool = False, return_lse: bool = False, deterministic: bool | None = None
 ) -> Rule:
-    """The rule for q (B, H, T, K). masked: with key_mask or cu_seqlens; deterministic: None asks torch."""
+    """The rule for q (B, H, T, K). masked: with key_mask or cu_seqlens; deterministic: None takes torch's setting."""
     size = q.shape[-1]
     if q.dtype == torch.float64 or size not in HEAD_SIZES:
         return Rule("sdpa", f"the Triton kernels take head sizes {HEAD_SIZES} in fp16, bf16 and fp32")
     if masked:
         return Rule("triton", "SDPA would need a (T, T) mask in memory and lose its fast kernels")
     if return_lse:
-        return Rule("triton", "SDPA keeps its log-sum-exp to itself")
+        return Rule("triton", "SDPA does not return its log-sum-exp")
     if torch.are_deterministic_algorithms_enabled() if deterministic is None else deterministic:
         return Rule(
             "triton", "its backward is deterministic by construction, SDPA's is not or is slower for it"

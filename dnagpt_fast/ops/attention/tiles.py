@@ -1,8 +1,8 @@
 """Tile tables of the attention kernels: fixed, so that a run starts at once and repeats bit for bit.
 
-A row is (family, pass, head size) -> tiles by T: the first tile whose `up_to` is not below T is taken. They were chosen
-from the compile audit (no spill, most warps alive, fewest instructions a score) and are held there;
-`python -m benchmarks.gpu_attention --tune` times the candidates on a card and prints rows to put here.
+A row is (family, pass, head size) -> tiles by T: the first tile with T <= up_to is used. They were chosen with the
+compile audit (no spills, most resident warps, fewest instructions per score), which also checks them;
+`python -m benchmarks.gpu_attention --tune` times the candidates on a card and prints rows for this table.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ LONGEST = 1 << 62
 class Tile:
     """BT queries by BS keys.
 
-    specialize: warp specialisation, which Triton does on Blackwell, with tma, and ignores on Hopper (forward only).
-    tma: keys and values come by descriptors (forward only).
+    specialize: warp specialisation, which Triton does on Blackwell with tma, and ignores on Hopper (forward only).
+    tma: keys and values are loaded through descriptors (forward only).
     """
 
     BT: int
@@ -76,7 +76,7 @@ TILES: dict[tuple[str, str, int], tuple[Tile, ...]] = {
     ("cdna3", "dkdv", 128): (Tile(32, 64, 4, 1),),
 }
 
-# the tensor cores of Ampere; at head size 128 its compiler holds more in registers
+# it has the tensor cores of Ampere; at head size 128 the compiler keeps more in registers
 for _which in ("forward", "dq", "dkdv"):
     for _size in (32, 64):
         TILES["rtx blackwell", _which, _size] = TILES["ampere", _which, _size]
@@ -84,7 +84,7 @@ TILES["rtx blackwell", "forward", 128] = (Tile(64, 32, 4, 2),)
 TILES["rtx blackwell", "dq", 128] = (Tile(64, 32, 4, 2),)
 TILES["rtx blackwell", "dkdv", 128] = (Tile(32, 64, 8, 2),)
 
-# fp32 runs on the plain cores, where each thread holds its operands in registers: small tiles, or they spill
+# fp32 does not run on tensor cores: each thread holds its operands in registers, and larger tiles would spill
 TILES_FP32: dict[tuple[str, int], tuple[Tile, ...]] = {
     ("forward", 32): (Tile(32, 32, 4, 1),),
     ("forward", 64): (Tile(32, 32, 8, 1),),
@@ -97,9 +97,9 @@ TILES_FP32: dict[tuple[str, int], tuple[Tile, ...]] = {
     ("dkdv", 128): (Tile(16, 16, 8, 1),),
 }
 
-# Triton 3.6, which torch 2.11 brings. On Hopper its backward feeds data of cp.async to wgmma without the proxy fence
-# that PTX demands (3.7 adds it): one stage loads through registers, which are fenced. On Blackwell its specialised
-# forward stores and copies over the same bytes without an order between them, and dQ spills at head size 128.
+# Triton 3.6, which comes with torch 2.11. On Hopper its backward passes data of cp.async to wgmma without the proxy
+# fence that PTX requires (3.7 adds it); with one stage the data goes through registers, which are fenced. On Blackwell
+# its specialised forward stores and copies to the same bytes without an order, and dQ spills at head size 128.
 TILES_TRITON_3_6: dict[tuple[str, str, int], tuple[Tile, ...]] = {
     ("hopper", "dq", 32): (Tile(128, 64, 8, 1),),
     ("hopper", "dq", 64): (Tile(64, 64, 4, 1),),
@@ -127,10 +127,10 @@ def tile_for(which: str, q: torch.Tensor, tokens: int) -> Tile:
 
 
 def decode_keys(dtype: torch.dtype) -> int:
-    """Keys one program of the decoding kernel takes; the same everywhere, so that a result repeats on every card."""
+    """Keys per program of the decoding kernel; the same on every card, so that the result does not depend on it."""
     return 64 if dtype.itemsize >= 4 else 128
 
 
 def decode_warps(q: torch.Tensor) -> int:
-    """Warps of a program of the decoding kernel: 8 where its keys and values fill the registers of 4."""
+    """Warps per program of the decoding kernel: 8 if its keys and values fill the registers of 4."""
     return 8 if q.shape[-1] * q.element_size() >= 512 else 4

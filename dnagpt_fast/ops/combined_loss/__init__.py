@@ -1,4 +1,4 @@
-"""The combined loss: the public op, its reference, the CPU implementation and the kernels."""
+"""The combined loss: the public op, its reference, the CPU implementation and the Triton kernels."""
 
 from dnagpt_fast.ops.combined_loss.op import CombinedLoss, combined_loss
 

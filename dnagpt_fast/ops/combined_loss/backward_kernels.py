@@ -1,10 +1,10 @@
-"""Backward kernels of the combined loss: a chunk of rows' tiles recomputed once, then a dX and a dW pass over them.
+"""Backward kernels of the combined loss: the tiles of a chunk of rows are recomputed once, then read for dX and dW.
 
 combined_loss_dz_kernel   recomputes a tile of logits from lse and writes its gradient into the chunk's workspace
 combined_loss_dx_kernel   dX = dz W of a row tile and a slice of D, over the vocabulary
 combined_loss_dw_kernel   dW += dz^T x of a vocabulary tile and a slice of D, over the chunk's rows; db from the same
-Every output has one owner and a fixed order of summation: no atomics, no locks, the same bits each time. The (R, V)
-logits never exist: docs/combined_loss.md counts why the tiles are recomputed once a chunk and not once a pass.
+One program computes each output in a fixed order: no atomics, no locks, the same bits each time. The (R, V) logits
+never exist: docs/combined_loss.md shows why the tiles are recomputed once per chunk and not once per pass.
 """
 
 import triton

@@ -1,18 +1,18 @@
-"""The base-level loss of a k-mer softmax, in plain torch: what its six distributions over A, C, G, T are.
+"""The base-level loss of a k-mer softmax in plain torch: the distribution over A, C, G, T at each place of the k-mer.
 
 With p the softmax over all tokens and w_i the base of the plain k-mer w at place i,
     P_i(b)  = sum of p_w over the plain k-mers w with w_i = b
     base_r  = -(1/k) sum_i log P_i(t_i),   t = target_r, a plain k-mer
     d base_r / d z_w = p_w - p_w (1/k) sum_i [w plain and w_i = t_i] / P_i(t_i)
-since d P_i(b) / d z_w = p_w ([w plain and w_i = b] - P_i(b)). Called Factorized Nucleotide Supervision where it was
-published (Carbon, 2026). Plain k-mers are numbered by their bases, the first base most significant: two bits a base.
+since d P_i(b) / d z_w = p_w ([w plain and w_i = b] - P_i(b)). It was published as Factorized Nucleotide Supervision
+(Carbon, 2026). Plain k-mers are numbered by their bases, two bits per base, the first base most significant.
 """
 
 from functools import cache
 
 import torch
 
-LEAST_BASE_PROBABILITY = 1e-30  # a P_i(t_i) below it counts as this much, and pulls nothing up
+LEAST_BASE_PROBABILITY = 1e-30  # a P_i(t_i) below it counts as this value
 
 
 @cache
@@ -24,7 +24,7 @@ def bases_of_kmers(k: int) -> torch.Tensor:
 
 @cache
 def membership(k: int, dtype: torch.dtype) -> torch.Tensor:
-    """(4^k, 4k) of 0 and 1: does a plain k-mer (row) have base b at place i (column 4 i + b)?"""
+    """(4^k, 4k) of 0 and 1: whether a plain k-mer (row) has base b at place i (column 4 i + b)."""
     return torch.nn.functional.one_hot(bases_of_kmers(k), 4).flatten(1).to(dtype)
 
 

@@ -1,11 +1,11 @@
-"""The combined loss on CPU: a chunk of rows at a time, its gradient made while its probabilities are at hand.
+"""The combined loss on the CPU: a chunk of rows at a time, with its gradient computed in the same pass.
 
-Same equations as reference.py. Of the (R, V) logits only one chunk of CHUNK_BYTES exists. With
+The equations are those of reference.py. Only one chunk of CHUNK_BYTES of the (R, V) logits exists at a time. With
 p = softmax(z) and g_r = d total / d row_r, known before the first chunk,
     d z_rv = g_r ((1 + 2 z_loss lse_r) p_rv - (1 - e) [v = target_r] - e / V) (1 - (z_rv / soft_cap)^2)
-(e / V times `rest` for the last entry of the compact form; base_level.py has what the base-level loss adds)
-    d x = dz W,  d W = dz^T x (in fp32),  d b = sum_r dz:  three matrix products in all, the least there can be.
-Rows that are not counted are never multiplied at all; without a gradient wanted only the first product runs.
+(e / V times `rest` for the last entry of the compact form; base_level.py has the terms of the base-level loss)
+    d x = dz W,  d W = dz^T x (in fp32),  d b = sum_r dz:  three matrix products in all, the minimum.
+Ignored rows are left out of the products; if no gradient is needed, only the first product runs.
 """
 
 import math
@@ -41,7 +41,8 @@ def _rows(
     want_bias: bool,
     *row_settings: Any,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Loss and log-probability of each row (0 where ignored); with row_scale the wanted gradients, else empty ones."""
+    """Loss and log-probability of each row (0 if ignored); with row_scale the requested gradients, otherwise empty
+    tensors."""
     settings = RowSettings(*row_settings)
     smoothing, cap, share = settings.label_smoothing, settings.soft_cap, settings.base_level
     vocab = weight.shape[0]
@@ -63,7 +64,7 @@ def _rows(
     least = settings.skip_below if settings.may_skip else None
     order, place = tile_order(vocab, k=settings.k, compact=settings.rest > 0)
     tile_of = place.long() // TILE_VOCAB
-    counts = weight.new_ones(vocab, dtype=dtype)  # entries that each column stands for
+    counts = weight.new_ones(vocab, dtype=dtype)  # vocabulary entries that each column represents
     if settings.rest:
         counts[-1] = settings.rest
     mean_of = counts / settings.entries(vocab)
@@ -129,7 +130,7 @@ def _rows(
 
 
 class BaseLevelChunk:
-    """The base-level loss of a chunk of rows, and what it takes from their gradient."""
+    """The base-level loss of a chunk of rows, and its terms of their gradient."""
 
     def __init__(
         self,
@@ -143,10 +144,10 @@ class BaseLevelChunk:
         self.k, share = settings.k, settings.base_level
         self.by_base = (is_next & (number < 4**self.k))[:, None]
         self.number = torch.where(self.by_base[:, 0], number, 0).long()
-        # a view in the compact form, otherwise a copy of the plain k-mers' columns
+        # None in the compact form, where the columns of the plain k-mers come first
         self.kmers = None if settings.rest else order[: 4**self.k].long()
         self.share = self.by_base.to(exp_z.dtype) * share
-        self.left = 1 - self.share  # of the cross-entropy
+        self.left = 1 - self.share  # the share of the cross-entropy
         self.probabilities = base_probabilities(self._plain(exp_z), total, self.number, self.k)
 
     def _plain(self, table: torch.Tensor) -> torch.Tensor:
@@ -158,7 +159,7 @@ class BaseLevelChunk:
         return torch.where(self.by_base, self.left * cross_entropy + self.share * base, cross_entropy)
 
     def pulled(self, exp_z: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-        """(R, 4^k): scale (R, 1) times exp_z times how much the bases pull each plain k-mer up."""
+        """(R, 4^k): scale (R, 1) times exp_z times the weight by which the base-level loss raises each plain k-mer."""
         up = pulled_up(self.share / self.k / self.probabilities, self.number, self.k)
         return up.mul_(self._plain(exp_z)).mul_(scale)
 
@@ -173,8 +174,8 @@ class BaseLevelChunk:
 def kept_tiles(
     values: torch.Tensor, below: torch.Tensor, target: torch.Tensor, compact: bool = False
 ) -> torch.Tensor:
-    """Tiles, in the kernels' order, whose gradient is made: one of `values` (R, V) reaches its row's `below` (R, 1), or
-    is at the row's `target` (R, 1). bool (row tiles, vocabulary tiles); a NaN keeps its tile."""
+    """bool (row tiles, vocabulary tiles), in the kernels' order: the tiles whose gradient is computed. One of their
+    `values` (R, V) reaches `below` (R, 1) of its row, or is at the row's `target` (R, 1). A NaN keeps its tile."""
     order, place = tile_order(values.shape[1], compact=compact)
     reaches = [
         ~(rows < least).all(0)
@@ -213,7 +214,7 @@ register_op(
 
 
 class _ScaledSum(torch.autograd.Function):
-    """sum_r row_scale_r row_r, with its gradient made in the forward pass; beside it the rows, without gradient."""
+    """sum_r row_scale_r row_r, with its gradient computed in the forward pass; and the rows, without gradient."""
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, targets, is_next, row_scale, grad_wanted, settings):
@@ -241,7 +242,7 @@ class _ScaledSum(torch.autograd.Function):
 
 
 class _PerRow(torch.autograd.Function):
-    """The R row losses themselves: their weights come only with the backward pass, so it computes the chunks anew."""
+    """The R row losses: their weights are known only in the backward pass, so it computes the chunks again."""
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, targets, is_next, settings):
@@ -264,10 +265,10 @@ class _PerRow(torch.autograd.Function):
 
 
 def combined_loss_chunked(inputs: LossInputs, settings: LossSettings) -> LossParts:
-    """The loss a chunk of rows at a time.
+    """The loss, one chunk of rows at a time.
 
-    Half-precision inputs are computed in fp32, under autocast too. The tile skip is here as the definition of what
-    the Triton kernels do with it, to be studied without a GPU; it saves no time here.
+    Half-precision inputs are computed in fp32, under autocast too. The tile skip saves no time here: it defines what
+    the Triton kernels do, so that its effect can be studied without a GPU.
     """
     hidden, weight, targets, bias, *_ = inputs
     dtype = torch.promote_types(hidden.dtype, torch.float32)

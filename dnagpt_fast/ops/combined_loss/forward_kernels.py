@@ -1,12 +1,12 @@
-"""Forward kernels of the combined loss: logits tiles that live in registers, partials per split, a combine, a finish.
+"""Forward kernels of the combined loss: tiles of logits in registers, partial results per split, combine, finish.
 
 combined_loss_forward_kernel   rows x splits of the vocabulary: per row and split (max, sum of exp) of its logits
 combined_loss_combine_kernel   per row: logsumexp, loss, log-probability; per block of rows: sums and counts
 combined_loss_finish_kernel    one program: the four scalars, the scale of each kind of row, the GC gradient
-No atomics and no host sync: every sum has one owner and a fixed order, so a run repeats bit for bit.
-The vocabulary is walked in the order of tiles.py (p_order: place -> token id): with K > 0 its first 4^K places are the
-plain k-mers, whose base at place i of the k-mer is a pair of bits of the place. With REST the last entry stands for
-`rest` equal ones: log_rest is added to its logit.
+No atomics and no host sync: one program computes each sum in a fixed order, so a run repeats bit for bit.
+The vocabulary is in the order of tiles.py (p_order: place -> token id): with K > 0 its first 4^K places are the plain
+k-mers, and two bits of the place are the base at place i of the k-mer. With REST the last entry represents `rest` equal
+entries: log_rest is added to its logit.
 """
 
 import triton
@@ -14,7 +14,7 @@ import triton.language as tl
 
 ROW_NEXT_TOKEN = tl.constexpr(1)  # batch.py's values; a kernel reads only constexpr globals
 ROW_ORDER = tl.constexpr(2)
-BASES = tl.constexpr(8)  # columns kept for the bases of a k-mer, a power of two from MAX_K = 6 on
+BASES = tl.constexpr(8)  # columns for the bases of a k-mer: the next power of two after MAX_K = 6
 LEAST_BASE_PROBABILITY = tl.constexpr(1e-30)  # base_level.py's
 
 

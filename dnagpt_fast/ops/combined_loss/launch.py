@@ -1,9 +1,8 @@
 """The combined loss on the GPU: the Triton kernels as two torch ops, forward and backward, and their autograd.
 
-Saved for the backward: the inputs, logsumexp (R,), two scales, with the tile skip one flag a tile, and with the
-base-level loss eight floats a row. Every launch
-depends on shapes alone and nothing is read back, so the ops go into a CUDA graph. Memory beyond the gradients:
-MEMORY_BYTES, and a few floats a row.
+Saved for the backward: the inputs, logsumexp (R,), two scales, with the tile skip one flag per tile, and with the
+base-level loss eight floats per row. Every launch depends on shapes alone and the host reads no result, so a CUDA graph
+can capture the ops. Memory besides the gradients: MEMORY_BYTES, and a few floats per row.
 """
 
 import math
@@ -35,9 +34,10 @@ from dnagpt_fast.ops.combined_loss.settings import (
 from dnagpt_fast.ops.combined_loss.tiles import launch_of, tile_edge, tile_order
 from dnagpt_fast.ops.registration import refuse_second_derivative, register_op
 
-# of dz, and of the sum of dW where the gradient is narrower than fp32: 117 MiB are 3,072 rows of 19,584 in bf16
+# for dz, and for the sum of dW if its gradient is narrower than fp32: 117 MiB are 3,072 rows of 19,584 in bf16
 MEMORY_BYTES = 118 * 2**20
-PROGRAMS = 512  # the forward splits the vocabulary until there are so many: some three for each SM of the largest cards
+# The forward splits the vocabulary so that up to this many programs run: about three per SM of the largest cards.
+PROGRAMS = 512
 MOST_SPLITS = 16
 BASES = 8  # the kernels' columns for the bases of a k-mer
 
@@ -48,7 +48,7 @@ def _tile_counts(x: Tensor, weight: Tensor) -> tuple[int, int]:
 
 
 def _dense(x: Tensor | None) -> Tensor | None:
-    """A bool mask as bytes, any other tensor as it is, without gaps: the kernels know no strides."""
+    """A bool mask as bytes, any other tensor unchanged, without gaps: the kernels have no strides."""
     if x is None:
         return None
     return x.contiguous().view(torch.uint8) if x.dtype == torch.bool else x.contiguous()
@@ -122,7 +122,7 @@ def _forward(
 
 
 def _rest(settings: RowSettings) -> tuple[float, float]:
-    """How many entries the last one stands for, and what that adds to its logit."""
+    """The number of entries that the last one represents, and its logarithm, which is added to the logit."""
     return float(settings.rest), math.log(settings.rest or 1)
 
 
@@ -182,7 +182,7 @@ def _backward(
     if not rows_total:
         return d_hidden, d_weight.zero_(), d_bias.zero_()
     tile, dtype = tile_edge(hidden), triton_settings.accumulator(hidden)
-    # the running sums are the gradients themselves where those are wide enough
+    # the running sums are the gradients themselves if those are wide enough
     own_sums = d_weight.dtype != dtype
     sum_bytes = d_weight.numel() * dtype.itemsize if own_sums else 0
     chunk = tiles_a_chunk(row_tiles, tile * tiles * tile * hidden.element_size(), sum_bytes)
@@ -222,7 +222,7 @@ def _backward(
 
 
 def tiles_a_chunk(row_tiles: int, tile_bytes: int, sum_bytes: int) -> int:
-    """Row tiles whose dz the workspace holds, in even chunks: MEMORY_BYTES, less what the sum of dW takes."""
+    """Row tiles per chunk, whose dz fits into MEMORY_BYTES less the sum of dW; the chunks are of nearly equal size."""
     most = max(1, min(row_tiles, (MEMORY_BYTES - sum_bytes) // tile_bytes))
     return triton.cdiv(row_tiles, triton.cdiv(row_tiles, most))
 
@@ -274,7 +274,7 @@ register_op(
 
 
 class _CombinedLoss(torch.autograd.Function):
-    """total (or the rows, of which the parts are made outside), and what only the log and the backward need."""
+    """total (or the rows, whose parts are computed by the caller), and the results for logs and the backward pass."""
 
     @staticmethod
     def forward(
@@ -313,7 +313,7 @@ class _CombinedLoss(torch.autograd.Function):
 
 
 def combined_loss_triton(inputs: LossInputs, settings: LossSettings) -> LossParts:
-    """The loss by the Triton kernels; under autocast the products run in autocast's dtype."""
+    """The loss with the Triton kernels; under autocast the products run in autocast's dtype."""
     device = inputs.hidden.device.type
     compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else inputs.hidden.dtype
     per_row = settings.reduction == "none"

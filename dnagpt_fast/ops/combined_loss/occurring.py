@@ -1,8 +1,8 @@
-"""The exact loss over the tokens that occur: one row of the projection stands for all that are never a target.
+"""The exact loss at the cost of the tokens that occur: one row of the projection represents all tokens that never do.
 
-Rows of the projection that no target asks for get the same gradient where they are equal, so rows that start equal stay
-equal under AdamW. n equal rows add n exp(z) to the sum of the softmax: one row with log(n) added to its logit says the
-same. Its gradient divided by n is that of each of them, so the gradient of the whole table, its norm, clipping and
+Rows of the projection that are equal and never a target get the same gradient, so rows that start equal stay equal
+under AdamW. n equal rows add n exp(z) to the sum of the softmax; one row with log(n) added to its logit adds the same.
+Its gradient divided by n is the gradient of each row. So the gradient of the whole table, its norm, clipping and
 AdamW's steps are those of the full vocabulary, and a saved table is an ordinary one.
 """
 
@@ -23,7 +23,7 @@ class OccurringTokens(NamedTuple):
     k       length of the k-mers
     tokens  int64 (C,): the plain k-mers in the order of their bases (AA, AG, ..., TT), then the others, ascending
     rest    int64 (n,), n >= 1: all tokens that never occur
-    place   int64 (V,): each token's place in `tokens`, -1 for those of `rest`
+    place   int64 (V,): the index of each token in `tokens`, -1 for the tokens of `rest`
     """
 
     k: int
@@ -45,7 +45,7 @@ def plain_kmers(vocabulary: Vocabulary) -> torch.Tensor:
 def occurring_tokens(vocabulary: Vocabulary, others: Iterable[int]) -> OccurringTokens:
     """The plain k-mers of full length and `others`, the ids of prompts and answers that can be a target.
 
-    Raises ValueError for an id outside the vocabulary, and where every token occurs.
+    Raises ValueError for an id outside the vocabulary, and if every token occurs.
 
     >>> tokens = occurring_tokens(Vocabulary(k=2), others=[0, 1])
     >>> len(tokens.tokens), len(tokens.rest)
@@ -66,7 +66,7 @@ def occurring_tokens(vocabulary: Vocabulary, others: Iterable[int]) -> Occurring
 
 
 def unequal_rest(weight: torch.Tensor, bias: torch.Tensor | None, occurring: OccurringTokens) -> float:
-    """Largest difference between rows of `rest`, as a share of the table's largest value; 0 where they are equal.
+    """Largest difference between the rows of `rest`, relative to the table's largest value; 0 if they are equal.
 
     Synchronises with the device.
     """
@@ -83,14 +83,14 @@ def unequal_rest(weight: torch.Tensor, bias: torch.Tensor | None, occurring: Occ
 
 @torch.no_grad()
 def equalize_rest(weight: torch.Tensor, bias: torch.Tensor | None, occurring: OccurringTokens) -> None:
-    """Gives all rows of `rest` their mean, in place."""
+    """Sets all rows of `rest` to their mean, in place."""
     weight[occurring.rest] = weight[occurring.rest].mean(0)
     if bias is not None:
         bias[occurring.rest] = bias[occurring.rest].mean()
 
 
 class _CompactRows(torch.autograd.Function):
-    """Table (V, ...) -> (C + 1, ...): the rows of `tokens`, and the first of `rest`, which stands for all of them."""
+    """Table (V, ...) -> (C + 1, ...): the rows of `tokens`, and the first row of `rest`, which represents them all."""
 
     @staticmethod
     def forward(ctx, table, tokens, rest):
@@ -106,7 +106,7 @@ class _CompactRows(torch.autograd.Function):
 
 
 def compact_rows(table: torch.Tensor, occurring: OccurringTokens) -> torch.Tensor:
-    """(V, ...) -> (C + 1, ...), differentiable: the gradient of the last row is shared out among the rows of `rest`."""
+    """(V, ...) -> (C + 1, ...), differentiable: the gradient of the last row is divided among the rows of `rest`."""
     compact: torch.Tensor = _CompactRows.apply(table, occurring.tokens, occurring.rest)
     return compact
 
@@ -114,10 +114,10 @@ def compact_rows(table: torch.Tensor, occurring: OccurringTokens) -> torch.Tenso
 def _occurring_targets(
     targets: torch.Tensor, place: torch.Tensor, is_next: torch.Tensor, is_order: torch.Tensor
 ) -> torch.Tensor:
-    """Each target's place, IGNORE_INDEX for rows of no kind and for next tokens that do not occur.
+    """The index of each target, IGNORE_INDEX for ignored rows and for next tokens that do not occur.
 
-    For another target without a place IndexError on CPU; elsewhere, where looking would cost a sync, the place V, which
-    makes the loss NaN.
+    Any other target without an index raises IndexError on the CPU; on other devices, where the check would need a sync,
+    it gets index V, and the loss is NaN.
     """
     vocab = len(place)
     counted = is_next | is_order

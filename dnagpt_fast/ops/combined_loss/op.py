@@ -1,4 +1,4 @@
-"""The combined loss of pre-training, fine-tuning and scoring: last projection, softmax, three objectives, one op."""
+"""The combined loss of pre-training, fine-tuning and scoring: last projection, softmax and three losses in one op."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -27,8 +27,8 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def _class_targets(
     targets: torch.Tensor, classes: torch.Tensor, vocab: int, ignore_index: int
 ) -> torch.Tensor:
-    """Each target's place in `classes`, IGNORE_INDEX for ignored ones. For a target that is none of them IndexError on
-    CPU; elsewhere, where looking would cost a sync, the place C, which makes the loss NaN."""
+    """The index of each target in `classes`, IGNORE_INDEX for ignored targets. A target that is not in `classes` raises
+    IndexError on the CPU; on other devices, where the check would need a sync, it gets index C, and the loss is NaN."""
     n_classes = len(classes)
     place = torch.full((vocab,), n_classes, dtype=torch.int64, device=targets.device)
     place = place.index_put((classes,), torch.arange(n_classes, device=targets.device))
@@ -37,7 +37,7 @@ def _class_targets(
     if targets.device.type == "cpu" and (outside := (places == n_classes) & (targets != ignore_index)).any():
         row = int(outside.nonzero()[0])
         raise IndexError(
-            f"combined_loss: row {row} has target {int(targets[row])}, which is none of the {n_classes} classes"
+            f"combined_loss: row {row} has target {int(targets[row])}, which is not one of the {n_classes} classes"
         )
     return torch.where(targets == ignore_index, IGNORE_INDEX, places)
 
@@ -50,13 +50,13 @@ register_op(
 
 
 class CombinedLoss(NamedTuple):
-    """What the op returns, in float32 or wider. Only `total` carries a gradient; the parts are for the log.
+    """The result of the op, in float32 or float64. Only `total` has a gradient; the parts are for logs.
 
     total       0-d; next_token + order_weight * order + gc_weight * gc. With reduction="none" (R,), without gc
-    next_token  0-d, nats a token over the valid next-token rows; with "none" (R,), 0 in the other rows
+    next_token  0-d, nats per token over the valid next-token rows; with "none" (R,), 0 in the other rows
     order       0-d, over the valid order rows; with "none" (R,), 0 in the other rows
     gc          0-d, squared error over gc_mask; with "none" (B,), unweighted, 0 where masked
-    log_probs   (R,) natural log of the target's probability, 0 in ignored rows; None unless asked for
+    log_probs   (R,) natural log of the target's probability, 0 in ignored rows; None unless return_log_probs is True
     """
 
     total: torch.Tensor
@@ -91,32 +91,32 @@ def combined_loss(
     row_weight: torch.Tensor | None = None,
     skip_below: float | None = None,
 ) -> CombinedLoss:
-    """Next-token, order and GC loss of R rows without ever holding the (R, V) logits (except in the reference).
+    """Next-token, order and GC loss of R rows; only the reference holds the (R, V) logits in memory.
 
-    hidden         (R, D) float16, bfloat16, float32 or float64: what the last projection reads
+    hidden         (R, D) float16, bfloat16, float32 or float64: the input of the last projection
     weight, bias   (V, D), (V,): the last projection, in the dtype of `hidden` (under autocast any float dtype)
     targets        int64 (R,), 0..V-1, or ignore_index
     row_kind       uint8 (R,) of batch.ROW_IGNORED, ROW_NEXT_TOKEN, ROW_ORDER; None: every row is a next-token row
     gc_prediction  float (B,), gc_target float (B,), gc_mask bool (B,) (None: all): the GC regression
     reduction      "mean" (each part over its own valid rows; a part without rows is 0), "sum" or "none" (no row sums)
-    label_smoothing, z_loss, soft_cap: as written out in reference.py; they apply to both kinds of rows
-    classes        int64 (C,), distinct token ids: the softmax (and the label smoothing) runs over these tokens alone,
+    label_smoothing, z_loss, soft_cap: defined in reference.py; they apply to both kinds of rows
+    classes        int64 (C,), distinct token ids: the softmax (and the label smoothing) is over these tokens only,
                    p(v) = exp(z_v) / sum of exp(z_c) over c in classes; every target must be one of them. This is
                    classification by answer tokens; the other rows of `weight` get no gradient.
-    occurring      made by occurring_tokens (occurring.py): the softmax over all V tokens, at the cost of those that
-                   can be a target. The rows of `weight` and `bias` of all other tokens must be equal, which is not
-                   looked at here (unequal_rest does); next-token rows whose target is another token are ignored. The
+    occurring      made by occurring_tokens (occurring.py): the softmax over all V tokens, at the cost of those that can
+                   be a target. The rows of `weight` and `bias` of all other tokens must be equal, which is not
+                   checked here (unequal_rest checks it). Next-token rows with such a token as target are ignored. The
                    gradient is that of the full softmax
-    base_level     a share s: next-token rows whose target is a plain k-mer pay (1 - s) of the cross-entropy and s times
-                   the mean over its k places of -log of the probability of the base there (base_level.py), nats a base
+    base_level     a share s: the loss of next-token rows whose target is a plain k-mer is (1 - s) times the
+                   cross-entropy plus s times the mean over the k places of -log P(base) (base_level.py), nats per base
     k              length of the vocabulary's k-mers, needed with base_level unless `occurring` is given
     row_weight     float (R,), 0 or more: the next-token part is the weighted mean (or sum) of its rows (row_weights.py)
-    skip_below     None, or a probability, 2^-24 say: where no entry of a tile of 128 rows x 128 vocabulary entries
-                   reaches it (and none is a target) the tile's gradient may be left out
+    skip_below     None, or a probability such as 2^-24: if every entry of a tile of 128 rows x 128 vocabulary entries
+                   is below it (and none is a target), the tile's gradient may be skipped
 
-    The equations are in reference.py. Gradients: `total` for hidden, weight, bias and gc_prediction.
-    A target outside 0..V-1 (or outside `classes`) raises IndexError on CPU; on CUDA, where looking would cost a sync,
-    the loss and its gradients are NaN. Raises ValueError for shapes, dtypes, devices or settings that do not fit.
+    The equations are in reference.py. Gradients: of `total` for hidden, weight, bias and gc_prediction.
+    A target outside 0..V-1 (or outside `classes`) raises IndexError on the CPU; on CUDA, where the check would need a
+    sync, the loss and its gradients are NaN. Raises ValueError for shapes, dtypes, devices or settings that do not fit.
     """
     inputs = LossInputs(hidden, weight, targets, bias, row_kind, gc_prediction, gc_target, gc_mask)
     cap = None if soft_cap is None else float(soft_cap)
@@ -162,7 +162,7 @@ def _implementation(device_type: str) -> Callable[[LossInputs, LossSettings], Lo
 def _among_classes(
     inputs: LossInputs, settings: LossSettings, classes: torch.Tensor
 ) -> tuple[LossInputs, LossSettings]:
-    """The same loss over the rows of `weight` that `classes` names, with places among them for targets."""
+    """The same loss over the rows of `weight` in `classes`; the targets become indices into `classes`."""
     targets = torch.ops.dnagpt_fast.combined_loss_class_targets(
         inputs.targets, classes, inputs.weight.shape[0], settings.rows.ignore_index
     )
@@ -174,7 +174,7 @@ def _among_classes(
 def _among_occurring(
     inputs: LossInputs, settings: LossSettings, occurring: OccurringTokens
 ) -> tuple[LossInputs, LossSettings]:
-    """The same loss in the compact form: one row of `weight` stands for all tokens that do not occur."""
+    """The same loss in the compact form: one row of `weight` represents all tokens that do not occur."""
     kinds = kinds_of_rows(inputs, settings.rows.ignore_index)
     targets = torch.ops.dnagpt_fast.combined_loss_occurring_targets(inputs.targets, occurring.place, *kinds)
     weight = compact_rows(inputs.weight, occurring)
@@ -186,16 +186,16 @@ def _among_occurring(
 def _check_tokens(
     weight: torch.Tensor, classes: torch.Tensor | None, occurring: OccurringTokens | None, rows: RowSettings
 ) -> None:
-    """Raises ValueError where the choice of tokens does not fit the projection or the base-level loss."""
+    """Raises ValueError if the choice of tokens does not fit the projection or the base-level loss."""
     vocab = weight.shape[0]
     if occurring is not None:
         if classes is not None:
             raise ValueError(
-                "combined_loss: classes and occurring came together: classes are a softmax of their own"
+                "combined_loss: classes and occurring were both given: wanted one; classes have their own softmax"
             )
         if len(occurring.place) != vocab:
             raise ValueError(
-                f"combined_loss: occurring is of a vocabulary of {len(occurring.place)} tokens, weight has {vocab} rows"
+                f"combined_loss: occurring is for {len(occurring.place)} tokens, weight has {vocab} rows"
             )
         if occurring.place.device != weight.device:
             raise ValueError(
@@ -204,7 +204,9 @@ def _check_tokens(
     if not rows.base_level:
         return
     if classes is not None:
-        raise ValueError("combined_loss: base_level and classes came together: classes have no bases")
+        raise ValueError(
+            "combined_loss: base_level and classes were both given: wanted one; classes have no bases"
+        )
     sizes = [len(Vocabulary(rows.k, dynamic)) for dynamic in (True, False)] if 1 <= rows.k <= MAX_K else []
     if vocab not in sizes:
         raise ValueError(
@@ -243,7 +245,7 @@ def _check(inputs: LossInputs, classes: torch.Tensor | None) -> None:
     ]
     if gc_prediction is not None:
         if gc_target is None:
-            raise ValueError("combined_loss: gc_prediction came without gc_target")
+            raise ValueError("combined_loss: gc_prediction was given without gc_target")
         if gc_prediction.dim() != 1:
             raise ValueError(f"combined_loss: gc_prediction is {tuple(gc_prediction.shape)}: wanted (B,)")
         wanted += [
@@ -252,7 +254,7 @@ def _check(inputs: LossInputs, classes: torch.Tensor | None) -> None:
             ("gc_mask", gc_mask, tuple(gc_prediction.shape), (torch.bool,)),
         ]
     elif gc_target is not None or gc_mask is not None:
-        raise ValueError("combined_loss: gc_target or gc_mask came without gc_prediction")
+        raise ValueError("combined_loss: gc_target or gc_mask was given without gc_prediction")
     if classes is not None:
         if classes.dim() != 1 or classes.shape[0] == 0:
             raise ValueError(f"combined_loss: classes is {tuple(classes.shape)}: wanted (C,), C >= 1")

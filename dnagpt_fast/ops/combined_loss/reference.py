@@ -1,4 +1,4 @@
-"""The three objectives of DNAGPT pre-training (arXiv 2307.05628, section 3), plainly, as one differentiable sum.
+"""The three losses of DNAGPT pre-training (arXiv 2307.05628, section 3) in plain torch, as one differentiable sum.
 
 For row r with logits z = soft_cap(W x_r + b) over V tokens, p = softmax(z), e = label_smoothing:
     nll_r  = -(1 - e) log p[target_r] - e / V sum_v log p[v]          (Szegedy et al., arXiv 1512.00567)
@@ -7,8 +7,8 @@ For row r with logits z = soft_cap(W x_r + b) over V tokens, p = softmax(z), e =
     row_r  = (1 - s) nll_r + s base_r + z_loss * logsumexp(z)^2        in next-token rows whose target is a plain k-mer,
              with s = base_level and base_r of base_level.py
     total  = mean over next-token rows + order_weight * mean over order rows + gc_weight * mean squared GC error
-In the compact form (occurring.py) log(rest) is added to the last entry's z after the cap, and that entry counts `rest`
-times in the sum of the label smoothing and in V.
+In the compact form (occurring.py), log(rest) is added to z of the last entry after the cap, and this entry counts
+`rest` times in the sum of the label smoothing and in V.
 """
 
 import torch
@@ -28,7 +28,7 @@ def combined_loss_reference(inputs: LossInputs, settings: LossSettings) -> LossP
     if rows.soft_cap is not None:
         logits = rows.soft_cap * torch.tanh(logits / rows.soft_cap)
     is_next, is_order = kinds_of_rows(inputs, rows.ignore_index)
-    counts = logits.new_ones(logits.shape[1])  # entries that each column stands for
+    counts = logits.new_ones(logits.shape[1])  # vocabulary entries that each column represents
     if rows.rest:
         counts[-1] = rows.rest
         logits = logits + counts.log()
@@ -53,7 +53,7 @@ def combined_loss_reference(inputs: LossInputs, settings: LossSettings) -> LossP
 
 
 def kinds_of_rows(inputs: LossInputs, ignore_index: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """bool (R,) twice: the next-token rows and the order rows that count."""
+    """bool (R,) twice: the next-token rows and the order rows, without ignored rows."""
     counted = inputs.targets != ignore_index
     if inputs.row_kind is None:
         return counted, torch.zeros_like(counted)
@@ -61,7 +61,7 @@ def kinds_of_rows(inputs: LossInputs, ignore_index: int) -> tuple[torch.Tensor, 
 
 
 def reduce(values: torch.Tensor, mask: torch.Tensor, reduction: str) -> torch.Tensor:
-    """Mean (0 of nothing) or sum over the rows of the mask; with "none" the rows, 0 where masked."""
+    """Mean (0 for no rows) or sum over the rows of the mask; with "none" the rows, 0 where masked."""
     values = torch.where(mask, values, 0)
     if reduction == "none":
         return values
@@ -69,7 +69,7 @@ def reduce(values: torch.Tensor, mask: torch.Tensor, reduction: str) -> torch.Te
 
 
 def gc_loss(inputs: LossInputs, reduction: str, like: torch.Tensor) -> torch.Tensor:
-    """Squared error of the GC prediction in the dtype of `like`; 0, or empty with "none", where none is predicted."""
+    """Squared error of the GC prediction in the dtype of `like`; without a prediction 0, or empty with "none"."""
     if inputs.gc_prediction is None or inputs.gc_target is None:
         return like.new_zeros(0 if reduction == "none" else ())
     error = (inputs.gc_prediction.to(like.dtype) - inputs.gc_target.to(like.dtype)).square()

@@ -1,6 +1,6 @@
-"""The combined loss with a weight for each next-token row: the weighted mean in place of the mean.
+"""The combined loss with a weight for each next-token row: a weighted mean instead of the mean.
 
-next_token = sum_r w_r row_r / sum_r w_r  over the valid next-token rows; order rows and GC as without weights
+next_token = sum_r w_r row_r / sum_r w_r  over the valid next-token rows; the order and GC losses have no weights
 """
 
 from collections.abc import Callable
@@ -17,9 +17,9 @@ def weighted_rows(
     settings: LossSettings,
     row_weight: torch.Tensor,
 ) -> LossParts:
-    """What `implementation` gives row by row, added up by weight. row_weight: float (R,), 0 or more.
+    """The rows of `implementation`, reduced with weights. row_weight: float (R,), 0 or more.
 
-    With reduction "sum" the sum of w_r row_r, with "none" the rows times their weights.
+    Reduction "sum": the sum of w_r row_r; "none": the rows times their weights.
     """
     without_gc = inputs._replace(gc_prediction=None, gc_target=None, gc_mask=None)
     rows = implementation(without_gc, settings._replace(reduction="none"))
@@ -32,7 +32,7 @@ def weighted_rows(
         )
     order = is_order.to(weight.dtype)
     if settings.reduction == "mean":
-        # Rows that all weigh 0 cost nothing.
+        # If all weights are 0, the loss is 0.
         weight = weight / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
         order = order / is_order.sum().clamp(min=1)
     gc = gc_loss(inputs, settings.reduction, rows.total)

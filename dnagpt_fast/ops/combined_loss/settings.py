@@ -1,4 +1,4 @@
-"""What travels through every implementation of the combined loss: its tensors, and its settings as one object."""
+"""The arguments of every implementation of the combined loss: its tensors, and its settings as one object."""
 
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ class LossInputs(NamedTuple):
 
 
 class RowSettings(NamedTuple):
-    """What the loss of one row depends on; in this order, flat, in the schemas of the ops (ROW_SCHEMA)."""
+    """The settings of the loss of one row; the schemas of the ops list them in this order (ROW_SCHEMA)."""
 
     ignore_index: int = IGNORE_INDEX
     label_smoothing: float = 0.0
@@ -31,16 +31,16 @@ class RowSettings(NamedTuple):
     soft_cap: float | None = None
     skip_below: float | None = None
     base_level: float = 0.0  # share of the base-level loss in next-token rows whose target is a plain k-mer
-    k: int = 0  # length of the k-mers, where base_level is not 0
-    rest: int = 0  # n >= 1: the compact form (occurring.py), whose last entry stands for n equal ones
+    k: int = 0  # length of the k-mers, if base_level is not 0
+    rest: int = 0  # n >= 1: the compact form (occurring.py), whose last entry represents n equal entries
 
     def entries(self, rows: int) -> int:
-        """How many vocabulary entries the `rows` rows of the projection stand for."""
+        """The number of vocabulary entries that the `rows` rows of the projection represent."""
         return rows - 1 + self.rest if self.rest else rows
 
     @property
     def may_skip(self) -> bool:
-        """Whether tiles may be left out of the backward: with label smoothing every entry has a gradient."""
+        """Whether the backward pass may skip tiles: with label smoothing every entry has a gradient."""
         return self.skip_below is not None and self.label_smoothing == 0.0
 
 
@@ -51,7 +51,7 @@ ROW_SCHEMA = (
 
 
 class LossSettings(NamedTuple):
-    """How rows are weighted and added up, and what each of them is."""
+    """The weights and the reduction of the rows, and the settings of each row."""
 
     order_weight: float = 1.0
     gc_weight: float = 0.01
@@ -60,7 +60,7 @@ class LossSettings(NamedTuple):
 
 
 class LossParts(NamedTuple):
-    """What an implementation returns, in float32 or wider; see CombinedLoss. log_probs is without gradient."""
+    """The result of an implementation, in float32 or float64; see CombinedLoss. log_probs has no gradient."""
 
     total: torch.Tensor
     next_token: torch.Tensor

@@ -1,8 +1,8 @@
-"""Tiles of the loss kernels: their sizes by card, and the vocabulary in tiles, the 4,096 plain 6-mers side by side.
+"""Tiles of the loss kernels: their sizes by card, and the order of the vocabulary, with plain k-mers adjacent.
 
-The table was chosen from the compile audit (no spill on any card), which checks it. A trained model gives almost no
-probability to the other entries (those with N, the shorter ones), so that whole tiles of them can be left out of the
-backward pass (`skip_below`). Outside the kernels ids stay as they are.
+The table was chosen with the compile audit (no spills on any card), which also checks it. A trained model gives almost
+no probability to entries that are not plain k-mers (k-mers with N, shorter k-mers), so whole tiles of them can be
+skipped in the backward pass (`skip_below`). Only the kernels use this order; token ids do not change.
 """
 
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ TILE_VOCAB = 128
 
 @dataclass(frozen=True)
 class LossTile:
-    """Size of a pass's tile, whose rows are those of tile_edge.
+    """Size of the tile of a pass; tile_edge gives its rows.
 
-    step: bytes of a row that a product takes at a time, 64 halves or 32 floats in 128; narrow: half as many vocabulary
-    entries as rows
+    step: bytes of a row that a product reads at a time (128 are 64 halves or 32 floats); narrow: half as many
+    vocabulary entries as rows
     """
 
     step: int = 128
@@ -35,7 +35,7 @@ class LossTile:
 
 
 # (family of cards, pass) -> tile. "skip": with the tile skip; "bases": with the base-level loss, whose sums would spill
-# beside a whole tile of logits. Three stages of two 16 KiB tiles fit every NVIDIA card, two fit AMD's 64 KiB.
+# next to a whole tile of logits. Three stages of two 16 KiB tiles fit every NVIDIA card, two fit AMD's 64 KiB.
 PASSES = ("forward", "forward bases", "dz", "dz bases", "dx", "dx skip", "dw", "dw skip")
 TILES: dict[tuple[str, str], LossTile] = {
     (family, which): LossTile(stages=2 if family == "cdna3" else 3, narrow="bases" in which)
@@ -46,13 +46,13 @@ TILES["rtx blackwell", "dx skip"] = LossTile(step=64)  # a whole step spills 2 r
 
 
 def tile_edge(x: torch.Tensor) -> int:
-    """Rows, and vocabulary entries, of a tile in every pass; a half where products in fp32 fill the registers."""
+    """Rows, and vocabulary entries, of a tile in every pass; half as many in fp32, which needs more registers."""
     return TILE_ROWS if x.element_size() == 2 else TILE_ROWS // 2
 
 
 def launch_of(which: str, x: torch.Tensor, settings: RowSettings) -> dict[str, Any]:
-    """Compile-time arguments and options of a pass ("forward", "dz", "dx", "dw") over rows x (R, D); "reduce": of the
-    kernels without a product."""
+    """Compile-time arguments and launch options of a pass ("forward", "dz", "dx", "dw") over rows x (R, D), or of the
+    kernels without a product ("reduce")."""
     constants = triton_settings.product_constants(x)
     if which == "reduce":
         return {"ACC": constants["ACC"], "num_warps": 4, **triton_settings.LAUNCH}
@@ -88,8 +88,9 @@ def tile_order(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """int32 (V,) twice: the token id at each place of the kernels' order, and the place of each token id.
 
-    The plain k-mers come first, in the order of their bases. k = 0: 6, where V is that of a k = 6 vocabulary, else the
-    order is 0..V-1; so it is in the compact form, whose plain k-mers come first already (occurring.py).
+    The plain k-mers come first, in the order of their bases. k = 0: k is 6 if V is the size of a k = 6 vocabulary,
+    otherwise the order is 0..V-1. In the compact form, too, the order is 0..V-1: its plain k-mers are already first
+    (occurring.py).
     """
     order = torch.tensor(_order(vocab, k, compact), dtype=torch.int32)
     return order.to(device), torch.argsort(order).to(device, torch.int32)

@@ -243,8 +243,8 @@ X, W, T = torch.zeros(4, 3), torch.zeros(5, 3), torch.zeros(4, dtype=torch.int64
         (dict(hidden=X.long()), r"hidden torch.int64"),
         (dict(bias=torch.zeros(4)), r"bias is \(4,\): wanted \(5,\)"),
         (dict(row_kind=T), r"row_kind is torch.int64: wanted torch.uint8"),
-        (dict(gc_prediction=torch.zeros(2)), r"gc_prediction came without gc_target"),
-        (dict(gc_target=torch.zeros(2)), r"came without gc_prediction"),
+        (dict(gc_prediction=torch.zeros(2)), r"gc_prediction was given without gc_target"),
+        (dict(gc_target=torch.zeros(2)), r"was given without gc_prediction"),
         (dict(gc_prediction=torch.zeros(2), gc_target=torch.zeros(3)), r"gc_target is \(3,\): wanted \(2,\)"),
         (dict(gc_prediction=torch.zeros(2, 1), gc_target=torch.zeros(2, 1)), r"wanted \(B,\)"),
         (dict(reduction="avg"), r"reduction 'avg': wanted one of mean, sum, none"),
@@ -270,5 +270,5 @@ def test_a_target_outside_the_vocabulary_is_named(bad):
 
 
 def test_a_target_outside_the_classes_is_named():
-    with pytest.raises(IndexError, match="row 1 has target 4, which is none of the 2 classes"):
+    with pytest.raises(IndexError, match="row 1 has target 4, which is not one of the 2 classes"):
         combined_loss(X, W, torch.tensor([3, 4, 3, 3]), classes=torch.tensor([3, 2]))
