@@ -1,4 +1,4 @@
-"""The model and what is asked of it: tokenizer, layers, inference, generation, embedding, scores."""
+"""The model and its uses: tokenizer, layers, inference, generation, embedding, scores."""
 
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT

@@ -4,12 +4,12 @@ For a strand d and a phase p (haplotypes.py)
 
     LLR(d, p) = sum over the tokens after the shared context of log P(token | tokens before it), ALT minus REF
 
-in nats. The tokens before cancel, so the context is computed once for both alleles. In exact probability all strands
-and phases estimate one quantity; the score is their mean. Evo 2 and Carbon take the same sum over a whole window of one
+in nats. The tokens of the context cancel, so the context is computed once for both alleles. All strands and phases
+estimate the same quantity; the score is their mean. Evo 2 and Carbon take the same sum over a whole window of one
 strand and one phase (`full-ll`); GENERator takes P(first base of the next k-mer) at the end of an upstream context
 (`next-token`): both are settings here.
 
-A score does not depend on what it is computed with: see inference.py.
+A score does not depend on the other variants: see inference.py.
 """
 
 from collections.abc import Sequence
@@ -34,11 +34,11 @@ class AlleleRule:
     """How alleles are compared.
 
     name        "dnagpt": mean over both strands and all phases; "full-ll": forward strand and one phase, the window
-                centred on the variant; "next-token": forward strand, P(first base of the next k-mer) alone
-    strands     2, or 1 for the forward one
+                centred on the variant; "next-token": forward strand, only P(first base of the next k-mer)
+    strands     2, or 1 for the forward strand
     phases      divides k; default k
-    context_bp  bases before the variant; default 384, less where the model reads less
-    after_bp    bases after it whose probabilities count; default 192, less likewise
+    context_bp  bases before the variant; default 384, or less if the model's context is shorter
+    after_bp    bases after it whose probabilities count; default 192, or less likewise
     """
 
     name: str
@@ -98,15 +98,15 @@ class AlleleRule:
 
 @dataclass(frozen=True)
 class AlleleScore:
-    """What a model says of an alternative against the reference, in nats; negative: the alternative is less likely.
-    None where it was not asked for or could not be found.
+    """The score of an alternative relative to the reference, in nats; negative: the alternative is less likely.
+    A number is None if it was not requested or cannot be computed.
 
     llr          mean over strands and phases
     llr_forward  mean over the phases of the forward strand; likewise llr_reverse
     sd           standard deviation over strands and phases
-    conditional  log P(alternative base) - log P(reference base) given what stands before it alone, mean of the strands;
-                 single bases only
-    flags        why there is no score, or a weak one
+    conditional  log P(alternative base) - log P(reference base), given only the bases before it, mean of the strands;
+                 for single bases only
+    flags        why there is no score, or why it is weak
     """
 
     llr: float | None = None
@@ -126,12 +126,11 @@ def allele_scores(
     *,
     max_tokens: int = 4096,
 ) -> list[AlleleScore]:
-    """The score of each site, all sites' windows held at once as ids; at most `max_tokens` rows go through the model
-    together. A site that cannot be scored has no numbers and the reason among its flags."""
+    """The score of each site. The windows of all sites are in memory at once, as ids; at most `max_tokens` rows go
+    through the model together. A site that cannot be scored has no numbers, and its flags give the reason."""
     jobs: dict[tuple[int, ...], dict[tuple[int, ...], float]] = {}  # context -> continuation -> log P
-    asked: dict[
-        tuple[int, ...], torch.Tensor
-    ] = {}  # context -> its last hidden state, where single bases are asked
+    # context -> its last hidden state, for the conditional scores of single bases
+    asked: dict[tuple[int, ...], torch.Tensor] = {}
     plans: list[_Plan | AlleleScore] = []
     for site in sites:
         plan = _plan(tokenizer, site, rule)
@@ -152,14 +151,13 @@ def allele_scores(
 
 
 _Windows = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-
-
+"""ids of: prefix and context; the reference continuation; the alternative continuation"""
 _Plan = list[list[_Windows]]
+"""by strand, by phase"""
 
 
 def _plan(tokenizer: KmerTokenizer, site: Site, rule: AlleleRule) -> _Plan | AlleleScore:
-    """For each strand and phase the context with its prefix, and both continuations; or the score where there is
-    nothing to compute."""
+    """The windows of each strand and phase, or the score if nothing must be computed."""
 
     def windows(pair: Pair) -> _Windows:
         return (*rule.prefix, *pair.context), tuple(pair.reference), tuple(pair.alternative)
@@ -190,12 +188,12 @@ def _fill(
     asked: dict[tuple[int, ...], torch.Tensor],
     max_tokens: int,
 ) -> None:
-    """Computes every continuation's log P, and the hidden states that are asked for."""
+    """Fills `jobs` with the log P of every continuation, and `asked` with hidden states."""
     contexts = list(jobs)
     rows = [len(c) + sum(len(branch) - 1 for branch in jobs[c]) for c in contexts]
     for batch in row_batches(rows, max_tokens):
         several = [contexts[i] for i in batch]
-        # the last token of a continuation is predicted but predicts nothing
+        # the last token of a continuation is predicted, but no token after it
         states = inference.continuations(several, [[b[:-1] for b in jobs[c]] for c in several])
         read: list[torch.Tensor] = []
         targets: list[int] = []
@@ -257,7 +255,7 @@ def _score(
     if rule.name == "next-token":
         return AlleleScore(conditional=conditional)
     ratios_of_strand = [[jobs[c][alt] - jobs[c][ref] for c, ref, alt in strand] for strand in plan]
-    # strand by strand, so that the other strand of the genome gives the same bits
+    # first within each strand, so that the same variant on the other strand gives the same bits
     means = [_mean(ratios) for ratios in ratios_of_strand]
     llr = _mean(means)
     variance = _mean([_mean([(ratio - llr) ** 2 for ratio in ratios]) for ratios in ratios_of_strand])

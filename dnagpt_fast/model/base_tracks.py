@@ -1,9 +1,9 @@
-"""P(A), P(C), P(G), P(T) at every base of a range of a genome, the same whatever range is asked for.
+"""P(A), P(C), P(G), P(T) at every base of a range of a genome, independent of the range.
 
-As marginals.py: for each of the k phases the contig is cut into k-mers, and the base at which a k-mer begins is read
-from the k-mers before it. Windows lie on a grid that starts at the contig's first base, not at the range's: window w of
-a phase predicts k-mers w * stride to (w + 1) * stride - 1 and begins `overlap` k-mers before them, so every base has
-between `overlap` k-mers and a full window of context, and its numbers never depend on the range or the batch.
+As in marginals.py: for each of the k phases the contig is cut into k-mers, and the first base of a k-mer is predicted
+from the k-mers before it. Windows are on a grid that starts at the first base of the contig, not of the range: window w
+of a phase predicts k-mers w * stride to (w + 1) * stride - 1 and begins `overlap` k-mers before them. So every base has
+between `overlap` k-mers and a full window of context, and its values do not depend on the range or the batch.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.packed import PackedRange
 
 WINDOWS_AHEAD = 8
-"""Batches whose windows are held as ids at once."""
+"""The windows of so many batches are in memory at once, as ids."""
 
 
 @dataclass(frozen=True)
 class _Window:
-    """ids of the prefix and k-mers; the rows from `row` on predict the bases `first`, `first` + k, ... of the range."""
+    """ids: prefix and k-mers. `bases` rows from `row` on predict the bases `first`, `first` + k, ... of the range."""
 
     ids: list[int]
     row: int
@@ -33,9 +33,9 @@ class _Window:
 class BaseTracks:
     """A model's probabilities along contigs.
 
-    prefix      tokens before every window; the species token the model was trained with
-    overlap     least context of a base in k-mers; default half of what the model reads
-    max_tokens  tokens at once; bounds the memory and changes no number
+    prefix      tokens before every window; the species token that the model was trained with
+    overlap     minimum context of a base in k-mers; default half of the model's context
+    max_tokens  tokens at once; limits the memory and does not change the result
     Raises ValueError for settings that cannot be used.
     """
 
@@ -56,13 +56,13 @@ class BaseTracks:
         self.overlap = room // 2 if overlap is None else overlap
         if not 0 <= self.overlap < room:
             raise ValueError(f"overlap = {self.overlap} tokens: wanted 0..{room - 1}")
-        # a window of `room` k-mers predicts the one after its last too
+        # a window of `room` k-mers also predicts the k-mer after its last one
         self.stride = room - self.overlap + 1
         self._table = KmerTable(tokenizer)
 
     def strand(self, contig: PackedRange, start: int, end: int) -> torch.Tensor:
-        """float32 (end - start, 4), columns A C G T, of the bases [start, end) of a whole contig, counted and read in
-        its direction."""
+        """float32 (end - start, 4), columns A C G T, for the bases [start, end) of a whole contig; the contig is given
+        on the strand to read, and positions count on this strand."""
         out = torch.empty(end - start, 4)
         waiting: list[_Window] = []
         held = 0
@@ -77,10 +77,10 @@ class BaseTracks:
         return out
 
     def both_strands(self, contig: PackedRange, start: int, end: int) -> torch.Tensor:
-        """The mean of both strands' probabilities of the same bases; columns as of the strand that `contig` is."""
+        """As `strand`, but the mean of the probabilities of both strands; columns as on the strand of `contig`."""
         other = contig.reverse_complement()
-        turned = self.strand(other, len(contig) - end, len(contig) - start)
-        return (self.strand(contig, start, end) + turned.flip(0, 1)) / 2
+        of_other = self.strand(other, len(contig) - end, len(contig) - start)
+        return (self.strand(contig, start, end) + of_other.flip(0, 1)) / 2
 
     def _windows(self, contig: PackedRange, start: int, end: int, phase: int) -> list[_Window]:
         k = self.tokenizer.k
@@ -92,7 +92,7 @@ class BaseTracks:
             if begin >= finish:
                 continue
             read = max(w * self.stride - self.overlap, 0)
-            # the whole window, also where the range ends before it: a row's last bits depend on its window's length
+            # the whole window, even if the range ends before it: the bits of a row depend on the length of its window
             last = min((w + 1) * self.stride, -(-(len(contig) - phase) // k)) - 1
             bases = contig.part(phase + k * read, phase + k * last)
             kmers = self.tokenizer.encode_packed(bases).tolist() if len(bases) else []

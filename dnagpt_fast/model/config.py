@@ -1,15 +1,15 @@
-"""The shape of a DNAGPT, and the three published ones (arXiv 2307.05628; SPEC of the official repository)."""
+"""The shape of a DNAGPT model, and the three published shapes (arXiv 2307.05628 and the official repository)."""
 
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-# No size of a model is larger; a damaged file may ask for one that no tensor can have.
+# Sizes above this are refused: a damaged file may give a size that no tensor can have.
 LARGEST = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The constructor arguments of `DNAGPT`, as the official code names them.
+    """The constructor arguments of `DNAGPT`, with the names of the official code.
 
     vocab_size     entries of the token embedding and of the token head; 19,564 (dynamic, k=6) or 15,659 (fixed)
     max_len        positions, in tokens
@@ -43,7 +43,7 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
-        """Raises ValueError for an unknown key or a missing vocab_size, naming it."""
+        """Raises ValueError that names an unknown key or a missing vocab_size."""
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
             raise ValueError(
@@ -65,7 +65,7 @@ PRESETS: dict[str, ModelConfig] = {
 
 
 def preset(name: str, vocab_size: int | None = None, **given: Any) -> ModelConfig:
-    """A published shape by name, with other values for the fields that are given.
+    """A published shape by name, with the given fields replaced.
 
     Raises ValueError for an unknown name or a value that does not fit.
 

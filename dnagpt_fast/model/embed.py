@@ -1,8 +1,8 @@
-"""One vector a sequence: hidden states of a chosen layer, pooled over the sequence's k-mers.
+"""One vector per sequence: hidden states of a chosen layer, pooled over the sequence's k-mers.
 
-A sequence longer than the model reads is cut into windows without overlap and pooled over all of them. Memory does not
-grow with the input: windows go through the model in batches of a bounded number of tokens, sorted by length, and only
-sums are kept. A vector does not depend on what it is computed with: see inference.py.
+A sequence longer than the model's context is cut into windows without overlap and pooled over all of them. Memory does
+not grow with the input: windows go through the model in batches of a bounded number of tokens, sorted by length, and
+only sums are kept. A vector does not depend on the other sequences: see inference.py.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ from dnagpt_fast.model.tokenizer import KmerTokenizer
 
 POOLINGS = ("mean", "last", "max")
 BATCHES_AHEAD = 8
-"""Windows of this many batches are sorted by length together."""
+"""The windows of so many batches are sorted by length together."""
 
 
 def embed(
@@ -32,13 +32,13 @@ def embed(
     prefix: str = "<R>",
     max_tokens: int = 4096,
 ) -> Iterator[np.ndarray]:
-    """float32 (D,) for each sequence, in order: text, or ranges of a genome as `Genome.range` gives them.
+    """float32 (D,) for each sequence, in order. A sequence is text or a range of a genome (`Genome.range`).
 
     layer         0 the embeddings, i the output of block i, num_layers or -1 the last one after ln_f
-    pooling       over the sequence's k-mers (prefix left out): "mean", "max", or the state at the "last" one
-    both_strands  the mean of the sequence's vector and its reverse complement's
-    prefix        tokens before every window; the species token the model was trained with, or ""
-    max_tokens    tokens in a batch; bounds the memory
+    pooling       over the sequence's k-mers, without the prefix: "mean", "max", or "last" for the state at the last one
+    both_strands  return the mean of the vectors of the sequence and of its reverse complement
+    prefix        tokens before every window; the species token that the model was trained with, or ""
+    max_tokens    tokens in a batch; limits the memory
     Raises ValueError for settings or sequences that cannot be used.
 
     >>> from dnagpt_fast import load_model
@@ -69,14 +69,14 @@ def embed(
 
 @dataclass
 class _Pool:
-    """What one sequence's windows come to; they are added in order, so that the sums are always the same."""
+    """The pooled windows of one sequence; they are added in order, so that the sums are always the same."""
 
     total: np.ndarray | float = 0.0
     count: int = 0
     largest: np.ndarray | float = -np.inf
     last: np.ndarray | float = 0.0
 
-    def fold(self, hidden: torch.Tensor, pooling: str) -> None:
+    def add(self, hidden: torch.Tensor, pooling: str) -> None:
         if pooling == "mean":
             self.total = self.total + hidden.sum(0).double().numpy()
             self.count += len(hidden)
@@ -85,7 +85,7 @@ class _Pool:
         else:
             self.last = hidden[-1].numpy()
 
-    def then(self, other: "_Pool") -> "_Pool":
+    def followed_by(self, other: "_Pool") -> "_Pool":
         largest = np.maximum(self.largest, other.largest)
         return _Pool(self.total + other.total, self.count + other.count, largest, other.last)
 
@@ -107,9 +107,9 @@ def _pooled(
         for batch in row_batches([len(window.ids) for window in chunk], max_tokens):
             states = inference.hidden_states([chunk[i].ids for i in batch], layer)
             for i, hidden in zip(batch, states, strict=True):
-                parts[i].fold(hidden[chunk[i].n_prefix :].float().cpu(), pooling)
+                parts[i].add(hidden[chunk[i].n_prefix :].float().cpu(), pooling)
         for window, part in zip(chunk, parts, strict=True):
-            pool = pool.then(part)
+            pool = pool.followed_by(part)
             if window.is_last:
                 yield pool.result(pooling)
                 pool = _Pool()

@@ -1,12 +1,12 @@
 """Sampling by the official rules: temperature, then top-k, then top-p, then a draw or the most likely token.
 
-Cost. A sequence of up to max_len tokens is continued with a key-value cache: one row through the model for each
-token, for many sequences at once. Once it has grown past max_len, its context is the last max_len tokens with
-positions counted from 0 again, as in the official code: every position of the window changes at every step, so
-nothing of a cache stays true, and each further token costs a pass over max_len tokens (the last block and the head
-run for the last token only). `crop_to` is the cheap way on, which the official code lacks: the context is cut to its
-last `crop_to` tokens at once and then grows with a cache again, so that each max_len - crop_to further tokens cost
-one pass over crop_to tokens beside their own steps. Its tokens differ from the official ones from there on.
+Cost. A sequence of up to max_len tokens is continued with a key-value cache: one row per token, for many sequences at
+once. Beyond max_len, the context is the last max_len tokens with positions counted from 0 again, as in the official
+code: the positions shift at every step, so the cache cannot be reused, and each further token costs a pass over max_len
+tokens (the last block and the head run for the last token only). `crop_to`, which the official code lacks, is cheaper:
+at max_len the context is cut to its last `crop_to` tokens and then grows with a cache again, so that max_len - crop_to
+further tokens cost one pass over crop_to tokens and one row each. From there on the tokens differ from the official
+ones.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.vocab import PAD_ID
 
 Draw = Callable[[torch.Tensor, list[int]], torch.Tensor]
-"""(probabilities (B, V), the B sequences' numbers) -> tokens int64 (B,)"""
+"""(probabilities (B, V), indices of the B sequences) -> tokens int64 (B,)"""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class SamplingRules:
     top_k, top_p as in `filter_logits`; 0 switches them off
     stop_ids     a sequence ends before one of these tokens
     allowed      bool (V,), the tokens that may be drawn; None: all
-    crop_to      None: the official crop at max_len; else how many tokens of context stay when max_len is reached
+    crop_to      None: the official crop at max_len; a number: tokens of context that are kept when max_len is reached
     """
 
     temperature: float = 1.0
@@ -64,9 +64,9 @@ class SamplingRules:
 def filter_logits(logits: torch.Tensor, top_k: int = 0, top_p: float = 0.0) -> torch.Tensor:
     """Logits (B, V) with -inf at the tokens that may not be drawn; a new tensor.
 
-    top_k  > 0: keep the k largest, and what ties with the k-th
-    top_p  > 0: of what is left, keep the most likely tokens, up to and with the one at which their probabilities
-           together pass top_p
+    top_k  > 0: keep the k largest, and those equal to the k-th
+    top_p  > 0: of the tokens left, keep the most likely ones, up to and including the one at which the sum of their
+           probabilities exceeds top_p
     """
     if top_k > 0:
         kth = logits.topk(min(top_k, logits.shape[-1])).values[..., -1:]
@@ -85,9 +85,9 @@ def most_likely(probabilities: torch.Tensor, sequences: list[int]) -> torch.Tens
 
 
 class SeededDraws:
-    """One stream of uniform numbers a sequence, Philox keyed by what the sequence is, not by its place in a batch.
+    """One stream of uniform numbers per sequence. The Philox key depends on the sequence, not on its place in a batch.
 
-    Token v is drawn where the running sum of the probabilities first passes u times their sum.
+    The token drawn is the first one at which the running sum of the probabilities exceeds u times their sum.
     """
 
     def __init__(self, keys: Sequence[tuple[int, int, Sequence[int]]]) -> None:
@@ -98,7 +98,7 @@ class SeededDraws:
         uniform = torch.tensor([[self._streams[i].random()] for i in sequences], dtype=torch.float64)
         sums = probabilities.double().cumsum(-1)
         drawn = torch.searchsorted(sums, uniform.to(sums.device) * sums[:, -1:], right=True)[:, 0]
-        # u * sum may round up to the sum itself: the last token with a probability then
+        # u * sum may be rounded up to the sum itself: then the last token with a probability is drawn
         last = probabilities.shape[1] - 1 - (probabilities > 0).flip(-1).int().argmax(-1)
         return torch.minimum(drawn, last)
 
@@ -118,19 +118,19 @@ def continue_sequences(
 ) -> list[list[int]]:
     """The new tokens of each prompt, all prompts in one batch.
 
-    Raises ValueError for an empty prompt, ids out of the vocabulary, or rules that allow no token.
+    Raises ValueError for an empty prompt, ids outside the vocabulary, or rules that allow no token.
     """
     model = inference.model
     crop_to = rules.crop_to
     if crop_to is not None and crop_to >= model.max_len:
         raise ValueError(f"crop_to = {crop_to}: wanted less than max_len = {model.max_len}")
     if rules.allowed is not None and not bool(rules.allowed.any()):
-        raise ValueError("the rules allow no token at all")
+        raise ValueError("the rules allow no token: wanted at least one True in `allowed`")
     if any(not prompt for prompt in prompts):
-        raise ValueError("a prompt is empty: generation starts from at least one token, as <R>")
+        raise ValueError("a prompt is empty: generation needs at least one token, such as <R>")
     made: list[list[int]] = [[] for _ in prompts]
     stops = frozenset(rules.stop_ids)
-    # Neighbours of equal length share an attention call, so batches are kept in order of length.
+    # Neighbours of equal length share an attention call, so batches are in order of length.
     active = sorted((i for i, n in enumerate(max_new_tokens) if n > 0), key=lambda i: len(prompts[i]))
     if not active:
         return made
@@ -153,7 +153,7 @@ def continue_sequences(
 
 
 class _Lanes:
-    """The sequences of a batch on their way: texts, cache, and the hidden state at each one's last token."""
+    """The sequences of a batch that are not finished: their tokens, cache, and hidden states at the last tokens."""
 
     def __init__(
         self, inference: Inference, texts: list[list[int]], capacity: int, crop_to: int | None
@@ -167,11 +167,11 @@ class _Lanes:
         self.hidden, cache = inference.prefill(contexts, capacity)
         assert cache is not None
         self._cache: KeyValueCache = cache
-        # Where a lane's cache starts in its text; None once the window slides and no cache holds.
+        # Where a lane's cache starts in its tokens; None once the window slides and there is no cache.
         self._from: list[int | None] = [len(t) - len(c) for t, c in zip(texts, contexts, strict=True)]
 
     def advance(self, tokens: list[int], kept: list[int]) -> None:
-        """Goes on with the lanes `kept`, one new token each."""
+        """Continues the lanes `kept` with one new token each."""
         if len(kept) < len(self._texts):
             self._texts = [self._texts[lane] for lane in kept]
             self._from = [self._from[lane] for lane in kept]
@@ -198,7 +198,7 @@ class _Lanes:
         contexts = [self._texts[lane][-(self._crop_to or self._max_len) :] for lane in slid]
         index = torch.tensor(slid, device=self._inference.device)
         if self._crop_to is None:
-            # One window after the other: each is max_len rows already.
+            # One window at a time: each has max_len rows.
             self.hidden[index] = torch.cat(
                 [self._inference.prefill([context], None)[0] for context in contexts]
             )
@@ -236,11 +236,11 @@ def generate(
     top_p: float = 0.0,
     stop_ids: Sequence[int] | None = None,
 ) -> torch.Tensor:
-    """idx int64 (B, T) continued by up to max_new_tokens tokens; (B, T + made). The official call.
+    """idx int64 (B, T) continued by up to max_new_tokens tokens; (B, T + new). The official call.
 
-    A row ends before a token of stop_ids, which is not appended; rows that ended early are filled with the pad token.
+    A row ends before a token of stop_ids, which is not appended; rows that ended early are padded with the pad token.
     Draws come from torch's global generator, as in the official code: for a batch of one, the same seed gives the same
-    tokens. `generate_sequences` has seeds of its own, prompts of different lengths, and the other settings.
+    tokens. `generate_sequences` has its own seeds, prompts of different lengths, and more settings.
     """
     if idx.dim() != 2 or idx.is_floating_point():
         raise ValueError(f"idx is {idx.dtype} {tuple(idx.shape)}: wanted an integer tensor (B, T)")
@@ -260,7 +260,7 @@ def generate(
 
 @dataclass(frozen=True)
 class Generated:
-    """One sampled sequence. prompt: its place in the prompts; sample: 0..num_samples-1; new_ids: without the prompt."""
+    """One sampled sequence. prompt: index of its prompt; sample: 0..num_samples-1; new_ids: without the prompt."""
 
     prompt: int
     sample: int
@@ -286,15 +286,16 @@ def generate_sequences(
     bases_only: bool = False,
     crop_to: int | None = None,
 ) -> Iterator[Generated]:
-    """num_samples continuations of each prompt, prompt by prompt, in batches of batch_size whatever their lengths.
+    """num_samples continuations of each prompt, prompt by prompt, in batches of batch_size sequences of any lengths.
 
-    max_new_tokens  tokens to add to each prompt; or max_tokens: the length to reach with it. One of the two is needed
-    seed            the same (prompt, seed, sample number) gives the same sequence, whatever else is generated with it
+    max_new_tokens  tokens to add to each prompt; or max_tokens: the length to reach, including the prompt. Exactly one
+                    of the two must be given
+    seed            the same (prompt, seed, sample number) gives the same sequence, in any batch
     batch_size      sequences at once; the cache takes 2 * layers * width * tokens * 4 bytes for each (fp32)
     stop_ids        default: the unknown and the pad token, as in the official script
-    bases_only      draw only k-mers of A, C, G and T: no N, no reserved token, so no stop either
-    crop_to         see the head of this file
-    Raises ValueError for settings or prompts that cannot be used, before anything is generated.
+    bases_only      draw only k-mers of A, C, G and T: no N and no reserved token, so no stop token either
+    crop_to         see the top of this file
+    Raises ValueError for settings or prompts that cannot be used, before it generates anything.
 
     >>> from dnagpt_fast import load_model
     >>> model, tokenizer = load_model("dna_gpt6m_m")
@@ -309,7 +310,7 @@ def generate_sequences(
     encoded = [tokenizer.encode(prompt, to_tensor=False) for prompt in prompts]
     for prompt, ids in zip(prompts, encoded, strict=True):
         if not len(ids):
-            raise ValueError(f"prompt {prompt!r} has no token: generation starts from at least one, as <R>")
+            raise ValueError(f"prompt {prompt!r} has no token: generation needs at least one, such as <R>")
     stops = (tokenizer.unk_id, tokenizer.pad_id) if stop_ids is None else tuple(stop_ids)
     allowed = base_tokens(tokenizer) if bases_only else None
     rules = SamplingRules(temperature, do_sample, top_k, top_p, stops, allowed, crop_to)
@@ -342,5 +343,5 @@ def _in_batches(
 
 
 def base_tokens(tokenizer: KmerTokenizer) -> torch.Tensor:
-    """bool (V,): the tokens that are k-mers of A, C, G and T alone."""
+    """bool (V,): the tokens that are k-mers of A, C, G and T only."""
     return torch.tensor([set(piece) <= set("ACGT") for piece in tokenizer.idx_to_token])

@@ -1,10 +1,11 @@
-"""Two alleles in their sequence as token windows: the context they share, and how each goes on after it.
+"""Two alleles in their sequence as token windows: the context that both share, and the continuation of each.
 
-Everything is defined by the two haplotypes, the sequence with one allele and with the other, read in one direction. Let
-f be the first base at which they differ. Phase p in 0..k-1 puts a token boundary p bases before f. The tokens before
-that boundary are the same for both alleles: the context. Those after it are the continuations, equally many for both,
-up to `after_bp` bases after the longer allele. So all ways to write one variant give the same windows: an indel in a
-repeat may stand left- or right-aligned, and the reverse strand is the same definition read the other way.
+The windows are defined by the two haplotypes, the sequence with one allele and with the other, read in one direction.
+Let f be the first base at which they differ. Phase p in 0..k-1 puts a token boundary p bases before f. The tokens
+before this boundary are the same for both alleles: the context. The tokens after it are the continuations, the same
+number for both, up to `after_bp` bases after the longer allele. So all ways to write a variant give the same windows:
+an indel in a repeat may be left- or right-aligned, and the reverse strand uses the same definition in the other
+direction.
 """
 
 from dataclasses import dataclass
@@ -14,19 +15,19 @@ from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.vocab import reverse_complement
 
 LEAST_BP = 30
-"""Fewer bases than this before or after an allele are too few to score it."""
+"""An allele is not scored with fewer bases than this before or after it."""
 MOST_SHIFT_BP = 512
-"""How far an indel may move within a repeat."""
+"""The largest distance by which an indel may move within a repeat."""
 
 
 class NotScorable(Exception):
-    """Why two alleles cannot be compared; the message is the flag."""
+    """Two alleles that cannot be compared; the message is the flag."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """One strand of a variant: `left` + allele + `right`, upper-case over ACGTN. left and right are as much of the
-    genome as was fetched; see `needed_bp`."""
+    """One strand of a variant: `left` + allele + `right`, upper-case over ACGTN. left and right are the sequence around
+    it, as far as it was read; see `needed_bp`."""
 
     left: str
     reference: str
@@ -40,11 +41,11 @@ class Site:
 
 @dataclass(frozen=True)
 class Reach:
-    """How much of the sequence counts.
+    """How much of the sequence is used.
 
     context_bp  bases before the variant
-    after_bp    bases after it, whose probabilities count
-    max_tokens  of a window, without the prefix
+    after_bp    bases after it whose probabilities count
+    max_tokens  most tokens of a window, without the prefix
     """
 
     context_bp: int
@@ -53,14 +54,13 @@ class Reach:
 
     @property
     def needed_bp(self) -> int:
-        """Bases to fetch on each side of an allele, beside its own length on the right, so that no window is cut by
-        what was fetched."""
+        """Bases to read on each side of an allele (on the right side plus its own length), enough for every window."""
         return max(self.context_bp, self.after_bp) + 6 + MOST_SHIFT_BP
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Token ids of the context, and of both continuations of it, equally long."""
+    """Token ids of the context and of its two continuations, which have the same length."""
 
     context: list[int]
     reference: list[int]
@@ -71,9 +71,9 @@ class Pair:
 class Difference:
     """Where two haplotypes differ.
 
-    first    the first base of `left + allele + right` at which they do
-    longest  bases of the longer allele once what both share is cut off
-    indel    the bases inserted or deleted, as they are read from `first` on; "" where bases are replaced too
+    first    the first base of `left + allele + right` at which they differ
+    longest  bases of the longer allele, without the bases that both share
+    indel    the bases inserted or deleted, in the order from `first` on; "" if bases are replaced too
     """
 
     first: int
@@ -82,7 +82,7 @@ class Difference:
 
 
 def difference(site: Site) -> Difference | None:
-    """None where the alleles are the same. Raises NotScorable for an indel that can move further than MOST_SHIFT_BP.
+    """None if the alleles are the same. Raises NotScorable for an indel that can move further than MOST_SHIFT_BP.
 
     >>> difference(Site("AC", "A", "ATT", "TTTG"))
     Difference(first=6, longest=2, indel='TT')
@@ -99,7 +99,7 @@ def difference(site: Site) -> Difference | None:
     first = len(site.left) + shared
     if reference and alternative:
         return Difference(first, max(len(reference), len(alternative)), "")
-    # a pure insertion or deletion moves right as long as its first base is the base that follows it
+    # a pure insertion or deletion moves right while its first base equals the base after it
     indel = reference or alternative
     rest = site.reference[shared + len(reference) :] + site.right
     moved = 0
@@ -107,12 +107,12 @@ def difference(site: Site) -> Difference | None:
         moved += 1
     if moved > MOST_SHIFT_BP:
         raise NotScorable("LONG")
-    turn = moved % len(indel)
-    return Difference(first + moved, len(indel), indel[turn:] + indel[:turn])
+    rotation = moved % len(indel)
+    return Difference(first + moved, len(indel), indel[rotation:] + indel[:rotation])
 
 
 def in_short_repeat(site: Site) -> bool:
-    """Whether an indel makes a tandem repeat longer or shorter: at least 3 copies, and 6 bases, of a unit of 1..3.
+    """Whether an indel changes the length of a tandem repeat: at least 3 copies, and 6 bases, of a unit of 1..3 bases.
 
     >>> in_short_repeat(Site("G", "A", "AA", "AAAAAC")), in_short_repeat(Site("G", "A", "AA", "AAC"))
     (True, False)
@@ -136,7 +136,7 @@ def in_short_repeat(site: Site) -> bool:
 
 
 def pair_of(tokenizer: KmerTokenizer, site: Site, phase: int, reach: Reach) -> Pair:
-    """The windows of one strand and phase. Raises NotScorable: EDGE for too little sequence on a side, LONG for alleles
+    """The windows of one strand and phase. Raises NotScorable: EDGE if a side has too little sequence, LONG for alleles
     that do not fit; ValueError for equal alleles."""
     found = difference(site)
     if found is None:
@@ -146,8 +146,8 @@ def pair_of(tokenizer: KmerTokenizer, site: Site, phase: int, reach: Reach) -> P
     tokens = -(-(phase + longest + reach.after_bp) // k)
     if -(-(phase + longest + LEAST_BP) // k) + -(-LEAST_BP // k) > reach.max_tokens:
         raise NotScorable("LONG")
-    at_hand = min((len(haplotype) - boundary) // k for haplotype in haplotypes)
-    tokens = min(tokens, at_hand, reach.max_tokens - -(-LEAST_BP // k))
+    available = min((len(haplotype) - boundary) // k for haplotype in haplotypes)
+    tokens = min(tokens, available, reach.max_tokens - -(-LEAST_BP // k))
     if tokens * k < phase + longest + min(LEAST_BP, reach.after_bp):
         raise NotScorable("EDGE")
     before = min(reach.context_bp // k, boundary // k, reach.max_tokens - tokens)

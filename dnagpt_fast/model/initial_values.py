@@ -1,8 +1,8 @@
-"""Composed initial values: a k-mer's input row as a sum of random vectors, one for each of its sub-k-mers.
+"""Composed initial values: a k-mer's input row is a sum of random vectors, one for each of its sub-k-mers.
 
-Drawn one by one, the rows of two 6-mers that share five bases are as unlike as any two, and what a base at a place
-means has to be learnt thousands of times. Composed, they are alike from the start. Names, shapes and the variance of a
-component (1) are those of the official initial values; only the draw differs.
+If each row is drawn independently, the rows of two 6-mers that share five bases are as different as any two rows, and
+the model must learn the meaning of a base at a position thousands of times. Composed rows are similar from the start.
+Names, shapes and the variance of a component (1) are those of the official initial values; only the draw differs.
 """
 
 import math
@@ -21,7 +21,7 @@ OWN_SHARE = 0.1
 
 
 def model_shape(settings: ModelSettings, vocabulary: Vocabulary) -> ModelConfig:
-    """A published shape with the settings' own values in place of its. Raises ConfigError."""
+    """A published shape, with the values that the settings give. Raises ConfigError."""
     names = ("max_len", "num_layers", "num_heads", "embedding_dim")
     given = {name: getattr(settings, name) for name in names if getattr(settings, name)}
     try:
@@ -31,7 +31,7 @@ def model_shape(settings: ModelSettings, vocabulary: Vocabulary) -> ModelConfig:
 
 
 def random_model(settings: ModelSettings, vocabulary: Vocabulary, seed: int) -> DNAGPT:
-    """A model that nothing has trained. Sets torch's seed. Raises ConfigError."""
+    """An untrained model. Sets torch's seed. Raises ConfigError."""
     if settings.initial not in INITIAL:
         raise ConfigError(f"model.initial = {settings.initial!r}: wanted {' or '.join(INITIAL)}")
     torch.manual_seed(seed)
@@ -45,11 +45,11 @@ def random_model(settings: ModelSettings, vocabulary: Vocabulary, seed: int) -> 
 def compose_input_rows(
     rows: torch.Tensor, vocabulary: Vocabulary, generator: torch.Generator | None = None
 ) -> None:
-    """Writes the k-mers' rows of an input table (V, D) in place; those of the reserved tokens stay as they are.
+    """Writes the k-mers' rows of an input table (V, D) in place; the rows of the reserved tokens do not change.
 
     row(w) = scale * sum over l = 1..3 and places j of part[l, j, w[j : j + l]] + 0.1 * own(w), all entries of part and
-    own drawn N(0, 1). A sub-k-mer with an N adds nothing. scale makes the variance of the sum 1 for k-mers without N.
-    generator: torch's own where it is None.
+    own drawn from N(0, 1). A sub-k-mer with an N adds 0. scale makes the variance of the sum 1 for k-mers without N.
+    generator: None takes torch's global generator.
 
     >>> rows = torch.zeros(len(Vocabulary(3)), 64)
     >>> compose_input_rows(rows, Vocabulary(3), torch.Generator().manual_seed(0))
@@ -77,14 +77,14 @@ def compose_input_rows(
 
 
 def _places(k: int) -> Iterator[tuple[int, int]]:
-    """(length, first place) of every sub-k-mer of at most LONGEST_PART bases."""
+    """(length, first position) of every sub-k-mer of at most LONGEST_PART bases."""
     for length in range(1, min(LONGEST_PART, k) + 1):
         for place in range(k - length + 1):
             yield length, place
 
 
 def _has_unknown(length: int) -> torch.Tensor:
-    """bool (5^length,): whether the k-mer of this number holds an N, the digit 0."""
+    """bool (5^length,): whether the k-mer with this number contains N, the digit 0."""
     value = torch.arange(len(BASES) ** length)
     digits = torch.stack([value // len(BASES) ** i % len(BASES) for i in range(length)])
     return (digits == 0).any(0)

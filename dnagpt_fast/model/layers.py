@@ -15,14 +15,14 @@ NumberBlock = int | Sequence[int] | Sequence[Sequence[int]] | torch.Tensor
 
 
 class Linear(nn.Linear):
-    """nn.Linear by ops.linear.dense; with `gelu`, of the input's GELU, which is then not kept for the backward pass."""
+    """nn.Linear with ops.linear.dense; with `gelu` it applies GELU to the input and recomputes it in the backward."""
 
     def forward(self, x: torch.Tensor, *, gelu: bool = False) -> torch.Tensor:
         return dense(x, self.weight, self.bias, gelu=gelu)
 
 
 class LayerNorm(nn.LayerNorm):
-    """nn.LayerNorm that works in float32 where its input is, also with weights that were gathered in bfloat16."""
+    """nn.LayerNorm that computes in float32 if its input is float32, also with weights gathered in bfloat16."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dtype != torch.float32 or self.weight.dtype == torch.float32:
@@ -69,7 +69,7 @@ class MLP(nn.Module):
         wide = self.c_fc(x)
         if type(self.c_proj) is Linear:
             return self.c_proj(wide, gelu=True)
-        # an adapter in its place (LoRA) reads the input itself
+        # an adapter (LoRA) that replaces it needs its input
         return self.c_proj(F.gelu(wide, approximate="tanh"))
 
 
@@ -84,7 +84,7 @@ class Block(nn.Module):
         self.recompute = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, T, D) -> (B, T, D). With `recompute` the backward pass has x alone and computes the rest anew."""
+        """(B, T, D) -> (B, T, D). With `recompute` only x is kept, and the backward pass recomputes the rest."""
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(self.body, x, use_reentrant=False)
         return self.body(x)
@@ -95,7 +95,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Embeddings, blocks and last norm; `DNAGPT.embeddings` and `DNAGPT.hidden_states` walk through them."""
+    """Embeddings, blocks and last norm; `Network.embeddings` and `Network.hidden_states` call them."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -115,14 +115,14 @@ def head(d_in: int, d: int, d_out: int, bias: bool) -> nn.Sequential:
 def insert_numbers(
     x: torch.Tensor, number_embedding: nn.Module, numbers: torch.Tensor, number_block: NumberBlock
 ) -> torch.Tensor:
-    """Token embeddings (B, T, D) -> (B, T', D), the numbers' embeddings between the pieces; see `DNAGPT.forward`."""
+    """Token embeddings (B, T, D) -> (B, T', D), with number embeddings between the pieces; see `Network.forward`."""
     B, T, _ = x.shape
     if numbers.dim() == 1 and B == 1:
         numbers = numbers[None]
     if numbers.dim() != 2 or numbers.shape[0] != B:
         raise ValueError(f"numbers has shape {tuple(numbers.shape)}: wanted (B, n) with B = {B}")
     n = numbers.shape[1]
-    # Row by row, where each place of the grown sequence comes from: 0..T-1 the tokens, T..T+n-1 the numbers.
+    # For each row, the source of each position of the grown sequence: 0..T-1 the tokens, T..T+n-1 the numbers.
     source = []
     for sizes in _piece_sizes(number_block, B, T):
         row: list[int] = []
@@ -152,7 +152,7 @@ def _piece_sizes(number_block: NumberBlock, B: int, T: int) -> list[list[int]]:
         listed = list(number_block)
         rows = listed if any(not isinstance(item, int) for item in listed) else [listed] * B
     if len(rows) != B:
-        raise ValueError(f"number_block speaks of {len(rows)} rows: the batch has {B}")
+        raise ValueError(f"number_block is for {len(rows)} rows: the batch has {B}")
     return [_sizes_of_row(row, T) for row in rows]
 
 

@@ -1,9 +1,9 @@
-"""Answers for single bases from a model of k-mers.
+"""Probabilities of single bases from a model of k-mers.
 
-P(base | everything before it) at position i: cut the sequence so that a k-mer begins at i; the next k-mer's
-distribution, summed over all k-mers that begin with this base, is the answer: P(b) = sum_{w: w_0 = b} P(w) / sum_w P(w)
-with w running over the k-mers of A, C, G and T. k passes, one for each phase, give all positions of a sequence.
-The idea is that of GENERator's variant scores (bioRxiv 2026.01.27.702015).
+P(base | all bases before it) at position i: cut the sequence so that a k-mer begins at i, and sum the distribution of
+the next k-mer over all k-mers that begin with this base: P(b) = sum_{w: w_0 = b} P(w) / sum_w P(w), where w runs over
+the k-mers of A, C, G and T. k passes, one for each phase, give all positions of a sequence. The idea is from
+GENERator's variant scores (bioRxiv 2026.01.27.702015).
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ class KmerTable:
         self.ids = torch.tensor([tokenizer.piece_to_id(kmer) for kmer in kmers])
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits (R, V) -> P(k-mer) among these k-mers, (R, 4, 4, ..., 4) with one axis of A C G T a place."""
+        """Logits (R, V) -> P(k-mer) among these k-mers, (R, 4, 4, ..., 4) with one axis of A C G T per place."""
         return logits[:, self.ids.to(logits.device)].float().softmax(-1).view(len(logits), *[4] * self.k)
 
     def first_base(self, logits: torch.Tensor) -> torch.Tensor:
@@ -39,7 +39,7 @@ class KmerTable:
 
 
 def place_marginals(logits: torch.Tensor, table: KmerTable) -> torch.Tensor:
-    """Logits (R, V) of the next token -> (R, k, 4): P(the next k-mer has base b at place j), each place by itself."""
+    """Logits (R, V) of the next token -> (R, k, 4): P(the next k-mer has base b at place j), for each place."""
     joint = table.probabilities(logits)
     places = range(1, table.k + 1)
     return torch.stack(
@@ -48,10 +48,12 @@ def place_marginals(logits: torch.Tensor, table: KmerTable) -> torch.Tensor:
 
 
 def context_prefix(tokenizer: KmerTokenizer, prefix: str) -> list[int]:
-    """Token ids of the prefix. Raises ValueError where it holds none: the first base would have no context."""
+    """Token ids of the prefix. Raises ValueError if it has none: the first base would have no context."""
     first = prefix_ids(tokenizer, prefix)
     if not first:
-        raise ValueError("the prefix holds no token: the first bases would have no context; give one, as <R>")
+        raise ValueError(
+            "the prefix has no token: the first bases would have no context; give one, such as <R>"
+        )
     return first
 
 
@@ -61,8 +63,9 @@ def base_probabilities(
 ) -> torch.Tensor:
     """float32 (length_bp, 4), columns A C G T: P(base at i | prefix and the bases before i, back to a k-mer boundary).
 
-    The context of position i is its last bases before i, as many as the model reads, in whole k-mers; windows overlap
-    by `overlap` k-mers (default half of max_len). The prefix must hold a token: the first base has no other context.
+    The context of position i is the bases before i in whole k-mers, as many as the model's context holds; windows
+    overlap by `overlap` k-mers (default half of max_len). The prefix must have a token: the first base has no other
+    context.
     Raises ValueError for settings or a sequence that cannot be used.
     """
     bases = clean_bases(sequence)
@@ -78,12 +81,12 @@ def _probabilities(
     overlap: int | None,
     phases: Iterable[int],
 ) -> torch.Tensor:
-    """As base_probabilities, but only the rows phase, phase + k ... of the phases asked for; NaN in the others."""
+    """As base_probabilities, but only the rows phase, phase + k ... of the given phases; NaN in the other rows."""
     overlap = model.max_len // 2 if overlap is None else overlap
     inference, table, k = Inference(model), KmerTable(tokenizer), tokenizer.k
     out = torch.full((len(bases), 4), torch.nan)
     for phase in phases:
-        # The last token of the prefix says what begins at base `phase`, each k-mer what begins after it.
+        # The last token of the prefix predicts the k-mer at base `phase`, each k-mer predicts the next one.
         starts = len(range(phase, len(bases), k))
         context = bases[phase : phase + k * (starts - 1)]
         rows: list[torch.Tensor] = []
@@ -109,8 +112,8 @@ def substitution_scores(
 ) -> list[float]:
     """log P(alternative) - log P(base of the sequence) for each (position, alternative base); 0-based positions.
 
-    Negative: the model finds the alternative less likely here. Only the bases before the position are looked at.
-    Raises ValueError for a position outside the sequence, an alternative that is no base, or an N there.
+    Negative: the model finds the alternative less likely here. Only the bases before the position are used.
+    Raises ValueError for a position outside the sequence, an alternative that is not a base, or an N at the position.
     """
     wanted: Sequence[tuple[int, str]] = list(substitutions)
     bases = clean_bases(sequence)

@@ -1,6 +1,6 @@
-"""The network of DNAGPT (arXiv 2307.05628): a pre-norm GPT-2 decoder with a number embedding beside the token embedding
-and a regression head beside the token head. Names, shapes and calls are those of the official repository, so its
-checkpoints load as they are; the code is our own.
+"""The network of DNAGPT (arXiv 2307.05628): a pre-norm GPT-2 decoder with token and number embeddings, and a token head
+and a regression head. Names, shapes and calls are those of the official repository, so its checkpoints load unchanged;
+the code is our own.
 
 Shape letters: B batch, T tokens, D width, H heads, K head size, V vocabulary, R rows (B*T).
 """
@@ -54,14 +54,14 @@ class Network(nn.Module):
         return cast("list[Block]", list(self.transformer.h))
 
     def recompute_blocks(self) -> None:
-        """From now on a block keeps its input only and is computed again in the backward pass (arXiv 1604.06174)."""
+        """From now on each block keeps only its input and is recomputed in the backward pass (arXiv 1604.06174)."""
         for block in self.blocks:
             block.recompute = True
 
     def compile_blocks(self) -> None:
-        """From now on each block runs as torch.compile makes it: the same code for all of them, names as before."""
+        """From now on each block runs compiled by torch.compile: the same code for all blocks, names unchanged."""
         for block in self.blocks:
-            # The function alone: what hangs on the module, as the hooks that gather its weights do, stays outside.
+            # Only the function is compiled: hooks of the module, such as those that gather its weights, stay outside.
             block.body = torch.compile(block.body, fullgraph=True)  # type: ignore[method-assign]
 
     @classmethod
@@ -86,10 +86,10 @@ class Network(nn.Module):
         numbers       float (B, n), or (n,) for a batch of one; T' = T + n * (pieces - 1)
         number_loc    int64 (B, n): positions in the grown sequence that the regression head reads
         number_block  how each row's tokens are cut into pieces, as by `torch.split`: an int (pieces of that size) or a
-                      list of sizes, for every row; a tensor (B,) or (B, pieces), or a list of lists, each row its own.
-                      All the numbers stand after every piece but the last.
+                      list of sizes, the same for all rows; a tensor (B,) or (B, pieces), or a list of lists, one per
+                      row. All numbers are inserted after every piece except the last.
 
-        Raises ValueError for ids out of the vocabulary, more than max_len positions, number arguments that do not fit.
+        Raises ValueError for ids outside the vocabulary, more than max_len positions, number arguments that do not fit.
         """
         hidden = self.hidden_states(token_ids, numbers, number_block)
         logits = self.mlm_head(hidden)
@@ -110,10 +110,10 @@ class Network(nn.Module):
         *,
         layer: int = -1,
     ) -> torch.Tensor:
-        """Hidden states (B, T', D): what the heads read (after ln_f), or another layer.
+        """Hidden states (B, T', D): the input of the heads (after ln_f), or those of another layer.
 
-        layer  0 the embeddings, i the output of block i, num_layers that of the last block after ln_f (as Hugging
-               Face counts); negative counts from the end. Raises ValueError out of range.
+        layer  0 the embeddings, i the output of block i, num_layers the output of the last block after ln_f (as Hugging
+               Face counts); negative counts from the end. Raises ValueError for a layer out of range.
         """
         layer = self.layer_index(layer)
         x = self.embeddings(token_ids, numbers, number_block)
@@ -122,7 +122,7 @@ class Network(nn.Module):
         return self.transformer.ln_f(x) if layer == self.num_layers else x
 
     def layer_index(self, layer: int) -> int:
-        """0..num_layers for a layer as `hidden_states` takes it. Raises ValueError."""
+        """The layer as 0..num_layers. Raises ValueError for a layer out of range."""
         if not -self.num_layers - 1 <= layer <= self.num_layers:
             raise ValueError(f"layer = {layer}: wanted 0..{self.num_layers}, or negative from the end")
         return layer % (self.num_layers + 1)
@@ -139,7 +139,7 @@ class Network(nn.Module):
             token_ids if token_ids.dtype in (torch.int32, torch.int64) else token_ids.long()
         )
         if (numbers is None) != (number_block is None):
-            raise ValueError("numbers and number_block go together: one was given without the other")
+            raise ValueError("numbers and number_block go together: only one was given")
         if numbers is not None and number_block is not None:
             x = insert_numbers(x, self.number_embedding, numbers, number_block)
         if x.shape[1] > self.max_len:
@@ -151,11 +151,11 @@ class Network(nn.Module):
 
     @property
     def last_projection(self) -> nn.Linear:
-        """The Linear of the token head that makes logits: weight (V, D)."""
+        """The last Linear of the token head, whose output is the logits: weight (V, D)."""
         return cast(nn.Linear, self.mlm_head[3])
 
     def head_rows(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Hidden states after ln_f (..., D) -> what `last_projection` reads (..., D)."""
+        """Hidden states after ln_f (..., D) -> the input of `last_projection` (..., D)."""
         return self.mlm_head[:3](hidden)
 
     def pretraining_loss(
@@ -169,9 +169,9 @@ class Network(nn.Module):
         k: int | None = None,
         occurring: OccurringTokens | None = None,
     ) -> CombinedLoss:
-        """The three pre-training losses of a batch and their weighted sum, one backward pass (see ops.combined_loss).
+        """The three pre-training losses of a batch and their weighted sum (see ops.combined_loss).
 
-        The GC fraction is read by `num_regression` from the hidden state at `batch.gc_position` (`<M>`).
+        `num_regression` predicts the GC fraction from the hidden state at `batch.gc_position` (`<M>`).
         z_loss, base_level, k, occurring: as in ops.combined_loss.
         """
         hidden = self.hidden_states(batch.token_ids)
@@ -200,7 +200,7 @@ class Network(nn.Module):
             raise ValueError(
                 f"token_ids is {token_ids.dtype} {tuple(token_ids.shape)}: wanted an integer tensor (B, T)"
             )
-        # Reading values would stop a CUDA stream, and means nothing while compiling or under a FakeTensor.
+        # Reading values would wait for a CUDA stream, and is impossible while compiling or for a FakeTensor.
         if (
             token_ids.device.type != "cpu"
             or torch.compiler.is_compiling()

@@ -1,10 +1,10 @@
-"""DNA as token windows that a model can read: what `embed`, `score` and `marginals` share.
+"""DNA as token windows that fit a model: the common part of `embed`, `score` and `marginals`.
 
-A sequence is text or a range of a packed genome (packed.PackedRange). Both give the same windows; a range goes from
-packed bases to ids without text between. Text is upper-cased, U is T, letters other than A C G T N become N (counted,
-said through `logging`), and it is cut into k-mers from its first base. A tail shorter than k is a token of its own in
-the dynamic vocabulary and left out in the fixed one, which has no token for it. Every window begins with the prefix
-tokens, as `<R>`.
+A sequence is text or a range of a packed genome (packed.PackedRange). Both give the same windows; packed bases become
+ids without intermediate text. Text is upper-cased, U is T, letters other than A C G T N become N (their number is
+logged, through `logging`), and it is cut into k-mers from its first base. A tail shorter than k is a token in the
+dynamic vocabulary; the fixed one has no token for it and drops it. Every window begins with the prefix tokens, such as
+`<R>`.
 """
 
 import logging
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TokenWindow:
-    """ids: prefix and k-mers. n_prefix tokens of prefix, then n_context k-mers that an earlier window covers too."""
+    """ids: n_prefix tokens of prefix, n_context k-mers that the previous window contains too, then new k-mers."""
 
     ids: list[int]
     n_prefix: int
@@ -40,15 +40,15 @@ class TokenWindow:
 
 
 def clean_bases(text: str) -> str:
-    """Upper-case A C G T N only; U is T. Raises ValueError for an empty text or one that holds tokens in brackets."""
+    """Upper-case A C G T N only; U is T. Raises ValueError for an empty text or one with tokens in brackets."""
     if "<" in text or ">" in text:
-        raise ValueError(f"{text[:40]!r} holds tokens: wanted bases alone; tokens go into `prefix`")
+        raise ValueError(f"{text[:40]!r} contains tokens: wanted bases only; tokens go into `prefix`")
     if not text:
         raise ValueError("a sequence is empty")
     bases, ambiguous = to_bases(text)
     bases, foreign = _NO_BASE.subn("N", bases)
     if ambiguous + foreign:
-        logger.warning("%d letter(s) of a sequence are none of A C G T U N and became N", ambiguous + foreign)
+        logger.warning("%d letter(s) of a sequence are not A C G T U N and became N", ambiguous + foreign)
     return bases
 
 
@@ -62,13 +62,13 @@ def prefix_ids(tokenizer: KmerTokenizer, prefix: str) -> list[int]:
 
 
 def kmer_ids(tokenizer: KmerTokenizer, bases: str) -> np.ndarray:
-    """int64 (T,). Raises ValueError where the fixed vocabulary has no token for so short a sequence."""
+    """int64 (T,). Raises ValueError if the sequence is too short for the fixed vocabulary."""
     usable = usable_bp(tokenizer, len(bases))
     return np.asarray(tokenizer.encode(bases[:usable], to_tensor=False), np.int64)
 
 
 def usable_bp(tokenizer: KmerTokenizer, length_bp: int) -> int:
-    """How many bases of a sequence become tokens. Raises ValueError where the fixed vocabulary has no token for it."""
+    """The number of bases that become tokens. Raises ValueError for a sequence too short for the fixed vocabulary."""
     if tokenizer.dynamic_kmer:
         return length_bp
     if length_bp < tokenizer.k:
@@ -77,7 +77,7 @@ def usable_bp(tokenizer: KmerTokenizer, length_bp: int) -> int:
 
 
 class Kmers(Protocol):
-    """The k-mers of one strand by number."""
+    """The k-mers of one strand, by index."""
 
     length_bp: int
 
@@ -88,7 +88,7 @@ class Kmers(Protocol):
 
 
 class TextKmers:
-    """Of text, encoded as a whole. bases: upper-case over ACGTN."""
+    """The k-mers of a text, all encoded at once. bases: upper-case over ACGTN."""
 
     def __init__(self, tokenizer: KmerTokenizer, bases: str) -> None:
         self.length_bp = len(bases)
@@ -102,7 +102,7 @@ class TextKmers:
 
 
 class PackedKmers:
-    """Of a range of a packed genome, encoded as it is asked for."""
+    """The k-mers of a range of a packed genome, encoded when they are needed."""
 
     def __init__(self, tokenizer: KmerTokenizer, bases: PackedRange) -> None:
         self.length_bp = len(bases)
@@ -119,7 +119,7 @@ class PackedKmers:
 
 
 def strands(tokenizer: KmerTokenizer, source: Source, both: bool = False) -> Iterator[Kmers]:
-    """The k-mers of a sequence, and then those of its reverse complement where both strands are wanted.
+    """The k-mers of a sequence and, with `both`, those of its reverse complement.
 
     Raises ValueError for a sequence that cannot be used.
     """
@@ -137,9 +137,10 @@ def strands(tokenizer: KmerTokenizer, source: Source, both: bool = False) -> Ite
 
 
 def token_windows(kmers: Kmers, prefix: list[int], max_len: int, overlap: int) -> Iterator[TokenWindow]:
-    """Windows of up to max_len tokens over the k-mers; each but the first repeats the last `overlap` k-mers before it.
+    """Windows of up to max_len tokens over the k-mers; each except the first begins with the last `overlap` k-mers of
+    the previous one.
 
-    Raises ValueError where prefix and overlap leave no room.
+    Raises ValueError if prefix and overlap leave no room.
     """
     room = max_len - len(prefix)
     if not 0 <= overlap < room:
@@ -166,8 +167,8 @@ def window_chunks(
     both_strands: bool,
     tokens: int,
 ) -> Iterator[list[TokenWindow]]:
-    """The windows of all sequences in order, each sequence's reverse complement after it where both strands are
-    wanted, in lists of about `tokens` tokens, however long a sequence is."""
+    """The windows of all sequences in order, in lists of about `tokens` tokens; long sequences are split between lists.
+    With `both_strands` each sequence is followed by its reverse complement."""
     chunk: list[TokenWindow] = []
     held = 0
     for source in sequences:

@@ -1,9 +1,9 @@
-"""Text <-> token ids, as the official KmerTokenizer does it (arXiv 2307.05628, TencentAILabHealthcare/DNAGPT).
+"""Text <-> token ids, as in the official KmerTokenizer (arXiv 2307.05628, TencentAILabHealthcare/DNAGPT).
 
-Text is split at `<` and `>`; a piece that is a reserved name becomes that token (also where it stood without brackets:
-the quirk is part of the contract), an empty piece vanishes, anything else is cut from the left into chunks of k.
-A chunk that is not in the vocabulary (lower case, IUPAC letters, a short tail in the fixed vocabulary) becomes the
-unknown token, id 0. The official code does so silently; this one says so once per tokenizer, through `logging`.
+Text is split at `<` and `>`. A piece that is a reserved name becomes that token (even if it was written without
+brackets: the official behaviour is kept), an empty piece is dropped, any other piece is cut from the left into chunks
+of k. A chunk that is not in the vocabulary (lower case, IUPAC letters, a short tail in the fixed vocabulary) becomes
+the unknown token, id 0. The official code does this silently; this tokenizer logs one warning, through `logging`.
 """
 
 import logging
@@ -29,10 +29,10 @@ class KmerTokenizer:
     """k-mer tokenizer over N A G C T with reserved tokens before the k-mers.
 
     k                1..6 in the published vocabularies; longest k-mer
-    reserved_tokens  names without brackets, in id order; None takes the 34 published ones. `P` (padding) must be there
+    reserved_tokens  names without brackets, in id order, `P` (padding) among them; None: the 34 published ones
     dynamic_kmer     True: k-mers of all lengths 1..k, short ones first; False: length k only
 
-    Raises ValueError for duplicated reserved tokens, none called P, or a k out of range.
+    Raises ValueError for duplicate reserved tokens, a missing P, or a k out of range.
 
     >>> tokenizer = KmerTokenizer(k=3)
     >>> tokenizer.encode("<R>ACGTTT").tolist()
@@ -56,7 +56,7 @@ class KmerTokenizer:
         self.bases = BASES
         self.reserved_tokens = [f"<{name}>" for name in names]
         self._reserved_ids = {name: i for i, name in enumerate(names)}
-        # The vocabulary's ids count the published reserved tokens; another set of them moves the k-mers.
+        # The ids of `Vocabulary` assume the published reserved tokens; with others, the ids of the k-mers shift.
         self._shift = len(names) - len(RESERVED)
         self._encoder = TextEncoder(self.vocabulary, names, UNKNOWN_ID)
         self.pad_id = self._reserved_ids["P"]
@@ -70,7 +70,8 @@ class KmerTokenizer:
 
     @classmethod
     def from_vocab_size(cls, vocab_size: int) -> "KmerTokenizer":
-        """The published tokenizer with this many entries (19,564: dynamic k=6; 15,659: fixed k=6), or a ValueError."""
+        """The published tokenizer with this many entries (19,564: dynamic k=6; 15,659: fixed k=6). Raises ValueError
+        for another number."""
         every = [Vocabulary(k, dynamic) for dynamic in (False, True) for k in range(1, 7)]
         sizes = {len(vocabulary): vocabulary for vocabulary in every}
         if vocab_size not in sizes:
@@ -82,7 +83,7 @@ class KmerTokenizer:
         return len(self.vocabulary) + self._shift
 
     def __reduce__(self) -> tuple[type, tuple[int, list[str], bool]]:
-        """Copies and pickles are made from the arguments: the compiled encoder is not data."""
+        """Copied and pickled as its arguments: the compiled encoder cannot be pickled."""
         return type(self), (self.k, list(self._reserved_ids), self.dynamic_kmer)
 
     @cached_property
@@ -101,7 +102,7 @@ class KmerTokenizer:
         return self.token_to_idx.get(token, self.unk_id)
 
     def id_to_piece(self, token_id: int) -> str:
-        """Raises IndexError for an id out of 0..len-1."""
+        """Raises IndexError for an id outside 0..len-1."""
         if not 0 <= token_id < len(self):
             raise IndexError(f"token id {token_id}: the vocabulary has ids 0..{len(self) - 1}")
         return self.idx_to_token[token_id]
@@ -138,9 +139,9 @@ class KmerTokenizer:
         return ids.to(device) if device is not None else ids
 
     def encode_packed(self, bases: PackedRange) -> torch.Tensor:
-        """Token ids int64 (T,) of a range of a packed genome: those of its text, which is never formed.
+        """Token ids int64 (T,) of a range of a packed genome: the ids of its text, but without making the text.
 
-        A tail shorter than k is a token in the dynamic vocabulary and left out in the fixed one, which has none for it.
+        A tail shorter than k is a token in the dynamic vocabulary; the fixed one has no token for it and drops it.
         Raises IndexError for a range that leaves its contig.
         """
         n, tail = divmod(len(bases), self.k)
@@ -161,7 +162,7 @@ class KmerTokenizer:
     def encode_batch(
         self, texts: Sequence[str], max_len: int = -1, device: torch.device | str | None = None
     ) -> torch.Tensor:
-        """Token ids of the texts: int64 (B, T), rows filled up with `<P>` to the longest one.
+        """Token ids of the texts: int64 (B, T), rows padded with `<P>` to the longest one.
 
         max_len  > 0: T is max_len, and of longer texts the first max_len tokens are kept
         """
@@ -179,7 +180,7 @@ class KmerTokenizer:
         return "".join([self.id_to_piece(token_id) for token_id in token_ids])
 
     def decode_bases(self, token_ids: torch.Tensor | np.ndarray | Iterable[int]) -> str:
-        """The letters of the k-mers among the ids; reserved tokens are left out. Raises IndexError as `decode`.
+        """The letters of the k-mers among the ids; reserved tokens are left out. Raises IndexError as `decode` does.
 
         >>> KmerTokenizer().decode_bases(KmerTokenizer().encode("<R>ACGTACGT"))
         'ACGTACGT'
@@ -191,8 +192,8 @@ class KmerTokenizer:
         if unknown and not self._unknown_reported:
             self._unknown_reported = True
             logger.warning(
-                "%d chunk(s) of a text are not in the vocabulary and became <%s> (id %d): it knows upper-case %s, "
-                "and %s. Said once per tokenizer.",
+                "%d chunk(s) of a text are not in the vocabulary and became <%s> (id %d): it has upper-case %s, "
+                "and %s. This warning is logged once per tokenizer.",
                 unknown,
                 self.reserved_tokens[self.unk_id].strip("<>"),
                 self.unk_id,

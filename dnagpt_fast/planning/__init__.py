@@ -1,1 +1,1 @@
-"""What a run will take: FLOPs, memory, time, and the accelerators."""
+"""The cost of a run: FLOPs, memory, time, and data of accelerators."""

@@ -1,7 +1,8 @@
-"""Peak rates and memory of the GPUs people train on, from the makers' data sheets, and a measured peak elsewhere.
+"""Peak rates and memory of common GPUs from the makers' data sheets, and a measured peak for other devices.
 
-Rates are dense (no sparsity), matrix units where the type has them, with fp32 accumulation, at the boost clock of the
-data sheet. `fp32` is the rate of true fp32, `tf32` that of fp32 products under torch.backends.cuda.matmul.allow_tf32.
+Rates are dense (no sparsity), of the matrix units if the type has them, with fp32 accumulation, at the boost clock of
+the data sheet. `fp32` is the rate of true fp32, `tf32` that of fp32 products under
+torch.backends.cuda.matmul.allow_tf32.
 """
 
 import time
@@ -12,9 +13,9 @@ import torch
 
 @dataclass(frozen=True)
 class Accelerator:
-    """name: as the planner takes it. device_name: what torch.cuda.get_device_name begins with or holds.
-    memory_gib: what a process can allocate, GiB. peak_tflops: type -> 10^12 operations a second.
-    link_gb_s: one direction to the other GPUs of a node, GB/s a GPU (NVLink, else PCIe)."""
+    """name: as the planner takes it. device_names: texts that torch.cuda.get_device_name contains.
+    memory_gib: what a process can allocate, GiB. peak_tflops: type -> 10^12 operations per second.
+    link_gb_s: to the other GPUs of a node, one direction, GB/s per GPU (NVLink, otherwise PCIe)."""
 
     name: str
     device_names: tuple[str, ...]
@@ -24,7 +25,7 @@ class Accelerator:
 
 
 def _rates(half: float, tf32: float, fp32: float) -> dict[str, float]:
-    """tf32 0 for a device without it, which has no bf16 either."""
+    """tf32: 0 for a device without TF32, which has no bf16 either."""
     return {
         "fp16": half,
         "fp32": fp32,
@@ -49,7 +50,7 @@ ACCELERATORS = (
 
 
 def accelerator(name: str) -> Accelerator:
-    """By the planner's name. Raises ValueError that lists the known ones."""
+    """An accelerator by the planner's name. Raises ValueError that lists the known names."""
     for known in ACCELERATORS:
         if known.name == name.lower():
             return known
@@ -57,7 +58,7 @@ def accelerator(name: str) -> Accelerator:
 
 
 def accelerator_of(device_name: str) -> Accelerator | None:
-    """By the name the driver gives a device, or None."""
+    """An accelerator by the driver's name of the device, or None."""
     for known in ACCELERATORS:
         if any(part in device_name for part in known.device_names):
             return known
@@ -65,10 +66,10 @@ def accelerator_of(device_name: str) -> Accelerator | None:
 
 
 def peak_flops(device: torch.device, precision: str) -> tuple[float, str]:
-    """(operations a second, where the figure is from) of one device at `precision`, a key of `peak_tflops`.
+    """(operations per second, source of the figure) of one device at `precision`, a key of `peak_tflops`.
 
-    The data sheet's for a GPU of the table. Otherwise, and always on the CPU, the fastest of a few matrix products,
-    which takes about a second: a utilisation against it says how much of what this machine's library reaches was used.
+    From the data sheet for a GPU of the table. Otherwise, and always on the CPU, the fastest of a few matrix products,
+    which takes about a second: a utilisation is then relative to what this machine's library reaches.
     """
     if device.type == "cuda":
         known = accelerator_of(torch.cuda.get_device_name(device))
@@ -78,7 +79,7 @@ def peak_flops(device: torch.device, precision: str) -> tuple[float, str]:
 
 
 def measured_peak(device: torch.device, precision: str, *, seconds: float = 0.5) -> float:
-    """Operations a second of the best of several square matrix products, 1024 wide (8192 on a GPU)."""
+    """Operations per second of the fastest of several square matrix products, 1024 wide (8192 on a GPU)."""
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "tf32": torch.float32}[
         precision
     ]

@@ -1,12 +1,12 @@
-"""How many floating-point operations a DNAGPT needs, from its shape alone.
+"""The number of floating-point operations of a DNAGPT model, from its shape alone.
 
-Counted are the multiplications and additions of the matrix products, 2 R I O for (R, I) times (I, O), as is the custom
+The multiplications and additions of the matrix products are counted, 2 R I O for (R, I) times (I, O), as usual
 (Chowdhery et al. 2022, PaLM, appendix B; torch's FlopCounterMode). Norms, activations, softmax and the optimizer are
-left out: at width 768 they are under 1 % of the whole.
+left out: at width 768 they are under 1 % of the total.
 
-A product y = x W has two in its backward pass, dx = dy W^T and dW = x^T dy, each of the same size, and so have the two
-of attention: a training step is exactly three forward passes. What an implementation computes again to save memory is
-not work of the model and is not counted.
+A product y = x W has two products of the same size in its backward pass, dx = dy W^T and dW = x^T dy, and so have the
+two products of attention: a training step is exactly three forward passes. Recomputation that saves memory is not
+counted.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def forward_flops(
 ) -> Flops:
     """One forward pass of `samples` sequences of `tokens` positions each.
 
-    loss_rows        rows that are projected to the vocabulary; all by default
+    loss_rows        rows that are projected to the vocabulary; default all
     regression_rows  rows that num_regression reads
     causal           count the T (T + 1) / 2 pairs of query and key that causal attention needs; otherwise all T^2, as
                      FlopCounterMode and most published figures do
@@ -87,8 +87,8 @@ def step_flops(
     regression_rows: int | None = None,
     causal: bool = True,
 ) -> Flops:
-    """Forward and backward of a pre-training step over `samples` windows. regression_rows: one a sample by default
-    (the GC task); the other arguments and errors are those of `forward_flops`."""
+    """Forward and backward of a pre-training step over `samples` windows. regression_rows: default one per sample (the
+    GC task); the other arguments and errors are those of `forward_flops`."""
     regression_rows = samples if regression_rows is None else regression_rows
     forward = forward_flops(
         config, samples, tokens, loss_rows=loss_rows, regression_rows=regression_rows, causal=causal

@@ -1,7 +1,7 @@
-"""What a pre-training run will take, before any GPU is rented: memory, batch, steps, hours, disk.
+"""The cost of a pre-training run, estimated before a GPU is rented: memory, batch, steps, hours, disk.
 
-All of it is arithmetic on the model's shape: flops.py, step_memory.py, and the data sheets in accelerators.py. What is
-assumed and not known (the utilisation above all) is printed with the answer.
+All of it is computed from the model's shape: flops.py, step_memory.py, and the data sheets in accelerators.py. The
+assumptions (above all the utilisation) are printed with the answer.
 """
 
 import math
@@ -14,7 +14,7 @@ from dnagpt_fast.planning.step_memory import StepMemory, step_memory, trained_co
 from dnagpt_fast.training.figures import GIB
 
 MAX_MICRO_BATCH = 512
-# Of a GPU's memory; the rest is left to the CUDA context's kernels, the communication's buffers and fragmentation.
+# Of a GPU's memory; the rest is for the CUDA context, the buffers of the communication and fragmentation.
 USABLE_SHARE = 0.92
 TEMPLATE_TOKENS = 5  # species, <=>, <M>, <=>, <B>
 KMER_BP = 6
@@ -22,14 +22,14 @@ KMER_BP = 6
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked.
+    """The run to estimate.
 
     model         a published name
     corpus_bp     base pairs of the genomes
-    batch_size    samples of a step over all GPUs; 0: one micro-batch a GPU
+    batch_size    samples per step over all GPUs; 0: one micro-batch per GPU
     micro_batch   samples of one forward pass on one GPU; 0: the largest power of two that fits
-    utilisation   of the data sheet's peak
-    sharded       None takes FSDP2 only where a replica does not fit
+    utilisation   share of the data sheet's peak rate
+    sharded       None: FSDP2 only if a replica does not fit
     keep          checkpoints kept on disk
     """
 
@@ -69,7 +69,7 @@ class Plan:
         return self.memory.total <= self.capacity
 
     def rows(self) -> list[tuple[str, str]]:
-        """What the command prints: label and value."""
+        """The lines that the command prints: label and value."""
         request, memory = self.request, self.memory
         parts = ("weights", "gradients", "optimizer", "activations", "loss_head")
         peak = self.accelerator.peak_tflops[request.precision]
@@ -81,13 +81,14 @@ class Plan:
             ("memory per GPU", f"{_gib(memory.total)} of {_gib(self.capacity)} usable"),
             (
                 "batch",
-                f"{self.batch_size} samples a step: {request.gpus} GPUs x {self.micro_batch} x {self.accumulation} "
+                f"{self.batch_size} samples per step: {request.gpus} GPUs x {self.micro_batch} x {self.accumulation} "
                 f"micro-batches, {self.config.max_len} tokens each",
             ),
             ("steps", f"{self.steps:,} for {request.epochs:g} x {request.corpus_bp:,.0f} bp"),
             (
                 "speed",
-                f"{self.tokens_per_s:,.0f} tokens/s, if {request.utilisation:.0%} of {peak:,.0f} TFLOP/s a GPU is used",
+                f"{self.tokens_per_s:,.0f} tokens/s, if {request.utilisation:.0%} of the {peak:,.0f} TFLOP/s per GPU is "
+                f"used",
             ),
             ("time", f"{self.hours:,.1f} hours, {self.hours * request.gpus:,.1f} GPU hours"),
             ("a checkpoint", _gib(self.checkpoint_bytes)),
@@ -95,11 +96,11 @@ class Plan:
         ]
 
     def remedies(self) -> list[str]:
-        """What would make it fit; empty where it fits."""
+        """Ways to make the run fit; empty if it fits."""
         if self.fits:
             return []
         lines = [
-            f"does not fit: {_gib(self.memory.total)} a GPU at {self.micro_batch} sample(s) a micro-batch, "
+            f"does not fit: {_gib(self.memory.total)} per GPU at {self.micro_batch} sample(s) per micro-batch, "
             f"{_gib(self.capacity)} usable on {self.request.gpu}"
         ]
         if not self.request.checkpointing:
@@ -118,7 +119,7 @@ def make_plan(request: Request) -> Plan:
     config, gpu = preset(request.model), accelerator(request.gpu)
     _check(request, gpu)
     capacity = int(gpu.memory_gib * GIB * USABLE_SHARE)
-    a_gpus_share = request.batch_size // request.gpus if request.batch_size else MAX_MICRO_BATCH
+    samples_per_gpu = request.batch_size // request.gpus if request.batch_size else MAX_MICRO_BATCH
 
     def memory_of(samples: int, sharded: bool) -> StepMemory:
         return step_memory(
@@ -130,7 +131,7 @@ def make_plan(request: Request) -> Plan:
             shards=request.gpus if sharded else 1,
             replicas=1 if sharded else request.gpus,
             checkpointing=request.checkpointing,
-            accumulating=bool(request.batch_size) and samples < a_gpus_share,
+            accumulating=bool(request.batch_size) and samples < samples_per_gpu,
         )
 
     sharded = request.sharded
@@ -141,15 +142,15 @@ def make_plan(request: Request) -> Plan:
         fitting = [
             size
             for size in (2**power for power in range(MAX_MICRO_BATCH.bit_length()))
-            if size <= a_gpus_share
-            and (not request.batch_size or a_gpus_share % size == 0)
+            if size <= samples_per_gpu
+            and (not request.batch_size or samples_per_gpu % size == 0)
             and memory_of(size, sharded).total <= capacity
         ]
         micro_batch = max(fitting, default=1)
     batch_size = request.batch_size or micro_batch * request.gpus
     if batch_size % (micro_batch * request.gpus):
         raise ValueError(
-            f"a batch of {batch_size} is no multiple of {request.gpus} GPUs x {micro_batch} samples of a micro-batch"
+            f"a batch of {batch_size} is no multiple of {request.gpus} GPUs x {micro_batch} samples per micro-batch"
         )
     bp = batch_size * (config.max_len - TEMPLATE_TOKENS) * KMER_BP
     steps = math.ceil(request.corpus_bp * request.epochs / bp)
@@ -189,7 +190,7 @@ def _check(request: Request, gpu: Accelerator) -> None:
     if request.batch_size % request.gpus:
         raise ValueError(f"batch_size = {request.batch_size} cannot be shared equally by {request.gpus} GPUs")
     if request.sharded and request.gpus == 1:
-        raise ValueError("one GPU has nothing to shard with: wanted --gpus of 2 or more")
+        raise ValueError("--sharded needs several GPUs: wanted --gpus of 2 or more")
 
 
 def _gib(count: int) -> str:

@@ -1,7 +1,7 @@
-"""Per-base tracks as BigWig files with a track hub beside them, for IGV and the UCSC browser.
+"""Per-base tracks as BigWig files with a track hub, for IGV and the UCSC browser.
 
-BigWig: https://genome.ucsc.edu/goldenPath/help/bigWig.html, written by pyBigWig. A base without a value is left out,
-which is not the same as 0. Hub: https://genome.ucsc.edu/goldenPath/help/hgTrackHubHelp.html.
+BigWig: https://genome.ucsc.edu/goldenPath/help/bigWig.html, written with pyBigWig. A base without a value is left out,
+which is different from 0. Hub: https://genome.ucsc.edu/goldenPath/help/hgTrackHubHelp.html.
 """
 
 import time
@@ -20,30 +20,30 @@ from dnagpt_fast.model.marginals import BASE_ORDER
 from dnagpt_fast.output_files import whole_folder, write_text
 
 PIECE_BP = 1 << 16
-"""Bases computed and held at once; it changes no number."""
+"""Bases in memory at once; it does not change the values."""
 COLOURS = {"A": "0,158,115", "C": "0,114,178", "G": "230,159,0", "T": "213,94,0"}
-"""Of Okabe and Ito's palette, which colour-blind readers can part."""
+"""From Okabe and Ito's palette, which colour-blind readers can distinguish."""
 TRACKS = {
     "log_likelihood": "log P(base of the genome | bases before it) in nats",
-    "entropy": "entropy of P(A, C, G, T) in bits: 0 certain, 2 nothing known",
+    "entropy": "entropy of P(A, C, G, T) in bits: 0 certain, 2 all bases equally likely",
     **{base: f"P({base})" for base in BASE_ORDER},
 }
 KINDS = ("log_likelihood", "entropy", "bases")
 
 Range = tuple[int, int, int]
-"""contig (its place in the genome), start_bp, end_bp"""
+"""contig (its index in the genome), start_bp, end_bp"""
 
 
 @dataclass(frozen=True)
 class TrackSummary:
-    """bases: how many have values; seconds of the whole work."""
+    """bases: number of bases with values; seconds: total time."""
 
     bases: int
     seconds: float
 
 
 def merged(ranges: Iterable[Range]) -> list[Range]:
-    """In the order of contig and start, overlapping ones joined: BigWig wants every base once and in order."""
+    """The ranges in order of contig and start, overlapping ones joined: BigWig needs every base once and in order."""
     found: list[Range] = []
     for contig, start, end in sorted(ranges):
         if found and found[-1][0] == contig and start <= found[-1][2]:
@@ -64,12 +64,12 @@ def write_tracks(
     name: str = "dnagpt",
     progress: Callable[[int], object] = lambda bases: None,
 ) -> TrackSummary:
-    """BigWig files `<track>.bw` of the ranges and the hub's files into a new folder, whole or not at all.
+    """Writes BigWig files `<track>.bw` of the ranges and the hub file into a new folder, completely or not at all.
 
-    kinds         of KINDS; "bases" are the four probabilities
-    both_strands  the mean of both strands' probabilities
-    name          of the genome in the hub, as "hg19"
-    progress      is called with how many more bases are done
+    kinds         some of KINDS; "bases" are the four probabilities
+    both_strands  use the mean of the probabilities of both strands
+    name          of the genome in the hub, such as "hg19"
+    progress      is called with the number of bases done since the last call
     Unknown bases of the genome have no value. Raises ValueError, FileExistsError, and ImportError without pyBigWig.
     """
     if not kinds or not set(kinds) <= set(KINDS):
@@ -119,7 +119,7 @@ def piece(
 
 
 def _add(file: object, contig: str, start: int, values: np.ndarray) -> None:
-    """Runs of known values, one entry a run of bases of step 1."""
+    """Adds one entry for each run of known values."""
     known = np.concatenate([[False], np.isfinite(values), [False]])
     edges = np.flatnonzero(known[1:] != known[:-1]).tolist()
     for first, stop in zip(edges[::2], edges[1::2], strict=True):
@@ -127,7 +127,7 @@ def _add(file: object, contig: str, start: int, values: np.ndarray) -> None:
 
 
 def _write_hub(folder: Path, names: list[str], genome: str) -> None:
-    """hub.txt in one file (`useOneFile on`), which a browser opens by its address."""
+    """Writes hub.txt, a hub in one file (`useOneFile on`), which a browser opens by its address."""
     lines = [
         "hub dnagpt_fast", "shortLabel DNAGPT", "longLabel What DNAGPT expects, base by base",
         "useOneFile on", "email nobody@example.org", "", f"genome {genome}", "",

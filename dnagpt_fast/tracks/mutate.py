@@ -1,9 +1,9 @@
-"""Saturation mutagenesis: every single-base substitution of a region scored, as a table and as a figure.
+"""Saturation mutagenesis: scores of all single-base substitutions of a region, as a table and as a figure.
 
-A score is model.alleles' log-ratio of the mutated sequence against the reference, or its conditional form. The figure
-shows a sequence logo above a heat map: the height of a reference base is the mean loss over its three substitutions, so
-that bases which the model expects stand out; the heat map is diverging, centred on 0, and readable without colour
-vision.
+A score is the log-ratio of the mutated sequence to the reference (model/alleles.py), or its conditional form. The
+figure shows a sequence logo above a heat map: the height of a reference base is the mean loss over its three
+substitutions, so that bases which the model expects are tall. The colours of the heat map are diverging, centred on 0
+and suitable for colour-blind readers.
 """
 
 from collections.abc import Callable
@@ -31,8 +31,8 @@ MOST_BP = 2000
 
 @dataclass(frozen=True)
 class MutationMap:
-    """Scores (length_bp, 4), columns A C G T in the direction of the place: 0 for the reference base, NaN where there
-    is no score."""
+    """scores: (length_bp, 4), columns A C G T, in the direction of the place; 0 for the reference base, NaN if there is
+    no score."""
 
     place: Place
     bases: str
@@ -50,10 +50,10 @@ def mutate(
     progress: Callable[[int], object] = lambda bases: None,
     **settings: object,
 ) -> MutationMap:
-    """Every substitution of a place.
+    """The scores of all substitutions of a place.
 
-    score     "llr", or "conditional": given the bases before it alone
-    progress  is called with how many more bases are done
+    score     "llr", or "conditional": given only the bases before it
+    progress  is called with the number of bases done since the last call
     settings  of variants.places.variant_scores
     Raises ValueError for settings or places that cannot be used.
     """
@@ -85,7 +85,7 @@ def mutate(
 
 
 def write_table(path: str | Path, found: MutationMap) -> None:
-    """contig, position (0-based), strand, reference, alternative, score; bases as read on the strand."""
+    """Writes contig, position (0-based), strand, reference, alternative, score; bases as on the strand."""
     place = found.place
     with TextFile(path) as table:
         table.write("\t".join(("contig", "position", "strand", "reference", "alternative", found.score)))
@@ -98,7 +98,7 @@ def write_table(path: str | Path, found: MutationMap) -> None:
 
 
 def check_figure(path: str | Path) -> None:
-    """Raises ValueError for a name that is no figure's, ImportError where logomaker is not installed."""
+    """Raises ValueError for a name with another ending than FIGURES, ImportError without logomaker."""
     if Path(path).suffix not in FIGURES:
         raise ValueError(f"{path}: wanted a name that ends in {', '.join(FIGURES)}")
     need("logomaker", "tracks")
@@ -108,7 +108,7 @@ def plot(path: str | Path, found: MutationMap) -> None:
     """Logo and heat map as .png, .pdf or .svg. Raises ValueError for another ending, ImportError without logomaker."""
     check_figure(path)
     if not np.isfinite(found.scores).any():
-        raise ValueError(f"{found.place.name}: no base of it has a score, so there is nothing to draw")
+        raise ValueError(f"{found.place.name}: none of its bases has a score, so there is nothing to draw")
     logomaker, pd = need("logomaker", "tracks"), need("pandas", "tracks")
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MaxNLocator

@@ -1,9 +1,9 @@
-"""Models on disk in their four forms, and from each to each. All hold the same tensors under the official names.
+"""The four forms of a model on disk: reading, writing and converting them. All have the tensors under official names.
 
 official     a torch file, .pth: the state dict, bare or under `model`             (official.py)
-safetensors  one file, whose header tells shape and vocabulary under `dnagpt`; without that part the tensors must tell.
-             Packaged models are such files in bfloat16, equal rows once (packaged.py, unique_rows.py)
-folder       config.json + model.safetensors; a run's checkpoint, or a whole run folder, whose newest checkpoint counts
+safetensors  one file, whose header has shape and vocabulary under `dnagpt`; without it the tensors' shapes are used.
+             Packaged models are such files in bfloat16, with equal rows stored once (packaged.py, unique_rows.py)
+folder       config.json + model.safetensors; a checkpoint of a run, or a run folder, whose newest checkpoint is used
 hf           config.json + model.safetensors of Hugging Face, and its tokenizer     (hub/)
 """
 
@@ -35,7 +35,7 @@ FORMS = ("official", "safetensors", "folder", "hf")
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 TOKENIZER = "tokenizer_config.json"
 HEADER = "dnagpt"
-# Tables with a row for each token.
+# Tensors with a row for each token.
 TABLES = ("transformer.wte.weight", "mlm_head.3.weight")
 
 
@@ -47,11 +47,11 @@ def load_model(
     dtype: torch.dtype | None = None,
 ) -> tuple[DNAGPT, KmerTokenizer]:
     """The model (in eval mode) and tokenizer of a published checkpoint, a run folder, one of its checkpoints, a Hugging
-    Face folder or a .safetensors file, or a packaged model by its name. transformers is not needed, and no code of a
-    file runs: one from a stranger can waste time, but not more.
+    Face folder or a .safetensors file, or of a packaged model by its name. transformers is not needed. No code from a
+    file is run: a file from an unknown source can waste time, but cannot do more harm.
 
-    num_heads  for bare files whose shape is no published one; folders say it themselves
-    Raises CheckpointError naming the file and what is wrong with it, FileNotFoundError.
+    num_heads  needed for bare files whose shape is not a published one; folders contain it
+    Raises CheckpointError that names the file and the fault, FileNotFoundError.
 
     >>> model, tokenizer = load_model("dna_gpt6m_m")
     >>> model.max_len, tokenizer.k
@@ -61,7 +61,7 @@ def load_model(
     if is_packaged(path):
         path = packaged_file(str(path))
     elif not path.exists() and len(path.parts) == 1 and not path.suffix:
-        raise FileNotFoundError(f"{path} is no file or folder and no packaged model: {known_names()}")
+        raise FileNotFoundError(f"{path} is no file, no folder and no packaged model: {known_names()}")
     if path.is_dir():
         model, tokenizer, _ = load_folder(path)
     elif path.suffix == ".safetensors" or _is_safetensors(path):
@@ -74,7 +74,7 @@ def load_model(
 def load_pretrained(
     name: str, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> tuple[DNAGPT, KmerTokenizer]:
-    """A packaged model (in eval mode, float32 unless `dtype` says another) and its tokenizer, without a network.
+    """A packaged model (in eval mode, float32 by default) and its tokenizer; needs no network.
 
     `dnagpt-fast models` lists the names. Raises FileNotFoundError for another name, CheckpointError for a damaged file.
     """
@@ -83,7 +83,7 @@ def load_pretrained(
 
 
 def form_of(path: str | Path) -> str:
-    """One of FORMS, as it stands on disk. Raises CheckpointError."""
+    """The form, one of FORMS, of a file or folder. Raises CheckpointError."""
     path = Path(path)
     if not path.is_dir():
         return "safetensors" if _is_safetensors(path) else "official"
@@ -91,7 +91,7 @@ def form_of(path: str | Path) -> str:
 
 
 def save_model(model: DNAGPT, tokenizer: KmerTokenizer, path: str | Path, form: str) -> None:
-    """Writes one of FORMS; appears whole or not at all. Raises FileExistsError, ValueError for an unknown form."""
+    """Writes one of FORMS, completely or not at all. Raises FileExistsError, ValueError for an unknown form."""
     path = Path(path)
     if form not in FORMS:
         raise ValueError(f"form {form!r}: wanted one of {', '.join(FORMS)}")
@@ -111,8 +111,8 @@ def save_model(model: DNAGPT, tokenizer: KmerTokenizer, path: str | Path, form: 
 
 
 def save_compact(model: DNAGPT, tokenizer: KmerTokenizer, path: str | Path) -> None:
-    """The form of packaged models: one .safetensors file, float32 tensors in bfloat16, equal rows of the two tables of
-    tokens once. What is loaded from it is float32 again. Raises FileExistsError, OSError."""
+    """Writes the form of packaged models: one .safetensors file, float32 tensors as bfloat16, equal rows of TABLES
+    stored once. Loading it gives float32 again. Raises FileExistsError, OSError."""
     path = Path(path)
     if path.exists():
         raise FileExistsError(f"{path} is there already")
@@ -128,7 +128,7 @@ def save_compact(model: DNAGPT, tokenizer: KmerTokenizer, path: str | Path) -> N
 
 
 def convert(source: str | Path, target: str | Path, form: str, *, num_heads: int | None = None) -> None:
-    """Reads a model in any form and writes it in `form`; every tensor keeps its bits and dtype."""
+    """Reads a model in any form and writes it in `form`; bits and dtype of every tensor are kept."""
     model, tokenizer = load_model(source, num_heads=num_heads)
     save_model(model, tokenizer, target, form)
 
@@ -163,17 +163,17 @@ def _write_hf(model: DNAGPT, tokenizer: KmerTokenizer, folder: Path) -> None:
 
 
 def load_folder(folder: Path) -> tuple[DNAGPT, KmerTokenizer, dict[str, Any]]:
-    """The model (eval mode, CPU), the tokenizer and the record, config.json, of a folder. Raises CheckpointError."""
+    """The model (eval mode, CPU), the tokenizer and the content of config.json of a folder. Raises CheckpointError."""
     if (folder / WEIGHTS).is_file() or (folder / INDEX).is_file():
         source: Callable[[], StateDict] = partial(_read_weights, folder)
     else:
-        # late: torch's checkpoint module takes half of torch's own import time
+        # imported late: torch's checkpoint module takes half as long to import as torch
         from dnagpt_fast.training.checkpoint import open_checkpoint
 
         try:
             found = open_checkpoint(folder)
         except CheckpointError as error:
-            raise CheckpointError(f"{folder} holds no {WEIGHTS} either: {error}") from error
+            raise CheckpointError(f"{folder} has no {WEIGHTS} and no checkpoint: {error}") from error
         folder, source = found.path, found.weights
     content = _read_json(folder / CONFIG)
     if content.get("model_type") == "dnagpt":
@@ -185,9 +185,9 @@ def load_folder(folder: Path) -> tuple[DNAGPT, KmerTokenizer, dict[str, Any]]:
         vocabulary = content.get("vocabulary")
     else:
         raise CheckpointError(
-            f"{folder / CONFIG} describes no DNAGPT: no model_type 'dnagpt', no part 'model'"
+            f"{folder / CONFIG} is not of a DNAGPT model: no model_type 'dnagpt', no part 'model'"
         )
-    config, tokenizer = _understand(shape, vocabulary, folder / CONFIG)
+    config, tokenizer = _config_and_tokenizer(shape, vocabulary, folder / CONFIG)
     return build(config, source(), folder).eval(), tokenizer, content
 
 
@@ -195,9 +195,7 @@ def _load_file(path: Path, num_heads: int | None) -> tuple[DNAGPT, KmerTokenizer
     try:
         state = with_repeats(_read_safetensors(path))
     except (KeyError, IndexError) as error:
-        raise CheckpointError(
-            f"{path}: a table's rows and their places do not belong together: {error}"
-        ) from error
+        raise CheckpointError(f"{path}: the rows of a table do not fit their index: {error}") from error
     with safe_open(path, "pt") as file:
         header = (file.metadata() or {}).get(HEADER)
     if header is None:
@@ -208,7 +206,7 @@ def _load_file(path: Path, num_heads: int | None) -> tuple[DNAGPT, KmerTokenizer
         shape, vocabulary = content["model"], content["vocabulary"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: part {HEADER!r} of its header cannot be read: {error}") from error
-    config, tokenizer = _understand(shape, vocabulary, path)
+    config, tokenizer = _config_and_tokenizer(shape, vocabulary, path)
     if "dtype" in content:
         dtype = getattr(torch, str(content["dtype"]), None)
         if not isinstance(dtype, torch.dtype):
@@ -219,7 +217,7 @@ def _load_file(path: Path, num_heads: int | None) -> tuple[DNAGPT, KmerTokenizer
     return build(config, state, path), tokenizer
 
 
-def _understand(
+def _config_and_tokenizer(
     shape: dict[str, Any], vocabulary: dict[str, Any] | None, where: Path
 ) -> tuple[ModelConfig, KmerTokenizer]:
     try:
@@ -232,7 +230,7 @@ def _understand(
 
 
 def _is_safetensors(path: Path) -> bool:
-    """By its first bytes: the length of a JSON object, and its opening brace."""
+    """Whether a file begins like a safetensors file: 8 bytes for the length of a JSON object, then its brace."""
     if not path.is_file():
         return False
     with open(path, "rb") as file:

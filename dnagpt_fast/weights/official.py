@@ -1,8 +1,8 @@
-"""Published checkpoints in and out: torch files whose tensors bear the official names.
+"""Loads published checkpoints: torch files whose tensors have the official names.
 
-A published file is a state dict, or a dict that holds one under `model`; names may carry a `module.` prefix.
-Vocabulary, max_len, depth, width and bias are read from the shapes. Loading is strict: missing, unexpected or
-misshapen tensors are named and refused.
+A published file is a state dict, or a dict that has one under `model`; names may have a `module.` prefix. Vocabulary,
+max_len, depth, width and bias are read from the shapes. Loading is strict: missing or unexpected tensors and wrong
+shapes are errors, and the error names them.
 """
 
 import re
@@ -34,9 +34,9 @@ def load_official(
 ) -> tuple[DNAGPT, KmerTokenizer]:
     """The model (in eval mode) and tokenizer of a published checkpoint.
 
-    num_heads  the one thing shapes do not tell; None: as in the published model of the same depth and width
+    num_heads  cannot be read from the shapes; None: as in the published model of the same depth and width
     strict     False: unexpected tensors are ignored and missing ones keep their initial values
-    Raises CheckpointError (a ValueError) naming what is wrong, FileNotFoundError.
+    Raises CheckpointError (a ValueError) that names the fault, FileNotFoundError.
     """
     state = read_state_dict(path)
     config = config_of(state, path, num_heads)
@@ -73,7 +73,7 @@ def read_state_dict(path: str | Path) -> StateDict:
 
 
 def config_of(state: StateDict, path: str | Path, num_heads: int | None = None) -> ModelConfig:
-    """The model's shape from its tensors' shapes. Raises CheckpointError where they do not tell it."""
+    """The model's shape from its tensors' shapes. Raises CheckpointError if they do not determine it."""
 
     def shape(name: str, dims: int) -> Any:
         if name not in state:
@@ -93,8 +93,8 @@ def config_of(state: StateDict, path: str | Path, num_heads: int | None = None) 
         }
         if len(heads) != 1:
             raise CheckpointError(
-                f"{path}: {num_layers} layers of width {width} is no published shape, and shapes do not tell how many "
-                f"heads: give num_heads"
+                f"{path}: {num_layers} layers of width {width} is no published shape, and the tensors do not determine "
+                f"the number of heads: give num_heads"
             )
         num_heads = heads.pop()
     bias = "transformer.ln_f.bias" in state
@@ -105,41 +105,45 @@ def config_of(state: StateDict, path: str | Path, num_heads: int | None = None) 
 
 
 def layers_in(state: StateDict, path: str | Path) -> int:
-    """The number of blocks by the names of a state dict. Raises CheckpointError where most of them are missing."""
+    """The number of blocks, from the names of a state dict. Raises CheckpointError if most of them are missing."""
     numbers = {m[1] for name in state if (m := re.match(r"transformer\.h\.(\d+)\.", name))}
     missing = [str(i) for i in range(len(numbers)) if str(i) not in numbers]
     absent = missing[0] if missing else str(len(numbers))
-    # Python refuses to turn thousands of digits into a number, and a model of millions of blocks takes hours to build.
+    # Python refuses to convert thousands of digits to a number, and a model of millions of blocks takes hours to build.
     if not numbers or max(map(len, numbers)) > 6 or max(map(int, numbers)) >= _most_blocks(len(numbers)):
         raise CheckpointError(f"{path}: no tensor transformer.h.{absent}.*; is this a DNAGPT checkpoint?")
     return max(map(int, numbers)) + 1
 
 
-def _most_blocks(there: int) -> int:
-    """So many are looked for, to say which tensors are missing, in a file that has some tensors of `there` blocks."""
-    return 2 * there + 8
+def _most_blocks(found: int) -> int:
+    """The largest model that is built, to name the missing tensors, for a file that has tensors of `found` blocks."""
+    return 2 * found + 8
 
 
 def build(config: ModelConfig, state: StateDict, path: str | Path, *, strict: bool = True) -> DNAGPT:
     """A model of this shape with these tensors. `path` is for messages. Raises CheckpointError."""
-    # A model is built, even without its weights, block by block: not many more blocks than there are tensors of.
-    there = layers_in(state, path)
-    if config.num_layers > _most_blocks(there):
+    # Building takes time per block, even without weights: refuse many more blocks than the file has tensors for.
+    found = layers_in(state, path)
+    if config.num_layers > _most_blocks(found):
         raise CheckpointError(
-            f"{path} does not fit the model: num_layers is {config.num_layers}, but it holds {there} blocks"
+            f"{path} does not fit the model: num_layers is {config.num_layers}, but it holds {found} blocks"
         )
     with torch.device("meta"):
         wanted = DNAGPT.from_config(config).state_dict()
     missing = sorted(set(wanted) - set(state))
     unexpected = sorted(set(state) - set(wanted))
-    misshapen = [
+    wrong_shapes = [
         f"{name} is {tuple(state[name].shape)}, wanted {tuple(wanted[name].shape)}"
         for name in wanted
         if name in state and state[name].shape != wanted[name].shape
     ]
     faults = [
         f"{kind} {', '.join(names)}"
-        for kind, names in (("missing:", missing), ("unexpected:", unexpected), ("wrong shape:", misshapen))
+        for kind, names in (
+            ("missing:", missing),
+            ("unexpected:", unexpected),
+            ("wrong shape:", wrong_shapes),
+        )
         if names and (strict or kind == "wrong shape:")
     ]
     if faults:

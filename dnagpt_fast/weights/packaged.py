@@ -1,6 +1,6 @@
-"""The models that the package itself carries: NAME.safetensors and NAME.json under data/models, by name.
+"""The models that are part of the package, by name: NAME.safetensors and NAME.json in data/models.
 
-NAME.json holds the file's SHA-256 and what the model card says in numbers. Nothing here needs a network.
+NAME.json has the file's SHA-256 and the figures of the model card. Nothing here needs a network.
 """
 
 import json
@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parents[1] / "data" / "models"
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """name, file: of the weights. about: one line. facts: NAME.json as a whole."""
+    """file: the weights. about: one line. facts: the content of NAME.json."""
 
     name: str
     file: Path
@@ -24,7 +24,7 @@ class PackagedModel:
 
 
 def packaged_models(folder: Path = FOLDER) -> dict[str, PackagedModel]:
-    """The models of this build by name; none where it was built without them."""
+    """The models of this build by name; empty if it was built without them."""
     found = {}
     for path in sorted(folder.glob("*.json")):
         facts = json.loads(path.read_text())
@@ -33,32 +33,31 @@ def packaged_models(folder: Path = FOLDER) -> dict[str, PackagedModel]:
 
 
 def is_packaged(text: str | Path) -> bool:
-    """Whether a model is meant by its packaged name: such a file or folder of that name goes before."""
+    """Whether a text is the name of a packaged model. A file or folder of the same name takes precedence."""
     return not Path(text).exists() and str(text) in packaged_models()
 
 
 def packaged_file(name: str) -> Path:
-    """The weights of a packaged model, held against their hash. Raises FileNotFoundError for another name, listing the
-    right ones, and CheckpointError for a file that is damaged."""
-    from dnagpt_fast.weights.official import (
-        CheckpointError,  # here, because names are asked for without torch
-    )
+    """The weights of a packaged model, after a check of their hash. Raises FileNotFoundError that lists the names, and
+    CheckpointError for a damaged file."""
+    # imported here, so that listing the names does not import torch
+    from dnagpt_fast.weights.official import CheckpointError
 
     models = packaged_models()
     if name not in models:
         raise FileNotFoundError(f"no packaged model {name!r}: {known_names()}")
     model = models[name]
     if not model.file.is_file():
-        raise CheckpointError(f"{model.file} is missing: install dnagpt-fast anew")
+        raise CheckpointError(f"{model.file} is missing: reinstall dnagpt-fast")
     found = sha256_of(model.file)
     if found != model.facts["sha256"]:
         raise CheckpointError(
-            f"{model.file} has SHA-256 {found}, wanted {model.facts['sha256']}: install dnagpt-fast anew"
+            f"{model.file} has SHA-256 {found}, wanted {model.facts['sha256']}: reinstall dnagpt-fast"
         )
     return model.file
 
 
 def known_names() -> str:
-    """What a message says of the right names."""
+    """The names of the packaged models, as part of a message."""
     names = ", ".join(packaged_models())
-    return f"this build carries {names}" if names else "this build carries none (DNAGPT_FAST_MODELS=0)"
+    return f"this build has {names}" if names else "this build has none (DNAGPT_FAST_MODELS=0)"

@@ -1,4 +1,4 @@
-"""The model that a run begins with: one that exists, in any form, or a random one."""
+"""The model that a run starts from: an existing model in any form, or a random one."""
 
 import hashlib
 
@@ -19,8 +19,8 @@ def start_model(
     Raises ConfigError, CheckpointError, FileNotFoundError.
     """
     if not start.path:
-        words = Vocabulary(vocabulary.k, vocabulary.dynamic)
-        return random_model(shape, words, seed), words
+        new = Vocabulary(vocabulary.k, vocabulary.dynamic)
+        return random_model(shape, new, seed), new
     torch.manual_seed(seed)
     model, tokenizer = load_model(start.path, num_heads=start.num_heads or None)
     return model, tokenizer.vocabulary

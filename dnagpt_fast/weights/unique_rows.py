@@ -1,5 +1,5 @@
-"""Tables whose rows repeat, kept as their different rows and the place of each: the head of a model trained with the
-occurring vocabulary has 15,463 equal rows of 19,564."""
+"""Stores a tensor with repeated rows as its distinct rows and an index: the head of a model trained with occurring
+tokens has 15,463 equal rows of 19,564."""
 
 from collections.abc import Iterable
 
@@ -11,8 +11,8 @@ ROWS, PLACE = ".rows", ".row_of"
 
 
 def without_repeats(state: StateDict, names: Iterable[str]) -> StateDict:
-    """The tensors with each named table (V, ...) as `NAME.rows`, its different rows in the order in which they first
-    come, and `NAME.row_of`, int32 (V,)."""
+    """The tensors, but each named tensor (V, ...) as `NAME.rows`, its distinct rows in the order of their first
+    occurrence, and `NAME.row_of`, int32 (V,), the row of each entry."""
     packed = dict(state)
     for name in names:
         table = packed.pop(name)
@@ -28,7 +28,7 @@ def without_repeats(state: StateDict, names: Iterable[str]) -> StateDict:
 
 
 def with_repeats(state: StateDict) -> StateDict:
-    """The tensors as they were. Raises KeyError or IndexError where rows and places do not belong together."""
+    """The original tensors. Raises KeyError or IndexError if rows and index do not fit."""
     whole = dict(state)
     for name in [name for name in state if name.endswith(PLACE)]:
         place = whole.pop(name).long()

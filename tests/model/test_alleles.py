@@ -220,7 +220,7 @@ def test_short_contigs_are_scored_with_the_bases_there_are(tiny, tokenizer):
         ({"phases": 2}, "divisor of k = 3"),
         ({"context_bp": 90, "after_bp": 60}, "context_bp \\+ after_bp = 150: this model reads"),
         ({"context_bp": -1}, "context_bp = -1"),
-        ({"prefix": ""}, "holds no token"),
+        ({"prefix": ""}, "has no token"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(tiny, tokenizer, settings, message):

@@ -118,7 +118,7 @@ def test_fixed_vocabulary_leaves_the_tail_out():
     [
         ({"pooling": "median"}, "pooling = 'median'"),
         ({"layer": 9}, "layer = 9"),
-        ({"sequences": ["<R>ACG"]}, "holds tokens"),
+        ({"sequences": ["<R>ACG"]}, "contains tokens"),
         ({"sequences": [""]}, "empty"),
         ({"prefix": "<R><what>"}, "'wha' is no token"),
         ({"prefix": "<R>" * 60}, "overlap = 0"),

@@ -86,5 +86,5 @@ def test_wrong_substitutions_are_named(tiny, tokenizer, substitution, message):
 
 
 def test_a_prefix_is_needed(tiny, tokenizer):
-    with pytest.raises(ValueError, match="holds no token"):
+    with pytest.raises(ValueError, match="has no token"):
         base_probabilities(tiny.model(), tokenizer, "ACG", prefix="")

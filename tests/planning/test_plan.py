@@ -58,7 +58,7 @@ def test_sharding_is_taken_where_a_replica_does_not_fit():
         ({"utilisation": 1.5}, "utilisation"),
         ({"gpus": 3, "batch_size": 8}, "shared equally"),
         ({"batch_size": 8, "micro_batch": 3}, "no multiple"),
-        ({"sharded": True}, "nothing to shard"),
+        ({"sharded": True}, "--sharded needs several GPUs"),
     ],
 )
 def test_a_request_that_cannot_be_met_is_told(settings, told):

@@ -60,7 +60,7 @@ def test_what_cannot_be_drawn_is_named(genome, tmp_path):
         mutate(model, tokenizer, genome, Place("x", "chr1", 200, 200))
     found = mutate(model, tokenizer, genome, Place("x", "chr1", 200, 201), phases=1, strands=1)
     unknown = mutate(model, tokenizer, genome, Place("x", "chr20", 310, 312), phases=1, strands=1)
-    with pytest.raises(ValueError, match="no base of it has a score"):
+    with pytest.raises(ValueError, match="none of its bases has a score"):
         plot(tmp_path / "map.png", unknown)
     with pytest.raises(ValueError, match=r"ends in \.png, \.pdf, \.svg"):
         plot(tmp_path / "map.jpg", found)

@@ -86,7 +86,7 @@ def test_the_newest_checkpoint_of_a_run_is_its_model(tmp_path):
         assert all(value.equal(wanted.state_dict()[name]) for name, value in model.state_dict().items())
     shutil.rmtree(tmp_path / "checkpoints")
     with pytest.raises(
-        CheckpointError, match=r"holds no model\.safetensors either: .* holds no complete checkpoint"
+        CheckpointError, match=r"has no model\.safetensors and no checkpoint: .* holds no complete checkpoint"
     ):
         load_model(tmp_path)
 
@@ -132,7 +132,10 @@ MUTATIONS = {
     ),
     "no json": (lambda f: (f / "config.json").write_text("{"), "config.json cannot be read"),
     "no object": (lambda f: (f / "config.json").write_text("[]"), "holds list"),
-    "foreign": (lambda f: (f / "config.json").write_text('{"model_type": "gpt2"}'), "describes no DNAGPT"),
+    "foreign": (
+        lambda f: (f / "config.json").write_text('{"model_type": "gpt2"}'),
+        "is not of a DNAGPT model",
+    ),
 }
 
 

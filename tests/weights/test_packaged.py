@@ -94,10 +94,10 @@ def test_models_are_listed(folder, capsys):
 
 
 def test_a_wrong_name_lists_the_right_ones(folder):
-    with pytest.raises(FileNotFoundError, match=f"no packaged model 'standin': this build carries {NAME}"):
+    with pytest.raises(FileNotFoundError, match=f"no packaged model 'standin': this build has {NAME}"):
         load_pretrained("standin")
     with pytest.raises(
-        FileNotFoundError, match=f"standin is no file or folder and no packaged model: .*{NAME}"
+        FileNotFoundError, match=f"standin is no file, no folder and no packaged model: .*{NAME}"
     ):
         load_model("standin")
 
@@ -105,7 +105,7 @@ def test_a_wrong_name_lists_the_right_ones(folder):
 def test_a_build_without_models_says_so(folder, capsys):
     for path in folder.iterdir():
         path.unlink()
-    with pytest.raises(FileNotFoundError, match="this build carries none"):
+    with pytest.raises(FileNotFoundError, match="this build has none"):
         load_pretrained(NAME)
     with pytest.raises(SystemExit) as caught:
         main(["models"])
