@@ -20,6 +20,7 @@ from dnagpt_fast.ops import dispatch
 from dnagpt_fast.planning.accelerators import peak_flops
 from dnagpt_fast.planning.flops import step_flops
 from dnagpt_fast.pretrain.batches import BatchMaker, Template
+from dnagpt_fast.training.figures import GIB
 from dnagpt_fast.training.optimizer import build_optimizer
 from dnagpt_fast.vocab import Vocabulary, reserved_id
 
@@ -101,7 +102,7 @@ def train_rows(
             found["share_of_peak"] = step_flops(config, samples, config.max_len).total / seconds / peak
             found["peak_from"] = source
             if device == "cuda":
-                found["memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+                found["memory_gib"] = torch.cuda.max_memory_allocated() / GIB
             yield found
         del steps
 

@@ -35,6 +35,7 @@ from dnagpt_fast import ops
 from dnagpt_fast.cli import doctor
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.output_files import whole
+from dnagpt_fast.training.figures import GIB
 
 ROOT = Path(__file__).resolve().parents[1]
 Row = dict[str, Any]
@@ -125,7 +126,7 @@ def circumstances() -> Row:
         properties = torch.cuda.get_device_properties(0)
         found["device"] = properties.name
         found["capability"] = f"sm_{properties.major}{properties.minor}"
-        found["memory_gib"] = round(properties.total_memory / 2**30, 1)
+        found["memory_gib"] = round(properties.total_memory / GIB, 1)
         found["multiprocessors"] = properties.multi_processor_count
     return found
 

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-# Public name -> where it lives. Looked up on first use, so that `import dnagpt_fast` does not import torch.
+# Public name -> its module, imported on first use, so that `import dnagpt_fast` does not import torch.
 _PUBLIC = {
     "DNAGPT": "model",
     "ModelConfig": "model",

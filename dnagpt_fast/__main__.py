@@ -1,4 +1,4 @@
-"""`python -m dnagpt_fast`: the command line without its script."""
+"""`python -m dnagpt_fast`: the same command line as the script `dnagpt-fast`."""
 
 from dnagpt_fast.cli import main
 

@@ -1,7 +1,7 @@
-"""The doorway between the genome side and the model side: what a pre-training step consumes.
+"""The data of a pre-training step: the interface between the genome side and the model side.
 
 Shape letters of this project: B batch, T tokens, D width, H heads, K head size, V vocabulary, R rows (B*T).
-Never N for a size: N is a base.
+N is never a size: N is a base.
 """
 
 from dataclasses import dataclass, fields
@@ -17,7 +17,7 @@ ROW_ORDER = 2
 
 @dataclass(frozen=True)
 class Windows:
-    """Where the B samples come from; int64 (B,) each.
+    """The windows of the B samples; int64 (B,) each.
 
     start_bp is 0-based on the forward strand; orientation bit 0 = reversed, bit 1 = complemented.
     """
@@ -30,16 +30,16 @@ class Windows:
 
 @dataclass(frozen=True)
 class PretrainBatch:
-    """B samples of the template `<species> k-mers <=> <M> <=> <B>`, the order answer being the last target.
+    """B samples of the template `<species> k-mers <=> <M> <=> <B>`; the last target is the order label.
 
     token_ids    int64 (B, T)
-    targets      int64 (B, T)   next token of each position, IGNORE_INDEX where nothing is predicted
-    row_kind     uint8 (B, T)   ROW_IGNORED, ROW_NEXT_TOKEN or ROW_ORDER (the position of `<B>`)
-    gc_position  int            place of `<M>`, the same in every row; the regression head reads it
-    gc_target    float32 (B,)   (G + C) / known bases of the window, 0..1
-    gc_mask      bool (B,)      False where the window has no known base
-    windows      where the samples come from, to name them in an error
-    row_weight   float32 (B, T)  what each next-token row counts; None: all the same
+    targets      int64 (B, T)    next token of each position, IGNORE_INDEX where nothing is predicted
+    row_kind     uint8 (B, T)    ROW_IGNORED, ROW_NEXT_TOKEN or ROW_ORDER (the position of `<B>`)
+    gc_position  int             position of `<M>`, the same in every row; the regression head reads it
+    gc_target    float32 (B,)    (G + C) / known bases of the window, 0..1
+    gc_mask      bool (B,)       False where the window has no known base
+    windows      the windows of the samples, for error messages
+    row_weight   float32 (B, T)  weight of each next-token row; None: all weights are equal
     """
 
     token_ids: torch.Tensor

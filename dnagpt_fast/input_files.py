@@ -1,6 +1,7 @@
-"""Files read by their content: plain or gzip, with or without a byte-order mark, from a disk or a pipe.
+"""Reads files by their content: plain or gzip, with or without a byte-order mark, from a disk or a pipe.
 
-A file's name does not decide how it is read: browsers unpack `.gz` and keep the name, servers pack without saying so.
+The name of a file does not decide how it is read: browsers decompress `.gz` and keep the name, and servers may compress
+a file without changing its name.
 """
 
 import gzip
@@ -17,7 +18,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 UTF8_MARK = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-# What people give by mistake, recognised by its first bytes.
+# File types that are not supported, recognised by their first bytes.
 _FOREIGN = {
     b"BZh": "packed by bzip2",
     b"\xfd7zXZ": "packed by xz",
@@ -34,19 +35,20 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 class InputFileError(ValueError):
-    """Input that cannot be used. Names the file and the line, record or offset, what is there and what was wanted."""
+    """Input that cannot be used. The message names the file, the line, record or offset, what was found and what was
+    wanted."""
 
 
 def inner_suffix(path: str | Path) -> str:
-    """The suffix that says what a file holds, in lower case: `.vcf` of `x.VCF.gz`."""
+    """The suffix for the type of a file, in lower case: `.vcf` for `x.VCF.gz`."""
     path = Path(path)
     return Path(path.stem if path.suffix.lower() in _PACKED_SUFFIXES else path.name).suffix.lower()
 
 
 def check_file(path: str | Path) -> None:
-    """That the path is a file which can be read more than once.
+    """Checks that the path is a file that can be read more than once.
 
-    Raises FileNotFoundError where nothing is there, InputFileError for a folder or a pipe.
+    Raises FileNotFoundError if there is none, InputFileError for a folder or a pipe.
     """
     path = Path(path)
     if not path.exists():
@@ -58,10 +60,10 @@ def check_file(path: str | Path) -> None:
 
 @contextmanager
 def open_content(path: str | Path) -> Iterator[BinaryIO]:
-    """The bytes of a file, unpacked where they are gzip or BGZF; `peek` shows the first ones.
+    """The bytes of a file, decompressed if it is gzip or BGZF; `peek` shows the first ones.
 
-    Raises InputFileError for other packings, and for a BGZF file whose end marker is missing. Damage inside a gzip
-    stream shows while reading, as one of GZIP_DAMAGE.
+    Raises InputFileError for other compressions, and for a BGZF file without its end marker. Damage inside a gzip
+    stream raises one of GZIP_DAMAGE while reading.
     """
     path = Path(path)
     with open(path, "rb") as raw:
@@ -93,17 +95,17 @@ GZIP_DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
 def gzip_damage(path: Path, where: str, error: Exception) -> InputFileError:
-    """One of GZIP_DAMAGE, which name no file, as an error that does."""
+    """One of GZIP_DAMAGE, which do not name the file, as an error that does."""
     if isinstance(error, EOFError):
         return InputFileError(f"{path}: {where}: the gzip stream ends early: the file is cut short")
     return InputFileError(f"{path}: {where}: the gzip stream is damaged: {error}")
 
 
 def text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """(number from 1, line with its end) of a UTF-8 text, or of UTF-16 with its mark, read once from start to end.
+    """(line number from 1, line with its end) of a UTF-8 text, or of UTF-16 with a byte-order mark, in one pass.
 
-    Bytes that are no UTF-8 become lone surrogates, so that they do no harm in a field that nobody reads: use `readable`
-    for those that are read. Raises InputFileError, also for a zero byte, OSError.
+    Bytes that are not UTF-8 become lone surrogates, so that they are no error in fields that are not used: call
+    `readable` on the fields that are used. Raises InputFileError, also for a zero byte, OSError.
     """
     path = Path(path)
     number = 0
@@ -132,12 +134,12 @@ def text_lines(path: str | Path) -> Iterator[tuple[int, str]]:
 
 
 def bare(text: str) -> str:
-    """Without blanks at its ends, nor the characters of no width that spreadsheets and web pages leave there."""
+    """The text without blanks, and without the characters of no width from spreadsheets and web pages, at its ends."""
     return text.strip(_BLANKS)
 
 
 def readable(text: str, where: str, what: str) -> str:
-    """The text itself. Raises InputFileError where its bytes were no UTF-8."""
+    """The same text. Raises InputFileError if its bytes were not UTF-8."""
     if not text.isascii() and _SURROGATE.search(text):
         raw = text.encode("utf-8", "surrogateescape")
         raise InputFileError(
@@ -176,7 +178,8 @@ def _refuse_foreign(path: Path, start: bytes) -> None:
 
 
 def _check_bgzf_end(path: Path, raw: BinaryIO, start: bytes) -> None:
-    """A BGZF file cut between two blocks is a whole gzip file: only the empty last block tells (SAM spec, 4.1.2)."""
+    """Raises InputFileError if the empty last block is missing (SAM spec, 4.1.2): a BGZF file that was cut between two
+    blocks is otherwise a valid gzip file."""
     if start[3:4] != b"\x04" or start[12:14] != b"BC":
         return
     size = raw.seek(0, 2)

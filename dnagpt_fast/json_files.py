@@ -1,16 +1,16 @@
-"""JSON files that anybody may have written: read within bounds, and every error names its file."""
+"""Reads JSON files from untrusted sources: their size is limited, and every error names the file."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-# Far above what a run, an export or an index of shards holds; far below what would hurt to read.
+# Far above the size of a run's record, an export or an index of shards; small enough to read without harm.
 MOST_BYTES = 64 << 20
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """The object that a file holds. Raises FileNotFoundError, OSError, and ValueError that names the file: no JSON, no
-    object, nested too deeply, too large."""
+    """The object in a file. Raises FileNotFoundError, OSError, and ValueError that names the file: no JSON, no object,
+    nested too deeply, too large."""
     path = Path(path)
     try:
         with open(path, "rb") as file:
@@ -22,7 +22,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no {path.name} in {path.parent}") from None
     except RecursionError:
         raise ValueError(f"{path} cannot be read: its JSON is nested too deeply") from None
-    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are such
+    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError too
         raise ValueError(f"{path} cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds {type(value).__name__}: wanted a JSON object")

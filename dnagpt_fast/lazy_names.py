@@ -1,4 +1,4 @@
-"""Public names of a package that are loaded on first use, and stay what they are in every order of imports."""
+"""Public names of a package that are imported on first use, and do not change with the order of imports."""
 
 import importlib
 import sys
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def load_on_first_use(package: str, homes: dict[str, str]) -> None:
-    """Makes each name of `homes` (name -> module that defines it) an attribute of the package, imported when asked for.
+    """Makes each name of `homes` (name -> module that defines it) an attribute of the package, imported on first use.
 
-    Importing a submodule sets it as an attribute of its package. Where it bears the name of a public function, as
-    ops.gc_count does, the function stays.
+    Importing a submodule sets it as an attribute of its package. If the submodule has the name of a public function, as
+    ops.gc_count has, the attribute is still the function.
     """
 
     class Package(ModuleType):

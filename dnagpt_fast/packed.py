@@ -1,8 +1,8 @@
-"""The packed genome as arrays: what the file readers hand to the kernels.
+"""The packed genome as arrays: the result of the file readers and the input of the kernels.
 
 Bases are packed as in UCSC .2bit (https://genome.ucsc.edu/FAQ/FAQformat.html#format7): T=00 C=01 A=10 G=11, four to
-a byte, first base in the two highest bits. The low bit of a code is set for G and C; complement is xor 0b10. What
-lies in the packed data under an N block means nothing: N is known from the blocks alone.
+a byte, first base in the two highest bits. The low bit of a code is set for G and C; complement is xor 0b10. Packed
+codes under an N block have no meaning: only the blocks say where N is.
 Coordinates are 0-based and half-open.
 """
 
@@ -39,11 +39,11 @@ class PackedGenome:
         return self.packed.device
 
     def to(self, device: "torch.device | str") -> "PackedGenome":
-        """The same arrays on `device`; the arrays themselves where they are there already."""
+        """The same arrays on `device`, without a copy if they are there already."""
         return PackedGenome(*(getattr(self, field).to(device) for field in self.__dataclass_fields__))
 
     def __reduce__(self) -> tuple:
-        """Pickled by its arrays: what ops keep beside them (ops/native.py) holds addresses."""
+        """Pickled as its arrays: the views that ops keep with it (ops/native.py) hold addresses."""
         return PackedGenome, tuple(getattr(self, field) for field in self.__dataclass_fields__)
 
     def __deepcopy__(self, memo: dict) -> "PackedGenome":
@@ -53,7 +53,7 @@ class PackedGenome:
 
 @dataclass(frozen=True)
 class PackedRange:
-    """Bases [start_bp, end_bp) of a contig on one strand, as a place: nothing is unpacked.
+    """Bases [start_bp, end_bp) of a contig on one strand; nothing is unpacked.
 
     contig   index into the genome's contigs
     reverse  read as the reverse complement, from end_bp - 1 down to start_bp
@@ -69,7 +69,7 @@ class PackedRange:
         return self.end_bp - self.start_bp
 
     def part(self, start: int, end: int) -> "PackedRange":
-        """Bases [start, end) of this range, counted in its own direction."""
+        """Bases [start, end) of this range, counted in the direction of the range."""
         if self.reverse:
             start, end = len(self) - end, len(self) - start
         return replace(self, start_bp=self.start_bp + start, end_bp=self.start_bp + end)

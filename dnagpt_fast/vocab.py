@@ -1,6 +1,6 @@
-"""The token language of DNAGPT (arXiv 2307.05628): reserved tokens first, then k-mers as base-5 numbers.
+"""The vocabulary of DNAGPT (arXiv 2307.05628): reserved tokens first, then k-mers as base-5 numbers.
 
-id of a reserved token = its place in RESERVED.
+id of a reserved token = its index in RESERVED.
 id of a k-mer of length L = N_RESERVED + (5^1 + ... + 5^(L-1) if dynamic else 0) + base5(kmer), digits N A G C T = 0..4,
 most significant base first. The dynamic vocabulary holds all lengths 1..k, the fixed one length k only.
 """
@@ -37,7 +37,7 @@ def reserved_id(name: str) -> int:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """k: longest k-mer, 1..6. dynamic: all lengths 1..k (19,564 entries for k=6), or length k only (15,659)."""
+    """k: length of the longest k-mer, 1..6. dynamic: all lengths 1..k (19,564 entries for k=6), or only k (15,659)."""
 
     k: int = 6
     dynamic: bool = True
@@ -90,7 +90,7 @@ _COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
 
 
 def to_bases(text: str) -> tuple[str, int]:
-    """(Upper-case text over A C G T N, count of IUPAC letters that became N). U is T; letters outside LETTERS stay.
+    """(Upper-case text over A C G T N, count of IUPAC letters that became N). U is T; other letters do not change.
 
     >>> to_bases("acguRN")
     ('ACGTNN', 1)
@@ -101,12 +101,12 @@ def to_bases(text: str) -> tuple[str, int]:
 
 
 def reverse_complement(sequence: str) -> str:
-    """Of upper-case text over ACGTN."""
+    """The reverse complement of upper-case text over ACGTN."""
     return sequence.translate(_COMPLEMENT)[::-1]
 
 
 def species_token(name: str) -> str:
-    """`human`, `Human` or `R` -> `R`: species ignore case, tokens do not. Raises ValueError for another name."""
+    """`human`, `Human` or `R` -> `R`: the case of a species name is ignored. Raises ValueError for another name."""
     token = SPECIES.get(name.lower(), name)
     try:
         reserved_id(token)

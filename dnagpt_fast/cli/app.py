@@ -1,4 +1,4 @@
-"""The command line `dnagpt-fast`. Each command is a thin function: it reads options, calls one module, prints.
+"""The command line `dnagpt-fast`. Each command is a short function: it reads options, calls one module, prints.
 
 Exit codes: 0 done, 1 the input or the work failed (one line on stderr), 2 the command line was wrong, 130 interrupted,
 143 ended by SIGTERM. DNAGPT_FAST_TRACEBACK=1 shows where an error came from.
@@ -34,7 +34,7 @@ def every_command() -> None:
 
 
 def doctor() -> None:
-    """Say what is installed, what is built, which implementation each op takes here, and how to fix what is wrong."""
+    """Show what is installed and built, which implementation of each op is used, and how to fix what is wrong."""
     from dnagpt_fast.cli.doctor import examine
 
     findings = examine()
@@ -46,7 +46,7 @@ def doctor() -> None:
 
 
 def models() -> None:
-    """List the models that the package carries; their names are accepted wherever a command takes a model."""
+    """List the models that are part of the package; every command that takes a model accepts their names."""
     from dnagpt_fast.weights.packaged import known_names, packaged_models
 
     found = packaged_models()
@@ -78,8 +78,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
-def _ends_too_early(command: Callable[..., None]) -> Callable[..., None]:
-    """A file that ends too early is an error like others; typer takes an EOFError for the end of the keyboard."""
+def _with_early_ends(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, but with ValueError for a file that ends too early: typer treats EOFError as the end of the input
+    from a keyboard."""
 
     @functools.wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
@@ -92,14 +93,14 @@ def _ends_too_early(command: Callable[..., None]) -> Callable[..., None]:
 
 
 for _name, _command in COMMANDS.items():
-    app.command(name=_name)(_ends_too_early(_command))
+    app.command(name=_name)(_with_early_ends(_command))
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command and exits; an error is one line on stderr, not a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="surrogateescape")  # file names that are no UTF-8 come out as they are
+            stream.reconfigure(errors="surrogateescape")  # file names that are no UTF-8 are printed unchanged
     with warnings.catch_warnings(), _tidy_at_signals():
         warnings.showwarning = _warn
         try:
@@ -111,7 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit(1)
 
 
-# Of what a command cannot use. Other kinds of errors are mistakes of the program.
+# Errors of input that a command cannot use. Other kinds are faults of the program.
 EXPECTED = (ValueError, IndexError, OSError, RuntimeError, ImportError)
 
 
@@ -129,15 +130,15 @@ def _one_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _tidy_at_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a command as an exception does, so that nothing half-written stays. Runs of several
-    processes are left to torchrun: a signal that waits for Python could hang them."""
+    """Makes SIGTERM and SIGHUP end a command like an exception, so that no incomplete file is left. In runs of several
+    processes the signals are left to torchrun: a handler that waits for Python could block them."""
     if "RANK" in os.environ or threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def end(number: int, _: FrameType | None) -> None:
         for each in previous:
-            signal.signal(each, signal.SIG_IGN)  # the tidying is not interrupted
+            signal.signal(each, signal.SIG_IGN)  # the clean-up is not interrupted
         raise SystemExit(128 + number)
 
     previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}

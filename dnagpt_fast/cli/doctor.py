@@ -1,4 +1,4 @@
-"""What is installed and built, what runs here, and how to fix what does not."""
+"""Checks what is installed and built and what runs on this machine, and says how to fix faults."""
 
 import ctypes
 import importlib.util
@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 REQUIRED = ("torch", "numpy", "safetensors", "typer", "rich", "pysam", "matplotlib")
 TESTED_TRANSFORMERS = ("5.4", "5.24")
-"""The oldest and the newest release that the tests run with; the oldest is what `pyproject.toml` asks for."""
+"""The oldest and the newest release that the tests run with; the oldest is the minimum in `pyproject.toml`."""
 EXTRAS = {
     "hf": ("transformers", "peft"),
     "finetune": ("sklearn", "scipy", "pandas", "pyarrow", "peft"),
@@ -18,7 +18,7 @@ EXTRAS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """ok: False where something must be fixed; the message says what, and how."""
+    """ok: False if something must be fixed; the message says what, and how."""
 
     what: str
     ok: bool
@@ -26,9 +26,9 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Every finding, good and bad. Raises nothing for a package that is missing."""
+    """All findings, good and bad. A missing package is a finding, not an exception."""
     findings = [
-        Finding("python", sys.version_info >= (3, 11), sys.version.split()[0] + " (3.11 or later is wanted)")
+        Finding("python", sys.version_info >= (3, 11), sys.version.split()[0] + " (wanted 3.11 or later)")
     ]
     findings += [_package(name) for name in REQUIRED]
     findings.append(_triton())
@@ -55,7 +55,7 @@ def _triton() -> Finding:
 def _extra(name: str, packages: tuple[str, ...]) -> Finding:
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     message = (
-        f'not installed ({", ".join(missing)}): pip install "dnagpt-fast[{name}]" if wanted'
+        f'not installed ({", ".join(missing)}): if needed, pip install "dnagpt-fast[{name}]"'
         if missing
         else "installed"
     )
@@ -63,7 +63,7 @@ def _extra(name: str, packages: tuple[str, ...]) -> Finding:
 
 
 def _transformers() -> list[Finding]:
-    """Nothing where transformers is not installed; then the extra's finding says so."""
+    """No finding if transformers is not installed: the finding of the extra says so."""
     try:
         installed = version("transformers")
     except PackageNotFoundError:
@@ -75,7 +75,7 @@ def _transformers() -> list[Finding]:
     if Version(installed) < Version(oldest):
         return [Finding("transformers", False, f"{installed}, {span}: pip install 'transformers>={oldest}'")]
     if Version(installed).release[:2] > Version(newest).release:
-        span += f"; newer than tested, and if something fails there: pip install 'transformers=={newest}.*'"
+        span += f"; newer than tested: if something fails, pip install 'transformers=={newest}.*'"
     return [Finding("transformers", True, f"{installed}, {span}")]
 
 
@@ -100,7 +100,7 @@ def _cuda_kernels(archs: list[str]) -> Finding:
     if not archs:
         return Finding("CUDA kernels", True, f"not built; to build them: {_rebuild()}")
     listed = ", ".join(f"sm_{arch}" for arch in archs)
-    return Finding("CUDA kernels", True, f"{listed}, and PTX for what comes after sm_{archs[-1]}")
+    return Finding("CUDA kernels", True, f"{listed}, and PTX for cards newer than sm_{archs[-1]}")
 
 
 def _rebuild() -> str:
@@ -110,7 +110,7 @@ def _rebuild() -> str:
 
 
 def driver_version() -> int | None:
-    """The newest CUDA that the machine's driver serves, 13000 for 13.0; None without a driver."""
+    """The newest CUDA version that the machine's driver supports, 13000 for 13.0; None without a driver."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -125,8 +125,8 @@ def _driver(driver: int | None, runtime: int) -> Finding:
     """`runtime` is the CUDA linked into the compiled kernels, 0 for none."""
     if driver is None:
         return Finding("NVIDIA driver", True, "none (no libcuda.so.1); everything runs on the CPU")
-    message = f"serves CUDA {_dotted(driver)}"
-    # within a major version an older driver serves a newer runtime
+    message = f"supports CUDA {_dotted(driver)}"
+    # within a major version an older driver supports a newer runtime
     if driver // 1000 < runtime // 1000:
         return Finding(
             "NVIDIA driver",
@@ -142,9 +142,9 @@ def _dotted(version: int) -> str:
 
 
 def runs_on(capability: tuple[int, int], archs: list[str]) -> str:
-    """How kernels built for these architectures run on such a device: as "sm_90", "PTX of sm_120", or "" for not."""
+    """What runs on a device of a build for these architectures: "sm_90", "PTX of sm_120", or "" for nothing."""
     major, minor = capability
-    # machine code runs on devices of its own major version from its minor version on; PTX on all that are newer
+    # machine code runs on devices of its major version with the same or a newer minor version; PTX on all newer devices
     fitting = [arch for arch in archs if int(arch) // 10 == major and int(arch) % 10 <= minor]
     if fitting:
         return f"sm_{fitting[-1]}"
@@ -154,7 +154,7 @@ def runs_on(capability: tuple[int, int], archs: list[str]) -> str:
 
 
 def _tokenizes_right() -> bool:
-    """One window of the packaged genome through the compiled kernel and through plain string handling."""
+    """Whether the compiled kernel and plain Python give the same ids for a window of the packaged genome."""
     from dnagpt_fast import ops
     from dnagpt_fast.genome import Genome
     from dnagpt_fast.pretrain.demo import DEMO_CONFIG
@@ -170,19 +170,21 @@ def _tokenizes_right() -> bool:
 def _device() -> Finding:
     import torch
 
+    from dnagpt_fast.training.figures import GIB
+
     if not torch.cuda.is_available():
         message = f"CPU, {torch.get_num_threads()} threads; torch sees no CUDA device"
         if driver_version() is None:
             return Finding("device", True, message)
         why = "torch was built without CUDA: install one of https://pytorch.org/get-started"
         if torch.version.cuda:
-            why = f"torch wants CUDA {torch.version.cuda}; is the driver older, or CUDA_VISIBLE_DEVICES set?"
-        return Finding("device", True, f"{message}, though there is a driver ({why})")
+            why = f"torch needs CUDA {torch.version.cuda}; is the driver older, or CUDA_VISIBLE_DEVICES set?"
+        return Finding("device", True, f"{message}, although there is a driver ({why})")
     free, total = torch.cuda.mem_get_info()
     capability = torch.cuda.get_device_capability()
     message = (
         f"{torch.cuda.get_device_name()} (sm_{capability[0]}{capability[1]}), "
-        f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+        f"{free / GIB:.1f} of {total / GIB:.1f} GiB free"
     )
     try:
         from dnagpt_fast.ops import compiled

@@ -18,7 +18,7 @@ def pack(
         ),
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="the .2bit; then every FILE is a FASTA")
+        Path | None, typer.Option("--output", "-o", help="the .2bit; then every argument is a FASTA")
     ] = None,
 ) -> None:
     """Pack FASTA files into one UCSC .2bit file."""
@@ -41,7 +41,7 @@ def pack(
 
 def info(
     genome: Annotated[Path, typer.Argument(help=".2bit or FASTA (plain, gzip, BGZF)")],
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a contig, one a line")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="one line of JSON per contig")] = False,
 ) -> None:
     """List the contigs of a genome: length, N, soft mask, GC."""
     from dnagpt_fast.genome import Genome
@@ -72,10 +72,10 @@ def make_task(
     annotation: Annotated[Path, typer.Option(help="refGene table, GTF or GFF3, plain or .gz")],
     output: Annotated[Path, typer.Option("--output", "-o", help="the .tsv or .csv to write")],
     window_bp: Annotated[int, typer.Option(help="bases around the motif, half on each side")] = 600,
-    keep_motif: Annotated[bool, typer.Option(help="leave the motif in the sequence")] = False,
+    keep_motif: Annotated[bool, typer.Option(help="keep the motif in the sequence")] = False,
     negatives: Annotated[float, typer.Option(help="hard negatives for each positive")] = 1.0,
-    within_genes: Annotated[bool, typer.Option(help="negatives from inside transcripts only")] = False,
-    block_bp: Annotated[int, typer.Option(help="block of the split by chromosome block")] = 1_000_000,
+    within_genes: Annotated[bool, typer.Option(help="negatives only from inside transcripts")] = False,
+    block_bp: Annotated[int, typer.Option(help="block size of the split by chromosome block")] = 1_000_000,
     shares: Annotated[tuple[float, float, float], typer.Option(help="of training, validation and test")] = (
         0.7,
         0.1,

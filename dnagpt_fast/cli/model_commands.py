@@ -1,4 +1,4 @@
-"""The commands that use a model: generate, embed, score, convert, and the options they share."""
+"""The commands that use a model: generate, embed, score, convert, and their common options."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,30 +16,33 @@ Model = Annotated[
 
 Source = Annotated[Path, typer.Argument(help=".2bit or FASTA (plain, gzip, BGZF)")]
 
-Device = Annotated[str | None, typer.Option(help="cpu or cuda; default cuda where there is one")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; default cuda if available")]
 
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; default as stored")]
 
 Heads = Annotated[
-    int | None, typer.Option(help="attention heads, where a bare file of another shape does not say")
+    int | None,
+    typer.Option(help="attention heads; needed for a bare file whose shape is not a published one"),
 ]
 
-Prefix = Annotated[str, typer.Option(help="tokens before every sequence; the species token the model knows")]
+Prefix = Annotated[str, typer.Option(help="tokens before every sequence; the species token of the training")]
 
 WindowBp = Annotated[
-    int | None, typer.Option(help="cut contigs or ranges into windows of so many bases, a row each")
+    int | None, typer.Option(help="cut contigs or ranges into windows of so many bases, one row each")
 ]
 
 Regions = Annotated[
     list[str] | None,
-    typer.Option("--region", help="CONTIG or CONTIG:START-END, 0-based and half-open; may be given again"),
+    typer.Option("--region", help="CONTIG or CONTIG:START-END, 0-based and half-open; repeat for more"),
 ]
 
-Bed = Annotated[Path | None, typer.Option(help="BED file of intervals, plain or gzip; strand and name count")]
+Bed = Annotated[
+    Path | None, typer.Option(help="BED file of intervals, plain or gzip; strand and name are used")
+]
 
 BothStrands = Annotated[bool, typer.Option(help="average with the reverse complement")]
 
-MaxTokens = Annotated[int, typer.Option(help="tokens at once; bounds the memory")]
+MaxTokens = Annotated[int, typer.Option(help="tokens at once; limits the memory")]
 
 
 def generate(
@@ -47,15 +50,15 @@ def generate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="FASTA; default standard output")
     ] = None,
-    prompt: Annotated[list[str] | None, typer.Option(help="text to go on from; may be given again")] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="text to continue; repeat for more")] = None,
     genome: Annotated[
-        Path | None, typer.Option(help=".2bit or FASTA, whose --region or --bed are the prompts")
+        Path | None, typer.Option(help=".2bit or FASTA; its --region or --bed intervals are the prompts")
     ] = None,
     region: Regions = None,
     bed: Bed = None,
     prefix: Annotated[str, typer.Option(help="tokens before a prompt from a genome")] = "<R>",
     samples: Annotated[int, typer.Option(help="sequences for each prompt")] = 1,
-    max_tokens: Annotated[int, typer.Option(help="length to reach in tokens, the prompt's included")] = 256,
+    max_tokens: Annotated[int, typer.Option(help="length to reach in tokens, including the prompt")] = 256,
     greedy: Annotated[bool, typer.Option(help="always the most likely token")] = False,
     temperature: Annotated[float, typer.Option()] = 1.0,
     top_k: Annotated[int, typer.Option(help="draw from the k most likely tokens; 0: off")] = 0,
@@ -68,7 +71,7 @@ def generate(
     ] = False,
     crop_to: Annotated[
         int | None,
-        typer.Option(help="past max_len: go on from so many tokens (fast); default as the original"),
+        typer.Option(help="beyond max_len: keep so many tokens of context (fast); default as the original"),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="sequences at once")] = 16,
     device: Device = None,
@@ -80,7 +83,7 @@ def generate(
 
     where = Where(tuple(region or ()), bed)
     if where.is_given != (genome is not None):
-        raise typer.BadParameter("goes with --region or --bed, and they with it", param_hint="--genome")
+        raise typer.BadParameter("wanted together with --region or --bed", param_hint="--genome")
     if genome is not None and prompt:
         raise typer.BadParameter("wanted prompts as text or from a genome, not both", param_hint="--prompt")
     refuse_inputs(output, model, genome, bed)
@@ -108,7 +111,7 @@ def embed(
     genome: Source,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help=".npy or .safetensors, names beside it in .names; or .parquet"),
+        typer.Option("--output", "-o", help=".npy or .safetensors, with names in OUTPUT.names; or .parquet"),
     ],
     layer: Annotated[int, typer.Option(help="0 the embeddings, i after block i, -1 the last")] = -1,
     pooling: Annotated[str, typer.Option(help="mean, last or max over the k-mers")] = "mean",
@@ -178,14 +181,14 @@ def score(
 
 def convert(
     source: Model,
-    target: Annotated[Path, typer.Argument(help="what to write; must not be there yet")],
+    target: Annotated[Path, typer.Argument(help="file or folder to write; must not exist")],
     to: Annotated[
         str, typer.Option(help="official (.pth), safetensors (one file), folder or hf (Hugging Face)")
     ],
     num_heads: Heads = None,
 ) -> None:
-    """Turn a model from any of its forms on disk into another; every tensor keeps its bits."""
-    from dnagpt_fast.weights.forms import convert as between_forms
+    """Convert a model from any of its forms on disk to another; the bits of every tensor are kept."""
+    from dnagpt_fast.weights.forms import convert as convert_model
 
-    between_forms(source, target, to, num_heads=num_heads)
+    convert_model(source, target, to, num_heads=num_heads)
     typer.echo(f"{target}: {to}", err=is_stream(target))

@@ -28,7 +28,7 @@ def pretrain(
     start: Annotated[
         Path | None,
         typer.Option(
-            "--start", help="go on from a run folder, published .pth, Hugging Face folder or packaged model"
+            "--start", help="start from a run folder, published .pth, Hugging Face folder or packaged model"
         ),
     ] = None,
     demo: Annotated[
@@ -42,7 +42,7 @@ def pretrain(
     from dnagpt_fast.training.settings import settings_of_run
 
     if demo and config is not None:
-        raise typer.BadParameter("--demo brings its own settings: leave --config out", param_hint="--demo")
+        raise typer.BadParameter("--demo has its own settings: wanted no --config", param_hint="--demo")
     if out is None:
         if not demo or resume:
             raise typer.BadParameter("wanted the folder of the run", param_hint="--out")
@@ -65,21 +65,21 @@ def plan(
     model: Annotated[str, typer.Option(help="a published shape: dna_gpt0.1b_h, dna_gpt0.1b_m, dna_gpt3b_m")],
     corpus_bp: Annotated[float, typer.Option(help="base pairs of the genomes, e.g. 3.1e9")],
     gpu: Annotated[str, typer.Option(help="h100, h200, a100, b200, l40s, a10, rtx4090, v100 ...")] = "h100",
-    gpus: Annotated[int, typer.Option(help="how many, on all machines")] = 1,
+    gpus: Annotated[int, typer.Option(help="number of GPUs on all machines")] = 1,
     epochs: Annotated[float, typer.Option(help="passes over the corpus")] = 1.0,
-    batch_size: Annotated[int, typer.Option(help="samples of a step over all GPUs; 0: whatever fits")] = 0,
+    batch_size: Annotated[int, typer.Option(help="samples of a step over all GPUs; 0: as many as fit")] = 0,
     micro_batch: Annotated[int, typer.Option(help="samples of one forward pass; 0: as many as fit")] = 0,
     precision: Annotated[str, typer.Option(help="bf16 or fp32")] = "bf16",
     utilisation: Annotated[float, typer.Option(help="assumed share of the peak FLOP/s")] = 0.4,
     sharded: Annotated[
-        bool | None, typer.Option("--sharded/--replicated", help="FSDP2; by default only where it must be")
+        bool | None, typer.Option("--sharded/--replicated", help="FSDP2; by default only if needed")
     ] = None,
     checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="compute activations again in the backward pass")
+        bool, typer.Option("--checkpointing", help="recompute activations in the backward pass")
     ] = False,
     keep: Annotated[int, typer.Option(help="checkpoints kept on disk")] = 3,
 ) -> None:
-    """Say what a pre-training run will take: memory per GPU, batch, steps, hours, disk. Exit code 1: no fit."""
+    """Estimate the cost of a pre-training run: memory per GPU, batch, steps, hours, disk. Exit code 1: does not fit."""
     from dnagpt_fast.planning.plan import Request, make_plan
 
     made = make_plan(
@@ -153,11 +153,11 @@ def predict(
     output: Annotated[Path, typer.Option("--output", "-o", help="the .tsv or .csv to write")],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="a data setting other than the run's, e.g. data.on_long=window"),
+        typer.Option("--set", help="a data setting that differs from the run's, e.g. data.on_long=window"),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
 ) -> None:
-    """Ask a fine-tuned model about new sequences."""
+    """Predict the labels of new sequences with a fine-tuned model."""
     from dnagpt_fast.finetune.predict import predict as answer
     from dnagpt_fast.finetune.settings import load_finetune_config
     from dnagpt_fast.training.settings import settings_of_run

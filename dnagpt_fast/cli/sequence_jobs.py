@@ -1,4 +1,4 @@
-"""What the commands generate, embed and score do with sequence files: read, call one module, write."""
+"""The work of the commands generate, embed and score on sequence files: read, call one module, write."""
 
 import itertools
 import sys
@@ -30,7 +30,7 @@ ROWS_OF_PARQUET = 4096
 
 @dataclass(frozen=True)
 class Where:
-    """The places of a genome that were asked for; see genome.selection."""
+    """The requested places of a genome; see genome.selection."""
 
     regions: tuple[str, ...] = ()
     bed: Path | None = None
@@ -56,7 +56,7 @@ def open_model(
 
 
 def prompts_of(source: Path, where: Where, prefix: str) -> tuple[list[str], list[str]]:
-    """(prompts, names) of the places of a genome, reverse-complemented where the strand is -."""
+    """(prompts, names) of the places of a genome, reverse-complemented if the strand is -."""
     prompts, names = [], []
     with Genome.open(source) as genome:
         for name, contig, start_bp, end_bp, strand in where.places(genome):
@@ -74,8 +74,8 @@ def generate_fasta(
     settings: dict[str, Any],
     names: list[str] | None = None,
 ) -> int:
-    """Writes each sequence as soon as it is made, to a FASTA file or to standard output; how many. names: of the
-    prompts; default prompt1, prompt2 ..."""
+    """Writes each sequence as soon as it is made, to a FASTA file or to standard output; returns their number. names:
+    of the prompts; default prompt1, prompt2 ..."""
     count = 0
     with ExitStack() as stack:
         write: Callable[[str, str], object]
@@ -90,8 +90,8 @@ def generate_fasta(
 
 
 def fasta_of(tokenizer: KmerTokenizer, one: Generated, name: str) -> tuple[str, str]:
-    """Title and bases of a sequence with its prompt. Tokens that are no bases cannot stand in FASTA: the title counts
-    them."""
+    """Title and bases of a sequence with its prompt. FASTA cannot contain tokens that are not bases: the title has
+    their number."""
     prompt = tokenizer.decode_bases(one.prompt_ids)
     title = f"{name}_sample{one.sample + 1} prompt_bp={len(prompt)} new_tokens={len(one.new_ids)}"
     others = sum(i < len(tokenizer.reserved_tokens) for i in one.new_ids)
@@ -107,8 +107,8 @@ def embed_file(
     where: Where,
     settings: dict[str, Any],
 ) -> tuple[int, int]:
-    """Vectors of places into OUTPUT: .npy or .safetensors with the rows' names in OUTPUT.names, a line each, or
-    .parquet with the places as columns beside the vectors. (rows, width)"""
+    """Writes the vectors of places to OUTPUT: .npy or .safetensors, with the names of the rows in OUTPUT.names, one per
+    line, or .parquet with the places as columns. Returns (rows, width)."""
     names_path = f"{output}.names"
     for path in (output, *(() if output.suffix == ".parquet" else (names_path,))):
         refuse_inputs(path, source, where.bed)
@@ -151,8 +151,8 @@ def _embed_parquet(output: Path, places: Iterator[Place], vectors: Iterator[np.n
 def score_lines(
     model: DNAGPT, tokenizer: KmerTokenizer, source: Path, where: Where, settings: dict[str, Any]
 ) -> Iterator[str]:
-    """A header, then name, length_bp, scored_bp, log_likelihood (nats), nats_per_bp of each place, by tabs; of given
-    ranges their contig, start_bp, end_bp and strand too."""
+    """A header, then name, length_bp, scored_bp, log_likelihood (nats) and log_likelihood_per_bp of each place,
+    separated by tabs; for given ranges also contig, start_bp, end_bp and strand."""
     columns = ("contig", "start_bp", "end_bp", "strand") if where.is_given else ()
     yield "\t".join(("name", *columns, "length_bp", "scored_bp", "log_likelihood", "log_likelihood_per_bp"))
     with Genome.open(source) as genome:
@@ -166,8 +166,8 @@ def score_lines(
 def substitution_lines(
     model: DNAGPT, tokenizer: KmerTokenizer, source: Path, substitutions: Iterable[str], prefix: str
 ) -> Iterator[str]:
-    """For each CONTIG:POSITION:BASE, 0-based: log P(BASE) - log P(the genome's base), given all the k-mers before it
-    that the model can read."""
+    """For each CONTIG:POSITION:BASE, 0-based: log P(BASE) - log P(the genome's base), given as many k-mers before it as
+    the model's context holds."""
     parsed = [_substitution(text) for text in substitutions]
     most = model.max_len - len(context_prefix(tokenizer, prefix))
     yield "contig\tposition\treference\talternative\tlog_ratio"
@@ -180,7 +180,7 @@ def substitution_lines(
 
 
 def write_lines(lines: Iterable[str], output: Path | None) -> None:
-    """To a file that appears when whole, or to standard output line by line."""
+    """Writes lines to a file, completely or not at all, or to standard output line by line."""
     if output is None:
         for line in lines:
             sys.stdout.write(line + "\n")

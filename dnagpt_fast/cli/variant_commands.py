@@ -1,4 +1,4 @@
-"""The commands that look at a genome base by base: variants, mutate, track."""
+"""The commands that score a genome base by base: variants, mutate, track."""
 
 import sys
 import time
@@ -36,22 +36,22 @@ def variants(
     after_bp: Annotated[
         int | None, typer.Option(help="bases after it whose probabilities count; default 192")
     ] = None,
-    strands: Annotated[int | None, typer.Option(help="2, or 1 for the forward strand alone")] = None,
+    strands: Annotated[int | None, typer.Option(help="2, or 1 for the forward strand only")] = None,
     phases: Annotated[int | None, typer.Option(help="token boundaries tried; divides k, default k")] = None,
     on_mismatch: Annotated[
         str, typer.Option(help="error, or flag: keep variants that do not fit the genome, with DG_FLAG")
     ] = "error",
     overwrite_tags: Annotated[bool, typer.Option(help="replace DG_ tags that the input has")] = False,
-    resume: Annotated[bool, typer.Option(help="go on with an unfinished job of this output")] = False,
+    resume: Annotated[bool, typer.Option(help="continue an unfinished job of this output")] = False,
     prefix: Prefix = "<R>",
     max_tokens: MaxTokens = 4096,
     device: Device = None,
     dtype: Dtype = None,
     num_heads: Heads = None,
 ) -> None:
-    """Score the variants of a VCF file: what the model says of each alternative against the reference.
+    """Score the variants of a VCF file: each alternative relative to the reference.
 
-    Started by torchrun, the processes share the file.
+    If torchrun starts several processes, they share the file.
     """
     import torch
 
@@ -101,20 +101,20 @@ def track(
     bed: Bed = None,
     values: Annotated[
         list[str] | None,
-        typer.Option(help="log_likelihood, entropy or bases; may be given again; default all"),
+        typer.Option(help="log_likelihood, entropy or bases; repeat for more; default all"),
     ] = None,
     both_strands: BothStrands = False,
-    name: Annotated[str, typer.Option(help="the browser's name of the genome, as hg19")] = "hg38",
+    name: Annotated[str, typer.Option(help="the browser's name of the genome, such as hg19")] = "hg38",
     prefix: Prefix = "<R>",
     overlap: Annotated[
-        int | None, typer.Option(help="least context of a base in k-mers; default half a window")
+        int | None, typer.Option(help="minimum context of a base in k-mers; default half a window")
     ] = None,
     max_tokens: MaxTokens = 4096,
     device: Device = None,
     dtype: Dtype = None,
     num_heads: Heads = None,
 ) -> None:
-    """What the model expects at every base, as BigWig tracks: log-likelihood, entropy, P(A), P(C), P(G), P(T)."""
+    """Write the model's predictions at every base as BigWig tracks: log-likelihood, entropy, P(A), P(C), P(G), P(T)."""
     from rich.console import Console
 
     from dnagpt_fast.cli.sequence_jobs import open_model
@@ -156,7 +156,7 @@ def mutate(
         Path | None, typer.Option("--plot", help="logo and heat map: .pdf, .svg or .png")
     ] = None,
     score: Annotated[
-        str, typer.Option(help="llr, or conditional: given the bases before alone (fast)")
+        str, typer.Option(help="llr, or conditional: given only the bases before (fast)")
     ] = "llr",
     strand: Annotated[str, typer.Option(help="+ or -: the strand that is shown")] = "+",
     context_bp: Annotated[int | None, typer.Option(help="bases before a base; default 384")] = None,

@@ -1,4 +1,4 @@
-"""The authors' checkpoints and the command line of their script."""
+"""Published checkpoints, and the command line of the official script."""
 
 from dnagpt_fast.weights.official import CheckpointError, load_official
 

@@ -1,4 +1,4 @@
-"""`python -m dnagpt_fast.official`: the authors' test.py, flag for flag."""
+"""`python -m dnagpt_fast.official`: the official test.py with the same flags."""
 
 from dnagpt_fast.official.script import main
 

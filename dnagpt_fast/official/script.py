@@ -1,9 +1,9 @@
-"""The official test.py: its flags, its lines of output, its answers. `python -m dnagpt_fast.official --task ...`
+"""The official test.py: the same flags, output lines and results. `python -m dnagpt_fast.official --task ...`
 
-Samples are drawn as the official script draws them: from torch's generator, seeded before the model's initial values
-are drawn, one sample after the other. They are computed together all the same: each sample starts from the state that
-the generator has when the ones before it ran to their full length; where one stopped early, those after it are made
-again from the state they should have had. What differs from the original is listed in docs/differences.md.
+Samples are drawn as in the official script: from torch's generator, seeded before the model's initial values are drawn,
+one sample after the other. But they are computed together: each sample starts from the state that the generator has if
+all samples before it have full length; if one stops early, the samples after it are computed again from the right
+state. docs/differences.md lists the differences from the original.
 """
 
 import argparse
@@ -26,7 +26,7 @@ BRIGHT_RED = "\033[0;31m"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Exit code 0; 1 with one line on stderr where the checkpoint or the input cannot be used; 2 for wrong flags."""
+    """Exit code 0; 1 with one line on stderr if the checkpoint or the input cannot be used; 2 for wrong flags."""
     options = _parser().parse_args(arguments)
     try:
         run(options)
@@ -38,31 +38,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dnagpt_fast.official",
-        description="the official DNAGPT script: sample sequences, or ask a fine-tuned model",
+        description="the official DNAGPT script: sample sequences, or run a fine-tuned model",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
         "--task", default="generation", choices=["generation", "regression", "classification"]
     )
     parser.add_argument("--input", "-i", default="<R>CTGTATACCACAGA", help="prompt")
-    parser.add_argument("--numbers", help="numbers of the regression task, separated by blanks")
+    parser.add_argument("--numbers", help="numbers of the regression task, separated by spaces")
     parser.add_argument(
         "--name", "-n", default="dna_gpt0.1b_m", choices=list(PRESETS), help="published model"
     )
     parser.add_argument("--num_samples", "-ns", type=int, default=10)
-    parser.add_argument("--max_len", "-ml", type=int, default=256, help="tokens, the prompt's included")
+    parser.add_argument("--max_len", "-ml", type=int, default=256, help="tokens, including the prompt")
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--topk", type=int, default=0)
     parser.add_argument("--topp", type=float, default=0.95)
     parser.add_argument("--seed", type=int, default=40)
     parser.add_argument("--weight", "-w", help="checkpoint; default checkpoints/NAME.pth")
-    parser.add_argument("--device", help="cpu or cuda; default cuda where there is one")
+    parser.add_argument("--device", help="cpu or cuda; default cuda if available")
     parser.add_argument("--dtype", help="float32, float16, bfloat16; default float16, on the CPU float32")
     return parser
 
 
 def run(options: argparse.Namespace) -> None:
-    """One task. Raises ValueError, OSError for what cannot be used."""
+    """Runs one task. Raises ValueError, OSError for input that cannot be used."""
     device = pick_device(options.device, what="--device")
     dtype = _dtype(options.dtype, device)
     path = Path(options.weight or f"checkpoints/{options.name}.pth")
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
     model, tokenizer = load_official(path, device=device, dtype=dtype)
     published = PRESETS[options.name]
     if model.config != published:
-        _warn(f"{path} is no {options.name}: going by the checkpoint, {model.config}")
+        _warn(f"{path} is no {options.name}: the shape of the checkpoint is used, {model.config}")
     _say(f"number of parameters: {sum(p.numel() for p in model.transformer.parameters()) / 1e6:.2f}M")
     _say(f"loading model weights from {path}")
     max_len = min(options.max_len, model.max_len)
@@ -116,8 +116,8 @@ def sample_in_turn(
     rules: SamplingRules,
     generator: torch.Generator,
 ) -> list[list[int]]:
-    """New tokens of num_samples samples, as if drawn one after the other with `torch.multinomial` from the generator,
-    which is left where that would leave it."""
+    """New tokens of num_samples samples, as if drawn one after the other with `torch.multinomial` from the generator;
+    the generator ends in the same state."""
     inference = Inference(model, pack=True)
     uniform = torch.ones(
         1, model.vocab_size, dtype=model.transformer.wte.weight.dtype, device=generator.device
@@ -127,7 +127,7 @@ def sample_in_turn(
         streams = []
         for _ in range(num_samples - len(made)):
             streams.append(torch.Generator(generator.device).set_state(generator.get_state()))
-            for _ in range(max_new_tokens):  # what a sample of full length draws
+            for _ in range(max_new_tokens):  # the draws of a sample of full length
                 uniform.multinomial(1, generator=generator)
 
         def draw(probabilities: torch.Tensor, sequences: list[int], streams: list = streams) -> torch.Tensor:
@@ -140,7 +140,7 @@ def sample_in_turn(
         for tokens, stream in zip(some, streams, strict=True):
             made.append(tokens)
             if len(tokens) < max_new_tokens:
-                # It drew less than was assumed for those after it: they start from where it really ended.
+                # It drew less than assumed: the samples after it start again from its real final state.
                 generator.set_state(stream.get_state())
                 break
     return made
@@ -148,7 +148,7 @@ def sample_in_turn(
 
 def _regression(model: DNAGPT, tokenizer: KmerTokenizer, options: argparse.Namespace, max_len: int) -> None:
     if not options.numbers:
-        raise ValueError("--task regression wants --numbers")
+        raise ValueError("--task regression needs --numbers")
     try:
         numbers = [float(number) for number in options.numbers.split()]
     except ValueError as error:
@@ -186,10 +186,10 @@ def _classification(
 def _encode(tokenizer: KmerTokenizer, prompt: str, max_len: int) -> list[int]:
     ids = [int(i) for i in tokenizer.encode(prompt, to_tensor=False)]
     if not ids:
-        raise ValueError("--input holds no token")
+        raise ValueError("--input has no token")
     if len(ids) > max_len:
         _warn(
-            f"the input has {len(ids)} tokens: only the first {max_len} are read (--max_len, max_len of the model)"
+            f"the input has {len(ids)} tokens: only the first {max_len} are used (--max_len, max_len of the model)"
         )
     return ids[:max_len]
 
@@ -199,12 +199,12 @@ def _dtype(name: str | None, device: torch.device) -> torch.dtype:
     if dtype is None:
         return torch.float32 if device.type == "cpu" else torch.float16
     if dtype == torch.float16 and device.type == "cpu":
-        _warn("float16 on the CPU is slow and less exact than float32")
+        _warn("float16 on the CPU is slow and less accurate than float32")
     return dtype
 
 
 def _state_after_initial_values(name: str, seed: int) -> torch.Tensor:
-    """The CPU generator's state once the official script has seeded it and built its model."""
+    """The CPU generator's state after the official script has seeded it and built its model."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         DNAGPT.from_name(name, PRESETS[name].vocab_size)

@@ -87,8 +87,8 @@ class Plan:
             ("steps", f"{self.steps:,} for {request.epochs:g} x {request.corpus_bp:,.0f} bp"),
             (
                 "speed",
-                f"{self.tokens_per_s:,.0f} tokens/s, if {request.utilisation:.0%} of the {peak:,.0f} TFLOP/s per GPU is "
-                f"used",
+                f"{self.tokens_per_s:,.0f} tokens/s, if each GPU reaches {request.utilisation:.0%} of its "
+                f"{peak:,.0f} TFLOP/s",
             ),
             ("time", f"{self.hours:,.1f} hours, {self.hours * request.gpus:,.1f} GPU hours"),
             ("a checkpoint", _gib(self.checkpoint_bytes)),

@@ -1,4 +1,4 @@
-"""VCF in, the same VCF with scores out: checked as a whole, scored block by block, written at the end."""
+"""Adds scores to a VCF file: the whole file is checked first, then scored block by block and written at the end."""
 
 import hashlib
 import time
@@ -24,7 +24,7 @@ from dnagpt_fast.output_files import TextFile, is_stream, refuse_inputs, whole
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.progress import TrainingProgress
 from dnagpt_fast.training.run_folder import versions
-from dnagpt_fast.variants.journal import Journal
+from dnagpt_fast.variants.journal import Journal, refuse_unfinished
 from dnagpt_fast.variants.places import (
     FLAGS,
     Variant,
@@ -36,33 +36,33 @@ from dnagpt_fast.variants.places import (
 from dnagpt_fast.variants.vcf import Record, VcfFile, ending_of, with_info, write_vcf
 
 BLOCK_RECORDS = 128
-"""Records that are scored, shared out and kept together; it changes no score."""
+"""Records that are scored, given to a process and stored together; it does not change the scores."""
 NUMBERS = {
     "DG_LLR": "log P(ALT window) - log P(REF window) in nats; negative: ALT is less likely",
-    "DG_LLR_FWD": "DG_LLR of the forward strand alone",
-    "DG_LLR_REV": "DG_LLR of the reverse strand alone",
+    "DG_LLR_FWD": "DG_LLR of the forward strand only",
+    "DG_LLR_REV": "DG_LLR of the reverse strand only",
     "DG_SD": "standard deviation of the log-ratio over strands and phases",
-    "DG_COND": "log P(ALT base) - log P(REF base) given the bases before it alone, mean of the strands; single bases",
+    "DG_COND": "log P(ALT base) - log P(REF base) given only the bases before it, mean of the strands; single bases",
 }
 FLAG = "DG_FLAG"
 TAGS = frozenset((*NUMBERS, FLAG))
 COMMAND = "##dnagpt_fastCommand="
 DAYS_TO_WAIT = 14
-"""For the slowest process; torchrun ends the others where one fails."""
+"""For the slowest process; torchrun ends the others if one fails."""
 TABLES = (".tsv", ".parquet")
 COLUMNS = ("contig", "pos", "id", "ref", "alt", "llr", "llr_fwd", "llr_rev", "sd", "cond", "flag")
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """What to do with a VCF file.
+    """How to annotate a VCF file.
 
     source           .vcf, .vcf.gz (BGZF or gzip) or .bcf
-    output           .vcf, .vcf.gz with its index, .bcf with its index, .tsv or .parquet; `-` for plain VCF
-    on_mismatch      "error", or "flag": a contig or reference that is not the genome's gets DG_FLAG instead of scores
+    output           .vcf, .vcf.gz with its index, .bcf with its index, .tsv or .parquet
+    on_mismatch      "error", or "flag": a contig or reference that the genome does not have gets DG_FLAG, not scores
     overwrite_tags   replace DG_ tags that the input has
-    resume           go on with the unfinished job of this output
-    max_tokens       tokens at once; changes no score
+    resume           continue the unfinished job of this output
+    max_tokens       tokens at once; does not change the scores
     command          the command line, for the header
     """
 
@@ -77,7 +77,7 @@ class Annotation:
 
 @dataclass
 class Summary:
-    """records and alternatives of the file; flags: how many alternatives have each; seconds of scoring."""
+    """Numbers of records and alternatives; flags: number of alternatives with each flag; seconds of scoring."""
 
     records: int = 0
     alternatives: int = 0
@@ -87,7 +87,7 @@ class Summary:
 
 @dataclass
 class _Contents:
-    """What a first pass over the file found."""
+    """What the first pass over the file found; contigs: those without a header line, with their lengths."""
 
     records: int = 0
     alternatives: int = 0
@@ -105,16 +105,18 @@ def annotate(
     processes: Processes | None = None,
     console: Console | None = None,
 ) -> Summary:
-    """Scores every alternative of a VCF file and writes the output in process 0, whole or not at all.
+    """Scores every alternative of a VCF file; process 0 writes the output, completely or not at all.
 
-    The whole file is checked before the first score. Several processes share the blocks of records; call it in all of
-    them, connected. Raises ValueError (VariantError, JournalError) and OSError.
+    The whole file is checked before the first score. Several processes share the blocks of records: call it in all of
+    them while they are connected. Raises ValueError (VariantError, JournalError) and OSError.
     """
     processes, console = processes or Processes(), console or Console(stderr=True)
     if what.on_mismatch not in ("error", "flag"):
         raise ValueError(f"on_mismatch = {what.on_mismatch!r}: wanted error or flag")
     if is_stream(what.output):
-        raise ValueError(f"{what.output}: wanted a file, beside which the scores are kept while the job runs")
+        raise ValueError(
+            f"{what.output}: wanted a file; the scores are kept in the same folder while the job runs"
+        )
     if not what.output.endswith(TABLES):
         ending_of(what.output)
     refuse_inputs(what.output, what.source, genome.path)
@@ -128,7 +130,9 @@ def annotate(
         "source": sha256_of(what.source),
         "on_mismatch": what.on_mismatch, "block_records": BLOCK_RECORDS,
     }  # fmt: skip
-    # before the folder is made by process 0
+    if not what.resume:
+        refuse_unfinished(Path(what.output))
+    # all processes have checked this before process 0 makes the folder
     processes.barrier()
     journal = Journal.open(Path(what.output), job, resume=what.resume, main=processes.is_main)
     processes.barrier()
@@ -195,7 +199,7 @@ def _blocks(vcf: VcfFile) -> Iterator[list[Record]]:
 
 
 def _reference_flag(vcf: VcfFile, record: Record, genome: Genome, what: Annotation) -> str | None:
-    """None too where no alternative is a sequence: a place that only holds `<DEL>` is not looked at."""
+    """As places.reference_flag, but None if no alternative is a sequence: a record of `<DEL>` alone is not checked."""
     if not any(map(is_sequence, record.alternatives)):
         return None
     where = vcf.where(record)
@@ -233,8 +237,8 @@ def _check_lengths(vcf: VcfFile, genome: Genome) -> None:
         found = _length(genome, contig)
         if length is not None and found is not None and length != found:
             raise VariantError(
-                f"{vcf.path}: its header has {contig} of {length:,} bp, {genome.path} of {found:,} bp: this is another "
-                f"assembly"
+                f"{vcf.path}: {contig} has {length:,} bp in its header, but {found:,} bp in {genome.path}: wanted the "
+                f"same assembly"
             )
 
 
@@ -256,7 +260,7 @@ def _header(
     model_hash: str,
     genome_hash: str,
 ) -> list[str]:
-    """The input's header with the contigs that it lacks, the tags and the command line."""
+    """The input's header, plus missing contigs, the tags and the command line."""
     version = versions().get("dnagpt-fast", "unknown")
     origin = f'Source="dnagpt_fast",Version="{version}"'
     how = f"rule {rule.name}, {rule.strands} strand(s), {rule.phases} phase(s)"
@@ -322,7 +326,7 @@ def _write(
 
 
 def tags_of(scores: list[AlleleScore]) -> dict[str, str]:
-    """Tag -> its values, one for each alternative, `.` for none; tags without any value are left out."""
+    """Tag -> its values, one for each alternative, `.` for a missing one; tags without any value are left out."""
     columns = [[_numbers(score)[i] for score in scores] for i in range(len(NUMBERS))]
     tags = {
         name: ",".join("." if value is None else _text(value) for value in column)
@@ -361,7 +365,7 @@ def _write_parquet(path: str, rows: Iterator[list[float | int | str | None]]) ->
 
 
 def _json(value: object) -> object:
-    """As JSON gives it back: tuples are lists."""
+    """The value as it is after writing and reading JSON: tuples are lists."""
     if isinstance(value, dict):
         return {key: _json(item) for key, item in value.items()}
     return [_json(item) for item in value] if isinstance(value, (list, tuple)) else value

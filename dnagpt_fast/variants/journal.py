@@ -1,7 +1,7 @@
-"""Scores on disk while a job runs: blocks of records, one line of JSON each, so that a killed job goes on.
+"""Scores on disk while a job runs: blocks of records, one JSON line each, so that a killed job can be resumed.
 
-Beside the output lies a folder `.<output>.scores`: `job.json` says what the scores are of, and each process appends its
-blocks to a file of its own. A line without its end was cut off by a kill and does not count.
+The folder `.<output>.scores` is next to the output. Its `job.json` describes the job, and each process appends its
+blocks to its own file. A line without a line end was cut off when the process was killed, and is ignored.
 """
 
 import json
@@ -18,7 +18,20 @@ JOB = "job.json"
 
 
 class JournalError(ValueError):
-    """An unfinished job that cannot be gone on with."""
+    """An unfinished job that cannot be continued."""
+
+
+def folder_of(output: Path) -> Path:
+    """The folder of the journal of an output."""
+    return output.with_name(f".{output.name}.scores")
+
+
+def refuse_unfinished(output: Path) -> None:
+    """Raises JournalError if the output has the journal of an unfinished job."""
+    if (folder := folder_of(output)).exists():
+        raise JournalError(
+            f"{folder} has the scores of an unfinished job: continue it with --resume, or remove the folder"
+        )
 
 
 class Journal:
@@ -31,16 +44,12 @@ class Journal:
 
     @classmethod
     def open(cls, output: Path, job: dict[str, Any], *, resume: bool, main: bool) -> "Journal":
-        """A new journal, or with `resume` the one that is there. `main`: this process makes the folder.
+        """A new journal, or with `resume` the existing one. `main`: this process makes the folder of a new one.
 
-        Raises JournalError where one is there and not asked for, asked for and not there, or of another job.
+        Raises JournalError with `resume` if there is no journal or it is of another job.
         """
-        folder = output.with_name(f".{output.name}.scores")
+        folder = folder_of(output)
         if not resume:
-            if folder.exists():
-                raise JournalError(
-                    f"{folder} holds the scores of an unfinished job: go on with --resume, or remove the folder"
-                )
             if main:
                 folder.mkdir()
                 write_json(folder / JOB, job)
@@ -56,7 +65,7 @@ class Journal:
         return cls(folder, _blocks(folder))
 
     def append(self, rank: int, block: int, scores: list[list[AlleleScore]]) -> None:
-        """Adds a block; it is in the file when this returns. Raises JournalError where another process writes there."""
+        """Writes a block to the file. Raises JournalError if another process writes to it."""
         if self._file is None:
             self._file = _opened(self.folder / f"process-{rank}.jsonl")
         rows = [
@@ -67,7 +76,7 @@ class Journal:
         self._file.flush()
 
     def scores(self, blocks: int) -> Iterator[list[AlleleScore]]:
-        """Record by record, all blocks in order. Raises JournalError for a block that is missing."""
+        """The scores of each record, all blocks in order. Raises JournalError for a missing block."""
         done = _blocks(self.folder)
         for block in range(blocks):
             if block not in done:
@@ -100,11 +109,11 @@ def _score(
 
 
 def _opened(path: Path) -> BinaryIO:
-    """To append whole lines to: what a kill left of a line is cut off."""
+    """A file to which lines are appended; an incomplete last line is removed first."""
     file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")  # noqa: SIM115 closed by Journal
     if try_lock(file.fileno()) is False:
         file.close()
-        raise JournalError(f"{path}: another process is at work on this job")
+        raise JournalError(f"{path}: another process is working on this job")
     file.seek(0)
     whole = file.read().rfind(b"\n") + 1
     file.truncate(whole)

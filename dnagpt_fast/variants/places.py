@@ -1,4 +1,4 @@
-"""Variants as places in a genome: contig and reference checked, the sequence around them fetched, scores in order."""
+"""Variants in a genome: checks contig and reference, reads the sequence around each variant, scores them in order."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -14,20 +14,20 @@ from dnagpt_fast.model.inference import Inference
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 
 MOST_N = 0.05
-"""Share of N in a variant's windows above which it is not scored."""
+"""A variant with a larger share of N in its windows is not scored."""
 FLAGS = {
     "REF": "the reference allele is not what the genome has",
     "CONTIG": "the genome has no such contig",
     "EDGE": f"fewer than {LEAST_BP} bases before or after it",
-    "N": f"an allele holds N, or more than {MOST_N:.0%} of the windows is N",
+    "N": f"an allele contains N, or more than {MOST_N:.0%} of the windows is N",
     "SYMBOLIC": "the alternative is no sequence: <DEL>, *, a breakend",
-    "LONG": "the alleles, or the repeat an indel can move in, do not fit into a window",
-    "LENGTH": "the rule next-token knows single bases only",
+    "LONG": "the alleles, or the repeat in which an indel can move, do not fit into a window",
+    "LENGTH": "the rule next-token scores single bases only",
     "STR": "scored, but the indel changes the length of a short tandem repeat, where scores mean little",
 }
-"""Why an alternative has no score, or with STR a weak one."""
+"""Why an alternative has no score, or (STR) a weak one."""
 CHUNK = 128
-"""Variants that are scored together; it changes no score."""
+"""Variants that are scored together; it does not change the scores."""
 
 
 class VariantError(InputFileError):
@@ -35,7 +35,7 @@ class VariantError(InputFileError):
 
 
 class Variant(NamedTuple):
-    """start_bp: 0-based place of the first reference base, as VCF's POS - 1. Alleles as in VCF."""
+    """start_bp: 0-based position of the first reference base, VCF's POS - 1. Alleles as in VCF."""
 
     contig: str
     start_bp: int
@@ -51,8 +51,9 @@ def is_sequence(allele: str) -> bool:
 def reference_flag(
     genome: Genome, contig: str, start_bp: int, reference: str, where: str, *, flag: bool
 ) -> str | None:
-    """What is wrong with a place or its reference allele: a flag where `flag` is set, or a VariantError that names the
-    place and both texts; None for nothing. A genome's N, and letters of the allele other than A C G T, match all."""
+    """None if the genome has the contig and the reference allele. Otherwise returns a flag if `flag` is True, or raises
+    VariantError with the position and both texts. N in the genome, and letters other than A C G T in the allele, match
+    any base."""
     try:
         place = genome.contigs.find(contig, where)
     except RegionError as error:
@@ -76,7 +77,8 @@ def _short(text: str) -> str:
 
 
 def site_of(genome: Genome, variant: Variant, rule: AlleleRule, k: int) -> Site | str:
-    """The variant with the sequence around it, or the flag that says why not. Its reference is checked before."""
+    """The variant with the sequence around it, or the flag that says why it has no score. The reference must have been
+    checked."""
     reference, alternative = variant.reference.upper(), variant.alternative.upper()
     if not is_sequence(alternative):
         return "SYMBOLIC"
@@ -106,7 +108,7 @@ def score_chunk(
     rule: AlleleRule,
     max_tokens: int,
 ) -> list[AlleleScore]:
-    """Scores of checked variants, in order; `flags` as `reference_flag` gave them."""
+    """Scores of checked variants, in order; `flags`: the results of `reference_flag`."""
     places = [
         flag or site_of(genome, variant, rule, tokenizer.k)
         for variant, flag in zip(variants, flags, strict=True)
@@ -145,9 +147,9 @@ def variant_scores(
     """The score of each variant (contig, start_bp (0-based), reference, alternative), in order.
 
     rule, strands, phases, context_bp, after_bp  see model.alleles.AlleleRule
-    prefix       tokens before every window; the species token the model was trained with
-    on_mismatch  "error", or "flag": a reference that is not the genome's gives a score without numbers
-    max_tokens   tokens at once; bounds the memory and changes no score
+    prefix       tokens before every window; the species token that the model was trained with
+    on_mismatch  "error", or "flag": a contig or reference that the genome does not have gives a score without numbers
+    max_tokens   tokens at once; limits the memory and does not change the scores
     Raises ValueError for settings that cannot be used, VariantError (a ValueError) for a variant that does not fit the
     genome.
 

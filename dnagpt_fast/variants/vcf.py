@@ -1,7 +1,7 @@
-"""VCF (https://samtools.github.io/hts-specs/VCFv4.3.pdf) as lines: read record by record, written back with more INFO.
+"""VCF (https://samtools.github.io/hts-specs/VCFv4.3.pdf) as lines: read record by record, written with more INFO.
 
-A record's text is kept as it came, so that every field but INFO is the same byte for byte; libraries that parse and
-print records write numbers anew. BCF is turned into text and back by htslib (pysam), which also compresses and indexes.
+A record keeps its original text, so that every field except INFO stays the same byte for byte; libraries that parse and
+print records may format numbers differently. htslib (pysam) converts BCF to text and back, compresses and indexes.
 """
 
 import re
@@ -27,7 +27,7 @@ _COLUMNS = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]
 
 @dataclass(frozen=True)
 class Record:
-    """One line. number: of its line in the file, or of the record in BCF; start_bp: POS - 1."""
+    """One record. number: of its line in the file, or of the record in BCF; start_bp: POS - 1."""
 
     number: int
     text: str
@@ -40,9 +40,9 @@ class Record:
 class VcfFile:
     """A VCF or BCF file, recognised by its first bytes; `records` can be iterated several times.
 
-    header       the lines before the records, without line ends, the line of column names last
-    contigs      contig -> length of the header's lines, or None
-    Raises InputFileError (most often VariantError), which names the file and the line, for what is no VCF.
+    header       the lines before the records, without line ends; the last one has the column names
+    contigs      contig -> its length in the header, or None
+    Raises InputFileError (most often VariantError), which names the file and the line, for a file that is no VCF.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -120,12 +120,12 @@ class VcfFile:
         columns = self.header[-1].split("\t")
         if columns[:8] != _COLUMNS:
             raise VariantError(
-                f"{self.path}: line {len(self.header)}: wanted the column names {' '.join(_COLUMNS)}, parted by tabs"
+                f"{self.path}: line {len(self.header)}: wanted the column names {' '.join(_COLUMNS)}, separated by tabs"
             )
 
 
 def with_info(text: str, tags: dict[str, str], old: frozenset[str] = frozenset()) -> str:
-    """A record's line with tags added to its INFO column, and those of `old` taken out first."""
+    """A record's line with `tags` added to its INFO column, after the tags of `old` are removed."""
     fields = text.split("\t", 8)
     kept = [part for part in fields[7].split(";") if part != "." and part.split("=", 1)[0] not in old]
     fields[7] = ";".join([*kept, *(f"{name}={value}" for name, value in tags.items())]) or "."
@@ -133,8 +133,8 @@ def with_info(text: str, tags: dict[str, str], old: frozenset[str] = frozenset()
 
 
 def write_vcf(path: str | Path, lines: Iterable[str], *, indexed: bool, longest_contig_bp: int) -> None:
-    """Lines into .vcf, .vcf.gz (BGZF) or .bcf by the name's ending, whole or not at all; with `indexed` the index of a
-    compressed file beside it. A stream gets plain text. Raises ValueError for another ending."""
+    """Writes lines as .vcf, .vcf.gz (BGZF) or .bcf, by the name's ending, completely or not at all; with `indexed` also
+    the index of a compressed file. A stream gets plain text. Raises ValueError for another ending."""
     if is_stream(path):
         with whole_file(path) as stream:
             _write_text(stream, lines)

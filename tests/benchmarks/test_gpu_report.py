@@ -60,7 +60,7 @@ def card(monkeypatch):
     monkeypatch.setattr(gpu_report, "run_tests", lambda rehearse: tests)
     monkeypatch.setattr(gpu_report, "run_sanitizer", lambda tool, rehearse: dict(PASSED))
     monkeypatch.setattr(
-        gpu_report.doctor, "examine", lambda: [Finding("NVIDIA driver", True, "serves CUDA 13.0")]
+        gpu_report.doctor, "examine", lambda: [Finding("NVIDIA driver", True, "supports CUDA 13.0")]
     )
     monkeypatch.setattr(gpu_report, "run_section", lambda name, rehearse: sections[name])
     return tests, sections
@@ -96,11 +96,11 @@ def test_a_failed_test_or_section_is_in_the_report_and_in_the_status(card, tmp_p
 
 
 def test_an_old_driver_is_named_before_anything_runs(card, monkeypatch, tmp_path, capsys):
-    old = Finding("NVIDIA driver", False, "serves CUDA 12.8, the kernels were built with CUDA 13.0")
+    old = Finding("NVIDIA driver", False, "supports CUDA 12.8, the kernels were built with CUDA 13.0")
     monkeypatch.setattr(gpu_report.doctor, "examine", lambda: [old])
     monkeypatch.setattr(gpu_report, "run_sanitizer", lambda tool, rehearse: pytest.fail("begun"))
     assert gpu_report.main(["--to", str(tmp_path / "none")]) == 2
-    assert "serves CUDA 12.8" in capsys.readouterr().out
+    assert "supports CUDA 12.8" in capsys.readouterr().out
     assert not (tmp_path / "none").exists()
 
 

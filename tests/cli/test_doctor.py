@@ -58,14 +58,14 @@ def test_without_a_driver(machine):
     assert "none" in found["NVIDIA driver"].message
     assert found["device"].message.endswith("torch sees no CUDA device")
     assert (
-        found["CUDA kernels"].message == "sm_80, sm_90, sm_100, sm_120, and PTX for what comes after sm_120"
+        found["CUDA kernels"].message == "sm_80, sm_90, sm_100, sm_120, and PTX for cards newer than sm_120"
     )
 
 
 def test_with_driver_and_device(machine):
     machine(driver=13000, capability=(9, 0))
     found = findings()
-    assert found["NVIDIA driver"] == doctor.Finding("NVIDIA driver", True, "serves CUDA 13.0")
+    assert found["NVIDIA driver"] == doctor.Finding("NVIDIA driver", True, "supports CUDA 13.0")
     assert found["device"] == doctor.Finding(
         "device", True, "NVIDIA H100 (sm_90), 70.0 of 80.0 GiB free; CUDA kernels run as sm_90"
     )
@@ -75,7 +75,9 @@ def test_a_driver_older_than_the_runtime_is_named_with_its_fix(machine):
     machine(driver=12040, capability=(9, 0))
     found = findings()["NVIDIA driver"]
     assert not found.ok
-    assert "serves CUDA 12.4, the kernels were built with CUDA 13.0: install a newer driver" in found.message
+    assert (
+        "supports CUDA 12.4, the kernels were built with CUDA 13.0: install a newer driver" in found.message
+    )
     machine(driver=12040, capability=(9, 0), runtime=12080)
     assert findings()["NVIDIA driver"].ok
 
@@ -85,7 +87,7 @@ def test_a_driver_that_torch_does_not_use(machine, monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", None)
     assert "torch was built without CUDA" in findings()["device"].message
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    assert "torch wants CUDA 13.0" in findings()["device"].message
+    assert "torch needs CUDA 13.0" in findings()["device"].message
 
 
 def test_a_device_without_kernels(machine):

@@ -1,4 +1,4 @@
-"""One build of the stand-in for all tests of this folder."""
+"""Fixture of the CUDA tests: one build of the stand-in for all of them."""
 
 import pytest
 

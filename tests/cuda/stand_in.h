@@ -1,7 +1,7 @@
-// Stands in for CUDA's execution model, so that the .cu files compile and run as C++ under ASan and UBSan.
+// A replacement for CUDA's execution model, so that the .cu files compile and run as C++ under ASan and UBSan.
 //
-// Every thread of a block is a fiber; a fiber runs until it meets a barrier or ends. Blocks run one after the other, in
-// an order, and lanes in an order, shuffled by STAND_IN_SEED. A barrier that some thread never reaches stops the run.
+// Every thread of a block is a fiber; a fiber runs until it reaches a barrier or ends. Blocks run one after the other.
+// STAND_IN_SEED shuffles the order of blocks and of lanes. A barrier that some thread never reaches stops the run.
 #pragma once
 
 #include <sanitizer/common_interface_defs.h>
@@ -65,7 +65,7 @@ struct Block {
   size_t scheduler_bytes = 0;
   const std::function<void()>* body = nullptr;
   unsigned current = 0;
-  uint64_t steps = 0;  // barriers passed and threads ended: no step in a whole round is a deadlock
+  uint64_t steps = 0;  // barriers passed and threads ended: a round without a step is a deadlock
 };
 
 inline Block* block = nullptr;
@@ -134,7 +134,7 @@ inline void run_block(unsigned threads, const std::function<void()>& body, std::
       if (fiber.done) --left;
     }
     if (storage.steps == steps) {
-      std::fprintf(stderr, "stand-in: threads of block %u wait for others that never come\n", blockIdx.x);
+      std::fprintf(stderr, "stand-in: threads of block %u wait at a barrier that others never reach\n", blockIdx.x);
       std::abort();
     }
   }
@@ -203,7 +203,7 @@ inline unsigned __umulhi(unsigned a, unsigned b) {
 
 template <typename T>
 T __shfl_xor_sync(unsigned mask, T value, int lane_mask) {
-  static_assert(sizeof(T) <= 8, "one slot a lane");
+  static_assert(sizeof(T) <= 8, "one slot per lane");
   if (mask != 0xffffffffu) std::abort();
   auto& slots = stand_in::block->slots;
   std::memcpy(&slots[threadIdx.x], &value, sizeof(T));
@@ -227,7 +227,7 @@ T atomicCAS(T* to, T compare, T value) {
   return old;
 }
 
-// The host side of the runtime, as far as the kernels call it.
+// The host functions of the runtime that csrc/cuda calls.
 
 #define CUDART_VERSION 13000
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1 };

@@ -22,7 +22,7 @@ TOKENIZE, GC_COUNT, SAMPLE_BATCH = 0, 1, 2
 
 
 def build(folder: Path) -> Path:
-    """The program; skips the test where there is no compiler with sanitizers."""
+    """The path of the program; skips the test without a compiler with sanitizers."""
     compiler = os.environ.get("CXX") or shutil.which("c++")
     if compiler is None:
         pytest.skip("no C++ compiler")
@@ -49,9 +49,9 @@ def _row(values: Sequence[int]) -> bytes:
 
 
 def genome_bytes(genome: PackedGenome, packed_shift: int, lead: int = 0) -> bytes:
-    """The arrays of a genome; its packed bases begin `packed_shift` bytes behind an address that 16 divides.
+    """The arrays of a genome; its packed bases begin `packed_shift` bytes after a multiple of 16.
 
-    With `lead`, that many bytes of nothing stand before them, which the other arrays must reckon with.
+    With `lead`, so many unused bytes come before them, and byte_offset must count them.
     """
     return _words(packed_shift, lead) + b"".join(_array(getattr(genome, field).numpy()) for field in FIELDS)
 
@@ -70,7 +70,7 @@ def tokenize_case(
     packed_shift=0,
     lead=0,
 ):
-    """`orientation` is an int or one a window; the ids begin `shift` ids behind an address that 16 divides."""
+    """`orientation` is an int or one per window; the ids begin `shift` ids after a multiple of 16 bytes."""
     each = [orientation] if isinstance(orientation, int) else orientation
     return (
         _words(TOKENIZE)
@@ -109,7 +109,7 @@ def sample_case(
 
 
 def answers(program: Path, folder: Path, cases: Sequence[bytes], seed: int = 0) -> list[bytes]:
-    """All output arrays of all cases, in order. Fails where a sanitizer has something to say."""
+    """All output arrays of all cases, in order. Fails if a sanitizer reports an error."""
     (folder / "cases").write_bytes(b"".join(cases))
     environment = {**os.environ, "STAND_IN_SEED": str(seed), "ASAN_OPTIONS": "detect_leaks=0"}
     command = [str(program), str(folder / "cases"), str(folder / "answers")]

@@ -1,7 +1,7 @@
-// Runs the CUDA kernels on cases from a file and writes what they answer. Every array is a heap block of its exact
-// size, so that AddressSanitizer sees a read or write one byte off.
+// Runs the CUDA kernels on cases from a file and writes their outputs. Every array is a heap block of its exact size,
+// so that AddressSanitizer sees a read or write one byte outside.
 //
-// Case: int64 op, then arrays, each int64 bytes + bytes, in the order of `Case`. Answer: the output arrays, likewise.
+// Case: int64 op, then arrays, each int64 bytes + bytes, in the order of `Case`. Output: the output arrays, likewise.
 #include <sys/mman.h>
 
 #include <cstring>
@@ -48,7 +48,7 @@ Array read_array(std::istream& in, size_t shift = 0) {
   return array;
 }
 
-// The array behind `lead` bytes of nothing: only touched pages take memory. Freed with the process.
+// The array after `lead` unused bytes; only touched pages take memory. Freed at the end of the process.
 Array far_array(std::istream& in, size_t lead) {
   const size_t bytes = static_cast<size_t>(read_word(in));
   void* block = mmap(nullptr, lead + bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -123,7 +123,8 @@ void gc_case(std::istream& in, std::ostream& out) {
   const Array contig = read_array(in), start_bp = read_array(in), length_bp = read_array(in);
   const int64_t count = static_cast<int64_t>(contig.bytes / 8);
   const Windows windows{contig.as<int64_t>(), start_bp.as<int64_t>(), nullptr, 0, count};
-  const Array refused = make_array(sizeof(RefusedWindow)), gc = make_array(contig.bytes), known = make_array(contig.bytes);
+  const Array refused = make_array(sizeof(RefusedWindow)), gc = make_array(contig.bytes),
+              known = make_array(contig.bytes);
   std::memset(refused.as<char>(), 0, sizeof(RefusedWindow));
   const bool same = length_bp.bytes == 8 && count != 1;  // one for all windows
   check(gc_count_cuda(genome.view, windows, same ? nullptr : length_bp.as<int64_t>(),

@@ -1,4 +1,4 @@
-"""The CUDA kernels compiled for every card: the kept table obeys the laws, and nvcc still gives it."""
+"""The CUDA kernels compiled for every card: the kept table obeys the rules, and nvcc still gives the same table."""
 
 import itertools
 import json
@@ -26,7 +26,7 @@ needs_nvcc = pytest.mark.skipif(
 
 
 def audit(*arguments: str) -> str:
-    """Run the audit; its output. Fails with it."""
+    """Runs the audit and returns its output. Fails if the audit fails."""
     command = [sys.executable, "-m", "benchmarks.compile_audit", *arguments]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
@@ -34,7 +34,7 @@ def audit(*arguments: str) -> str:
 
 
 @pytest.mark.parametrize("card", CARDS)
-def test_the_table_holds_every_kernel_and_obeys_the_laws(card):
+def test_the_table_has_every_kernel_and_obeys_the_rules(card):
     rows = json.loads(TABLE.read_text())["rows"]
     for kernel in KERNELS:
         row = rows[f"{kernel} | {card}"]
@@ -56,7 +56,7 @@ def test_the_build_compiles_what_the_table_holds():
 
 
 def test_the_launch_path_calls_nothing_that_a_capture_forbids():
-    """All that csrc/cuda asks of the runtime is legal while a CUDA graph is captured, and waits for nothing."""
+    """All runtime calls of csrc/cuda are allowed while a CUDA graph is captured, and none of them waits."""
     sources = (ROOT / "csrc" / "cuda").iterdir()
     called = {name for source in sources for name in re.findall(r"\bcuda[A-Z]\w*(?=\()", source.read_text())}
     assert called == {
@@ -74,7 +74,7 @@ def test_nvcc_still_gives_the_kept_row():
 def test_a_worse_row_fails(tmp_path):
     key = "gc_count_kernel | any window | sm_80"
     table = json.loads(TABLE.read_text())
-    # "instructions" of any version of nvcc: held only where the table's compiler is the one at hand
+    # "instructions" depends on the version of nvcc: it is compared only with the table's version
     table["compilers"]["nvcc"] = audit_cuda.version()
     table["rows"] = {key: table["rows"][key] | {"registers": 8, "load_16": 99}}
     worse = tmp_path / "table.json"
@@ -86,11 +86,11 @@ def test_a_worse_row_fails(tmp_path):
 @needs_nvcc
 @pytest.mark.slow
 def test_every_kernel_for_every_card():
-    """What nvcc makes of all sources for all cards: no warning, no broken law, no row worse than the table's."""
+    """nvcc compiles all sources for all cards: no warning, no broken rule, no row worse than the table's."""
     assert f"{len(KERNELS) * len(CARDS)} kernels, 0 complaints" in audit("--op", "cuda")
 
 
-def test_laws_of_a_kernel():
+def test_rules_of_a_kernel():
     good = {"load_16": 1, "store_16": 1, "atomics": 0}
     assert audit_cuda.broken_laws("kmer_tokenize_kernel | uint16 k6", good) == []
     for kind, bad in (("load_16", 0), ("store_16", 0), ("atomics", 1)):
@@ -108,7 +108,7 @@ def listing(*lines: str) -> str:
     )
 
 
-def test_the_shortest_way_round_the_loop_is_counted():
+def test_the_shortest_path_through_the_loop_is_counted():
     code = listing(
         "IMAD R1, R1, R1, R1",
         ".L_x_1:",
@@ -116,7 +116,7 @@ def test_the_shortest_way_round_the_loop_is_counted():
         "@!P0 BRA `(.L_x_2)",
         "LDG.E.128.CONSTANT R4, [R2]",
         "BRA `(.L_x_3)",
-        ".L_x_2:",  # the long way: at the ends of a genome
+        ".L_x_2:",  # the long path: at the ends of a genome
         "LD.E.U8 R4, [R2]",
         "@P0 BRA `(.L_x_2)",
         ".L_x_3:",
@@ -127,7 +127,7 @@ def test_the_shortest_way_round_the_loop_is_counted():
         "@P3 BRA `(.L_x_1)",
         "EXIT",
     )
-    # LOP3, BRA, LDG, BRA, IMAD, BRA, STG, BRA; of these LOP3 alone is the integer pipe's
+    # LOP3, BRA, LDG, BRA, IMAD, BRA, STG, BRA; of these only LOP3 uses the integer pipe
     assert audit_cuda.loop_cost(code) == {"per_16_bytes": 8, "integer_per_16_bytes": 1}
     with pytest.raises(ValueError, match="no loop"):
         audit_cuda.loop_cost(listing("LDG.E.128.CONSTANT R4, [R2]", "STG.E.128 [R6], R4", "EXIT"))

@@ -1,4 +1,4 @@
-"""The PTX of the CUDA kernels, run on the CPU: every access checked, schedules shuffled, races looked for."""
+"""The PTX of the CUDA kernels, run on the CPU: accesses are checked, schedules shuffled, races detected."""
 
 import math
 import re
@@ -31,7 +31,7 @@ GENOME_WORDS = "<PqPPPPPqq"
 
 @pytest.fixture(scope="session")
 def module(tmp_path_factory):
-    """name of a .cu file -> its PTX, loaded."""
+    """name of a .cu file -> its loaded PTX module."""
     if shutil.which("nvcc") is None:
         pytest.skip("no nvcc")
     folder, loaded = tmp_path_factory.mktemp("ptx"), {}

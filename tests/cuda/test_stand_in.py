@@ -1,4 +1,4 @@
-"""The CUDA kernels as C++ under ASan and UBSan, bit for bit against the CPU's."""
+"""The CUDA kernels as C++ under ASan and UBSan, compared bit for bit with the CPU kernels."""
 
 import dataclasses
 
@@ -27,7 +27,7 @@ def ids(genome, contig, start_bp, orientation, n_tokens, k, dynamic, token_bytes
 @pytest.mark.parametrize("k", range(1, 7))
 @pytest.mark.parametrize("token_bytes", [2, 4, 8])
 def test_every_length_phase_and_orientation(stand_in, k, token_bytes):
-    # rows of 0..18 ids end at every place of a 16-byte chunk, and rows behind one another begin at every place;
+    # rows of 0..18 ids end at every position of a 16-byte chunk, and adjacent rows begin at every position;
     # 200 and 400 ids take more than one round of a warp; starts 0..4 are all phases of a byte
     genome = packed_genome("ACG", random_text(2500, seed=k, n_every=30))
     cases, wanted = [], []
@@ -44,7 +44,7 @@ def test_every_length_phase_and_orientation(stand_in, k, token_bytes):
 
 
 def test_an_n_at_every_place(stand_in):
-    # 60 bases = 10 six-mers; runs of 1..8 reach over one k-mer border and over two
+    # 60 bases = 10 six-mers; runs of 1..8 bases cross one or two k-mer boundaries
     plain = random_text(60, seed=1)
     texts = [plain[:i] + "N" * run + plain[i + run :] for run in range(1, 9) for i in range(60 - run + 1)]
     genome = packed_genome(*texts)
@@ -92,7 +92,7 @@ def test_any_genome(stand_in, data):
 
 @pytest.mark.parametrize("count", [1, 3, 64, 130])
 def test_gc_of_few_and_many_windows(stand_in, count):
-    # one window is cut into 64 parts, 64 windows (of 64 warps) and more into none
+    # one window is cut into 64 parts; 64 or more windows (for 64 warps) are not cut
     genome = packed_genome("AC", random_text(20_000, seed=5, n_every=300))
     chance = np.random.default_rng(count)
     start_bp = chance.integers(0, 20_000, count)
@@ -105,7 +105,7 @@ def test_gc_of_few_and_many_windows(stand_in, count):
         assert stand_in([case], seed=count) == [OK, *wanted]
 
 
-def test_a_window_that_leaves_its_contig_is_told_and_reads_nothing(stand_in):
+def test_a_window_that_leaves_its_contig_is_reported_and_reads_nothing(stand_in):
     genome = packed_genome("A" * 60, "C" * 100)
     for window, code in [
         ((2, 0, 0), 1),
@@ -128,7 +128,7 @@ def test_a_window_that_leaves_its_contig_is_told_and_reads_nothing(stand_in):
             assert np.frombuffer(refused, np.int64).tolist() == [code, 1, 0, 1, window[0], window[1]]
             assert np.frombuffer(gc, np.int64).tolist() == [60, 0]
             assert np.frombuffer(known, np.int64).tolist() == [60, 0]
-            # one length for both windows, not a row of them
+            # one length for both windows instead of one each
             assert stand_in([gc_case(genome, contig, start_bp, [60])]) == [refused, gc, known]
 
 
@@ -181,7 +181,7 @@ def test_offsets_that_32_bits_do_not_hold(stand_in):
 @pytest.mark.parametrize("k", [6, 4])
 @pytest.mark.parametrize("token_bytes", [2, 4, 8])
 def test_sampled_batches(stand_in, k, token_bytes):
-    """Three genomes, held-out ranges, weighted places, N: samples, ids, GC and labels as the CPU draws them."""
+    """Three genomes, held-out ranges, weighted places, N: samples, ids, GC and labels are those of the CPU kernels."""
     genomes = [
         packed_genome(random_text(3000, seed=s, n_every=200), random_text(800, seed=s + 9)) for s in range(3)
     ]
@@ -231,7 +231,7 @@ def test_sampled_batches(stand_in, k, token_bytes):
         assert stand_in([sample_case(*case, by_address=True)]) == wanted
 
 
-def test_bases_behind_the_buffer_read_as_t(stand_in):
+def test_bases_after_the_buffer_are_read_as_t(stand_in):
     """A view whose last byte is cut off: the kernel must not read it, which AddressSanitizer would see."""
     genome = packed_genome("ACGTACGTACGT", gap=0)
     short = moved(genome, packed=genome.packed[:2])

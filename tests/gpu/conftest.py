@@ -1,7 +1,7 @@
-"""The device of the tests that need one.
+"""The device of the tests that need a GPU.
 
-DNAGPT_GPU_REHEARSAL=1 runs them on the CPU instead, so that their own code is tried where there is no card; those that
-ask CUDA itself for something are skipped then.
+DNAGPT_GPU_REHEARSAL=1 runs them on the CPU instead, so that the tests' own code can be tested without a card; tests
+that call CUDA itself are then skipped.
 """
 
 import os
@@ -24,7 +24,7 @@ def device():
 
 @pytest.fixture
 def cuda(device):
-    """A CUDA device, or no test."""
+    """A CUDA device; skips the test without one."""
     if device != "cuda":
-        pytest.skip("a rehearsal on the CPU cannot try this")
+        pytest.skip("a rehearsal on the CPU cannot run this")
     return device

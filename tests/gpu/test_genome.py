@@ -1,4 +1,4 @@
-"""Tokenize, GC count and sampling on a card: bit for bit what the CPU kernels give, on any stream, in a CUDA graph."""
+"""Tokenize, GC count and sampling on a card: the same bits as the CPU kernels, on any stream and in a CUDA graph."""
 
 import numpy as np
 import pytest
@@ -104,7 +104,7 @@ def test_work_goes_to_the_stream_that_is_current(cuda):
     same(tokens, wanted)
 
 
-def test_a_bad_window_on_the_device_is_told_and_harms_nothing(cuda):
+def test_a_bad_window_on_the_device_is_reported_and_harms_nothing(cuda):
     genome = packed_genome(random_text(1000, seed=1))
     on_card = genome.to(cuda)
     rows = torch.zeros(3, dtype=torch.int64, device=cuda), torch.tensor([0, 990, 7], device=cuda)

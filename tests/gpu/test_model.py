@@ -1,4 +1,4 @@
-"""Attention, loss and whole training steps on a card beside plain torch and the CPU."""
+"""Attention, loss and whole training steps on a card, compared with plain torch and the CPU."""
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def test_combined_loss(device, dtype):
     bench_combined_loss.check(bench_combined_loss.ours, *bench_combined_loss.inputs(device, dtype, 300))
 
 
-def test_a_step_of_pre_training_beside_plain_torch(device):
+def test_a_step_of_pre_training_against_plain_torch(device):
     gpu_model.Steps(SMALL, 2, device, 1 << 16, bf16=device == "cuda").check()
 
 
@@ -70,7 +70,7 @@ def test_generation(device):
 
 
 def test_the_defaults_run(device):
-    """No choice forced: what the dispatch table takes for this device runs."""
+    """No choice is forced: the implementations of the dispatch table for this device run."""
     table = dispatch.table()
     assert table["kmer_tokenize"][device] == "native"
     steps = gpu_model.Steps(SMALL, 2, device, 1 << 12, bf16=device == "cuda")

@@ -1,5 +1,5 @@
-// The CPU kernels against a definition of a few lines, for every instruction set of the machine, with inputs and
-// outputs that end or begin at a page nobody may touch. Built under sanitizers, and for ARM, by test_kernels.py.
+// The CPU kernels against a short definition, for every instruction set of the machine, with inputs and outputs that
+// end or begin at a page without access. Built with sanitizers, and for ARM, by test_kernels.py.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -24,7 +24,7 @@ void fail(const std::string& what) {
   std::exit(1);
 }
 
-// `size` bytes between two pages without access, against the one behind them or the one before them.
+// `size` bytes between two pages without access, adjacent to the page after them or the page before them.
 class Guarded {
  public:
   Guarded(size_t size, bool at_end) {
@@ -119,14 +119,14 @@ void check_tokens(const Genome& genome, TokenType type, int64_t start_bp, int64_
 void check_kmer_tokenize(CpuOptions options) {
   std::mt19937 random(1);
   for (int k = 1; k <= kMaxK; ++k) {
-    // k = 6 passes two blocks of the widest kernel, the others two words of the scalar one
+    // k = 6 exceeds two blocks of the widest kernel, the other k two words of the scalar kernel
     std::vector<int64_t> lengths = {0, 1, 2, 5, 14, 58};
     for (int64_t n = 3; k == 6 && n <= 66; ++n) lengths.push_back(n);
     if (k == 6) lengths.insert(lengths.end(), {8191, 8200});  // chunks of 8,192
     for (const int64_t n_tokens : lengths) {
       for (int64_t start_bp = 0; start_bp < 4; ++start_bp) {
-        // the window ends with the contig, the contig with the mapping, at every phase of the last byte; the one that
-        // begins with the mapping is read downwards to its first byte
+        // the window ends with the contig, the contig with the mapping, at every phase of the last byte; the window
+        // that begins with the mapping is read downwards to its first byte
         const Genome genome(random_letters(random, start_bp + n_tokens * k, n_tokens % 3 ? 12 : 0), n_tokens % 2);
         for (int64_t orientation = 0; orientation < 4; ++orientation) {
           check_tokens<uint16_t>(genome, TokenType::kUint16, start_bp, n_tokens, k, orientation, options);
@@ -136,7 +136,7 @@ void check_kmer_tokenize(CpuOptions options) {
       }
     }
   }
-  // enough ids to be written past the caches, in one thread and in three, with N in every chunk and a run over two
+  // enough ids to bypass the caches, in one thread and in three, with N in every chunk and a run over two
   // chunks' ends; 101 shares no factor with a chunk
   std::string letters = random_letters(random, 6 * 2200000 + 3, 300);
   std::fill(letters.begin() + 40000, letters.begin() + 140000, 'N');

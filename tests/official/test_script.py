@@ -126,13 +126,13 @@ def test_samples_in_turn_share_one_generator(stop_share):
     ("arguments", "message"),
     [
         (["--weight", "absent.pth"], "not exist checkpoint: absent.pth"),
-        (["--weight", "{path}", "--task", "regression"], "wants --numbers"),
+        (["--weight", "{path}", "--task", "regression"], "needs --numbers"),
         (["--weight", "{path}", "--task", "regression", "--numbers", "1 x"], "could not convert"),
         (
             ["--weight", "{path}", "--task", "regression", "--numbers", "1", "-i", "<R>"],
             "regression prompt has 1 tokens",
         ),
-        (["--weight", "{path}", "-i", ""], "holds no token"),
+        (["--weight", "{path}", "-i", ""], "has no token"),
         (["--weight", "{path}", "--dtype", "int8"], "--dtype = 'int8'"),
         (["--weight", "{path}", "-ml", "0"], "--max_len 0"),
         (["--weight", "{path}", "--temperature", "0"], "temperature = 0"),

@@ -1,4 +1,4 @@
-"""Small packed genomes made from text, for the tests of the kernels; packing here is plain numpy, apart from ours."""
+"""Small packed genomes made from text, for the tests of the kernels; packed with plain numpy, without our kernels."""
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ CODE = {"T": 0, "C": 1, "A": 2, "G": 3}
 
 
 def packed_genome(*contigs: str, junk: int = 0b11100100, gap: int = 3) -> PackedGenome:
-    """Contigs over ACGTN, one behind another with `gap` junk bytes before each; junk codes under N blocks."""
+    """Contigs over ACGTN, one after another with `gap` random bytes before each; random codes under N blocks."""
     packed, offsets, index, starts, ends = bytearray(), [], [0], [], []
     for text in contigs:
         packed += bytes([junk]) * gap
@@ -38,7 +38,7 @@ def packed_genome(*contigs: str, junk: int = 0b11100100, gap: int = 3) -> Packed
 
 
 def random_text(length: int, seed: int, n_every: int = 0) -> str:
-    """Random bases; with `n_every`, runs of N of 1 to 9 bases about that far apart."""
+    """Random bases; with `n_every`, runs of 1 to 9 N at about this distance."""
     generator = np.random.default_rng(seed)
     text = np.array(list("ACGT"))[generator.integers(0, 4, length)]
     position = 0

@@ -1,3 +1,5 @@
+"""ops.report: what the machine runs."""
+
 from dnagpt_fast import ops
 
 

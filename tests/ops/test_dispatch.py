@@ -1,4 +1,4 @@
-"""The table, and the two ways to override it."""
+"""The dispatch table, and the two ways to override it."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ def test_every_default_is_an_implementation():
         assert set(devices.values()) <= set(dispatch.IMPLEMENTATIONS[op])
 
 
-def test_using_goes_before_the_environment_and_ends(monkeypatch):
+def test_using_overrides_the_environment_and_ends(monkeypatch):
     assert dispatch.choose("gc_count", "cpu") == "native"
     monkeypatch.setenv(dispatch.ENVIRONMENT, "gc_count=reference, kmer_tokenize=reference")
     assert dispatch.choose("gc_count", "cpu") == "reference"

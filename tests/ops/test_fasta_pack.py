@@ -1,4 +1,4 @@
-"""The native packer against the numpy reference and against the text itself."""
+"""The native packer against the numpy reference and against the text."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ def all_of(packer: FastaPacker) -> tuple:
     return (*numbers, packed.tolist(), n_runs.tolist(), mask_runs.tolist())
 
 
-# Blocks of 64 letters are the kernels' unit: pieces of lines around that length, of all that may stand in a file.
+# The kernels read blocks of 64 letters: pieces of lines around this length, with everything that a file may contain.
 PIECES = st.one_of(
     st.sampled_from(
         [
@@ -81,7 +81,7 @@ def test_native_equals_reference(instruction_set, pieces, at_line_start, final, 
 @pytest.mark.parametrize("implementation", ["reference", *INSTRUCTION_SETS])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_every_line_length(implementation, end):
-    # 1..70 letters a line put every number of line ends at every place of a block
+    # lines of 1..70 letters put every number of line ends at every position of a block
     letters = random_text(700, seed=5, n_every=90)
     letters = letters[:200] + letters[200:500].lower() + letters[500:]
     with chosen(implementation):
@@ -119,7 +119,7 @@ def test_where_it_stops(implementation, place, what, stop, offset):
 
 
 @pytest.mark.parametrize("implementation", ["reference", *INSTRUCTION_SETS])
-def test_a_return_at_the_end_waits(implementation):
+def test_a_carriage_return_at_the_end_waits_for_the_next_piece(implementation):
     with chosen(implementation):
         packer = FastaPacker()
         text = b"A" * 63 + b"\r"
@@ -143,7 +143,7 @@ def test_an_empty_record(implementation):
     letters=st.text("ACGTNacgtnU", max_size=60),
     cuts=st.lists(st.integers(0, 60), max_size=6),
 )
-def test_the_packer_does_not_see_the_pieces(implementation, letters, cuts):
+def test_the_result_does_not_depend_on_the_pieces(implementation, letters, cuts):
     with chosen(implementation):
         whole, pieces = FastaPacker(), FastaPacker()
         assert whole.feed(letters.encode()) == (len(letters), END)

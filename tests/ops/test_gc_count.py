@@ -1,4 +1,4 @@
-"""gc_count against counts read off the text."""
+"""gc_count against counts in the text."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tests.ops.packed_genomes import INSTRUCTION_SETS, packed_genome, random_tex
 
 @pytest.fixture(params=["reference", *INSTRUCTION_SETS])
 def implementation(request, monkeypatch):
-    """The reference, and the native kernels of each instruction set this machine has."""
+    """The reference, and the native kernels of each instruction set of this machine."""
     if request.param in INSTRUCTION_SETS:
         monkeypatch.setenv("DNAGPT_FAST_CPU_ISA", request.param)
     with dispatch.using(gc_count="reference" if request.param == "reference" else "native"):
@@ -27,7 +27,7 @@ def counted(text: str) -> tuple[int, int]:
 
 @pytest.mark.parametrize("n_every", [0, 7])
 def test_every_length_and_phase(implementation, n_every):
-    # 0..128 bases pass the 8-byte words of the popcount three times
+    # 0..128 bases are more than three 8-byte words of the popcount
     text = random_text(140, seed=3, n_every=n_every)
     genome = packed_genome("ACG", text)
     start_bp = torch.arange(5).repeat(129)
@@ -75,7 +75,7 @@ def test_one_length_for_all(implementation):
 
 
 def test_long_counts_do_not_overflow_a_field(implementation):
-    # 3,000 bytes of G pass the 480 and 1,920 bytes after which the scalar and AVX2 sums of bytes are emptied
+    # 3,000 bytes of G are more than the 480 and 1,920 bytes after which the scalar and AVX2 sums of bytes are added up
     text = "G" * 12000
     gc, known = gc_count(packed_genome(text), [0, 0], [0, 1], [12000, 11998])
     assert gc.tolist() == known.tolist() == [12000, 11998]
@@ -83,7 +83,7 @@ def test_long_counts_do_not_overflow_a_field(implementation):
 
 @pytest.mark.parametrize("step_bp", [1, 3, 10, 19, 20, 25, 400])
 def test_track(implementation, step_bp):
-    # windows of 20 bases: sliding by less than half, by more, tiled, and with gaps
+    # windows of 20 bases: steps of less than half, of more, of the whole, and with gaps
     text = random_text(150, seed=4, n_every=15)
     gc, known = gc_track(packed_genome("ACGT", text), 1, 20, step_bp)
     assert list(zip(gc.tolist(), known.tolist(), strict=True)) == [

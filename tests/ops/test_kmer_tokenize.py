@@ -1,4 +1,4 @@
-"""kmer_tokenize against ids read off the text, which neither the kernel nor the reference shares code with."""
+"""kmer_tokenize against ids computed from the text, with code that neither the kernel nor the reference uses."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tests.ops.packed_genomes import INSTRUCTION_SETS, oriented, packed_genome, 
 
 @pytest.fixture(params=["reference", *INSTRUCTION_SETS])
 def implementation(request, monkeypatch):
-    """The reference, and the native kernels of each instruction set this machine has."""
+    """The reference, and the native kernels of each instruction set of this machine."""
     if request.param in INSTRUCTION_SETS:
         monkeypatch.setenv("DNAGPT_FAST_CPU_ISA", request.param)
         assert report()["cpu_isa"] == request.param
@@ -30,8 +30,8 @@ def ids_of(text: str, k: int, dynamic: bool) -> list[int]:
 @pytest.mark.parametrize("k", range(1, 7))
 @pytest.mark.parametrize("n_every", [0, 12])
 def test_every_length_phase_and_orientation(implementation, k, dynamic, n_every):
-    # 0..12 tokens pass two 64-bit words for every k, 15..18, 31..34 and 63..66 the blocks of the vector kernels for
-    # k = 6; starts 0..4 are all four phases of a byte and the next byte
+    # 0..12 tokens exceed two 64-bit words for every k; 15..18, 31..34 and 63..66 exceed the blocks of the vector
+    # kernels for k = 6; starts 0..4 are all four phases of a byte and the next byte
     text = random_text(420, seed=k, n_every=n_every)
     genome = packed_genome("ACG", text)
     lengths = [*range(13), 15, 16, 17, 18, 31, 32, 33, 34, 63, 64, 65, 66] if k == 6 else [*range(13), 25, 64]
@@ -48,7 +48,7 @@ def test_every_length_phase_and_orientation(implementation, k, dynamic, n_every)
 
 
 def test_an_n_at_every_place(implementation):
-    # 60 bases = 10 six-mers; runs of 1..8 reach over one k-mer border and over two
+    # 60 bases = 10 six-mers; runs of 1..8 bases cross one or two k-mer boundaries
     plain = random_text(60, seed=1)
     texts = [plain[:i] + "N" * run + plain[i + run :] for run in range(1, 9) for i in range(60 - run + 1)]
     genome = packed_genome(*texts)
@@ -58,11 +58,11 @@ def test_an_n_at_every_place(implementation):
         assert tokens.tolist() == [ids_of(oriented(text, orientation), 6, True) for text in texts]
 
 
-@pytest.mark.parametrize("implementation", INSTRUCTION_SETS, indirect=True)  # the reference knows no chunks
+@pytest.mark.parametrize("implementation", INSTRUCTION_SETS, indirect=True)  # the reference has no chunks
 @pytest.mark.parametrize("n_every", [20, 5000])
 def test_runs_of_n_over_several_chunks(implementation, n_every):
-    # a chunk is 8,192 tokens of 49,152 bases: 25,000 tokens are three and a piece. Short runs lie dense or far apart;
-    # long ones open the contig, end it, and reach over the ends of chunks, counted from either end of the window
+    # a chunk is 8,192 tokens of 49,152 bases: 25,000 tokens are more than three. Short runs are dense or far apart;
+    # long ones begin the contig, end it, and cross the ends of chunks, counted from either end of the window
     text = random_text(150_011, seed=5, n_every=n_every)
     for start, end in (
         (0, 3001),
@@ -106,7 +106,7 @@ def test_native_equals_reference(instruction_set, data):
     assert torch.equal(native.to(torch.int64), reference.to(torch.int64))
 
 
-def test_nothing_behind_the_windows_is_written(poisoned_memory):
+def test_nothing_after_the_windows_is_written(poisoned_memory):
     genome = packed_genome(random_text(100, seed=2))
     tokens = kmer_tokenize(genome, [0, 0], [0, 3], 16, dtype=torch.int64)
     assert tokens.max() < len(Vocabulary())
@@ -147,7 +147,7 @@ def test_bad_arguments(implementation, change, error, words):
         kmer_tokenize(genome, **arguments)
 
 
-def test_a_genome_that_contradicts_itself():
+def test_a_genome_whose_arrays_contradict_each_other():
     genome = packed_genome("ACGTNNAC")
     for change, words in [
         ({"length_bp": torch.tensor([9])}, "do not fit"),

@@ -1,4 +1,4 @@
-"""Coordinates beyond 2^32: a contig of 5 Gbp in a sparse file, of which a few kilobytes are ever touched."""
+"""Coordinates beyond 2^32: a contig of 5 Gbp in a sparse file, of which only a few kilobytes are written or read."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from tests.ops.packed_genomes import INSTRUCTION_SETS, oriented, packed_genome, 
 
 LENGTH_BP = 5_000_000_000
 BYTE_OFFSET = 17
-# both behind 2^32; the second one reaches the contig's and the file's last base
+# both after base 2^32; the second one ends at the last base of the contig and the file
 PLACES = (2**32 + 12, LENGTH_BP - 4000)
 
 
@@ -62,6 +62,6 @@ def test_windows_far_out(genome, monkeypatch, instruction_set):
 def test_a_track_to_the_far_end(genome):
     gc, known = gc_track(genome, 0, 4000, 1_000_000_000)
     assert len(gc) == 5
-    # the rest of the file is holes: T
+    # the rest of the file is empty: T
     assert gc.tolist() == [0] * 5
     assert known.tolist() == [4000] * 5

@@ -1,4 +1,4 @@
-"""The matrix products of inference against the definition, those of a training step against fp64."""
+"""ops.linear: the products of inference against the definition, and those of a training step against fp64."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.linear import ROWS_MULTIPLE, dense, linear, pack_weight
 from tests.closeness import assert_function_no_worse_than_naive
 
-# (D_in, D_out): the four products of a 0.1B block, a head of the tiny model, and one that divides nothing.
+# (D_in, D_out): the four products of a 0.1B block, a head of the tiny model, and sizes that no block size divides.
 SHAPES = [(768, 2304), (3072, 768), (48, 189), (101, 37)]
 
 
@@ -24,7 +24,7 @@ def problem(shape, rows, seed=0, dtype=torch.float32):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_every_implementation_is_the_product(name, shape, with_bias):
-    """Error of a sum of D_in products of unit normals: below 1e-6 * D_in in fp32 whatever the order of the sum."""
+    """The error of a sum of D_in products of unit normals is below 1e-6 * D_in in fp32, in any order of the sum."""
     x, weight, bias = problem(shape, 33)
     bias = bias if with_bias else None
     truth = torch.nn.functional.linear(x.double(), weight.double(), None if bias is None else bias.double())
@@ -38,7 +38,7 @@ def test_every_implementation_is_the_product(name, shape, with_bias):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_row_is_independent_of_the_other_rows(shape, dtype):
-    """Row counts that are multiples of ROWS_MULTIPLE, up to the largest a batch brings; rows in another order."""
+    """Numbers of rows that are multiples of ROWS_MULTIPLE, up to the largest batch; rows in another order."""
     x, weight, bias = problem(shape, 1024, dtype=dtype)
     packed = pack_weight(weight)
     alone = linear(x[:ROWS_MULTIPLE], weight, bias)
@@ -49,7 +49,7 @@ def test_a_row_is_independent_of_the_other_rows(shape, dtype):
     assert linear(x[order], weight, bias).equal(linear(x, weight, bias)[order])
 
 
-def test_float64_and_views_are_taken():
+def test_float64_and_views_are_accepted():
     x, weight, bias = problem((48, 20), 16, dtype=torch.float64)
     assert linear(x, weight, bias).dtype == torch.float64
     x, weight, bias = problem((48, 20), 32)
@@ -87,7 +87,7 @@ def plain(x, weight, bias=None, *, gelu=False):
     return F.linear(F.gelu(x, approximate="tanh") if gelu else x, weight, bias)
 
 
-# one row; a vector width and one more; primes; more dimensions; a real width
+# one row; a vector width plus one; primes; more dimensions; a real width
 @pytest.mark.parametrize("shape", [(1, 1, 1), (16, 16, 17), (37, 13, 29), (2, 3, 5, 7), (96, 768, 64)])
 @pytest.mark.parametrize("gelu", [False, True])
 @pytest.mark.parametrize("with_bias", [False, True])

@@ -1,4 +1,4 @@
-"""Outputs: written into what the caller gives, checked before; large new ones lie on huge pages and are given back."""
+"""Outputs of ops: the caller's `out` is checked and filled; large new ones ask for huge pages and are freed."""
 
 import gc
 import platform
@@ -44,7 +44,7 @@ def flat(result) -> list[torch.Tensor]:
     return [tensor for tensor in result if isinstance(tensor, torch.Tensor)]
 
 
-# name -> call(out or None), and how the result is handed in as `out`
+# name -> call(out or None), and how the result is passed as `out`
 CALLS = {
     "kmer_tokenize uint16": lambda out: kmer_tokenize(
         GENOME, [0, 1], [5, 9], 50, [3, 0], dtype=torch.uint16, out=out

@@ -1,4 +1,4 @@
-"""Ops of this package as ops of torch: registered once, traceable, without a second derivative where they say so."""
+"""Ops of this package as ops of torch: registered once, traceable, and refusing a second derivative."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The native sampler against its definition: the numpy sampler followed by the ops."""
+"""The native sampler against its definition: the numpy sampler followed by the tokenizer and GC ops."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ def setting(
         genomes, list(range(21, 21 + n_genomes)), n_kmers, vocabulary, Template.build(vocabulary)
     )
     weights = [1.0 + g for g in range(n_genomes)]
-    # the first contig of the first genome has a stretch that weighs three times as much, and one that weighs nothing
+    # the first contig of the first genome has a range with three times the weight, and one with weight 0
     at = np.array([[0, 50, 120], [0, 300, 330]])
     places = WeightedPlaces(Intervals(at[:, 0], at[:, 1], at[:, 2]), np.array([3.0, 0.0]))
     return make, WindowSampler(
@@ -66,7 +66,7 @@ def test_bit_identical_to_the_definition(instruction_set, seed, first, shape):
 
 
 def test_threads_change_nothing():
-    # 100 windows of 99 kb are more than twice the 4 Mb that a thread takes at least
+    # 100 windows of 99 kb are more than twice the minimum of 4 Mb per thread
     genome = packed_genome(random_text(200_000, seed=9, n_every=3000))
     sampler = WindowSampler([genome], 99_000, seed=1, max_n_share=0.5)
     draw = BatchSampler([genome], sampler.tables, 1, 16_500)

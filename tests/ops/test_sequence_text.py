@@ -1,4 +1,4 @@
-"""sequence_text gives the text back that a genome was packed from."""
+"""sequence_text returns the text from which a genome was packed."""
 
 import pytest
 from hypothesis import given

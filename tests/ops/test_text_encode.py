@@ -1,4 +1,4 @@
-"""The native encoder against the reference, on texts that the recorded answers of the official code do not hold."""
+"""The native encoder against the reference, on texts that are not among the recorded results of the official code."""
 
 import pytest
 import torch

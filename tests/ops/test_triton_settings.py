@@ -1,4 +1,4 @@
-"""What all Triton ops share: where they may run, and how exact their fp32 products are."""
+"""The settings of all Triton ops: where they may run, and the precision of their fp32 products."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def test_fp32_products_are_exact_unless_tf32_was_allowed(precision_set_back):
     torch.set_float32_matmul_precision("highest")
     assert triton_settings.product_constants(x)["PRECISION"] == "ieee"
     torch.backends.cuda.matmul.fp32_precision = (
-        "tf32"  # the present one, after which the legacy getter raises
+        "tf32"  # the current setting, after which the legacy getter raises
     )
     with pytest.raises(RuntimeError):
         torch.get_float32_matmul_precision()

@@ -1,7 +1,7 @@
 """Every op and implementation under views of every kind: strided, expanded, offset, empty, of one row.
 
-A view holds the same numbers as a contiguous copy of it, so both must give the same result, and neither may read a byte
-outside the view: what lies between and around its elements is NaN or the largest integer.
+A view has the same values as a contiguous copy, so both must give the same result. No byte outside the view may be
+read: the memory between and around its elements is NaN or the largest integer.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def poison(shape: list[int], dtype: torch.dtype) -> Tensor:
 
 
 def view_of(x: Tensor, kind: str) -> Tensor:
-    """The numbers of x (of its first row for "expanded") laid out as `kind` says, poison around them."""
+    """The values of x (of its first row for "expanded") in the layout `kind`, with poison around them."""
     shape = list(x.shape)
     if kind == "every second":
         view = poison([2 * size for size in shape], x.dtype)[tuple(slice(None, None, 2) for _ in shape)]

@@ -68,7 +68,7 @@ def test_bases_are_drawn_from_the_model_and_a_seed_repeats_them():
     ("arguments", "message"),
     [
         (["pretrain"], "wanted the folder of the run"),
-        (["pretrain", "--demo", "--config", "x.toml"], "brings its own settings"),
+        (["pretrain", "--demo", "--config", "x.toml"], "has its own settings"),
         (["pretrain", "--out", "OUT", "--sed", "a=1"], "No such option"),
         (["pretrain", "--out", "OUT", "--set", "run.step=1"], "unknown key 'run.step'"),
         (["pretrain", "--out", "OUT"], "names no genome"),

@@ -157,7 +157,7 @@ def test_tables_have_a_row_for_each_alternative(model, genome, tmp_path):
         (records(), "", "line 1: .*begins with ##fileformat"),
         (records(), HEADER.replace("#CHROM", "#CHR"), "line 8: wanted the column names"),
         (records(), HEADER.replace("\t", " "), "line 8: wanted the column names"),
-        (records(), HEADER.replace("length=900", "length=901"), "chr1 of 901 bp, .* of 900 bp: this is another"),
+        (records(), HEADER.replace("length=900", "length=901"), "chr1 has 901 bp .*, but 900 bp in .*same assembly"),
         (records(), HEADER.replace("##INFO=<ID=AF", "##INFO=<ID=DG_LLR"), r"has the tag\(s\) DG_LLR already"),
         (["chr1\t\0"], HEADER, ":9: a zero byte"),
     ],
@@ -257,7 +257,7 @@ def test_a_killed_job_goes_on_and_gives_the_same_bytes(model, genome, tmp_path, 
     with open(folder / "process-0.jsonl", "ab") as file:
         file.write(b'{"block": 3, "scores": [[[0.1, ')  # what a kill leaves
     assert not output.exists()
-    with pytest.raises(JournalError, match="go on with --resume"):
+    with pytest.raises(JournalError, match="continue it with --resume"):
         run(model, genome, source, output)
     with pytest.raises(JournalError, match="is of another job: rule was"):
         run(model, genome, source, output, {"phases": 1}, resume=True)

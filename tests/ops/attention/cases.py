@@ -1,4 +1,4 @@
-"""Inputs of the attention tests, and how an implementation is run on them."""
+"""Inputs of the attention tests, and functions that run an implementation on them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ KINDS = ("causal", "full", "padded", "padded full", "sequences", "sequences full
 
 @dataclass(frozen=True)
 class Case:
-    """B, H, T, K and a kind: which mask, beside a dtype.
+    """B, H, T, K, a kind of mask, and a dtype.
 
     padded: a third of the keys, the first three (so that causal rows 0..2 see no key), and the whole first sample
     sequences: lengths 0, 1, about T/3 and the rest, with tokens outside every sequence at both ends
@@ -56,13 +56,13 @@ class Case:
         return [qkv.to(self.dtype)], [do.to(self.dtype), dlse.to(wide)]
 
     def function(self, implementation: str) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-        """packed qkv -> (o, lse) by the named implementation; -inf of a row without a key stands as -1 in lse."""
+        """packed qkv -> (o, lse) by the named implementation; -inf of a row without a key is replaced by -1 in lse."""
 
         def run(qkv: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))
             with dispatch.using(attention=implementation):
                 o, lse = ops.attention(q, k, v, return_lse=True, **self.options())
-            # -inf has no gradient to compare; that it stands in the same rows is compared by the -1
+            # -inf has no gradient to compare; the -1 shows that it is in the same rows
             return o, lse.where(lse != -torch.inf, -1.0)
 
         return run

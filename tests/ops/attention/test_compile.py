@@ -1,4 +1,4 @@
-"""The attention kernels compiled for every card: the kept table obeys the laws, and the compiler still gives it."""
+"""The attention kernels compiled for every card: the kept table obeys the rules, and the compiler still gives it."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def kept() -> dict[str, dict[str, int]]:
 
 
 def audit(*arguments: str) -> str:
-    """Run the audit in a process of its own, where Triton compiles; its output. Fails with it."""
+    """Runs the audit in its own process, where Triton compiles, and returns its output. Fails if the audit fails."""
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks.compile_audit", "--op", "attention", *arguments],
         cwd=ROOT,
@@ -38,7 +38,7 @@ def audit(*arguments: str) -> str:
 
 @pytest.mark.parametrize("card", CARDS)
 @pytest.mark.parametrize("size", [32, 64, 128])
-def test_the_table_holds_every_pass_and_obeys_the_laws(card, size):
+def test_the_table_has_every_pass_and_obeys_the_rules(card, size):
     rows = {key: row for key, row in kept().items() if key.endswith(card) and f"| K{size} " in key}
     for kernel in PASSES:
         assert rows[f"{kernel} | K{size} bfloat16 causal short | {card}"]["tensor_core"] > 0
@@ -46,7 +46,7 @@ def test_the_table_holds_every_pass_and_obeys_the_laws(card, size):
         assert (row["spills"], row["stack_bytes"], row["atomics"]) == (0, 0, 0), key
         assert row["occupancy"] > 0, key
         if card != "gfx942":
-            # without fused multiply-add each exponential would cost a product and a sum more
+            # without fused multiply-add each exponential would need an extra product and sum
             assert row["fused_multiply_add"] >= row["exp2"] / 4, key
 
 
@@ -54,7 +54,7 @@ def test_descriptors_and_warp_specialisation_are_there():
     rows = kept()
     assert rows["attention_forward_kernel | K64 bfloat16 causal short | sm_90"]["tma"] > 0
     blackwell = rows["attention_forward_kernel | K64 bfloat16 causal short | sm_100"]
-    # specialised, the block has more warps than the 8 it was asked for
+    # with specialisation the block has more than the 8 warps requested
     assert blackwell["threads"] > 8 * 32
     assert blackwell["tma"] > 0
 
@@ -79,7 +79,7 @@ def test_the_whole_table():
     assert " 0 complaints" in audit()
 
 
-def test_the_report_for_a_card_runs_on_what_is_here():
+def test_the_report_for_a_card_runs_on_this_machine():
     shapes = [gpu_attention.Shape(1, 2, 40, 32)]
 
     def clock(function):
@@ -98,7 +98,7 @@ def test_the_report_refuses_a_wrong_result():
         gpu_attention.check(lambda q, k, v: v + 0 * (q + k), qkv, do)
 
 
-def test_the_decoding_report_runs_on_what_is_here():
+def test_the_decoding_report_runs_on_this_machine():
     rows = list(
         gpu_attention.decode_rows(
             [gpu_attention.Cached(2, 3, 40, 32)], torch.float32, "cpu", lambda f: f() is not None

@@ -1,4 +1,4 @@
-"""ops.attention_decode: the kernel over a cache against the definition, and against attention over the whole."""
+"""ops.attention_decode: the kernel over a cache against the definition, and against attention over whole sequences."""
 
 import math
 from unittest import mock
@@ -65,7 +65,7 @@ def test_slots_beyond_the_length_are_never_read_by_the_kernel():
     assert torch.equal(decode("triton", q, k, v, lengths), before)
 
 
-def test_the_bits_of_a_sequence_depend_on_nothing_beside_it():
+def test_the_bits_of_a_sequence_do_not_depend_on_the_batch():
     q, k, v = inputs(3, 2, 1, 300, 32, torch.float16)
     lengths = torch.tensor([300, 140, 9])
     whole = decode("triton", q, k, v, lengths)
@@ -87,7 +87,7 @@ def test_a_query_before_the_first_token_is_zero():
 
 
 def test_more_heads_than_the_second_axis_of_a_grid_holds():
-    """65,535 is the most programs along y and z: the kernels put all of theirs along x."""
+    """At most 65,535 programs are allowed along y and z, so the kernels put all programs along x."""
     q, cache, lengths = torch.zeros(70_000, 1, 1, 32), torch.zeros(70_000, 1, 2, 32), torch.ones(70_000)
     grids = []
 

@@ -1,3 +1,5 @@
+"""attention_decode on the CPU: the reference's results, and the same bits in any batch."""
+
 import pytest
 import torch
 
@@ -24,8 +26,8 @@ def test_grouped_is_the_reference(Q):
 
 
 @pytest.mark.parametrize(("H", "K", "S"), [(3, 16, 48), (12, 64, 130)])
-def test_a_sequence_does_not_feel_the_others(H, K, S):
-    """Alone, among others of its length, and with a longer cache behind it: the same bits."""
+def test_a_sequence_does_not_depend_on_the_others(H, K, S):
+    """Alone, among others of its length, and with a cache of more slots: the same bits."""
     with dispatch.using(attention_decode="grouped"):
         for seed in range(5):
             q, k, v, lengths = problem(8, H, 1, S, K, seed)

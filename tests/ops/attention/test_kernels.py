@@ -13,7 +13,7 @@ from tests import bf16_in_the_interpreter
 from tests.closeness import assert_function_no_worse_than_naive
 from tests.ops.attention.cases import KINDS, NAMES, Case
 
-# one token; a prime; either side of the key tile (64) and of the query tile (128); the model's 512 and one more
+# one token; a prime; one less, one more and exactly the key tile (64) and the query tile (128); 512 and one more
 LENGTHS = (1, 17, 63, 64, 65, 127, 128, 129, 512, 513)
 SHORT = (1, 17, 65, 129)
 
@@ -34,7 +34,7 @@ def test_triton_is_no_worse_than_plain_torch(T, K, kind):
     hold(Case(2, 2, T, K, kind))
 
 
-# fp32's tiles have 16 and 32 rows: 512 tokens show it nothing that 128 do not, and take seconds each
+# tiles of fp32 have 16 and 32 rows: 512 tokens test nothing more than 128, and take seconds each
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "T"),
@@ -93,7 +93,7 @@ def test_the_definition_is_softmax_of_the_scores():
 
 
 @pytest.mark.parametrize("implementation", ["triton", "sdpa", "reference"])
-def test_a_packed_sequence_is_what_it_is_alone(implementation):
+def test_a_packed_sequence_gives_the_same_as_alone(implementation):
     q, k, v = torch.randn(3, 1, 2, 90, 32)
     cu_seqlens = torch.tensor([0, 40, 40, 41, 90], dtype=torch.int32)
     with dispatch.using(attention=implementation):
@@ -104,7 +104,7 @@ def test_a_packed_sequence_is_what_it_is_alone(implementation):
 
 
 @pytest.mark.parametrize("implementation", ["triton", "sdpa", "reference"])
-def test_padding_is_as_if_the_keys_were_not_there(implementation):
+def test_padded_keys_have_no_effect(implementation):
     q, k, v = torch.randn(3, 1, 2, 80, 32)
     key_mask = torch.arange(80) < 50
     with dispatch.using(attention=implementation):
@@ -118,7 +118,7 @@ def test_padding_is_as_if_the_keys_were_not_there(implementation):
 
 @pytest.mark.parametrize("implementation", ["triton", "sdpa", "reference"])
 @pytest.mark.parametrize("causal", [True, False])
-def test_a_row_without_a_key_is_zero_and_passes_nothing_back(implementation, causal):
+def test_a_row_without_a_key_is_zero_and_has_zero_gradients(implementation, causal):
     qkv = torch.randn(3, 2, 1, 40, 32, requires_grad=True)
     key_mask = torch.ones(2, 40, dtype=torch.bool)
     key_mask[0] = False
@@ -146,14 +146,14 @@ def views_of(kind: str) -> torch.Tensor:
 @pytest.mark.parametrize(
     "kind", ["K is not innermost", "one head for all", "every second token", "odd offset and gaps"]
 )
-def test_strided_views_go_in_as_they_are(kind):
+def test_strided_views_are_accepted(kind):
     x = views_of(kind)
 
     def run(implementation, x):
         x = x.detach().requires_grad_()
         with dispatch.using(attention=implementation):
             o = ops.attention(*x)
-        # the gradient of a sum comes back expanded: every stride 0
+        # the gradient of a sum is expanded: every stride is 0
         return o.detach(), torch.autograd.grad(o.sum(), x)[0]
 
     for ours, theirs in zip(run("triton", x), run("reference", x), strict=True):
@@ -170,7 +170,7 @@ def test_the_output_needs_no_copy_to_merge_the_heads():
     assert o.shape == q.shape
 
 
-def test_the_same_input_gives_the_same_bits_whatever_stands_beside_it():
+def test_the_same_input_gives_the_same_bits_in_any_batch():
     case = Case(3, 2, 130, 32, "padded")
     (qkv,), (do, _) = case.inputs()
 
@@ -231,7 +231,7 @@ def test_no_tile_above_the_diagonal_is_visited(monkeypatch):
     with dispatch.using(attention="triton"):
         o = ops.attention(leaf, leaf, leaf)
     tile = tile_for("forward", q, T)
-    # a query tile from i meets the keys before min(i + BT, T)
+    # a query tile from i reads the keys before min(i + BT, T)
     tiles = sum(-(-min(i + tile.BT, T) // tile.BS) for i in range(0, T, tile.BT))
     assert len(dots) == 2 * tiles
     dots.clear()
@@ -251,7 +251,7 @@ def test_a_large_score_does_not_overflow(implementation):
     assert torch.isfinite(lse).all()
 
 
-def test_nothing_in_nothing_out():
+def test_empty_inputs_give_empty_outputs():
     for shape in ((0, 2, 5, 32), (2, 2, 0, 32)):
         q, k, v = torch.randn(3, *shape, requires_grad=True)
         with dispatch.using(attention="triton"):

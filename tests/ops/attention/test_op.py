@@ -27,7 +27,7 @@ DECODE = torch.ops.dnagpt_fast.attention_decode.default
 
 
 def packed(batch=2, tokens=20, heads=2, size=32, dtype=torch.float32):
-    """q, k, v as views of one packed projection, which wants a gradient."""
+    """q, k, v as views of one packed projection, which requires a gradient."""
     qkv = torch.randn(batch, tokens, 3, heads, size, dtype=dtype, requires_grad=True)
     return qkv, [x.transpose(1, 2) for x in qkv.unbind(2)]
 
@@ -63,7 +63,7 @@ def test_opcheck_packed():
 @pytest.mark.parametrize(
     "options", [{}, {"causal": False, "scale": 0.3}, {"cu_seqlens": [0, 9, 20]}], ids=str
 )
-def test_packed_gives_the_bits_of_the_three_by_themselves(options):
+def test_packed_gives_the_bits_of_separate_q_k_and_v(options):
     options = {**options}
     if "cu_seqlens" in options:
         options["cu_seqlens"] = torch.tensor(options["cu_seqlens"], dtype=torch.int32)
@@ -79,7 +79,7 @@ def test_packed_gives_the_bits_of_the_three_by_themselves(options):
 
 
 def test_a_packed_gradient_is_written_in_one_piece():
-    """No stack or copy between the kernels and the projection's gradient: it is what the kernels' op returned."""
+    """No stack or copy between the kernels and the projection's gradient: it is the result of the kernels' op."""
     qkv, _ = packed()
     made = []
 
@@ -174,7 +174,7 @@ def test_the_rule_names_its_reason():
         assert rule.name == "sdpa"
         assert rule.reason.startswith("cuDNN")
         assert rule.backends[0] == SDPBackend.CUDNN_ATTENTION
-        cudnn.return_value = False  # too old, or switched off: what the row promises is not there
+        cudnn.return_value = False  # too old, or switched off: the row does not apply
         assert implementation_for(q).name == "triton"
         assert implementation_for(q[:, :, :512]).name == "triton"
         assert implementation_for(q[..., :32]).name == "triton"
@@ -191,7 +191,7 @@ def test_the_rule_names_its_reason():
 
 
 def test_sdpa_runs_the_backend_that_the_rule_names():
-    """Not torch's default order: the first of the row's backends is asked first."""
+    """Not in torch's default order: the first of the row's backends is tried first."""
     _, (q, k, v) = packed()
     asked = []
 
@@ -223,14 +223,14 @@ def test_on_blackwell_few_heads_do_not_go_to_cudnn():
 @pytest.mark.parametrize(
     "view",
     [
-        lambda x: x[..., :32],  # steps that are no multiple of 16
+        lambda x: x[..., :32],  # strides that are no multiples of 16
         lambda x: x[..., 1:33],  # an odd address
         lambda x: x[..., ::2][..., :16],  # gaps
         lambda x: x[:, :1, :, :32].expand(-1, 3, -1, -1),
-        lambda x: x[..., :32].transpose(-1, -2),  # the head is not innermost
+        lambda x: x[..., :32].transpose(-1, -2),  # the head size is not the innermost axis
     ],
 )
-def test_every_view_meets_the_same_machine_code(view):
+def test_every_view_uses_the_same_machine_code(view):
     """A view that descriptors and 16-byte loads cannot read is copied: there is no second kernel for it."""
     x = view(torch.randn(2, 3, 16, 36))
     rows = attention_triton.as_rows(x)
@@ -240,7 +240,7 @@ def test_every_view_meets_the_same_machine_code(view):
     assert attention_triton.as_rows(rows) is rows
 
 
-def test_a_step_that_32_bits_cannot_multiply_is_copied_away():
+def test_a_tensor_with_a_stride_too_large_for_32_bits_is_copied():
     x = torch.empty(1, device="meta").as_strided((1, 1, 130, 32), (32, 32, 1 << 25, 1))
     assert attention_triton.as_rows(x).stride(2) == 32
     fits = x.as_strided((1, 1, 130, 32), (32, 32, 1 << 24, 1))
@@ -259,8 +259,9 @@ def test_no_silent_second_derivative(form):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
-def test_torchs_present_precision_setting_does_not_stop_the_kernels(dtype):
-    """`torch.get_float32_matmul_precision` raises after it: a process of its own, since the setting stays."""
+def test_torchs_current_precision_setting_does_not_stop_the_kernels(dtype):
+    """`torch.get_float32_matmul_precision` raises after it. Runs in its own process, because the setting cannot be
+    undone."""
     code = (
         "import torch; from dnagpt_fast import ops; from dnagpt_fast.ops import dispatch\n"
         "torch.backends.cuda.matmul.fp32_precision = 'tf32'\n"
@@ -284,7 +285,7 @@ def test_every_card_and_head_size_has_its_tiles():
                         assert tokens <= tile.up_to
 
 
-def test_triton_on_the_cpu_wants_the_interpreter():
+def test_triton_on_the_cpu_needs_the_interpreter():
     q = torch.randn(1, 1, 4, 32)
     with (
         dispatch.using(attention="triton"),
@@ -294,7 +295,7 @@ def test_triton_on_the_cpu_wants_the_interpreter():
         ops.attention(q, q, q)
 
 
-def test_errors_say_what_came_and_what_was_wanted():
+def test_errors_name_the_input_and_what_was_wanted():
     q = torch.randn(2, 3, 8, 32)
     for arguments, options, message in [
         ((q, q[:, :2], q), {}, r"\(2, 2, 8, 32\).*wanted one \(B, H, T, K\)"),

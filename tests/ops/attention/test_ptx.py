@@ -1,4 +1,4 @@
-"""The attention kernels as compiled for three cards, run on the CPU, every access and order checked."""
+"""The attention kernels compiled for three cards and run on the CPU, with every access and order checked."""
 
 import re
 from unittest import mock
@@ -17,7 +17,9 @@ from tests.ops.attention.cases import NAMES, Case
 from tests.ptxrun.ptxrun import PtxError
 
 pytestmark = [pytest.mark.ptx, pytest.mark.usefixtures("poisoned_memory")]
-compiled = pytest.mark.skipif(ptx.interpreting(), reason="run by the test that starts a compiling process")
+compiled = pytest.mark.skipif(
+    ptx.interpreting(), reason="run by the test that starts a process that compiles"
+)
 
 WRITTEN = {
     "attention_forward_kernel": {"p_o", "p_lse"},
@@ -44,7 +46,7 @@ CASES = [
     Case(1, 1, 45, 32, "causal", torch.float32),
     Case(1, 1, 1, 64, "causal", torch.float16),
 ]
-# several turns of the pipelined loop, where a stage is used again
+# several iterations of the pipelined loop, so that a stage is used again
 LONG = [
     Case(1, 1, 400, 32, "causal", torch.float16),
     Case(1, 1, 401, 64, "full", torch.bfloat16),
@@ -56,13 +58,13 @@ LONG = [
 ]
 
 
-@pytest.mark.skipif(not ptx.interpreting(), reason="this process compiles already")
+@pytest.mark.skipif(not ptx.interpreting(), reason="this process already compiles")
 def test_in_a_process_that_compiles():
     ptx.rerun_without_the_interpreter(__file__)
 
 
 def run_compiled(case: Case, seed: int, card: str, edit=None) -> tuple[list[torch.Tensor], dict]:
-    """o, lse, dqkv of the kernels compiled for `card`, and what was executed."""
+    """o, lse, dqkv of the kernels compiled for `card`, and the executed programs."""
 
     def function(qkv):
         q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))
@@ -109,7 +111,7 @@ def test_forward_and_backward(case, card):
         assert copied == tile.tma or triton_settings.triton_version() < (3, 7)
 
 
-# Each takes one of the fences, waits or counts out of the forward kernel: were it not found, a clean run would say
+# Each removes one fence, wait or count from the forward kernel: if this were not detected, a clean run would prove
 # nothing about them.
 FAULTS = {
     ("sm_90", "wait_group"): (r"wgmma\.wait_group\.sync\.aligned\s+0;", ""),
@@ -128,7 +130,7 @@ FAULTS = {
 
 @compiled
 @pytest.mark.parametrize(("card", "fault"), FAULTS)
-def test_a_fault_put_into_the_machine_code_is_found(card, fault):
+def test_a_fault_in_the_machine_code_is_detected(card, fault):
     find, put = FAULTS[card, fault]
     places = []
 

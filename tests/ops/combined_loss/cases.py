@@ -61,7 +61,7 @@ def make_case(
 
 
 def run(case: Case, implementation: str) -> dict[str, torch.Tensor | None]:
-    """Every output and, as `d_<name>`, every gradient of `total` (of its weighted sum where it is (R,))."""
+    """Every output and, as `d_<name>`, every gradient of `total` (of its weighted sum if it is (R,))."""
     leaves = {
         k: t.detach().clone().requires_grad_(k in DIFFERENTIABLE) if t is not None else None
         for k, t in case.tensors.items()
@@ -73,7 +73,7 @@ def run(case: Case, implementation: str) -> dict[str, torch.Tensor | None]:
     result.total.backward(cotangent.to(result.total.dtype).reshape(result.total.shape))
     for name in DIFFERENTIABLE:
         leaf = leaves[name]
-        # a loss that a tensor took no part in (GC under "none") may leave None: as good as zeros
+        # a tensor that the loss does not use (GC under "none") may have the gradient None, which counts as zeros
         if leaf is not None:
             answer[f"d_{name}"] = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
     return answer

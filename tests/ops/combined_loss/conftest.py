@@ -1,4 +1,4 @@
-"""Fixture of the combined loss's tests: bfloat16 as a card has it."""
+"""Fixture of the combined loss's tests: bfloat16 that works as on a card."""
 
 from contextlib import nullcontext
 

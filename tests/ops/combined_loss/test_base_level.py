@@ -1,4 +1,4 @@
-"""The base-level loss: against its formula written out, against fp64, and what it cannot go with."""
+"""The base-level loss: against its formula, against fp64, and the settings with which it cannot be combined."""
 
 import math
 from itertools import product
@@ -19,7 +19,7 @@ KERNELS = ["chunked", "triton"]
 def base_case(
     k: int, rows: int = 40, dynamic: bool = True, width: int = 16, base_level: float = 0.4, **options
 ) -> Case:
-    """Rows of every kind; of the next tokens most are plain k-mers, some another token."""
+    """Rows of every kind; most of the next tokens are plain k-mers, some are other tokens."""
     vocabulary = Vocabulary(k, dynamic)
     case = make_case(rows, len(vocabulary), width, base_level=base_level, k=k, **options)
     plain = torch.rand(rows) < 0.8
@@ -40,8 +40,8 @@ def test_numbers_of_kmers_are_their_bases():
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("dynamic", [True, False])
-def test_the_formula_written_out(implementation, dynamic):
-    """Every P_i(b) summed by letters, in Python floats."""
+def test_the_formula(implementation, dynamic):
+    """Every P_i(b) is summed over the letters, in Python floats."""
     k, share = 2, 0.3
     vocabulary = Vocabulary(k, dynamic)
     case = base_case(k, 24, dynamic, base_level=share).to(torch.float64)
@@ -86,7 +86,7 @@ def test_reductions_against_fp64(implementation, reduction):
 @pytest.mark.parametrize("implementation", KERNELS)
 @pytest.mark.parametrize(
     ("k", "dtype"),
-    # tiles of 64 and of 128 places: more than one tile of plain k-mers, whose first bases are one in each
+    # tiles of 64 and of 128 places: more than one tile of plain k-mers, each with one first base
     [(1, torch.float32), (4, torch.float32), (4, torch.float16), (5, torch.float16)],
     ids=str,
 )
@@ -100,7 +100,7 @@ def test_the_published_vocabulary_against_fp64(implementation):
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_a_share_of_nothing_is_the_cross_entropy(implementation):
+def test_a_share_of_0_is_the_cross_entropy(implementation):
     case = base_case(2)
     for name, value in run(case.with_(base_level=0.0), implementation).items():
         plain = run(
@@ -112,7 +112,7 @@ def test_a_share_of_nothing_is_the_cross_entropy(implementation):
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_a_base_of_no_probability_gives_a_finite_loss(implementation):
-    """P_i(t_i) underflows where every k-mer with the target's base lies 200 nats below."""
+    """P_i(t_i) underflows if every k-mer with the target's base is 200 nats below the others."""
     case = base_case(2, base_level=0.5)
     case.tensors["bias"].zero_()
     vocabulary = Vocabulary(2)

@@ -1,4 +1,4 @@
-"""combined_loss: every implementation against fp64, every convention against its formula, every refusal."""
+"""combined_loss: every implementation against fp64, every convention against its formula, every error."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ SETTINGS = {
 @pytest.mark.parametrize("implementation", KERNELS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
-# one row and a vocabulary below any tile; the DNAGPT k = 3 vocabulary with a prime-ish row count
+# one row and a vocabulary smaller than any tile; the DNAGPT k = 3 vocabulary with an odd number of rows
 @pytest.mark.parametrize("shape", [(1, 7, 16), (33, 189, 48)], ids=str)
 def test_every_output_and_gradient_against_fp64(implementation, dtype, settings, shape):
     assert_implementation_close(make_case(*shape, dtype=dtype, **settings), implementation)
@@ -39,7 +39,7 @@ def test_reductions_against_fp64(implementation, reduction):
     assert_implementation_close(make_case(33, 189, 48, reduction=reduction), implementation)
 
 
-# one less and one more than a tile of rows and of vocabulary (128, in fp32 64), a prime above, D off every step
+# one less and one more than a tile of rows and of vocabulary (128, in fp32 64), a larger prime, D no multiple of a step
 EDGES = [(63, 65, 40), (64, 64, 64), (127, 129, 33), (128, 128, 64), (129, 127, 65), (257, 263, 31)]
 
 
@@ -52,7 +52,7 @@ def test_tile_edges_against_fp64(implementation, dtype, shape):
 
 @pytest.mark.parametrize("implementation", ["chunked", pytest.param("triton", marks=pytest.mark.slow)])
 def test_the_published_vocabulary_against_fp64(implementation):
-    """More rows than one CPU chunk of 19,564 logits holds (214), one more than two row tiles of 128."""
+    """More rows than a CPU chunk of 19,564 logits (214), and one more than two row tiles of 128."""
     assert_implementation_close(make_case(257, 19_564, 64), implementation)
 
 
@@ -129,7 +129,7 @@ def test_no_rows_at_all(implementation):
 @pytest.mark.parametrize("implementation", KERNELS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_true_class_gradient_at_p_0999(implementation, dtype):
-    """A gradient kept as bf16(p) - 1 is off by 100 % here. dW of the target's row is (p - 1) x: right to 0.5 %."""
+    """The error of bf16(p) - 1 is 100 % here. dW of the target's row is (p - 1) x, with an error of at most 0.5 %."""
     vocab, margin = 33, float(torch.tensor(0.999 * 32 / 0.001).log())
     x = torch.zeros(1, 16, dtype=dtype)
     x[0, 0] = 1
@@ -166,7 +166,7 @@ def test_classes_restrict_the_softmax(implementation):
 
 
 @pytest.mark.parametrize("implementation", KERNELS)
-def test_only_total_carries_a_gradient_and_frozen_inputs_get_none(implementation):
+def test_only_total_has_a_gradient_and_frozen_inputs_get_none(implementation):
     case = make_case(9, 23, 8)
     hidden = case.tensors["hidden"].requires_grad_()
     others = {k: t for k, t in case.tensors.items() if k != "hidden"}
@@ -208,7 +208,7 @@ def test_a_second_derivative_is_refused(implementation, reduction):
 
 @pytest.mark.parametrize(("implementation", "allowed"), [("chunked", 1e-6), ("triton", 2e-2)])
 def test_under_autocast_fp32_parameters_get_fp32_gradients(implementation, allowed):
-    """On CPU fp32 stays fp32; the Triton version multiplies in bf16, as Linear would, and sums in fp32."""
+    """On the CPU fp32 stays fp32; the Triton version multiplies in bf16, as Linear does, and sums in fp32."""
     case = make_case(40, 60, 16)
     wanted = run(case, "reference")
     with torch.autocast("cpu", torch.bfloat16):
@@ -217,7 +217,7 @@ def test_under_autocast_fp32_parameters_get_fp32_gradients(implementation, allow
         assert ours[name].dtype == torch.float32
         assert (ours[name] - value).abs().max() <= allowed * value.abs().max(), name
     if implementation == "triton":
-        assert not torch.equal(ours["log_probs"], wanted["log_probs"])  # or nothing ran in bf16
+        assert not torch.equal(ours["log_probs"], wanted["log_probs"])  # otherwise nothing ran in bf16
 
 
 def test_rows_split_over_many_chunks_give_the_same_as_one(monkeypatch):

@@ -1,4 +1,4 @@
-"""The loss over the tokens that occur: every value and gradient is that of the full vocabulary."""
+"""The loss over the tokens that occur: every value and gradient equals that of the full vocabulary."""
 
 import math
 
@@ -38,7 +38,7 @@ def occurring() -> OccurringTokens:
 
 
 def occurring_case(occurring: OccurringTokens, rows: int = 70, dtype=torch.float64, **settings) -> Case:
-    """Equal rows where no target is; next-token rows with a k-mer as target, order rows with an answer."""
+    """Rows of tokens without a target are equal; next-token rows have k-mers as targets, order rows labels."""
     case = make_case(rows, len(VOCABULARY), 24, dtype=dtype, **settings)
     equalize_rest(case.tensors["weight"], case.tensors["bias"], occurring)
     targets, kind = case.tensors["targets"], case.tensors["row_kind"]
@@ -80,7 +80,7 @@ def test_other_reductions(occurring, implementation, reduction):
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_next_tokens_that_do_not_occur_are_ignored(occurring, implementation):
-    """A k-mer with N as next token counts for nothing; rows of no kind may hold anything."""
+    """A row whose next token is a k-mer with N is ignored; ignored rows may have any target."""
     case = occurring_case(occurring)
     with_n = VOCABULARY.kmer_id("ANG")
     ignored = case.tensors["targets"].clone()
@@ -97,7 +97,7 @@ def test_next_tokens_that_do_not_occur_are_ignored(occurring, implementation):
     assert ours["log_probs"][0] == 0
 
 
-def test_targets_that_cannot_be_are_refused(occurring):
+def test_impossible_targets_are_refused(occurring):
     case = occurring_case(occurring).with_(occurring=occurring)
     case.tensors["targets"][4] = VOCABULARY.kmer_id("ANG")  # an order row
     with pytest.raises(IndexError, match=r"row 4 has target .* in an order row a token that occurs"):
@@ -108,14 +108,14 @@ def test_targets_that_cannot_be_are_refused(occurring):
         run(case, "chunked")
 
 
-def test_what_does_not_fit_together_is_refused(occurring):
+def test_arguments_that_do_not_fit_together_are_refused(occurring):
     case = occurring_case(occurring)
     with pytest.raises(ValueError, match="classes and occurring"):
         run(case.with_(occurring=occurring, classes=torch.tensor([1])), "chunked")
     with pytest.raises(ValueError, match="k 4 and occurring tokens of k 3"):
         run(case.with_(occurring=occurring, k=4), "chunked")
     small = occurring_tokens(Vocabulary(k=2), [])
-    with pytest.raises(ValueError, match="vocabulary of 64 tokens, weight has 189 rows"):
+    with pytest.raises(ValueError, match="occurring is for 64 tokens, weight has 189 rows"):
         run(case.with_(occurring=small), "chunked")
     with pytest.raises(ValueError, match="occurring is on meta"):
         run(case.with_(occurring=occurring.to("meta")), "chunked")
@@ -125,7 +125,7 @@ def test_what_does_not_fit_together_is_refused(occurring):
         occurring_tokens(Vocabulary(k=2), range(64))
 
 
-def test_unequal_rows_are_seen(occurring):
+def test_unequal_rows_are_detected(occurring):
     case = occurring_case(occurring)
     weight, bias = case.tensors["weight"], case.tensors["bias"]
     assert unequal_rest(weight, bias, occurring) == 0
@@ -212,7 +212,7 @@ def test_200_steps_of_adamw_are_those_of_the_full_vocabulary(occurring, implemen
     assert unequal_rest(weights[2], weights[3], occurring) == 0
 
 
-def test_the_cost_is_that_of_the_tokens_that_occur():
+def test_the_cost_depends_on_the_tokens_that_occur():
     """The 0.1B model's vocabulary: 4,130 of 19,564 rows are multiplied."""
     vocabulary = Vocabulary(k=6)
     tokens = occurring_tokens(vocabulary, range(33))

@@ -1,4 +1,4 @@
-"""The loss kernels as compiled for sm_80, run on the CPU: accesses checked, races looked for, schedules shuffled."""
+"""The loss kernels compiled for sm_80 and run on the CPU: accesses checked, races detected, schedules shuffled."""
 
 import pytest
 import torch
@@ -12,7 +12,9 @@ from tests.closeness import assert_no_worse_than_naive
 from tests.ops.combined_loss.cases import Case, make_case, run
 
 pytestmark = [pytest.mark.ptx, pytest.mark.usefixtures("poisoned_memory")]
-compiled = pytest.mark.skipif(ptx.interpreting(), reason="run by the test that starts a compiling process")
+compiled = pytest.mark.skipif(
+    ptx.interpreting(), reason="run by the test that starts a process that compiles"
+)
 
 WRITTEN = {
     "combined_loss_forward_kernel": {
@@ -48,14 +50,15 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.skipif(not ptx.interpreting(), reason="this process compiles already")
+@pytest.mark.skipif(not ptx.interpreting(), reason="this process already compiles")
 def test_in_a_process_that_compiles():
     ptx.rerun_without_the_interpreter(__file__)
 
 
 @pytest.fixture(autouse=True)
 def as_on_a_card(monkeypatch):
-    """sm_80's launches from CPU tensors; a workspace of one row tile: the sums go through memory between chunks."""
+    """The launches for sm_80, with CPU tensors; a workspace of one row tile, so that sums are in memory between
+    chunks."""
     monkeypatch.setattr(triton_settings, "architecture", lambda device: "sm_80")
     monkeypatch.setattr(triton_settings, "check_may_run", lambda *_: None)
     monkeypatch.setattr(launch, "MEMORY_BYTES", 1)
@@ -71,7 +74,7 @@ def run_compiled(case: Case, seed: int) -> dict[str, torch.Tensor | None]:
 @compiled
 @pytest.mark.parametrize(("dtype", "settings"), CASES, ids=str)
 def test_compiled_against_fp64_under_three_schedules(dtype, settings):
-    """Three row tiles, the middle one wholly ignored; two vocabulary tiles, the last partly empty; D off the step."""
+    """Three row tiles, the middle one ignored; two vocabulary tiles, the last partly empty; D no multiple of a step."""
     case = make_case(300, 200, 40, dtype=dtype, spread=6.0, **SETTINGS[settings])
     case.tensors["targets"][128:256] = -100
     truth, naive = run(case.to(torch.float64), "reference"), run(case, "reference")
@@ -87,20 +90,20 @@ def test_compiled_against_fp64_under_three_schedules(dtype, settings):
 @compiled
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_compiled_true_class_gradient_at_p_0999(dtype):
-    """dW of the target's row is (p - 1) x: right to 0.5 %, where p rounded to bf16 would leave nothing of it."""
+    """dW of the target's row is (p - 1) x with an error of at most 0.5 %; with p rounded to bf16 it would be 0."""
     margin = float(torch.tensor(0.999 * 32 / 0.001).log())
     x, w = torch.zeros(1, 16, dtype=dtype), torch.zeros(33, 16, dtype=dtype)
     x[0, 0], w[7, 0] = 1, margin
     absent = dict.fromkeys(("bias", "row_kind", "gc_prediction", "gc_target", "gc_mask"))
     case = Case({"hidden": x, "weight": w, "targets": torch.tensor([7]), **absent}, {})
-    true = 0.5 * (torch.softmax(w.double()[:, 0], 0)[7] - 1)  # `run` pulls back 0.5 through a scalar
+    true = 0.5 * (torch.softmax(w.double()[:, 0], 0)[7] - 1)  # `run` backpropagates 0.5 through a scalar
     ours = run_compiled(case, 0)["d_weight"]
     assert abs(float(ours[7, 0]) / float(true) - 1) < 5e-3
 
 
 @compiled
 def test_compiled_tile_skip_leaves_out_only_what_is_far_below():
-    """A vocabulary tile 40 nats below the rest: its dW is exactly 0, every other gradient as without the skip."""
+    """A vocabulary tile 40 nats below the others: its dW is exactly 0, all other gradients are as without the skip."""
     case = make_case(200, 384, 64, dtype=torch.bfloat16)
     case.tensors["targets"].clamp_(max=255)
     case.tensors["bias"][256:] = -40.0
@@ -117,7 +120,7 @@ def test_compiled_tile_skip_leaves_out_only_what_is_far_below():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 @pytest.mark.parametrize("base_level", [0.0, 0.4])
 def test_compiled_over_the_tokens_that_occur(dtype, base_level):
-    """k = 4: two or four tiles of plain k-mers, of which each has its first bases in common, and one with the rest."""
+    """k = 4: two or four tiles of plain k-mers, each with the same first bases, and one tile with the rest."""
     vocabulary = Vocabulary(4)
     tokens = occurring_tokens(vocabulary, [3, 19])
     case = make_case(150, len(vocabulary), 40, dtype=dtype, spread=3.0, base_level=base_level, z_loss=1e-3)

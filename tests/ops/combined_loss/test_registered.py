@@ -1,4 +1,4 @@
-"""combined_loss for torch.compile, FakeTensor and the memory: what is registered, and how much is ever allocated."""
+"""combined_loss under torch.compile and FakeTensor: the registered ops, and how much memory they allocate."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from dnagpt_fast.ops.combined_loss.op import combined_loss
 from dnagpt_fast.ops.combined_loss.settings import ROW_SCHEMA, RowSettings
 from tests.ops.combined_loss.cases import make_case, run
 
-# Python bodies of the registered ops, which the modes below step into: torch itself shows an op as one call
+# Python functions of the registered ops, which the modes below enter: torch itself shows an op as one call
 BODIES = {
     "dnagpt_fast::combined_loss_rows": combined_loss_chunked._rows,
     "dnagpt_fast::combined_loss_forward": combined_loss_triton._forward,
@@ -27,7 +27,7 @@ MIB = 2**20
 
 
 class Allocations(TorchDispatchMode):
-    """Names of the ops that ran and the largest tensor any of them made, those inside our own ops too."""
+    """Names of the ops that ran, including those inside our own ops, and the largest tensor that any of them made."""
 
     def __init__(self):
         super().__init__()
@@ -47,7 +47,7 @@ class Allocations(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_the_implementation_asked_for_is_the_one_that_runs(implementation):
+def test_the_requested_implementation_runs(implementation):
     with Allocations() as seen:
         run(make_case(9, 23, 8), implementation)
     assert IMPLEMENTATIONS[implementation] in seen.names
@@ -71,11 +71,11 @@ def test_no_tensor_over_the_budget_is_ever_allocated(reduction, settings):
     assert vocab * width * 4 < seen.largest_bytes <= combined_loss_chunked.CHUNK_BYTES
     with Allocations() as plain:
         run(make_case(rows, vocab, width, reduction=reduction, **settings), "reference")
-    assert plain.largest_bytes >= rows * vocab * 4  # or this test could not see the logits
+    assert plain.largest_bytes >= rows * vocab * 4  # otherwise this test could not see the logits
 
 
 def launches_nowhere(monkeypatch):
-    """The Triton host functions allocate as on a card, and launch nothing: memory can be asked at any size."""
+    """The Triton host functions allocate as on a card but launch nothing, so that any size can be tested."""
 
     class Nothing:
         def __getitem__(self, grid):
@@ -87,7 +87,7 @@ def launches_nowhere(monkeypatch):
 
 
 class Live(TorchDispatchMode):
-    """Peak of the bytes in storages made under the mode and alive together."""
+    """Peak of the bytes in storages that are made under the mode and alive at the same time."""
 
     def __init__(self):
         super().__init__()
@@ -115,7 +115,7 @@ class Live(TorchDispatchMode):
     ("weight_dtype", "skip_below"), [(torch.float32, None), (torch.bfloat16, 2**-24)], ids=str
 )
 def test_32768_rows_take_at_most_128_mib_beyond_the_gradients(monkeypatch, weight_dtype, skip_below):
-    """The 0.1B model's 32,768 rows in bf16; plain torch takes 7.7 GB. Nothing is computed, all is allocated."""
+    """The 0.1B model's 32,768 rows in bf16; plain torch takes 7.7 GB. Memory is allocated, but nothing is computed."""
     launches_nowhere(monkeypatch)
     rows, vocab, width = 32_768, 19_564, 768
     hidden = torch.empty(rows, width, dtype=torch.bfloat16)
@@ -188,7 +188,7 @@ def test_compiled_in_one_graph_it_gives_the_same(implementation, reduction, clas
 @pytest.mark.parametrize("implementation", ["chunked", "triton"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 def test_fake_tensors_have_the_real_shapes_and_dtypes(implementation, dtype):
-    """A look at a value, a sync on a card, cannot be traced: this would raise."""
+    """Reading a value, which is a sync on a card, cannot be traced: it would raise here."""
     case = make_case(12, 23, 8, dtype=dtype)
     with dispatch.using(combined_loss=implementation):
         real = combined_loss(**case.tensors, **case.settings, return_log_probs=True)

@@ -1,4 +1,4 @@
-"""A weight for each next-token row, in every implementation, against the formula written out and fp64."""
+"""A weight for each next-token row, in every implementation, against the formula and fp64."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ IMPLEMENTATIONS = ["reference", "chunked", "triton"]
 
 
 def weighted(case: Case) -> Case:
-    """Weights of 0, of 1 and between, the last one on an order row, where it must not count."""
+    """Weights of 0, 1 and between; the last one is on an order row, where it must have no effect."""
     weight = torch.rand(len(case.tensors["targets"]), dtype=torch.float64)
     weight[::5], weight[1::9] = 0.0, 1.0
     return Case({**case.tensors, "row_weight": weight}, case.settings)
@@ -25,7 +25,7 @@ def test_every_output_and_gradient_against_fp64(implementation, reduction):
     assert_implementation_close(weighted(make_case(37, 90, 16, reduction=reduction)), implementation)
 
 
-def test_the_formula_written_out():
+def test_the_formula():
     case = weighted(make_case(40, 50, 8, torch.float64))
     t = case.tensors
     logits = torch.nn.functional.linear(t["hidden"], t["weight"], t["bias"])
@@ -49,7 +49,7 @@ def test_equal_weights_change_nothing(implementation):
         torch.testing.assert_close(equal[name], value, rtol=1e-5, atol=1e-6)
 
 
-def test_rows_that_all_weigh_nothing_cost_nothing():
+def test_the_loss_is_0_if_all_weights_are_0():
     case = make_case(12, 20, 8)
     found = run(Case({**case.tensors, "row_weight": torch.zeros(12)}, case.settings), "chunked")
     assert found["next_token"] == 0

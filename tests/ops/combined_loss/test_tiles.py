@@ -1,4 +1,4 @@
-"""The kernels' vocabulary order, and the tile skip: what it leaves out, and that it leaves out nothing at the start."""
+"""The kernels' vocabulary order, and the tile skip: what it skips, and that it skips nothing before training."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_another_vocabulary_keeps_its_order():
 
 @pytest.mark.parametrize("implementation", ["chunked", "triton"])
 def test_a_tile_far_below_gets_no_gradient_and_nothing_else_changes(implementation):
-    """The last of three vocabulary tiles lies 40 nats under the rest, except in one row whose target is in it."""
+    """The last of three vocabulary tiles is 40 nats below the others, except in one row whose target is in it."""
     case = make_case(200, 384, 16, dtype=torch.float16)
     targets = case.tensors["targets"]
     targets.clamp_(max=255)
@@ -39,8 +39,8 @@ def test_a_tile_far_below_gets_no_gradient_and_nothing_else_changes(implementati
     exact, skipped = run(case, implementation), run(case.with_(skip_below=2**-24), implementation)
     for name in ("d_weight", "d_bias"):
         assert exact[name][256:].abs().max() > 0
-        assert skipped[name][300].abs().max() > 0  # its row's tile is kept, for the target is in it
-    for name in exact:  # what was left out is under the rounding of fp16 sums
+        assert skipped[name][300].abs().max() > 0  # the tile of this row is kept, because the target is in it
+    for name in exact:  # the skipped gradient is smaller than the rounding of fp16 sums
         torch.testing.assert_close(skipped[name], exact[name], rtol=2e-3, atol=1e-6, msg=name)
     targets[150] = 20
     skipped = run(case.with_(skip_below=2**-24), implementation)
@@ -51,7 +51,7 @@ def test_a_tile_far_below_gets_no_gradient_and_nothing_else_changes(implementati
 @pytest.mark.parametrize("implementation", ["chunked", "triton"])
 @pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.1}], ids=str)
 def test_at_the_start_of_training_nothing_is_left_out(implementation, settings):
-    """Flat probabilities: bit for bit as without the skip. Label smoothing gives every entry a gradient always."""
+    """Flat probabilities: the same bits as without the skip. With label smoothing every entry has a gradient."""
     case = make_case(150, 300, 16, **settings)
     if settings:
         case.tensors["bias"][256:] = -40.0

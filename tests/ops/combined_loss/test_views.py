@@ -1,4 +1,4 @@
-"""combined_loss on views of tensors: whatever their strides, the result is that of contiguous copies."""
+"""combined_loss on views of tensors: with any strides, the result is that of contiguous copies."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ TENSORS = (
 
 
 def column(x: torch.Tensor) -> torch.Tensor:
-    """A view with gaps: the last axis has twice the step."""
+    """A view with gaps: the stride of the last axis is 2."""
     return torch.stack([x, torch.flip(x, (0,))], -1)[..., 0]
 
 
@@ -34,7 +34,7 @@ def transposed(x: torch.Tensor) -> torch.Tensor:
 
 
 def one_for_all(x: torch.Tensor) -> torch.Tensor:
-    """Every entry is the first one, which alone lies in memory."""
+    """Every entry is the first one; only this one is in memory."""
     return x[:1].clone().expand(x.shape)
 
 
@@ -64,7 +64,7 @@ def test_a_view_gives_what_its_contiguous_copy_gives(implementation, name, view)
     wanted = run(case, implementation)
     given[name] = seen
     assert seen.storage_offset() or not seen.is_contiguous() or seen.dim() == 1
-    # `run` copies its leaves, so the view itself goes in without gradients first
+    # `run` copies its leaves, so the view itself is passed without gradients first
     with dispatch.using(combined_loss=implementation):
         plain = combined_loss(**case.tensors, **case.settings, return_log_probs=True)
     for output, value in zip(("total", "next_token", "order", "gc", "log_probs"), plain, strict=True):
@@ -85,7 +85,7 @@ def test_a_view_gives_what_its_contiguous_copy_gives(implementation, name, view)
 @pytest.mark.parametrize("rows", [0, 1])
 @pytest.mark.parametrize("samples", [0, 1])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_no_rows_or_one_and_no_samples_or_one(implementation, rows, samples, reduction):
+def test_zero_or_one_row_and_zero_or_one_sample(implementation, rows, samples, reduction):
     tensors = make_case(2, 7, 4).tensors
     for name in ("hidden", "targets", "row_kind"):
         tensors[name] = tensors[name][:rows]
@@ -100,7 +100,7 @@ def test_no_rows_or_one_and_no_samples_or_one(implementation, rows, samples, red
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_a_backward_from_an_expanded_gradient(implementation):
-    """`total.sum()` pulls back a view with stride 0 through reduction="none"."""
+    """The gradient of `total.sum()` with reduction="none" is a view with stride 0."""
     case = make_case(33, 23, 8, reduction="none")
     hidden = case.tensors["hidden"].requires_grad_()
     others = {k: t for k, t in case.tensors.items() if k != "hidden"}
