@@ -1,4 +1,4 @@
-"""What `doctor` says of drivers and devices that are not here, and of what is missing."""
+"""`doctor` on machines with other drivers and devices, and without some packages."""
 
 import ctypes
 import tomllib
@@ -28,13 +28,13 @@ class Driver:
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Make this a machine with such a driver, device and build."""
+    """Simulates a machine with the given driver, device and build."""
 
     load_really = ctypes.CDLL
 
     def make(driver=None, capability=None, archs=("80", "90", "100", "120"), runtime=13000):
         def load(name, *options, **more):
-            if name != "libcuda.so.1":  # torch, too, loads libraries when first asked for some of its parts
+            if name != "libcuda.so.1":  # torch, too, loads libraries on the first use of some of its parts
                 return load_really(name, *options, **more)
             if driver is None:
                 raise OSError("no such file")
@@ -118,7 +118,7 @@ def test_which_kernels_run_where(capability, way):
     assert doctor.runs_on(capability, ["80", "90", "100", "120"]) == way
 
 
-def test_the_version_of_the_driver_that_is_here_can_be_asked():
+def test_the_version_of_this_machines_driver_can_be_read():
     version = doctor.driver_version()
     assert version is None or version >= 10000
 

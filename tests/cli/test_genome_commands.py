@@ -1,4 +1,4 @@
-"""`dnagpt-fast pack` and `info`: what they print, and how they fail."""
+"""`dnagpt-fast pack` and `info`: their output and their errors."""
 
 import json
 import subprocess

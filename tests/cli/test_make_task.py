@@ -1,4 +1,4 @@
-"""dnagpt-fast make-task."""
+"""`dnagpt-fast make-task`: the table that it writes, and its errors."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`dnagpt-fast generate`, `embed`, `score`, `convert`: what they write, and how they fail."""
+"""`dnagpt-fast generate`, `embed`, `score`, `convert`: their output and their errors."""
 
 import numpy as np
 import pandas as pd
@@ -142,7 +142,7 @@ def bed(tmp_path):
 
 
 def test_regions_and_bed_intervals_are_embedded_and_scored(capsys, model, fasta, bed, tmp_path):
-    """On their strand, under their names; with the place beside the vectors in parquet."""
+    """On their strand and with their names; parquet has the places as columns."""
     where = ["--region", "one:5-60", "--bed", bed]
     one, minus = SEQUENCES["one"], reverse_complement(SEQUENCES["one"][3:40])
     texts = [one[5:60], minus, SEQUENCES["three"]]
@@ -168,7 +168,7 @@ def test_regions_and_bed_intervals_are_embedded_and_scored(capsys, model, fasta,
 
 
 @pytest.mark.parametrize("command", ["score", "embed", "generate"])
-def test_intervals_are_not_replaced_by_what_is_made_of_them(capsys, model, fasta, bed, tmp_path, command):
+def test_an_output_does_not_replace_its_interval_file(capsys, model, fasta, bed, tmp_path, command):
     (tmp_path / "link.bed").symlink_to(bed)
     source = ["--genome", fasta] if command == "generate" else [fasta]
     code, _, err = run(capsys, command, model, *source, "--bed", bed, "-o", tmp_path / "link.bed")
@@ -176,7 +176,7 @@ def test_intervals_are_not_replaced_by_what_is_made_of_them(capsys, model, fasta
     assert bed.read_text().startswith("#chrom")
 
 
-def test_generation_goes_on_from_regions(capsys, model, fasta, bed):
+def test_generation_continues_regions(capsys, model, fasta, bed):
     where = ["--genome", fasta, "--bed", bed, "--max-tokens", 20, "--greedy", "--crop-to", 9]
     code, out, err = run(capsys, "generate", model, *where)
     assert code == 0, err
@@ -187,7 +187,7 @@ def test_generation_goes_on_from_regions(capsys, model, fasta, bed):
 
 
 def test_score_of_substitutions(capsys, model, fasta):
-    """one:100:A has more bases before it than the model reads; three:4:C stands at a k-mer's second base."""
+    """one:100:A has more bases before it than the model's context; three:4:C is the second base of a k-mer."""
     code, out, err = run(
         capsys, "score", model, fasta, "--substitution", "one:100:A", "--substitution", "three:4:C"
     )
@@ -252,7 +252,7 @@ def test_convert(capsys, model, tmp_path):
         (["convert", "{model}", "{model}2", "--to", "onnx"], 1, "form 'onnx'"),
     ],
 )
-def test_what_cannot_be_done_is_said_on_one_line(capsys, model, fasta, arguments, code, message):
+def test_an_error_is_one_line(capsys, model, fasta, arguments, code, message):
     before = sorted(model.parent.rglob("*"))
     got, _, err = run(capsys, *(argument.format(model=model, fasta=fasta) for argument in arguments))
     assert got == code

@@ -1,4 +1,4 @@
-"""What each command imports: a command that only reads genomes starts without torch, the others with torch alone."""
+"""The imports of each command: a command that only reads genomes starts without torch, the others only with torch."""
 
 import ast
 import inspect
@@ -49,12 +49,12 @@ def python(code: str, *arguments: str, **environment: str) -> str:
 
 
 def modules_of(command: str) -> list[str]:
-    """The modules of the package that the body of a command imports, and those that its jobs import late."""
+    """The modules of the package that a command imports in its body, and those that its functions import later."""
     body = ast.parse(textwrap.dedent(inspect.getsource(app.COMMANDS[command])))
     return [node.module for node in ast.walk(body) if isinstance(node, ast.ImportFrom) and node.module]
 
 
-# torch is imported once, in the parent: a child has it in sys.modules whether its command needs it or not
+# torch is imported once, in the parent: a child has it in sys.modules even if its command does not need it
 IMPORTS = """
 import importlib, json, os, sys
 large, commands = json.loads(sys.argv[1])

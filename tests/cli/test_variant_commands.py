@@ -1,4 +1,4 @@
-"""`dnagpt-fast variants` on the command line, alone and as two processes."""
+"""`dnagpt-fast variants`, `track` and `mutate` on the command line, as one process and as two."""
 
 import numpy as np
 import pyBigWig
@@ -51,7 +51,7 @@ def test_variants(capsys, model, tmp_path):
         (["-o", "-"], "wanted a file"),
     ],
 )
-def test_what_cannot_be_done_is_said_on_one_line(capsys, model, tmp_path, arguments, message):
+def test_an_error_is_one_line(capsys, model, tmp_path, arguments, message):
     genome, source = write_genome(tmp_path), write_vcf_text(tmp_path / "in.vcf")
     before = sorted(tmp_path.rglob("*"))
     given = [argument.format(tmp=tmp_path) for argument in arguments]
@@ -94,7 +94,7 @@ def test_mutate(capsys, model, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_write_the_bytes_of_one(capsys, model, tmp_path):
-    """300 records are three blocks; the third stays with process 0."""
+    """300 records are three blocks; process 0 scores the third one."""
     genome, source = write_genome(tmp_path), write_vcf_text(tmp_path / "in.vcf", many(300))
     for ending in ("vcf", "tsv"):
         alone, two = tmp_path / f"one.{ending}", tmp_path / f"two.{ending}"
@@ -111,7 +111,7 @@ def test_two_processes_write_the_bytes_of_one(capsys, model, tmp_path):
 
 @pytest.mark.slow
 def test_a_hundred_thousand_variants(capsys, model, tmp_path):
-    """In bounded memory: the peak after them is that of a few blocks. Many share a place, so few windows differ."""
+    """In bounded memory: the peak is that of a few blocks. Many variants share a position, so few windows differ."""
     import resource
 
     genome = write_genome(tmp_path)

@@ -1,4 +1,4 @@
-"""Scores of alleles against whole windows through the model, closed forms, and what must not change them."""
+"""Scores of alleles against whole windows through the model and closed forms, and their invariances."""
 
 import math
 from itertools import pairwise
@@ -41,8 +41,8 @@ def scores(model, tokenizer, sites, max_tokens=4096, **settings):
     return allele_scores(Inference(model), tokenizer, sites, rule, max_tokens=max_tokens)
 
 
-def by_the_book(model, tokenizer, site, phase, rule):
-    """ALT minus REF of sums of log P over whole windows, one pass of the model each; the windows cut anew here."""
+def directly_computed(model, tokenizer, site, phase, rule):
+    """ALT minus REF of sums of log P over whole windows, one pass of the model each, with windows cut here."""
     found, k, reach = difference(site), tokenizer.k, rule.reach
     tokens = math.ceil((phase + found.longest + reach.after_bp) / k)
     before = min(reach.context_bp // k, reach.max_tokens - tokens)
@@ -64,7 +64,7 @@ def test_scores_are_differences_of_whole_windows(tiny, tokenizer, site, phases):
     (found,) = scores(tiny, tokenizer, [site], **settings)
     rule = AlleleRule.of(tiny, tokenizer, **settings)
     by_strand = [
-        [by_the_book(tiny, tokenizer, side, phase, rule) for phase in range(0, 3, 3 // phases)]
+        [directly_computed(tiny, tokenizer, side, phase, rule) for phase in range(0, 3, 3 // phases)]
         for side in (site, site.reverse_complement())
     ]
     wanted = np.array(by_strand)
@@ -80,7 +80,7 @@ def test_the_published_rules(tiny, tokenizer):
     (full,) = scores(tiny, tokenizer, [site], name="full-ll", context_bp=48)
     rule = AlleleRule.of(tiny, tokenizer, "full-ll", context_bp=48)
     assert (rule.strands, rule.phases, rule.reach.after_bp) == (1, 1, 48)
-    assert full.llr == pytest.approx(by_the_book(tiny, tokenizer, site, 0, rule), abs=1e-5)
+    assert full.llr == pytest.approx(directly_computed(tiny, tokenizer, site, 0, rule), abs=1e-5)
     assert (full.llr_reverse, full.sd) == (None, 0.0)
     (next_token,) = scores(tiny, tokenizer, [site], name="next-token", context_bp=48)
     with torch.no_grad():
@@ -97,8 +97,8 @@ def test_the_published_rules(tiny, tokenizer):
     assert scores(tiny, tokenizer, [SITES[2]], name="next-token") == [AlleleScore(flags=("LENGTH",))]
 
 
-def test_a_score_does_not_depend_on_what_it_is_computed_with(tiny, tokenizer):
-    """To the last bit: alone, in other orders, in batches of other sizes, beside other alleles of the site."""
+def test_a_score_does_not_depend_on_the_batch(tiny, tokenizer):
+    """The same bits alone, in other orders, in batches of other sizes, with other alleles of the site."""
     sites = [*SITES, Site(LEFT, "A", "T", RIGHT), Site(LEFT, "A", "C", RIGHT), Site(LEFT, "G", "G", RIGHT)]
     together = scores(tiny, tokenizer, sites)
     assert scores(tiny, tokenizer, sites, max_tokens=70) == together
@@ -149,7 +149,7 @@ def test_all_ways_to_write_an_indel_agree(tiny, tokenizer):
 
 
 def chain_as_model(tokenizer, transition):
-    """A k = 1 model whose next token depends on the newest one alone: blocks give nothing, positions are 0."""
+    """A k = 1 model whose next token depends only on the last one: the blocks add 0, the positions are 0."""
     torch.manual_seed(0)
     model = DNAGPT(len(tokenizer), max_len=100, num_layers=2, num_heads=2, embedding_dim=64).eval()
     with torch.no_grad():
@@ -205,7 +205,7 @@ def test_what_cannot_be_scored_says_why(tiny, tokenizer, site, flag):
     assert scores(tiny, tokenizer, [site]) == [AlleleScore(flags=(flag,))]
 
 
-def test_short_contigs_are_scored_with_the_bases_there_are(tiny, tokenizer):
+def test_short_contigs_are_scored_with_the_bases_that_they_have(tiny, tokenizer):
     (cut,) = scores(tiny, tokenizer, [Site(LEFT[-40:], "A", "G", RIGHT[:40])])
     assert cut.llr is not None
     assert cut.llr != scores(tiny, tokenizer, SITES[:1])[0].llr
@@ -228,7 +228,7 @@ def test_settings_that_do_not_fit_are_named(tiny, tokenizer, settings, message):
         AlleleRule.of(tiny, tokenizer, **settings)
 
 
-def test_both_continuations_are_equally_long_and_differ_in_the_first_token_of_phase_0(tokenizer):
+def test_both_continuations_have_the_same_length_and_differ_in_the_first_token_of_phase_0(tokenizer):
     rule = AlleleRule.of(load_tiny("tiny_bias").model(), tokenizer)
     for site in SITES:
         for phase in range(3):

@@ -1,4 +1,4 @@
-"""Probabilities along a contig: against one pass for each base, and independent of the range that is asked for."""
+"""Probabilities along a contig: against one pass for each base, and independent of the range."""
 
 import numpy as np
 import pytest
@@ -26,8 +26,8 @@ def contig():
     return PackedRange(packed_genome(["ACGT", LETTERS]), 1, 0, len(LETTERS))
 
 
-def by_the_book(tracks, letters, position):
-    """P of the base at a position from one pass over its window, found here anew."""
+def directly_computed(tracks, letters, position):
+    """P of the base at a position from one pass over its window, which is cut here."""
     tokenizer, k = tracks.tokenizer, 3
     phase, number = position % k, position // k
     begin = max(number // tracks.stride * tracks.stride - tracks.overlap, 0)
@@ -43,13 +43,13 @@ def test_every_base_is_predicted_from_its_window(tracks, contig):
     torch.testing.assert_close(found.sum(1), torch.ones(311))
     for position in [*range(8), *range(100, 150, 7), 309, 310]:
         torch.testing.assert_close(
-            found[position], by_the_book(tracks, LETTERS, position), atol=1e-6, rtol=1e-4
+            found[position], directly_computed(tracks, LETTERS, position), atol=1e-6, rtol=1e-4
         )
     longest = max(len(w.ids) for phase in range(3) for w in tracks._windows(contig, 0, 311, phase))
     assert longest == tracks.inference.model.max_len
 
 
-def test_a_base_has_the_same_numbers_in_every_range_and_batch(tracks, contig):
+def test_a_base_has_the_same_values_in_every_range_and_batch(tracks, contig):
     whole = tracks.strand(contig, 0, 311)
     for start, end in ((0, 1), (1, 2), (7, 96), (95, 311), (310, 311), (50, 50)):
         assert tracks.strand(contig, start, end).equal(whole[start:end])

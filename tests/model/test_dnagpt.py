@@ -1,3 +1,5 @@
+"""The model: logits and number regression of the official code, layers, losses, and errors for bad input."""
+
 import math
 
 import pytest
@@ -8,7 +10,7 @@ from dnagpt_fast.batch import IGNORE_INDEX, ROW_IGNORED, ROW_NEXT_TOKEN, ROW_ORD
 from dnagpt_fast.model.config import PRESETS
 from tests.tiny import NAMES, load_tiny
 
-# fp32 answers of another torch build: a few hundred additions of values near 1 differ by their order.
+# fp32 results of another torch build: sums of a few hundred values near 1 differ by their order.
 CLOSE = {"atol": 2e-5, "rtol": 2e-5}
 
 
@@ -32,7 +34,7 @@ def test_regression_with_numbers_is_the_official_one(tiny):
     torch.testing.assert_close(logits, golden["reg_logits"], **CLOSE)
 
 
-def test_every_form_of_number_block_means_the_same(tiny):
+def test_every_form_of_number_block_gives_the_same(tiny):
     golden, model = tiny.golden, tiny.model()
     first = int(golden["reg_number_block"][0])
     sizes = [first, golden["reg_ids"].shape[1] - first]
@@ -43,8 +45,8 @@ def test_every_form_of_number_block_means_the_same(tiny):
             torch.testing.assert_close(logits, golden["reg_logits"], **CLOSE)
 
 
-def test_numbers_in_a_batch_are_each_row_by_itself(tiny):
-    """Rows with different numbers, places and cuts, three pieces each, against the same rows in batches of one."""
+def test_numbers_in_a_batch_give_the_same_as_single_rows(tiny):
+    """Rows with different numbers, positions and cuts, three pieces each, against the same rows in batches of one."""
     model = tiny.model()
     generator = torch.Generator().manual_seed(7)
     ids = torch.randint(0, 189, (3, 9), generator=generator)
@@ -61,8 +63,8 @@ def test_numbers_in_a_batch_are_each_row_by_itself(tiny):
             torch.testing.assert_close(together[1][row], alone[1][0], **CLOSE)
 
 
-def test_inserted_numbers_stand_after_every_piece_but_the_last():
-    """The embedding layer alone: tokens and numbers told apart by their values."""
+def test_numbers_are_inserted_after_every_piece_except_the_last():
+    """Only the embedding layer: tokens and numbers are identified by their values."""
     model = DNAGPT(vocab_size=40, max_len=30, embedding_dim=6)
     ids, numbers = torch.arange(7)[None], torch.tensor([[1.0, 2.0]])
     with torch.no_grad():
@@ -137,7 +139,7 @@ def test_initial_values():
     assert model.mlm_head[2].weight.equal(torch.ones(96))
 
 
-def test_too_many_positions_are_refused_in_words(tiny):
+def test_too_many_positions_are_refused(tiny):
     model = tiny.model()
     with pytest.raises(ValueError, match=f"{model.max_len + 1} positions.*max_len = {model.max_len}"):
         model(torch.zeros(1, model.max_len + 1, dtype=torch.long))
@@ -154,7 +156,7 @@ def test_too_many_positions_are_refused_in_words(tiny):
         (torch.zeros(1, 3), "float32"),
     ],
 )
-def test_wrong_ids_are_refused_in_words(tiny, ids, message):
+def test_wrong_ids_are_refused(tiny, ids, message):
     with pytest.raises(ValueError, match=message):
         tiny.model()(ids)
 
@@ -173,13 +175,13 @@ def test_wrong_ids_are_refused_in_words(tiny, ids, message):
         (torch.zeros(2, 2), torch.tensor([[0], [0]]), [[5], [2, 3]], "differ in length"),
     ],
 )
-def test_numbers_that_do_not_fit_are_refused_in_words(tiny, numbers, loc, block, message):
+def test_numbers_that_do_not_fit_are_refused(tiny, numbers, loc, block, message):
     with pytest.raises(ValueError, match=message):
         tiny.model()(torch.ones(2, 5, dtype=torch.long), numbers, loc, block)
 
 
 def test_pretraining_loss_is_its_three_parts(tiny):
-    """Against the heads applied one by one: cross-entropy over next-token rows, over order rows, squared GC error."""
+    """Against separate heads: cross-entropy over next-token rows and over order rows, squared GC error."""
     model = tiny.model()
     generator = torch.Generator().manual_seed(3)
     B, T, place = 3, 11, 8
@@ -242,7 +244,7 @@ def loss_and_gradients(model, ids):
     return [loss.detach(), *(p.grad.clone() for p in model.transformer.parameters())]
 
 
-def test_blocks_that_are_computed_again_give_the_same_bits(tiny):
+def test_recomputed_blocks_give_the_same_bits(tiny):
     model, ids = tiny.model(), tiny.golden["ids"]
     wanted = loss_and_gradients(model, ids)
     names, runs = list(model.state_dict()), []
@@ -273,6 +275,6 @@ def test_compiled_blocks_give_the_same_within_rounding(tiny, recompute):
     for one, other in zip(loss_and_gradients(model, ids), wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
     assert list(model.state_dict()) == names
-    # one function for all blocks; without graph breaks, or fullgraph would have raised
+    # one function for all blocks; without graph breaks, because fullgraph raises for them
     assert counters["stats"]["unique_graphs"] == 1
     assert len(model.transformer.h) > 1

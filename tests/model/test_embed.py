@@ -1,3 +1,5 @@
+"""Embeddings: pooled hidden states, independent of the batch, in bounded memory."""
+
 import numpy as np
 import pytest
 import torch
@@ -27,7 +29,7 @@ def random_bases(count, longest, seed=2):
     ]
 
 
-def by_the_book(model, tokenizer, text, layer, pooling, prefix="<R>"):
+def directly_computed(model, tokenizer, text, layer, pooling, prefix="<R>"):
     """One window at a time through `hidden_states` of the model itself."""
     first = tokenizer.encode(prefix, to_tensor=False)
     ids = kmer_ids(tokenizer, text).tolist()
@@ -51,13 +53,13 @@ def test_vectors_are_the_pooled_states(tiny, tokenizer, layer, pooling):
     for text, vector in zip(texts, vectors, strict=True):
         assert vector.dtype == np.float32
         np.testing.assert_allclose(
-            vector, by_the_book(model, tokenizer, text, layer, pooling), atol=2e-5, rtol=1e-4
+            vector, directly_computed(model, tokenizer, text, layer, pooling), atol=2e-5, rtol=1e-4
         )
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max", "last"])
 def test_a_vector_does_not_depend_on_its_batch(tiny, tokenizer, pooling):
-    """To the last bit: alone, in other orders, in batches of other sizes, one sequence of many chunks among them."""
+    """The same bits alone, in other orders, in batches of other sizes, one of them with a sequence of many chunks."""
     model, texts = tiny.model(), [*random_bases(25, 300), random_bases(1, 9000, seed=4)[0] * 2]
     together = list(embed(model, tokenizer, texts, pooling=pooling, max_tokens=700))
     for other in (
@@ -69,7 +71,7 @@ def test_a_vector_does_not_depend_on_its_batch(tiny, tokenizer, pooling):
             assert np.array_equal(one, two)
 
 
-def test_both_strands_do_not_tell_a_sequence_from_its_reverse_complement(tiny, tokenizer):
+def test_with_both_strands_a_sequence_and_its_reverse_complement_have_one_vector(tiny, tokenizer):
     texts = random_bases(6, 200)
     model = tiny.model()
     forward = list(embed(model, tokenizer, texts, both_strands=True))
@@ -82,7 +84,7 @@ def test_both_strands_do_not_tell_a_sequence_from_its_reverse_complement(tiny, t
 
 
 def test_memory_holds_a_bounded_number_of_sequences(tiny, tokenizer):
-    """The input is read as the output is asked for: 8 batches of 64 tokens are some 20 sequences of 81 bp ahead."""
+    """The input is read while the output is consumed: 8 batches of 64 tokens are about 20 sequences of 81 bp ahead."""
     read = 0
 
     def endless():

@@ -1,3 +1,5 @@
+"""Generation: the official rules, the cache, seeded draws that do not depend on the batch, crop_to."""
+
 import pytest
 import torch
 
@@ -20,8 +22,8 @@ def tiny(request):
     return load_tiny(request.param)
 
 
-def by_the_book(model, ids, new):
-    """Greedy tokens without a cache: the whole context through `forward` for every token."""
+def directly_computed(model, ids, new):
+    """Greedy tokens without a cache: the whole context goes through `forward` for every token."""
     ids = list(ids)
     with torch.no_grad():
         for _ in range(new):
@@ -61,20 +63,20 @@ def test_stop_ids_end_before_the_stop_token(tiny):
     assert out[0].tolist() == whole[:end]
 
 
-def test_a_batch_of_unequal_prompts_is_each_prompt_without_a_cache(tiny):
+def test_a_batch_of_unequal_prompts_gives_the_same_as_each_prompt_without_a_cache(tiny):
     """Lengths from 1 to past max_len, so that lanes cross max_len at different steps."""
     model = tiny.model()
     prompts = [*some_prompts(9, model.max_len), list(range(60, 60 + model.max_len + 3))]
     rules = SamplingRules()
     made = continue_sequences(Inference(model, pack=True), prompts, [12] * 10, rules, most_likely)
     for prompt, tokens in zip(prompts, made, strict=True):
-        assert prompt + tokens == by_the_book(model, prompt, 12)
+        assert prompt + tokens == directly_computed(model, prompt, 12)
 
 
-def test_rows_that_stop_early_are_padded_and_the_others_go_on(tiny):
+def test_rows_that_stop_early_are_padded_and_the_others_continue(tiny):
     model = tiny.model()
     prompts = torch.tensor([[21, 40, 50], [21, 60, 70], [22, 80, 90]])
-    free = [by_the_book(model, row.tolist(), 10) for row in prompts]
+    free = [directly_computed(model, row.tolist(), 10) for row in prompts]
     stop = free[1][6]
     out = model.generate(prompts, 10, stop_ids=[stop])
     for row, whole in zip(out.tolist(), free, strict=True):
@@ -133,10 +135,10 @@ def test_draws_have_the_given_probabilities():
     assert float(((counts - expected)[kept] ** 2 / expected[kept]).sum()) < 16.3
 
 
-def test_a_draw_at_the_upper_end_is_a_token_that_can_be_drawn():
+def test_a_draw_at_the_upper_end_is_a_token_with_a_probability():
     class Edge:
         def random(self):
-            return 1.0  # what rounding can make of u * sum
+            return 1.0  # a result that rounding of u * sum can give
 
     draw = SeededDraws([])
     draw._streams = [Edge()]
@@ -182,7 +184,7 @@ def test_bases_only_draws_nothing_else(tiny):
     assert int(base_tokens(tokenizer).sum()) == 4 + 16 + 64
 
 
-def test_crop_to_goes_on_from_the_last_tokens(tiny):
+def test_crop_to_continues_from_the_last_tokens(tiny):
     """At max_len the context becomes its last 7 tokens and grows again, twice."""
     model = tiny.model()
     keep, new = 7, 2 * model.max_len

@@ -1,4 +1,4 @@
-"""Composed initial values: k-mers that share bases begin alike, one component has the variance of the official draw."""
+"""Composed initial values: k-mers that share bases start similar; the variance is that of the official draw."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def test_a_component_has_variance_one_and_reserved_rows_are_left(vocabulary):
     rows = rows_of(vocabulary)
     assert not rows[:N_RESERVED].any()
     lengths = range(1 if vocabulary.dynamic else vocabulary.k, vocabulary.k + 1)
-    # Of one-letter k-mers there are four rows only: their variance is known to a few per cent.
+    # There are only four rows of one-letter k-mers: their variance is known to a few per cent.
     for kmer in ("ACGTAC"[:k] for k in lengths):
         assert rows[vocabulary.kmer_id(kmer)].var() == pytest.approx(1.01, rel=0.35)
     plain = (
@@ -34,7 +34,7 @@ def test_a_component_has_variance_one_and_reserved_rows_are_left(vocabulary):
         assert rows[plain].var() == pytest.approx(1.01, rel=0.1)
 
 
-def test_rows_are_the_more_alike_the_more_bases_they_share():
+def test_rows_with_more_common_bases_are_more_similar():
     vocabulary = Vocabulary(6)
     rows = rows_of(vocabulary, 512)
 
@@ -42,12 +42,12 @@ def test_rows_are_the_more_alike_the_more_bases_they_share():
         pair = rows[[vocabulary.kmer_id(one), vocabulary.kmer_id(other)]]
         return float(torch.corrcoef(pair)[0, 1])
 
-    # The last base changed: 3 of the 15 parts are others (one of each length), so 12 / 15 are shared, over 1.01.
+    # The last base changed: 3 of the 15 parts differ (one of each length), so 12 / 15 are shared, divided by 1.01.
     assert alike("ACGTAC", "ACGTAG") == pytest.approx(0.8 / 1.01, abs=0.15)
     # The first three bases changed: the parts within the last three are shared, 3 + 2 + 1 of 15.
     assert alike("ACGTAC", "CATTAC") == pytest.approx(0.4 / 1.01, abs=0.15)
     assert alike("ACGTAC", "CATGCA") == pytest.approx(0.0, abs=0.2)
-    # Bases moved by one place are other parts: what a base means depends on its place.
+    # Bases shifted by one place have other parts: the meaning of a base depends on its place.
     assert alike("ACGTAC", "CGTACA") == pytest.approx(0.0, abs=0.2)
 
 
@@ -59,7 +59,7 @@ def test_an_n_adds_nothing():
     assert rows[vocabulary.kmer_id("NCGTAC")].var() == pytest.approx(12 / 15 + 0.01, rel=0.3)
 
 
-def test_official_values_are_those_of_the_seed_and_composed_ones_change_the_input_rows_alone():
+def test_official_values_are_those_of_the_seed_and_composed_ones_change_only_the_input_rows():
     vocabulary = Vocabulary(3)
     official = random_model(ModelSettings(initial="official", **SMALL), vocabulary, seed=5)
     torch.manual_seed(5)

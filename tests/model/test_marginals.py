@@ -1,3 +1,5 @@
+"""Probabilities of single bases and scores of substitutions, against passes over the k-mers before each base."""
+
 from itertools import product
 
 import pytest
@@ -30,8 +32,8 @@ def test_place_marginals_are_sums_over_the_kmers(tokenizer):
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 50])
-def test_every_base_is_predicted_from_what_stands_before_it(tiny, tokenizer, length):
-    """Each position by a pass of its own over the k-mers that end right before it."""
+def test_every_base_is_predicted_from_the_bases_before_it(tiny, tokenizer, length):
+    """Each position by its own pass over the k-mers that end right before it."""
     model = tiny.model()
     bases = "ACGTTGCANACCGTAGGATC"[:length] + "GATTACA" * 5
     bases = bases[:length]
@@ -48,7 +50,7 @@ def test_every_base_is_predicted_from_what_stands_before_it(tiny, tokenizer, len
 
 
 def test_long_sequences_use_overlapping_windows(tiny, tokenizer):
-    """200 bp are 67 tokens, more than max_len: the answer comes from the window that first covers the position."""
+    """200 bp are 67 tokens, more than max_len: the result is from the first window that contains the position."""
     model = tiny.model()
     bases = "ACGTTGCAAC" * 20
     overlap = 10

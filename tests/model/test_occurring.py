@@ -1,4 +1,4 @@
-"""One row for all tokens that are never a target: the full softmax, its gradients and its training, in float64."""
+"""A model with one row for all tokens that are never a target: loss, gradients and training of the full softmax."""
 
 import torch
 
@@ -27,7 +27,7 @@ def model_with_equal_rows(bias: bool) -> tuple[DNAGPT, OccurringTokens]:
 
 
 def batch_of(seed: int, occurring: OccurringTokens) -> PretrainBatch:
-    """Six windows of eight tokens; the last target is an order answer, one next token is ignored."""
+    """Six windows of eight tokens; the last target is an order label, one next token is ignored."""
     draw = torch.Generator().manual_seed(seed)
     ids = occurring.tokens[torch.randint(len(occurring.tokens), (6, 9), generator=draw)]
     targets, kinds = ids[:, 1:].clone(), torch.full((6, 8), ROW_NEXT_TOKEN, dtype=torch.uint8)
@@ -95,7 +95,7 @@ def test_two_hundred_steps_with_decay_and_clipping_end_at_the_weights_of_the_ful
             loss.total.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
             optimizer.step()
-        assert norm > 0.5  # clipping was at work
+        assert norm > 0.5  # gradients were clipped
         states.append(model.state_dict())
     for name, full in states[0].items():
         torch.testing.assert_close(states[1][name], full, rtol=1e-7, atol=1e-10)

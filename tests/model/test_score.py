@@ -1,3 +1,5 @@
+"""Log-likelihoods: sums over windows, independent of the batch, with and without logits."""
+
 import math
 
 import pytest
@@ -23,8 +25,8 @@ def tokenizer():
     return KmerTokenizer(3)
 
 
-def by_the_book(model, tokenizer, text, prefix, overlap):
-    """Every k-mer's log-probability from a pass over its own window through the model itself."""
+def directly_computed(model, tokenizer, text, prefix, overlap):
+    """The log-probability of every k-mer from a pass of the model over its window."""
     first = tokenizer.encode(prefix, to_tensor=False)
     ids = kmer_ids(tokenizer, text).tolist()
     room = model.max_len - len(first)
@@ -48,7 +50,7 @@ def test_scores_are_the_sums_of_log_probabilities(tiny, tokenizer, prefix, overl
     width = model.max_len // 2 if overlap is None else overlap
     for text, one in zip(texts, scores, strict=True):
         assert one.log_likelihood == pytest.approx(
-            by_the_book(model, tokenizer, text, prefix, width), rel=1e-5
+            directly_computed(model, tokenizer, text, prefix, width), rel=1e-5
         )
         assert one.length_bp == len(text)
         if prefix:
@@ -73,8 +75,8 @@ def test_a_score_does_not_depend_on_its_batch(tiny, tokenizer):
 
 
 def test_the_kernels_score_without_logits(tiny, tokenizer, monkeypatch):
-    """The same scores as from logits, to the accuracy of float32 sums, in any batch. Equal bits in any batch are asked
-    of the path with logits only (above): the interpreter multiplies with numpy, whose last bits depend on the shape on
+    """The same scores as from logits, to the accuracy of float32 sums, in any batch. Only the path with logits (above)
+    must give equal bits in any batch: the interpreter multiplies with numpy, whose last bits depend on the shape on
     some machines (AVX2)."""
     model, texts = tiny.model(), random_bases(4, 200)
     plain = list(score(model, tokenizer, texts))

@@ -1,3 +1,5 @@
+"""The tokenizer: the recorded results of the official code, decoding, and other vocabularies."""
+
 import json
 import logging
 from pathlib import Path
@@ -80,7 +82,7 @@ def test_ids_are_the_ids_of_the_pieces_for_any_text(text, k, dynamic):
     assert tokenizer.encode(text, to_tensor=False) == expected
 
 
-def test_other_reserved_tokens_move_the_kmers():
+def test_other_reserved_tokens_shift_the_ids_of_kmers():
     tokenizer = KmerTokenizer(2, ["0", "P", "R"])
     assert len(tokenizer) == 3 + 5 + 25
     assert tokenizer.encode("<R>A", to_tensor=False) == [2, 4]
@@ -110,7 +112,7 @@ def test_a_tokenizer_of_a_vocabulary_and_the_letters_of_its_kmers():
         tokenizer.decode_bases([-1])
 
 
-def test_an_unknown_chunk_is_said_once(caplog):
+def test_an_unknown_chunk_is_logged_once(caplog):
     tokenizer = KmerTokenizer(6)
     with caplog.at_level(logging.WARNING):
         tokenizer.encode("<R>acgtacACGTAC")

@@ -1,5 +1,5 @@
-"""The official command line: its flags and answers. With DNAGPT_OFFICIAL=<clone of the official repository> the slow
-tests run the original beside it."""
+"""The official command line: its flags and results. With DNAGPT_OFFICIAL=<clone of the official repository> the slow
+tests compare it with the original."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ RED, GREEN, PLAIN = "\033[0;31m", "\033[0;32m", "\033[0m"
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """A checkpoint of the real 0.1b_m size, untrained, with a word to say: its head prefers what its input was."""
+    """An untrained checkpoint of the real 0.1b_m size with a definite output: its head prefers its input token."""
     torch.manual_seed(3)
     model = DNAGPT.from_name("dna_gpt0.1b_m", PRESETS["dna_gpt0.1b_m"].vocab_size)
     with torch.no_grad():
@@ -39,7 +39,7 @@ def said(capsys, *arguments):
 
 
 def test_generation(checkpoint, capsys):
-    """Every flag of the task, against the samples drawn by hand: one after the other, without a cache."""
+    """Every flag of the task, against samples drawn here one after the other without a cache."""
     path, model = checkpoint
     lines = said(
         capsys, "--task", "generation", "-i", "<R>AGAGAAAAGAGT", "-n", "dna_gpt0.1b_m", "-ns", 2, "-ml", 9,
@@ -50,7 +50,7 @@ def test_generation(checkpoint, capsys):
     torch.manual_seed(7)
     DNAGPT.from_name(
         "dna_gpt0.1b_m", 19_564
-    )  # the official script draws initial values between seed and samples
+    )  # the official script draws initial values between the seed and the samples
     wanted = ["number of parameters: 100.37M", f"loading model weights from {path}"]
     wanted += ["max length is 9", "prompt token ids: [21, 8495, 7978]"]
     with torch.no_grad():
@@ -98,7 +98,7 @@ def test_classification(checkpoint, capsys, monkeypatch, token, line):
 
 @pytest.mark.parametrize("stop_share", [0.0, 0.05])
 def test_samples_in_turn_share_one_generator(stop_share):
-    """Samples computed together are those drawn one after the other, also where many stop early."""
+    """Samples computed together equal those drawn one after the other, also if many stop early."""
     model = load_tiny("tiny_bias").model()
     if stop_share:
         with torch.no_grad():
@@ -138,7 +138,7 @@ def test_samples_in_turn_share_one_generator(stop_share):
         (["--weight", "{path}", "--temperature", "0"], "temperature = 0"),
     ],
 )
-def test_what_cannot_be_done_is_said_on_one_line(checkpoint, capsys, arguments, message):
+def test_an_error_is_one_line(checkpoint, capsys, arguments, message):
     with pytest.raises(SystemExit) as exit_:
         main([argument.format(path=checkpoint[0]) for argument in arguments])
     assert exit_.value.code == 1
@@ -147,7 +147,7 @@ def test_what_cannot_be_done_is_said_on_one_line(checkpoint, capsys, arguments, 
     assert message in lines[0]
 
 
-def test_numbers_that_do_not_fit_the_positions_are_said(checkpoint, capsys):
+def test_too_many_numbers_are_an_error(checkpoint, capsys):
     arguments = [
         "--task",
         "regression",
@@ -180,7 +180,7 @@ def test_unknown_flags_and_tasks_are_refused(capsys):
         assert exit_.value.code == 2
 
 
-def test_python_m_is_the_way_in():
+def test_python_m_runs_the_script():
     done = subprocess.run(
         [sys.executable, "-m", "dnagpt_fast.official", "--help"],
         capture_output=True,

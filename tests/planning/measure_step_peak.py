@@ -1,9 +1,10 @@
-"""python -m tests.planning.measure_step_peak JSON: what training steps really need on CPU, one process a shape.
+"""python -m tests.planning.measure_step_peak JSON: measures the memory of training steps on the CPU, one process per
+shape.
 
 JSON: a list of [model settings, samples, tokens, ways]; ways: {"processes": 2, "sharding": "fsdp", "checkpointing":
-true}, each of which may be left out. Prints a list of bytes: the highest resident memory of process 0 during three
-steps above what it held before the model was made. Everything the libraries set up once (kernels, workspaces for
-packed matrices) is set up by a small model first, so that it counts for none.
+true}, each optional. Prints a list of bytes: the highest resident memory of process 0 during three steps, minus its
+memory before the model was made. A small model runs first, so that one-time allocations of the libraries (kernels,
+workspaces for packed matrices) are not counted.
 """
 
 import gc
@@ -38,7 +39,7 @@ class Losses(nn.Module):
 def train(
     config: ModelConfig, samples: int, tokens: int, processes: Processes, sharding: str, checkpointing: bool
 ) -> None:
-    """Three optimizer steps as pre-training makes them."""
+    """Three optimizer steps as in pre-training."""
     device = torch.device("cpu")
     model = DNAGPT.from_config(config)
     model.number_embedding.requires_grad_(False)
@@ -82,7 +83,7 @@ def peak_of(
     sharding: str = "ddp",
     checkpointing: bool = False,
 ) -> int:
-    """In children, whose memory starts afresh."""
+    """In child processes, which start without memory of earlier shapes."""
     reader, writer = os.pipe()
     children = []
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -96,11 +97,11 @@ def peak_of(
         with mine.joined(torch.device("cpu"), 120.0):
             train(
                 WARM_UP, 4, 256, mine, sharding, checkpointing
-            )  # a forked process maps the libraries' code anew
+            )  # a forked process maps the libraries' code again
             gc.collect()
             before = resident("VmRSS")
             with open("/proc/self/clear_refs", "w") as file:
-                file.write("5")  # forget the highest so far
+                file.write("5")  # reset the peak
             train(config, samples, tokens, mine, sharding, checkpointing)
             if rank == 0:
                 os.write(writer, str(resident("VmHWM") - before).encode())
@@ -114,7 +115,7 @@ def peak_of(
 
 
 def main() -> None:
-    torch.set_num_threads(1)  # a thread pool would not survive the fork
+    torch.set_num_threads(1)  # a thread pool does not survive a fork
     torch.manual_seed(0)
     shapes = json.loads(sys.argv[1])
     peaks = [

@@ -1,3 +1,5 @@
+"""The table of accelerators, and the measured peak of a CPU."""
+
 import pytest
 import torch
 

@@ -1,4 +1,4 @@
-"""The FLOP count against what torch counts while the model runs, product by product."""
+"""The FLOP count against torch's count while the model runs, product by product."""
 
 import dataclasses
 
@@ -39,7 +39,7 @@ def batch_of(samples: int, tokens: int, vocab: int) -> PretrainBatch:
 def test_forward_and_step_against_torch(config, samples):
     tokens = config.max_len - 2
     model, batch = DNAGPT.from_config(config), batch_of(samples, tokens, config.vocab_size)
-    # The reference implementations are made of plain products, all of which torch sees.
+    # The reference implementations consist of plain products, all of which torch counts.
     with dispatch.using(attention="reference", combined_loss="reference", linear="torch"):
         with FlopCounterMode(display=False) as forward, torch.no_grad():
             model.pretraining_loss(batch)

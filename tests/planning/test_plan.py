@@ -1,4 +1,4 @@
-"""The planner's arithmetic, and the command."""
+"""The planner's arithmetic, and the command `plan`."""
 
 import math
 
@@ -27,7 +27,7 @@ def test_steps_hours_and_disk_by_hand():
     assert plan.disk_bytes == 4 * plan.checkpoint_bytes
 
 
-def test_the_largest_micro_batch_that_fits_is_taken():
+def test_the_largest_micro_batch_that_fits_is_used():
     plan = make_plan(Request("dna_gpt3b_m", gpu="h100", gpus=2))
     assert plan.fits
     twice = make_plan(
@@ -38,7 +38,7 @@ def test_the_largest_micro_batch_that_fits_is_taken():
     assert make_plan(Request("dna_gpt0.1b_m", batch_size=24)).micro_batch == 8  # divides a GPU's share
 
 
-def test_sharding_is_taken_where_a_replica_does_not_fit():
+def test_sharding_is_used_if_a_replica_does_not_fit():
     plan = make_plan(Request("dna_gpt3b_m", gpu="a100-40g", gpus=8))
     assert plan.sharded
     assert plan.fits
@@ -61,7 +61,7 @@ def test_sharding_is_taken_where_a_replica_does_not_fit():
         ({"sharded": True}, "--sharded needs several GPUs"),
     ],
 )
-def test_a_request_that_cannot_be_met_is_told(settings, told):
+def test_an_impossible_request_is_an_error(settings, told):
     with pytest.raises(ValueError, match=told):
         make_plan(Request(**{"model": "dna_gpt0.1b_m", **settings}))
 

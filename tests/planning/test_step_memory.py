@@ -1,4 +1,4 @@
-"""The memory model: against the peaks of real steps on the CPU, and what moves with what."""
+"""The memory model: against the peaks of real steps on the CPU, and its dependence on the settings."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from dnagpt_fast.planning.step_memory import StepMemory, step_memory, trained_co
 
 SMALL = ModelConfig(1000, max_len=64, num_layers=2, num_heads=4, embedding_dim=32, bias=True)
 ROOT = Path(__file__).resolve().parents[2]
-# What a step needs, and not the holes that glibc keeps in its heap besides (a tenth at 0.1B, benchmarks/LOG.md): freed
-# blocks of 1 MiB and more go back to the system at once.
+# The need of a step without the holes in glibc's heap (a tenth at 0.1B, benchmarks/LOG.md): freed blocks of 1 MiB and
+# more are returned to the system at once.
 RETURN_FREED = {"MALLOC_MMAP_THRESHOLD_": str(2**20), "MALLOC_TRIM_THRESHOLD_": str(2**20)}
 # Model, samples, tokens. Each of a step's three moments is the peak of one: loss head, optimizer, a block's backward.
 QUICK = [
@@ -78,7 +78,7 @@ def test_measured_peaks_are_within_a_tenth(shapes):
         assert planned(*shape).total == pytest.approx(peak, rel=0.1), f"{shape}: {planned(*shape)}"
 
 
-def test_trained_parameters_are_all_but_the_number_embedding():
+def test_trained_parameters_are_all_except_the_number_embedding():
     for config in (PRESETS["dna_gpt0.1b_m"], SMALL):
         with torch.device("meta"):
             model = DNAGPT.from_config(config)
@@ -86,7 +86,7 @@ def test_trained_parameters_are_all_but_the_number_embedding():
         assert trained_count(config) == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def test_sharding_checkpointing_and_samples_move_what_they_should():
+def test_sharding_checkpointing_and_samples_change_the_right_parts():
     config = PRESETS["dna_gpt3b_m"]
 
     def on_gpu(samples=4, **settings) -> StepMemory:
@@ -112,6 +112,6 @@ def test_sharding_checkpointing_and_samples_move_what_they_should():
         ({"shards": 0}, "0 shards"),
     ],
 )
-def test_what_does_not_fit_is_told(settings, told):
+def test_settings_that_do_not_fit_are_errors(settings, told):
     with pytest.raises(ValueError, match=told):
         step_memory(**{"config": SMALL, "samples": 1, "tokens": 8, **settings})

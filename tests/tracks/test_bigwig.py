@@ -1,4 +1,4 @@
-"""Tracks in BigWig files: values of the model, nothing where the genome is unknown, a hub that names the files."""
+"""Tracks in BigWig files: values of the model, no value at unknown bases, a hub that names the files."""
 
 import numpy as np
 import pyBigWig
@@ -30,7 +30,7 @@ def values(path, contig, start, end):
 
 
 @pytest.mark.parametrize("both_strands", [False, True])
-def test_tracks_hold_what_the_model_says(tracks, genome, tmp_path, monkeypatch, both_strands):
+def test_tracks_have_the_values_of_the_model(tracks, genome, tmp_path, monkeypatch, both_strands):
     monkeypatch.setattr(bigwig, "PIECE_BP", 37)
     folder, seen = tmp_path / "tracks", []
     ranges = [(1, 280, 360), (0, 10, 90), (0, 60, 120)]
@@ -62,7 +62,7 @@ def test_tracks_hold_what_the_model_says(tracks, genome, tmp_path, monkeypatch, 
     assert len(named) == 6
 
 
-def test_a_track_alone(tracks, genome, tmp_path):
+def test_a_single_track(tracks, genome, tmp_path):
     write_tracks(tracks, genome, [(0, 0, 50)], tmp_path / "one", kinds=["entropy"])
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["entropy.bw", "hub.txt"]
     with pytest.raises(FileExistsError):

@@ -42,7 +42,7 @@ def test_every_substitution_is_in_the_table(genome, tmp_path, score):
 
 @pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
 def test_the_figure_is_drawn(genome, tmp_path, ending):
-    place = Place("edge", "chr20", 215, 262)  # the windows of the last bases hold too many unknown ones
+    place = Place("edge", "chr20", 215, 262)  # the windows of the last bases have too many unknown bases
     found = mutate(load_tiny("tiny_bias").model(), KmerTokenizer(3), genome, place, phases=1, strands=1)
     assert np.isfinite(found.scores[0]).all()
     assert np.isnan(found.scores[-1]).sum() == 3

@@ -39,7 +39,7 @@ def other(base: str, step: int = 1) -> str:
 
 
 def line(contig: str, pos: int, reference: str | int, alternatives: str, info: str = "AF=0.50;DB") -> str:
-    """reference: text, or how many bases of the genome."""
+    """reference: text, or a number of bases of the genome."""
     if isinstance(reference, int):
         bases = CONTIGS[contig if contig.startswith("chr") else f"chr{contig}"]
         reference = bases[pos - 1 : pos - 1 + reference]
@@ -51,7 +51,7 @@ def base(contig: str, pos: int) -> str:
 
 
 def records() -> list[str]:
-    """One of each kind: single bases, several alternatives, insertions, deletions, replaced runs, and all flags but
+    """One of each kind: single bases, several alternatives, insertions, deletions, replaced runs, and all flags except
     those of another genome."""
     a, b = base("chr1", 200), base("chr1", 260)
     return [

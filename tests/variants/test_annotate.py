@@ -1,4 +1,4 @@
-"""`dnagpt-fast variants`: what it writes into which format, what it refuses, and that a killed job goes on."""
+"""`dnagpt-fast variants`: its output in every format, its errors, and resuming a killed job."""
 
 import gzip
 import json
@@ -51,7 +51,7 @@ def tags(row):
     return {name: value for name, value in pairs if name in TAGS}
 
 
-def test_scores_go_into_info_and_all_other_bytes_stay(model, genome, tmp_path):
+def test_scores_are_added_to_info_and_all_other_bytes_are_kept(model, genome, tmp_path):
     source = write_vcf_text(tmp_path / "in.vcf")
     summary = run(model, genome, source, tmp_path / "out.vcf", command='variants "x"')
     rows = body(tmp_path / "out.vcf")
@@ -103,7 +103,9 @@ def test_scores_go_into_info_and_all_other_bytes_stay(model, genome, tmp_path):
 
 @pytest.mark.parametrize("ending", [".vcf", ".vcf.gz", ".bcf"])
 @pytest.mark.parametrize("kind", ["vcf", "bgzip", "gzip", "bcf", "crlf"])
-def test_every_format_goes_to_every_format_and_bcftools_reads_it(model, genome, tmp_path, kind, ending):
+def test_every_format_is_converted_to_every_format_and_bcftools_reads_it(
+    model, genome, tmp_path, kind, ending
+):
     source = write_vcf_text(tmp_path / "in.vcf", end="\r\n" if kind == "crlf" else "\n")
     run(model, genome, source, tmp_path / "plain.vcf")
     if kind == "gzip":
@@ -178,7 +180,7 @@ def test_variants_of_another_genome_can_be_flagged(model, genome, tmp_path):
     assert "##contig=<ID=chr7>" in VcfFile(tmp_path / "out.vcf").header
 
 
-def test_tags_of_an_earlier_run_are_replaced_when_asked(model, genome, tmp_path):
+def test_tags_of_an_earlier_run_are_replaced_on_request(model, genome, tmp_path):
     source = write_vcf_text(tmp_path / "in.vcf")
     run(model, genome, source, tmp_path / "one.vcf")
     with pytest.raises(VariantError, match="--overwrite-tags"):
@@ -235,7 +237,7 @@ def many(count):
     return [line("chr1", pos, 1, other(base("chr1", pos), 1 + i % 3)) for i, pos in enumerate(places)]
 
 
-def test_a_killed_job_goes_on_and_gives_the_same_bytes(model, genome, tmp_path, monkeypatch):
+def test_a_killed_job_is_resumed_and_gives_the_same_bytes(model, genome, tmp_path, monkeypatch):
     monkeypatch.setattr(annotate_module, "BLOCK_RECORDS", 4)
     source = write_vcf_text(tmp_path / "in.vcf", many(22))
     run(model, genome, source, tmp_path / "whole.vcf")
@@ -255,7 +257,7 @@ def test_a_killed_job_goes_on_and_gives_the_same_bytes(model, genome, tmp_path, 
     folder = tmp_path / ".out.vcf.scores"
     assert len((folder / "process-0.jsonl").read_bytes().splitlines()) == 3
     with open(folder / "process-0.jsonl", "ab") as file:
-        file.write(b'{"block": 3, "scores": [[[0.1, ')  # what a kill leaves
+        file.write(b'{"block": 3, "scores": [[[0.1, ')  # an incomplete line, as a kill leaves it
     assert not output.exists()
     with pytest.raises(JournalError, match="continue it with --resume"):
         run(model, genome, source, output)

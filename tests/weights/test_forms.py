@@ -1,3 +1,5 @@
+"""Models on disk: every form is converted to every form, and damaged files are refused."""
+
 import importlib
 import json
 import shutil
@@ -49,7 +51,7 @@ def test_every_form_to_every_form_and_back_bit_for_bit(tiny, tmp_path, source, t
 
 
 def test_one_safetensors_file_describes_itself(tiny, tmp_path):
-    """Three heads are no published shape and 3-mers no published vocabulary: neither needs to be given again."""
+    """Three heads are not a published shape and 3-mers not a published vocabulary: neither must be given."""
     convert(written(tiny, tmp_path, "folder"), tmp_path / "one.safetensors", "safetensors")
     model, tokenizer = load_model(tmp_path / "one.safetensors")
     assert (model.config, tokenizer.k) == (tiny.config, 3)
@@ -166,7 +168,7 @@ def test_nothing_is_overwritten_and_no_half_is_left(tiny, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_without_transformers_the_remedy_is_told(monkeypatch):
+def test_without_transformers_the_error_names_the_extra(monkeypatch):
     for name in [name for name in sys.modules if name.startswith("dnagpt_fast.hub")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "transformers", None)

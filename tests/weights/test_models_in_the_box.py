@@ -1,5 +1,5 @@
-"""The models that this tree carries: small enough, whole, and better on a chromosome they never saw than a Markov chain
-that was fitted on it."""
+"""The packaged models: small, complete, and better on a chromosome outside their training data than a Markov chain
+fitted on it."""
 
 import pytest
 import torch
@@ -33,8 +33,8 @@ def test_it_is_small_and_describes_itself(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_it_knows_human_sequence_that_it_never_saw(name):
-    """Windows of chr22, of which no base was in training, beside the order-5 chain fitted on that megabase."""
+def test_it_predicts_human_sequence_outside_its_training_data(name):
+    """Windows of chr22, of which no base was in training, compared with the order-5 chain fitted on that megabase."""
     model, tokenizer = load_pretrained(name)
     with Genome.open(DEMO_CONFIG.with_name("hg19_chr22_20-21Mb.2bit")) as genome:
         contig, bp = genome.names[0], 6 * (model.max_len - 5)

@@ -1,3 +1,5 @@
+"""Published checkpoints: every form loads, and damaged or malicious files are refused."""
+
 import re
 
 import pytest
@@ -88,7 +90,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path, capsys):
     assert "code ran" not in capsys.readouterr().out
 
 
-def test_heads_must_be_told_where_shapes_do_not(tiny, tmp_path):
+def test_num_heads_must_be_given_for_an_unpublished_shape(tiny, tmp_path):
     path = tmp_path / "model.pth"
     torch.save(tiny.state, path)
     with pytest.raises(CheckpointError, match="give num_heads"):
@@ -97,7 +99,7 @@ def test_heads_must_be_told_where_shapes_do_not(tiny, tmp_path):
         load_official(path, num_heads=5)
 
 
-def test_not_strict_keeps_what_is_there(tiny, tmp_path):
+def test_not_strict_loads_the_tensors_that_exist(tiny, tmp_path):
     state = dict(tiny.state)
     gone = "num_regression.0.weight"
     state.pop(gone)

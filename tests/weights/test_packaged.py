@@ -1,4 +1,4 @@
-"""Packaged models: by name wherever a model is taken, held against their hash; a stand-in in their compact form."""
+"""Packaged models: loaded by name, checked against their hash; tested with a small model in the compact form."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ NAME = "stand_in"
 
 
 def small_model() -> tuple[DNAGPT, KmerTokenizer]:
-    """Of k = 2; the head's rows from 40 on are equal."""
+    """A model of k = 2 whose head has equal rows from row 40 on."""
     torch.manual_seed(0)
     vocabulary = Vocabulary(2)
     model = DNAGPT(len(vocabulary), max_len=16, num_layers=1, num_heads=2, embedding_dim=8)
@@ -41,13 +41,13 @@ def folder(tmp_path, monkeypatch):
     return models
 
 
-def test_rows_that_repeat_are_kept_once():
+def test_repeated_rows_are_stored_once():
     table = torch.randn(50, 3)
     table[[7, 9, 30]] = table[7].clone()
     state = {"a": table, "b": torch.arange(4.0)}
     packed = without_repeats(state, ["a"])
     assert packed["a.rows"].shape == (48, 3)
-    assert torch.equal(packed["a.rows"][:8], table[:8])  # in the order in which they come
+    assert torch.equal(packed["a.rows"][:8], table[:8])  # in the order of their first occurrence
     whole = with_repeats(packed)
     assert whole.keys() == state.keys()
     assert all(torch.equal(whole[name], tensor) for name, tensor in state.items())
@@ -63,7 +63,7 @@ def test_a_compact_file_is_the_model_rounded_to_bfloat16(folder):
     assert load_pretrained(NAME, dtype=torch.bfloat16)[0].mlm_head[3].weight.dtype == torch.bfloat16
 
 
-def test_the_name_goes_wherever_a_model_goes(folder, tmp_path, capsys):
+def test_the_name_is_accepted_for_a_model(folder, tmp_path, capsys):
     by_name, _ = load_model(NAME)
     by_file, _ = load_model(folder / f"{NAME}.safetensors")
     assert all(map(torch.equal, by_name.state_dict().values(), by_file.state_dict().values()))
@@ -78,7 +78,7 @@ def test_the_name_goes_wherever_a_model_goes(folder, tmp_path, capsys):
     assert config.start.path == NAME
 
 
-def test_a_file_of_that_name_goes_before(folder, tmp_path):
+def test_a_file_of_the_same_name_takes_precedence(folder, tmp_path):
     other, tokenizer = small_model()
     with torch.no_grad():
         other.mlm_head[3].weight.zero_()

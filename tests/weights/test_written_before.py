@@ -1,4 +1,4 @@
-"""Runs, checkpoints and exports that an earlier layout of the package wrote still load, and go on."""
+"""Runs, checkpoints and exports written by an earlier layout of the package still load and can be resumed."""
 
 import tarfile
 from pathlib import Path
@@ -23,7 +23,7 @@ QUIET = Console(quiet=True)
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    """The 300 of a real run take longer than all the rest here."""
+    """Fewer than the 300 resamples of a real run, which take longer than everything else here."""
     monkeypatch.setitem(classification_scores.__kwdefaults__, "resamples", 20)
 
 
@@ -60,7 +60,7 @@ def test_the_runs_load_with_their_records(written):
 
 
 def test_the_tuned_model_answers_as_it_did(written, tmp_path):
-    """predictions.tsv holds its answers on the last six rows of the table, to six digits."""
+    """predictions.tsv has its predictions for the last six rows of the table, to six digits."""
     settings = load_finetune_config(
         written / "tuned" / "config.json", [f"data.path={written / 'labels.csv'}"]
     )
@@ -73,14 +73,14 @@ def test_the_tuned_model_answers_as_it_did(written, tmp_path):
     assert found.values[-6:, 1].tolist() == pytest.approx(before, abs=2e-6)
 
 
-def test_the_tuned_run_goes_on_where_it_ended(written):
-    """Where the start and the data were when it was written, nothing is any more."""
+def test_the_tuned_run_continues_where_it_ended(written):
+    """The paths of its start model and its data no longer exist."""
     config = load_finetune_config(written / "tuned" / "config.json", [f"data.path={written / 'labels.csv'}"])
     (outcome,) = finetune(config, written / "tuned", resume=True, console=QUIET)
     assert (outcome.steps, outcome.stopped_by) == (6, None)
 
 
-def test_the_pretrained_run_goes_on_where_it_ended(written):
+def test_the_pretrained_run_continues_where_it_ended(written):
     config = load_config(written / "pretrained" / "config.json", [
         f'data.genomes=[{{path="{written / "genome.fa"}", species="human", held_out=["one:600-800"]}}]'
     ])  # fmt: skip
