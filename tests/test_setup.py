@@ -73,7 +73,9 @@ def test_the_source_folder_without_its_compiled_part_says_so(tmp_path):
         command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
     )
     assert done.returncode != 0
-    assert re.search("imports dnagpt_fast from its source folder .*another folder.*`pip install -e .`", done.stderr)
+    assert re.search(
+        "imports dnagpt_fast from its source folder .*another folder.*`pip install -e .`", done.stderr
+    )
 
 
 def test_the_version_of_setuptools_is_that_of_the_build_system():
