@@ -71,7 +71,7 @@ def test_triton_in_bfloat16(K, kind):
         hold(Case(1, 2, 150, K, kind, torch.bfloat16))
 
 
-def test_the_interpreter_still_needs_mending_for_bfloat16():
+def test_the_interpreter_still_has_its_faults_with_bfloat16():
     assert bf16_in_the_interpreter.faults_of_triton() == ["dot", "rounding"]
     with bf16_in_the_interpreter.corrected():
         assert not bf16_in_the_interpreter.faults_of_triton()
