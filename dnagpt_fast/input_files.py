@@ -30,7 +30,7 @@ _FOREIGN = {
 _PACKED_SUFFIXES = (".gz", ".bgz", ".bgzf")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BLANKS = "".join(c for c in map(chr, range(0x3001)) if c.isspace()) + "\ufeff\u200b\u200c\u200d\u2060"
-# Python's own int takes `1_000` and other alphabets' digits too.
+# Python's int also accepts `1_000` and digits of other alphabets.
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
@@ -86,7 +86,7 @@ def open_content(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def is_bcf(path: str | Path) -> bool:
-    """Whether a file holds BCF, the binary form of VCF. Raises as `open_content`."""
+    """Whether a file is BCF, the binary form of VCF. Raises as `open_content` does."""
     with open_content(path) as stream:
         return stream.peek(3).startswith(b"BCF")  # type: ignore[attr-defined]
 
@@ -149,7 +149,7 @@ def readable(text: str, where: str, what: str) -> str:
 
 
 def sha256_of(path: str | Path) -> str:
-    """Of the bytes of a file, in hexadecimal digits."""
+    """SHA-256 of the bytes of a file, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -162,7 +162,7 @@ def parse_integer(text: str, where: str, what: str) -> int:
 
 
 def read_whole_text(path: str | Path) -> str:
-    """A small file as text with line feeds, read as by `text_lines`. Raises InputFileError, OSError."""
+    """A small file as text with line feeds, read with `text_lines`. Raises InputFileError, OSError."""
     lines = []
     for number, line in text_lines(path):
         lines.append(readable(line.rstrip("\r\n"), f"{path}:{number}", "the line"))

@@ -1,11 +1,11 @@
-"""Every file that the package writes: it appears under its name only when whole, and streams are written through.
+"""Writes all files of the package: a file gets its name only when it is complete; streams are written directly.
 
-A regular file or a folder is made in a temporary folder beside its target, flushed to disk and renamed. Until then an
-output of the same name stays as it was; after an error, a signal or a full disk nothing of the new one is left. What a
-killed process left is removed by the next one that writes into the same folder: the temporary folder holds a locked
-file, and the kernel takes the lock off when its process dies. Symbolic links are followed, the link stays. A new file
-has the mode that the umask asks for, a replaced one keeps its mode. Devices, pipes, `-` and `/dev/stdout` cannot be
-renamed: they are written to.
+A regular file or a folder is made in a temporary folder next to its target, flushed to disk and renamed. Until then an
+existing output of the same name does not change; after an error, a signal or a full disk nothing of the new one is
+left. The temporary folder of a killed process is removed by the next process that writes into the same folder: it has a
+locked file, and the kernel releases the lock when the process dies. Symbolic links are followed and kept. A new file
+has the mode of the umask, a replaced file keeps its mode. Devices, pipes, `-` and `/dev/stdout` cannot be renamed: they
+are written to directly.
 """
 
 import contextlib
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 LINE_BP = 60
 STDOUT = "-"
-# A temporary folder: `.` and eight letters before this ending. Short, so that no target's name is too long for it.
+# A temporary folder: `.` and eight letters before this ending. Short, so that the name of a target always fits.
 ENDING = ".partial"
 LOCK = ".in-use"
-# Between making a temporary folder and locking it lie microseconds; a folder without a lock is left alone so long.
+# A temporary folder is locked microseconds after it is made; a folder without a lock is not removed before this age.
 SECONDS_TO_LOCK = 60.0
-# Errors of writing that come without a file name.
+# Errors of writing that have no file name.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -48,7 +48,7 @@ def is_stream(path: str | Path) -> bool:
 
 
 def refuse_inputs(output: str | Path | None, *inputs: str | Path | None) -> None:
-    """Raises ValueError where writing `output` would replace one of the files that are read; None is no file."""
+    """Raises ValueError if writing `output` would replace one of the files that are read; None is no file."""
     if output is None or is_stream(output) or not os.path.exists(output):
         return
     for path in inputs:
@@ -58,10 +58,10 @@ def refuse_inputs(output: str | Path | None, *inputs: str | Path | None) -> None
 
 @contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
-    """A temporary path of the same name for a file that is made by the block; it is renamed to `path` at the end.
+    """A temporary path with the same file name, for a file that the block makes; it is renamed to `path` at the end.
 
-    For libraries that want a path. What they make for a stream is copied to it when whole. Raises OSError with the
-    name `path`: a folder that is missing, a full disk, missing permission.
+    For libraries that need a path. For a stream, the complete file is copied to it. Raises OSError with the name
+    `path`: a missing folder, a full disk, missing permission.
     """
     if is_stream(path):
         with tempfile.TemporaryDirectory() as room:
@@ -76,7 +76,7 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
-    """An empty temporary folder that is renamed to `path` at the end. Raises FileExistsError where `path` is there."""
+    """An empty temporary folder that is renamed to `path` at the end. Raises FileExistsError if `path` exists."""
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, "is there already", str(path))
     with _renamed(path) as temporary:
@@ -86,7 +86,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary file to write to from beginning to end: `whole`, and streams without a detour."""
+    """A binary file to write from beginning to end: as `whole`, but streams are written directly."""
     if is_stream(path):
         with _stream(path) as stream:
             yield stream
@@ -110,7 +110,7 @@ def flush(path: str | Path) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        # Some file systems flush no folders.
+        # Some file systems cannot flush folders.
         if error.errno not in NO_LOCKS or not os.path.isdir(path):
             raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
@@ -142,7 +142,7 @@ def _renamed(path: str | Path) -> Iterator[Path]:
         asked = target if target.exists() else room / LOCK
         mode = asked.stat().st_mode & 0o777
         for made in _files(temporary):
-            # Some libraries write files that only their owner may read, whatever the umask is.
+            # Some libraries ignore the umask and write files that only their owner may read.
             if made.is_file() and made.stat().st_mode & 0o777 != mode:
                 made.chmod(mode)
             flush(made)
@@ -152,7 +152,7 @@ def _renamed(path: str | Path) -> Iterator[Path]:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """A file; or all that a folder holds, and the folder."""
+    """A file; or all files and folders in a folder, and the folder."""
     if path.is_dir():
         yield from sorted(path.rglob("*"))
     yield path
@@ -160,7 +160,8 @@ def _files(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _named(path: str | Path, room: Path | None = None) -> Iterator[None]:
-    """Errors about files of the temporary folder `room`, and a full disk under no name, become errors about `path`."""
+    """Turns errors about files of the temporary folder `room`, and a full disk without a name, into errors about
+    `path`."""
     try:
         yield
     except OSError as error:
@@ -186,7 +187,7 @@ def _temporary_folder(parent: Path, path: str | Path) -> Iterator[Path]:
                 room.rmdir()
                 raise
         try:
-            # Between the last two lines a sweeping process may have taken the folder for a left one.
+            # Another process may have removed the folder before it was locked.
             if try_lock(handle) is False or not (room / LOCK).exists():
                 continue
             yield room
@@ -197,7 +198,7 @@ def _temporary_folder(parent: Path, path: str | Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Removes the temporary folders of processes that are gone. Without a word: nobody has seen their names."""
+    """Removes the temporary folders of processes that have died, without a message."""
     with contextlib.suppress(OSError):
         for room in folder.glob(f".*{ENDING}"):
             with contextlib.suppress(OSError):
@@ -221,7 +222,7 @@ def _sweep_one(room: Path) -> None:
 
 
 def _descriptor(path: str | Path) -> int | None:
-    """The number of an open file of this process that the path is a name of."""
+    """The number of the open file of this process that the path names, or None."""
     at = os.fspath(path)
     for _ in range(40):  # as many links as the kernel follows
         folder, name = os.path.split(at)
@@ -246,11 +247,11 @@ def _stream(path: str | Path) -> Iterator[BinaryIO]:
 
 
 class _OutputFile:
-    """A file that is written record by record, and is there when the `with` block has ended well."""
+    """A file that is written record by record and appears when the `with` block ends without an error."""
 
-    # Whether what was written is written over again, which a stream cannot do.
+    # Whether earlier parts are written again, which is impossible in a stream.
     _rewrites = False
-    # Whether each record is handed to the system at once; records of a stream always are.
+    # Whether each record is flushed to the system at once; records of a stream always are.
     _flushes = False
 
     def __init__(self, path: str | Path) -> None:
@@ -278,8 +279,8 @@ class _OutputFile:
             self.finish()
 
     def finish(self) -> None:
-        """Writes what is left once all records are in, and waits for the disk. The end of the block calls it; call it
-        before where two files shall appear together, so that a full disk is noticed before either has its name."""
+        """Completes the file after the last record and waits for the disk. The end of the block calls it. Call it
+        earlier if two files must appear together, so that a full disk is noticed before either has its name."""
         if self._finished:
             return
         self._finished = True
@@ -290,10 +291,10 @@ class _OutputFile:
                 os.fsync(self._file.fileno())
 
     def _begin(self) -> None:
-        """What is written before the first record."""
+        """Writes what comes before the first record."""
 
     def _complete(self) -> None:
-        """What can only be written once all records are in."""
+        """Writes what is known only after the last record."""
 
     def _put(self, data: bytes) -> None:
         with _named(self.path):
@@ -308,7 +309,7 @@ def fasta_record(title: str, bases: str) -> str:
 
 
 class FastaFile(_OutputFile):
-    """`with FastaFile(path) as out: out.write("name more words", "ACGT")`; each record is flushed as it comes."""
+    """`with FastaFile(path) as out: out.write("name more words", "ACGT")`; each record is flushed at once."""
 
     _flushes = True
 
@@ -327,9 +328,9 @@ class TextFile(_OutputFile):
 
 
 class VectorFile(_OutputFile):
-    """float32 rows of one width into .npy or .safetensors (tensor `embeddings`), without holding them.
+    """Writes float32 rows of one width to .npy or .safetensors (tensor `embeddings`), without keeping them in memory.
 
-    The head of the file is written last, into room kept for it. Raises ValueError for another file ending.
+    The header is written last, into space reserved for it. Raises ValueError for another file ending.
     """
 
     HEAD = 4096

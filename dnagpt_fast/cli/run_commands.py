@@ -19,7 +19,7 @@ def pretrain(
         list[str] | None,
         typer.Option(
             "--genome",
-            help="SPECIES=FILE (.2bit or FASTA), added to data.genomes; with --resume: where that genome lies now",
+            help="SPECIES=FILE (.2bit or FASTA), added to data.genomes; with --resume: the new path of that genome",
         ),
     ] = None,
     resume: Annotated[
@@ -48,7 +48,7 @@ def pretrain(
             raise typer.BadParameter("wanted the folder of the run", param_hint="--out")
         out = free_folder(Path("dnagpt_demo"))
     source = DEMO_CONFIG if demo else config
-    # A job that is always started with --resume may have all its settings on the command line, and no folder yet.
+    # A job that always uses --resume may have all its settings on the command line, and no folder yet.
     of_run = resume and source is None and (not genomes or (out / "config.json").is_file())
     if of_run:
         source = settings_of_run(out)

@@ -1,4 +1,4 @@
-"""y = x W^T + b: `linear` for inference on rows, `dense` with its gradient and, if asked for, GELU of the input first.
+"""y = x W^T + b: `linear` for inference on rows, `dense` with its gradient and optionally GELU of the input first.
 
 On the CPU in float32 both use oneDNN, which torch contains but uses for bfloat16 only.
 

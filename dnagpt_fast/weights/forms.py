@@ -251,7 +251,7 @@ def _read_weights(folder: Path) -> StateDict:
     if not isinstance(places, dict) or not all(
         isinstance(name, str) and Path(name).name == name for name in places.values()
     ):
-        raise CheckpointError(f"{folder / INDEX} has no 'weight_map' of names of files beside it")
+        raise CheckpointError(f"{folder / INDEX} has no 'weight_map' with names of files in the same folder")
     parts = sorted(set(places.values()))
     return {name: tensor for part in parts for name, tensor in _read_safetensors(folder / part).items()}
 

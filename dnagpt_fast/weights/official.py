@@ -61,7 +61,7 @@ def read_state_dict(path: str | Path) -> StateDict:
     if not isinstance(content, dict) or not all(
         isinstance(value, torch.Tensor) for value in content.values()
     ):
-        raise CheckpointError(f"{path} holds no state dict, neither bare nor under 'model'")
+        raise CheckpointError(f"{path} has no state dict, neither at the top nor under 'model'")
     if not all(isinstance(name, str) for name in content):
         raise CheckpointError(f"{path} holds tensors without names")
     for name, tensor in content.items():

@@ -27,10 +27,10 @@ def start_model(
 
 
 def other_start(then: StartSettings, now: StartSettings, sha256: str) -> dict[str, tuple[str, str]]:
-    """Whether a run that is resumed names another model as its start: {} or what differs, by name, as (then, now).
+    """Whether a resumed run names another start model: {} or the difference, name -> (then, now).
 
-    The weights are compared, not where they lie. Where the path is the same nothing is read: the run does not need its
-    start any more, and it may be gone. sha256: of the weights that the run began with.
+    The weights are compared, not their paths. If the path is the same, nothing is read: the run does not need its start
+    model any more, and the file may no longer exist. sha256: of the weights that the run started from.
     Raises CheckpointError, FileNotFoundError.
     """
     if then.path == now.path:

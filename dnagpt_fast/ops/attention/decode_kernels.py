@@ -65,7 +65,7 @@ def attention_decode_part_kernel(
     o_position = length - Q + o_r
     b_s = tl.where(m_s[None, :] & (o_s[None, :] <= o_position[:, None]), b_s, float("-inf"))
     b_m = tl.max(b_s, 1)
-    # a query that stands before all of these keys: -inf - -inf is not a number
+    # a query before all of these keys: -inf - -inf is not a number
     b_p = tl.exp2(b_s - tl.where(b_m == float("-inf"), 0.0, b_m)[:, None])
     b_l = tl.sum(b_p, 1)
     b_l = tl.where(b_l == 0.0, 1.0, b_l)

@@ -42,7 +42,7 @@ def attention_visible(
     o_t, o_s, b_start, b_end, p_key_mask, i_last,
     EDGE: tl.constexpr, CAUSAL: tl.constexpr, HAS_KEY_MASK: tl.constexpr, HAS_SEQUENCES: tl.constexpr,
 ):  # fmt: skip
-    """Which keys o_s the queries o_t see; o_t (and b_start, b_end) and o_s lie along different axes."""
+    """Which keys o_s the queries o_t see; o_t (and b_start, b_end) and o_s are along different axes."""
     m_seen = o_s < i_last
     if EDGE:
         if CAUSAL:

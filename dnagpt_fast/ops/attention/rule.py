@@ -43,7 +43,7 @@ SDPA_IS_FASTER = (
     Rule(
         "sdpa",
         "cuDNN, like FlashAttention-4, reaches 2.7x Triton on Blackwell (FlashAttention-4); "
-        "nobody tunes head size 32 there, so Triton is used for it",
+        "head size 32 is not tuned there, so Triton is used for it",
         ("sm_100", "sm_103"),
         (64, 128),
         heads=8,  # cuDNN gave wrong results there for fewer (pytorch issue 193893)

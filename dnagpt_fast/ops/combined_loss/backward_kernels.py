@@ -33,7 +33,7 @@ def base_pull(
     BT: tl.constexpr,
     BV: tl.constexpr,
 ):
-    """[BT, BV]: by how much of its probability the base-level loss pulls each plain k-mer up, 0 for other tokens."""
+    """[BT, BV]: the multiple of its probability by which the base-level loss raises each plain k-mer; 0 for others."""
     b_pull = tl.zeros((BT, BV), dtype=p_base_pull.dtype.element_ty)
     for i in tl.static_range(K):
         b_mine = tl.load(p_base_pull + i_row.to(tl.int64) * BASES + i, mask=m_counted, other=0.0)

@@ -20,7 +20,7 @@ LEAST_BASE_PROBABILITY = tl.constexpr(1e-30)  # base_level.py's
 
 @triton.jit
 def row_facts(p_targets, p_kind, p_place, i_row, m_row, vocab, ignore_index, HAS_KIND: tl.constexpr):
-    """(place of the target, counted, is an order row) of a block of rows; place -1: not counted, or no token at all."""
+    """(place of the target, counted, is an order row) of a block of rows; place -1: not counted, or not a token."""
     b_target = tl.load(p_targets + i_row, mask=m_row, other=ignore_index)
     m_counted = m_row & (b_target != ignore_index)
     m_order = m_row & (i_row < 0)
@@ -28,20 +28,20 @@ def row_facts(p_targets, p_kind, p_place, i_row, m_row, vocab, ignore_index, HAS
         b_kind = tl.load(p_kind + i_row, mask=m_row, other=0)
         m_order = m_counted & (b_kind == ROW_ORDER)
         m_counted = m_order | (m_counted & (b_kind == ROW_NEXT_TOKEN))
-    # ignore_index may be a token's id: what does not count must match no token
+    # ignore_index may be the id of a token: an ignored row must not match it
     m_inside = m_counted & (b_target >= 0) & (b_target < vocab)
     return tl.load(p_place + b_target, mask=m_inside, other=-1), m_counted, m_order
 
 
 @triton.jit
 def paid_by_base(b_place, m_counted, m_order, K: tl.constexpr):
-    """The rows that the base-level loss concerns: next-token rows whose target is a plain k-mer."""
+    """The rows with the base-level loss: next-token rows whose target is a plain k-mer."""
     return m_counted & (m_order == 0) & (b_place >= 0) & (b_place < (1 << (2 * K)))
 
 
 @triton.jit
 def tanh(u):
-    """tanh without libdevice, right to some ulps: a polynomial near 0, where (1 - e) / (1 + e) would cancel."""
+    """tanh without libdevice, accurate to some ulps: a polynomial near 0, where (1 - e) / (1 + e) would cancel."""
     e = tl.exp(-2.0 * tl.abs(u))
     far = (1.0 - e) / (1.0 + e)
     s = u * u
@@ -53,7 +53,7 @@ def tanh(u):
 
 @triton.jit
 def load_columns(p, m_d, EVEN_D: tl.constexpr):
-    """A tile of rows of width D; the columns past D, where there can be any, as 0."""
+    """A tile of rows of width D; columns past D, if any, are 0."""
     if EVEN_D:
         return tl.load(p)
     return tl.load(p, mask=m_d[None, :], other=0.0)
@@ -101,7 +101,7 @@ def logits_tile(
 
 @triton.jit
 def entries_of(i_v, V, rest, REST: tl.constexpr):
-    """How many vocabulary entries each place stands for [BV]: one, 0 past V, and `rest` for the last with REST."""
+    """The number of vocabulary entries of each place [BV]: one, 0 past V, and with REST `rest` for the last place."""
     b_many = tl.where(i_v < V, 1.0, 0.0)
     if REST:
         b_many = tl.where(i_v == V - 1, rest, b_many)
@@ -110,7 +110,7 @@ def entries_of(i_v, V, rest, REST: tl.constexpr):
 
 @triton.jit
 def same_base(b_place, i_v, SHIFT: tl.constexpr):
-    """[BT, BV]: has the plain k-mer at place i_v the base of the target at this place of the k-mer?"""
+    """[BT, BV]: whether the plain k-mer at place i_v has the base of the target at this place of the k-mer."""
     return ((b_place >> SHIFT) & 3)[:, None] == ((i_v >> SHIFT) & 3)[None, :]
 
 
@@ -395,7 +395,7 @@ def combined_loss_finish_kernel(
     tl.store(p_next, next_token)
     tl.store(p_order_loss, order)
     tl.store(p_gc, gc)
-    # the backward keeps dz relative to scales[0], so that fp16 holds it: next-token rows at 1, order rows at scales[1]
+    # the backward keeps dz relative to scales[0], so that it fits fp16: next-token rows at 1, order rows at scales[1]
     order_scale = order_scale * order_weight
     base = tl.where(has_next, next_scale, 1.0)
     tl.store(p_scales, base)
