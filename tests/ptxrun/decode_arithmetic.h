@@ -1,4 +1,4 @@
-// Instructions of arithmetic: which lane function, on which operands.
+// Arithmetic instructions: the lane function and the operands of each.
 #pragma once
 
 #include "operands.h"

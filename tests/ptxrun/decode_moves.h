@@ -1,6 +1,6 @@
 // Instructions that move, compare, convert or multiply matrices, and calls.
 
-// Lists of operations are tables; the formatter would move them at every run.
+// Lists of operations are tables; clang-format would break their layout.
 // clang-format off
 #pragma once
 

@@ -1,6 +1,6 @@
 // Integer and bit operations on the 32 lanes of a warp.
 
-// Lists of operations are tables; the formatter would move them at every run.
+// Lists of operations are tables; clang-format would break their layout.
 // clang-format off
 #pragma once
 

@@ -3,8 +3,8 @@
 
 #include "memory.h"
 
-// ---- sm_90: mbarriers, bulk copies (TMA), wgmma.  Everything asynchronous is done at once, at random or as late as
-// is allowed, by the seed
+// ---- sm_90: mbarriers, bulk copies (TMA), wgmma.  Depending on the seed, asynchronous work is done at once, at a
+// random time, or as late as allowed
 inline void Machine::join(vector<u32>& a, const vector<u32>& b) {
   if (a.size() < b.size()) a.resize(b.size(), 0);
   for (size_t k = 0; k < b.size(); k++) a[k] = std::max(a[k], b[k]);

@@ -1,4 +1,4 @@
-"""Run PTX kernels on the CPU with every memory access checked; README.md beside this file says what that proves.
+"""Runs PTX kernels on the CPU with every memory access checked; README.md in this folder says what that proves.
 
     stats = Module(ptx_text).launch("kernel", grid, block, [array, tensor, 3, 0.5], shared_bytes=0, seed=0)
 
@@ -28,7 +28,7 @@ FLAGS = [
 
 
 class PtxError(RuntimeError):
-    """What a kernel may not do, or what this machine cannot."""
+    """A forbidden action of a kernel, or an instruction that is not supported."""
 
 
 class RaceError(PtxError):
@@ -146,7 +146,7 @@ class TensorMap:
 
     shape, strides (in elements; of the array by default) and box are in the order of the array's dimensions, the
     contiguous one last.  swizzle: 0, 32, 64 or 128 bytes.  fill: 0, or "nan" outside the tensor.  What the driver's
-    encoding function would refuse is refused.  The 128 bytes are an encoding of its own (struct TMap in machine.h).
+    encoding function refuses is an error here too.  The 128 bytes are ptxrun's own encoding (struct TMap in machine.h).
     """
 
     def __init__(
@@ -211,7 +211,7 @@ def _is_array(value: Any) -> bool:
 
 
 class _Buffers:
-    """The arrays of one launch, each in an address slot of its own, so that no two are neighbours."""
+    """The arrays of one launch, each in its own address slot, so that no two are neighbours."""
 
     def __init__(self, first_slot: int, slot_bits: int) -> None:
         self.first_slot, self.slot_bits = first_slot, slot_bits
@@ -219,7 +219,7 @@ class _Buffers:
         self.kept: list[Any] = []  # alive until the launch is over
 
     def address(self, value: Any) -> int:
-        """Registers an array and gives its device address; 0 for None, a number as it is."""
+        """Registers an array and returns its device address; 0 for None, a number unchanged."""
         if not (_is_array(value) or isinstance(value, ReadOnly)):
             return 0 if value is None else value
         array = value.array if isinstance(value, ReadOnly) else value
@@ -263,7 +263,7 @@ def _three(sizes: Any) -> Any:
 
 
 class Module:
-    """A loaded PTX module. Raises PtxError for what cannot be read or is not supported."""
+    """A loaded PTX module. Raises PtxError for text that cannot be read or is not supported."""
 
     def __init__(self, ptx: str | bytes) -> None:
         lib, error = library(), ctypes.c_void_p()
@@ -338,7 +338,7 @@ class Module:
 
 
 def _descriptor(value: Any, how: dict[str, Any] | None) -> list[Any]:
-    """The parameters that Triton makes of a host tensor descriptor.
+    """The parameters into which Triton converts a host tensor descriptor.
 
     how: its entry in the metadata's tensordesc_meta, or None where the kernel was compiled for plain pointers.
     """

@@ -1,6 +1,6 @@
-// The types that PTX names, and which lane function serves an operation on them.
+// The types of PTX, and the lane function of each operation on them.
 
-// Lists of operations are tables; the formatter would move them at every run.
+// Lists of operations are tables; clang-format would break their layout.
 // clang-format off
 #pragma once
 

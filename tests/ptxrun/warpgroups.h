@@ -5,9 +5,8 @@
 
 // an instruction reads or writes registers that a wgmma uses
 inline void Machine::touch(Block& B, Warp& w, const Ins& I, u32 m) {
-  bool mov =
-      I.opname.compare(0, 3, "mov") ==
-      0;  // compilers copy registers after the fence, which the assembler puts right (at a cost): noted, not refused
+  // compilers copy registers after the fence, which the assembler corrects (at a cost): noted, not refused
+  bool mov = I.opname.compare(0, 3, "mov") == 0;
   for (u32 r : M.touched[I.touch]) {
     if (w.wgUse[r] && std::find(w.tcRegs.begin(), w.tcRegs.end(), r) != w.tcRegs.end()) {
       note(&I - code, "a register of a tcgen05.ld is used before tcgen05.wait::ld");
