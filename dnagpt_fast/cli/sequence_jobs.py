@@ -47,7 +47,7 @@ class Where:
 def open_model(
     path: Path, device: str | None, dtype: str | None, num_heads: int | None = None
 ) -> tuple[DNAGPT, KmerTokenizer]:
-    """device: default cuda where there is one. dtype: default as stored, but float32 for half precision on the CPU."""
+    """device: default cuda if available. dtype: default as stored, but float32 for half precision on the CPU."""
     place, wanted = pick_device(device, what="--device"), pick_dtype(dtype, what="--dtype")
     model, tokenizer = load_model(path, num_heads=num_heads, device=place, dtype=wanted)
     if wanted is None and place.type == "cpu" and model.transformer.wte.weight.dtype == torch.float16:
