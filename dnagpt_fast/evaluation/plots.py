@@ -63,8 +63,8 @@ def _draw_confusion(axes: "Axes", counts: np.ndarray, shade: np.ndarray, classes
 
 
 def plot_tags(path: str | Path, counts: np.ndarray, scores: Mapping[str, Score], tags: Sequence[str]) -> Path:
-    """The confusion matrix of the tags, shaded by the share of the true tag, and every score that is an F1, with its
-    interval.
+    """The confusion matrix of the tags, shaded by the share within each true tag, and all F1 scores with
+    their intervals.
 
     counts  int (tags, tags), rows the truth
     """

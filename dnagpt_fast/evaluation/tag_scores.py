@@ -1,4 +1,4 @@
-"""Quality of BIO tags: F1 of each tag and of whole spans, with bootstrap intervals over the windows."""
+"""Scores of BIO tags: F1 of each tag and of whole spans, with bootstrap intervals over the windows."""
 
 from collections.abc import Sequence
 
@@ -19,8 +19,8 @@ def tag_names(kinds: Sequence[str]) -> list[str]:
 def find_spans(tags: np.ndarray) -> np.ndarray:
     """The spans in tags (n,), int64 (spans, 3): first place, end, number of the kind, in order.
 
-    A span begins at B, and at an I that follows O or another kind, as a span does that a window cuts (the rule of the
-    CoNLL shared tasks). It ends before the next begin or O.
+    A span begins at B, and at an I after O or another kind, for example where a window cuts a span (the rule
+    of the CoNLL shared tasks). It ends before the next begin or O.
 
     >>> find_spans(np.array([0, 1, 2, 1, 0, 4, 4])).tolist()
     [[1, 3, 0], [3, 4, 0], [5, 7, 1]]
@@ -49,11 +49,12 @@ def tag_scores(
 ) -> dict[str, Score]:
     """accuracy, macro_f1 (mean of the tags' F1), f1_<tag>, span_precision, span_recall, span_f1, span_f1_<kind>.
 
-    truth, guess  the tags (n_w,) of each window w, numbered as by `tag_names`
+    truth, guess  the tags (n_w,) of each window w, numbered as in `tag_names`
 
-    A span is right if its kind and both ends are. Spans are those of a window: one that a window's end cuts counts as
-    one in each. The bootstrap draws windows. A measure that nothing is about (no span of a kind, neither true nor
-    predicted) is 0. Raises ValueError for windows whose tags differ in number.
+    A span is correct if its kind and both ends are. Spans are counted per window: a span that is cut by a
+    window's end counts once in each window. The bootstrap draws windows. A score without any span of its
+    kind, true or predicted, is 0. Raises ValueError for windows with different numbers of true and predicted
+    tags.
     """
     tags = 1 + 2 * len(kinds)
     confusion = np.zeros((len(truth), tags, tags), np.int64)
@@ -87,5 +88,5 @@ def tag_scores(
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, 0 where whole is 0."""
+    """part / whole; 0 where whole is 0."""
     return part / np.maximum(whole, 1)

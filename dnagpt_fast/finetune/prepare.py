@@ -28,7 +28,7 @@ from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.vocab import Vocabulary, species_token
 
 LOG_OFFSET = 0.1  # of the published target, log10(x + 0.1)
-MOST_KINDS = (len(MANY_ANSWERS) - 1) // 2  # of features to be tagged
+MOST_KINDS = (len(MANY_ANSWERS) - 1) // 2  # largest number of kinds of features to tag
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _classes(config: FinetuneConfig, template: TaskTemplate, sets: dict[str, Exa
 def _tags(template: TaskTemplate, examples: Examples, sets: dict[str, Examples]) -> Language:
     if len(examples.kinds) > MOST_KINDS:
         raise LabelError(
-            f"{examples.path}: {len(examples.kinds)} kinds in task.classes: wanted up to {MOST_KINDS}, for each has "
+            f"{examples.path}: {len(examples.kinds)} kinds in task.classes: wanted up to {MOST_KINDS}, since each has "
             f"two tags, and there are {len(MANY_ANSWERS)} answers"
         )
     classes = tag_names(examples.kinds)
@@ -145,14 +145,14 @@ def _tags(template: TaskTemplate, examples: Examples, sets: dict[str, Examples])
         for kind, count in zip(examples.kinds, found[1::2] + found[2::2], strict=True):
             if count == 0:
                 raise LabelError(
-                    f"{examples.path}: no {name} window has a feature {kind!r}: change the split, such as by a smaller "
-                    f"split.block_bp, or take the kind out of task.classes"
+                    f"{examples.path}: no {name} window has a feature {kind!r}: change the split, for example by a "
+                    f"smaller split.block_bp, or take the kind out of task.classes"
                 )
     return Language(template, tuple(classes), tuple(answer_tokens(template.vocabulary, len(classes))))
 
 
 def _tag_counts(examples: Examples, classes: int) -> np.ndarray:
-    """int64 (classes,): how many k-mers have each tag."""
+    """int64 (classes,): the number of k-mers with each tag."""
     return np.bincount(np.concatenate(examples.tags or [np.zeros(0, np.int64)]), minlength=classes)
 
 
@@ -202,7 +202,7 @@ def encode(
 
 
 def _class_weights(config: FinetuneConfig, counts: np.ndarray) -> np.ndarray:
-    """A weight for each class, of which there are so many rows (or k-mers) each."""
+    """The weight of each class. counts: the number of rows (or k-mers) of each class."""
     given, classes = config.task.class_weights, len(counts)
     if given:
         if len(given) != classes or min(given) <= 0:
@@ -211,7 +211,7 @@ def _class_weights(config: FinetuneConfig, counts: np.ndarray) -> np.ndarray:
             )
         return np.array(given)
     if config.task.balanced:
-        # a tag may occur nowhere: features shorter than a k-mer have no I
+        # a tag may not occur at all: features shorter than a k-mer have no I
         return counts.sum() / (classes * np.maximum(counts, 1))
     return np.ones(classes)
 

@@ -186,7 +186,8 @@ def _patience_is_over(job: FinetuneRun, run: Path) -> bool:
 
 
 def _other_contents(record: dict[str, Any], job: FinetuneRun) -> dict[str, tuple[Any, Any]]:
-    """What of the data and the start has other contents than a checkpoint's record says."""
+    """The contents of the data and the start, before and now, where they differ from a checkpoint's
+    record."""
     before, now = list(record["hashes"].items()), list(job.prepared.hashes.items())
     if len(before) != len(now):
         return {"the files read": ([name for name, _ in before], [name for name, _ in now])}

@@ -152,7 +152,9 @@ class FinetuneConfig:
             if text not in known:
                 raise ConfigError(f"{name} = {text!r}: wanted one of {', '.join(known)}")
         if self.task.kind == "tagging" and self.task.positive:
-            raise ConfigError(f"task.positive = {self.task.positive!r}: tagging has none, leave it out")
+            raise ConfigError(
+                f"task.positive = {self.task.positive!r}: tagging has no positive class; leave it out"
+            )
         if self.task.balanced and self.task.class_weights:
             raise ConfigError("task.balanced and task.class_weights: wanted one of them")
         if self.run.micro_batch_size and self.run.batch_size % self.run.micro_batch_size:

@@ -1,4 +1,4 @@
-"""Tags of k-mers: what a fine-tuned model says at each of them, as spans of the sequence, and how good they are."""
+"""Predicted tags of k-mers: spans of the sequences, tables of them, and their scores."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,8 @@ OUTSIDE = "O"
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of one kind: [start_bp, end_bp) of a contig on the forward strand, or of a sequence without a place."""
+    """An interval of one kind: [start_bp, end_bp) of a contig on the forward strand, or of a sequence without
+    a place."""
 
     contig: str
     start_bp: int
@@ -33,11 +34,11 @@ class Span:
 
 @dataclass(frozen=True)
 class TaggedSpans:
-    """What a model found in n windows.
+    """The spans that a model predicts in n windows.
 
     spans          in the order of the sequences
-    probabilities  float64 of each span: the mean over its k-mers of the probability of their tags
-    where          the spans' places, as `contig:start_bp-end_bp`
+    probabilities  float64, one per span: the mean probability of the tags of its k-mers
+    where          the places of the spans, `contig:start_bp-end_bp`
     """
 
     spans: list[Span]
@@ -49,8 +50,8 @@ class TaggedSpans:
 
 
 def window_sequences(examples: Examples, template: TaskTemplate, longest_bp: int) -> Examples:
-    """Sequences cut end to end into windows that the model takes, each with its place: in the genome where that is
-    known, otherwise in the sequence, which is then named by its own place in the file."""
+    """Divides sequences into adjacent windows that the model takes, each with its place: in the genome if
+    that is known, otherwise in the sequence, which is then named by its place in the file."""
     k = template.vocabulary.k
     longest_bp = longest_bp // k * k
     loci = examples.loci
@@ -97,9 +98,9 @@ def spans_of(
     language: Language,
     values: Sequence[np.ndarray] | None = None,
 ) -> TaggedSpans:
-    """The spans in the tags of rows; windows that follow on one another are read as one.
+    """The spans in the tags of rows; adjacent windows are read as one.
 
-    values  of each row (k-mers,), whose means over the spans' k-mers are their probabilities; None: 1
+    values  (k-mers,) of each row; their mean over a span's k-mers is the probability of the span; None: 1
     """
     kinds, k = tag_kinds(language), language.template.vocabulary.k
     loci = examples.loci
@@ -122,18 +123,19 @@ def spans_of(
 
 
 def predicted_spans(examples: Examples, found: Sequence[np.ndarray], language: Language) -> TaggedSpans:
-    """found: probabilities (k-mers, classes) of each row, of which the highest is the tag."""
+    """The spans of the most likely tags. found: probabilities (k-mers, classes) of each row."""
     return spans_of(examples, [p.argmax(1) for p in found], language, [p.max(1, initial=0) for p in found])
 
 
 def tag_kinds(language: Language) -> list[str]:
-    """The kinds of features that the classes of a tagging are about."""
+    """The kinds of features in the classes of a tagging task."""
     return [name.removeprefix("B-") for name in language.classes[1::2]]
 
 
 def write_spans(path: Path, found: TaggedSpans, truth: TaggedSpans | None = None) -> None:
-    """A table of spans: contig (or the sequence's place in its file), start_bp, end_bp, strand, the label if known, the
-    answer, its probability. A span that is only in one of them is O in the other."""
+    """Writes a table of spans: contig (or the sequence's place in its file), start_bp, end_bp, strand, the
+    label if known, the predicted kind, its probability. With labels, a span that is only true or only
+    predicted is O in the other column."""
     answers = {
         _place(span): (span.kind, f"{p:.6g}")
         for span, p in zip(found.spans, found.probabilities, strict=True)
@@ -157,7 +159,8 @@ def report_tags(
     *,
     seed: int,
 ) -> dict[str, Score]:
-    """The scores of labelled rows; writes `predictions.tsv` and the figure `test.png` into the folder."""
+    """The scores of labelled rows; also writes `predictions.tsv` and the figure `test.png` into the
+    folder."""
     truth = data.examples.tags
     assert truth is not None
     found = predict_tags(losses, data, batch_size, device)
@@ -178,7 +181,8 @@ def _place(span: Span) -> tuple[str, int, int, str]:
 
 
 def _runs(loci: Loci, k: int) -> Iterator[list[int]]:
-    """Rows, in their order, of windows each of which begins where the one before it ends, with a whole k-mer."""
+    """Groups of rows, in their order: adjacent windows, each of which starts at a k-mer border where the
+    previous ends."""
     run: list[int] = []
     for i in range(len(loci.contig)):
         if run:

@@ -58,8 +58,8 @@ class TaskLosses(nn.Module):
         ).total
 
     def predict(self, batch: TaskBatch) -> torch.Tensor:
-        """Classification: probabilities of the answers (B, C); tagging: at each token (B, T, C), of which those of the
-        k-mers count; regression: standardised values (B,). float32"""
+        """Classification: probabilities of the answers (B, C); tagging: at each token (B, T, C), meaningful
+        at k-mers; regression: standardised values (B,). float32"""
         read = self.model.hidden_states(batch.token_ids) if self.kind == "tagging" else self._read(batch)
         if self.kind == "regression":
             return self.model.num_regression(read).squeeze(-1).float()
@@ -75,7 +75,7 @@ class TaskLosses(nn.Module):
         return hidden[torch.arange(len(hidden), device=hidden.device), batch.read_at]
 
     def _token_losses(self, batch: TaskBatch, reduction: str) -> torch.Tensor:
-        """Of the next token, or of the class of this one."""
+        """The loss of the next token, or of the class of this token."""
         hidden = self.model.hidden_states(batch.token_ids)
         last = self.model.last_projection
         target, classes = batch.target, None

@@ -1,4 +1,4 @@
-"""Genome files: .2bit and FASTA in, packed arrays out."""
+"""Reads .2bit and FASTA files into packed arrays."""
 
 from dnagpt_fast.genome.genome import Genome
 from dnagpt_fast.genome.records import GenomeFileError

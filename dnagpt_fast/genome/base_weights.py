@@ -1,4 +1,5 @@
-"""What the k-mers of a window weigh in the loss, by weighted places of their genome: look-ups on one device."""
+"""The weights of a window's k-mers in the loss, from weighted places of their genome, computed on one
+device."""
 
 from collections.abc import Sequence
 
@@ -11,11 +12,11 @@ from dnagpt_fast.packed import PackedGenome
 
 
 class BaseWeights:
-    """The weighted places of several genomes on one axis, on which every contig has its stretch.
+    """The weighted places of several genomes, with all contigs concatenated on one axis.
 
-    A base weighs what its place says, 1 outside of all. Summing up to a position what the bases before it weigh more or
-    less than 1 is one binary search, so that the mean of a k-mer is a difference of two sums, and exactly 1 where no
-    place is. Nothing is read back to the host.
+    A base has the weight of its place, or 1 outside all places. A binary search gives the sum of (weight - 1)
+    of all bases before a position, so the mean of a k-mer is a difference of two sums, and exactly 1 outside
+    all places. Nothing is copied back to the host.
     """
 
     def __init__(
@@ -24,7 +25,7 @@ class BaseWeights:
         places: Sequence[WeightedPlaces],
         device: torch.device | str = "cpu",
     ) -> None:
-        """places: of each genome, without any where it has none."""
+        """places: one entry per genome, which may be empty."""
         lengths = [genome.length_bp.cpu().numpy() for genome in genomes]
         offset = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
         first = np.concatenate([[0], np.cumsum([len(of_genome) for of_genome in lengths])])[:-1]
@@ -40,7 +41,7 @@ class BaseWeights:
         self._excess, self._before = (torch.from_numpy(array).to(device) for array in (excess, before))
 
     def _excess_before(self, position: torch.Tensor) -> torch.Tensor:
-        """What the bases left of each position on the common axis weigh above 1 in all; float64, of any shape."""
+        """Sum of (weight - 1) of the bases before each position on the common axis; float64, of any shape."""
         if not len(self._end):
             return torch.zeros_like(position, dtype=torch.float64)
         place = torch.searchsorted(self._start, position, right=True)
@@ -49,7 +50,8 @@ class BaseWeights:
         return self._before[place] - torch.where(place > 0, inside, 0)
 
     def of_kmers(self, windows: Windows, n_kmers: int, k: int) -> torch.Tensor:
-        """float32 (B, n_kmers): the mean weight of each k-mer's bases, in the order in which the window is read."""
+        """float32 (B, n_kmers): the mean weight of each k-mer's bases, in the reading direction of the
+        window."""
         device = self._offset.device
         genome, contig, start_bp, orientation = (
             getattr(windows, name).to(device) for name in ("genome", "contig", "start_bp", "orientation")

@@ -1,11 +1,11 @@
 """FASTA text, plain, gzip or BGZF -> packed contigs, one at a time.
 
-A record is a line `>name anything` and lines of sequence letters. Lines end with LF or CRLF, the last one may lack its
-end; blank lines, blanks inside a sequence line, and blanks before the name are skipped, and so is a UTF-8 byte-order
-mark. What follows the name may be any bytes: it is not kept. Lower case is a soft mask; U is T; IUPAC letters other
-than N, and X, become N and are counted in one warning. A record without bases is left out with a warning, unless it is
-the last one, where the file may have been cut. Anything else is an error that names the line and the offset: better
-none than wrong bases.
+A record is a line `>name anything` and lines of sequence letters. Lines end with LF or CRLF; the last line
+may lack its end. Blank lines, blanks inside a sequence line, blanks before the name and a UTF-8 byte-order
+mark are skipped. The text after the name may be any bytes; it is not kept. Lower case is a soft mask; U is T;
+IUPAC letters other than N, and X, become N, and one warning counts them. A record without bases is left out
+with a warning; if it is the last one, it is an error, because the file may be truncated. Anything else is an
+error that names the line and the offset.
 """
 
 import warnings
@@ -22,16 +22,20 @@ LONGEST_HEADER = 1 << 20
 
 
 def read_fasta(path: str | Path) -> Iterator[PackedRecord]:
-    """Yields the contigs in file order, holding one at a time. The file may be a pipe: it is read once.
+    """Yields the contigs in file order, with one at a time in memory. The file is read once, so it may be a
+    pipe.
 
-    Raises GenomeFileError for bad text, a name that comes twice, a record without name, a last one without bases,
-    InputFileError for a damaged gzip stream; warns at the end of letters that became N and of records left out.
+    Raises GenomeFileError for bad text, a duplicate name, a record without name, a last record without bases,
+    InputFileError for a damaged gzip stream. Warnings at the end count letters that became N and records left
+    out.
     """
     path = Path(path)
     with open_content(path) as stream:
         start = stream.peek(4)  # type: ignore[attr-defined]
         if start.startswith(UTF16_MARKS):
-            raise GenomeFileError(f"{path}: UTF-16 text: wanted FASTA in ASCII or UTF-8; convert it by iconv")
+            raise GenomeFileError(
+                f"{path}: UTF-16 text: wanted FASTA in ASCII or UTF-8; convert it with iconv"
+            )
         if start.startswith(UTF8_MARK):
             stream.read(len(UTF8_MARK))
         yield from _Reader(path, stream).records()
@@ -44,8 +48,8 @@ class _Reader:
         self.path = path
         self.stream = stream
         self.text = b""
-        self.text_offset = 0  # of self.text[0] in the (uncompressed) file
-        self.line = 1  # on which the place stands that is being read
+        self.text_offset = 0  # offset of self.text[0] in the (uncompressed) file
+        self.line = 1  # number of the line that is being read
         self.header_line: dict[str, int] = {}
         self.name = ""
         self.packer: FastaPacker | None = None
@@ -76,7 +80,7 @@ class _Reader:
                     if end > place:
                         at_line_start = self.text[end - 1] == ord("\n")
                     place = end
-                    if stop == END:  # all but a carriage return that waits for its line feed
+                    if stop == END:  # all text is read, except perhaps a carriage return before its line feed
                         break
             kept = self.text[place:]
             if len(kept) > LONGEST_HEADER:
@@ -92,7 +96,7 @@ class _Reader:
             )
         yield from self._finish()
         if not self.header_line:
-            raise GenomeFileError(f"{self.path}: no record: a FASTA file has lines that begin with '>'")
+            raise GenomeFileError(f"{self.path}: no record: a FASTA file has lines that start with '>'")
         if self.ambiguous:
             letters = "letter" if self.ambiguous == 1 else "letters"
             warnings.warn(
@@ -127,13 +131,15 @@ class _Reader:
             raise self._error(place, f"a name with control characters: {words[0][:40]!r}")
         if name in self.header_line:
             raise self._error(
-                place, f"contig {name!r} again; its first record is on line {self.header_line[name]:,}"
+                place,
+                f"contig {name!r} appears twice; its first record is on line {self.header_line[name]:,}",
             )
         self.header_line[name] = self.line
         self.name, self.packer = name, FastaPacker()
 
     def _skip_blank(self, place: int, at_line_start: bool) -> tuple[int, bool]:
-        """Before the first header stand only blanks: the end of those from `place` on, and whether it begins a line."""
+        """Skips the blanks before the first header: their end, from `place` on, and whether a line starts
+        there."""
         rest = self.text[place:].lstrip(b"\r\n\t ")
         end = len(self.text) - len(rest)
         self.line += self.text.count(b"\n", place, end)
@@ -168,6 +174,6 @@ class _Reader:
         self.packer = None
 
     def _error(self, place: int, what: str) -> GenomeFileError:
-        """An error at self.text[place], which stands on the line that is being read."""
+        """An error at self.text[place], on the line that is being read."""
         offset = self.text_offset + place
         return GenomeFileError(f"{self.path}: line {self.line:,}, offset {offset:,}: {what}")

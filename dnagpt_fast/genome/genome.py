@@ -23,10 +23,11 @@ MOST_HASHED = 4 << 30
 
 
 class Genome:
-    """Contigs of one file. A .2bit stays in the mapped file; FASTA is packed into memory on opening.
+    """Contigs of one file. The bases of a .2bit stay in the mapped file; FASTA is packed into memory at
+    opening.
 
-    names: list[str]; contigs: where each name is among them; lengths: int64 (C,) bases. A contig is found by its name
-    or by its other usual one, `chr20` or `20`. Use as a context manager or call `close`.
+    names: list[str]; contigs: finds the number of a name; lengths: int64 (C,) bases. A contig is found by its
+    name or by its other usual name, `chr20` or `20`. Use as a context manager or call `close`.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Genome:
         """host: the arrays on the CPU; mask_blocks: contig -> int64 (n, 2).
 
         arrays  the same as tensors on another device
-        file    the mapped file that `host` lies in
+        file    the mapped file with the data of `host`
         """
         self.path = path
         self.names = names
@@ -55,10 +56,10 @@ class Genome:
 
     @classmethod
     def open(cls, path: str | Path) -> "Genome":
-        """Opens .2bit (mapped; the size does not matter) or FASTA, plain, gzip or BGZF; recognised by content.
+        """Opens .2bit (memory-mapped, of any size) or FASTA (plain, gzip or BGZF); recognised by content.
 
         FASTA may come from a pipe, .2bit may not. Raises FileNotFoundError, or InputFileError (most often
-        GenomeFileError, a ValueError) for a damaged or foreign file.
+        GenomeFileError, a ValueError) for a damaged file or one of another format.
 
         >>> _ = Path("two.fa").write_text(">one\\nACGTNacgtAAA\\n>two\\nGGGGCCCCTTTT\\n")
         >>> genome = Genome.open("two.fa")
@@ -105,21 +106,21 @@ class Genome:
 
     @property
     def arrays(self) -> PackedGenome:
-        """What the kernels take, as tensors on `device`. Raises ValueError once the genome is closed."""
+        """The arrays that the kernels take, as tensors on `device`. Raises ValueError after `close`."""
         return self._arrays or self._host_tensors()
 
     def _host_tensors(self) -> PackedGenome:
-        """The arrays on the CPU as tensors over the same memory; made once, so that they are checked once."""
+        """The arrays on the CPU as tensors over the same memory; made, and so checked, only once."""
         host = self.host
         if self._tensors is None:
-            import torch  # here, so that whoever needs no tensor does not wait for it
+            import torch  # imported late, because its import is slow and many commands need no tensor
 
             self._tensors = PackedGenome(*map(torch.from_numpy, host.arrays()))
         return self._tensors
 
     @property
     def host(self) -> HostGenome:
-        """The arrays on the CPU, as numpy arrays. Raises ValueError once the genome is closed."""
+        """The arrays on the CPU, as numpy arrays. Raises ValueError after `close`."""
         if self._host is None:
             raise ValueError(f"genome {self.path} is closed")
         return self._host
@@ -129,11 +130,11 @@ class Genome:
         return self.arrays.device
 
     def to(self, device: "torch.device | str") -> "Genome":
-        """The same genome with its packed bases and N blocks on `device`; this one stays as it is."""
+        """A copy of the genome with its packed bases and N blocks on `device`."""
         return Genome(self.path, self.names, self.host, self._mask_blocks, self.arrays.to(device), self._file)
 
     def expect_random_reads(self) -> None:
-        """For a mapped genome that windows will be drawn from: the system then reads those and no more. See TwoBit."""
+        """For random windows of a mapped genome: switches off the system's read-ahead, see TwoBit."""
         if self._file is not None:
             self._file.expect_random_reads()
 
@@ -165,9 +166,9 @@ class Genome:
     def range(
         self, name: str, start_bp: int = 0, end_bp: int | None = None, strand: str = "+"
     ) -> PackedRange:
-        """Bases [start_bp, end_bp) of a contig as a place, for `embed` and `score`; strand "+" or "-".
+        """Bases [start_bp, end_bp) of a contig as a PackedRange, for `embed` and `score`; strand "+" or "-".
 
-        Raises ValueError as `sequence`, and for another strand.
+        Raises ValueError as `sequence` does, and for another strand.
         """
         contig = self._find(name)
         end_bp = self._checked(name, start_bp, end_bp)
@@ -212,19 +213,19 @@ class Genome:
         return digest.hexdigest()
 
     def close(self) -> None:
-        """Lets go of the packed bases; the mapping ends with the last tensor that still uses it."""
+        """Releases the packed bases; the mapping ends with the last tensor that uses it."""
         self._host = self._tensors = self._arrays = self._mask_blocks = self._file = None
 
     def __reduce__(self) -> tuple:
-        """A mapped genome is pickled by its path and opened again, as a worker process wants it; one that was packed
-        into memory is pickled whole."""
+        """A mapped genome is pickled as its path and opened again, for example in a worker process; a genome
+        that was packed into memory is pickled with its data."""
         if self._file is not None:
             device = "cpu" if self._arrays is None else str(self._arrays.device)
             return _opened_again, (self.path.absolute(), self.names, self.host.length_bp, device)
         return Genome, (self.path, self.names, self.host, self._mask_blocks, self._arrays)
 
     def __deepcopy__(self, memo: dict) -> "Genome":
-        """Another handle of the same bases, which are never written to; each is closed for itself."""
+        """Another object over the same bases, which are never changed; each object is closed separately."""
         return Genome(self.path, self.names, self.host, self._mask_blocks, self._arrays, self._file)
 
     def __enter__(self) -> "Genome":
@@ -254,7 +255,7 @@ class Genome:
 
 
 def _opened_again(path: Path, names: list[str], length_bp: np.ndarray, device: str) -> Genome:
-    """Raises GenomeFileError where the file holds other contigs by now."""
+    """Opens a pickled genome again. Raises GenomeFileError if the file now has other contigs."""
     genome = Genome.open(path)
     if genome.names != names or not np.array_equal(genome.lengths, length_bp):
         raise GenomeFileError(
@@ -268,7 +269,7 @@ def _host_genome(packed: np.ndarray, *rest: np.ndarray) -> HostGenome:
 
 
 def _clipped(blocks: np.ndarray, start_bp: int, end_bp: int) -> list[list[int]]:
-    """The blocks that meet [start_bp, end_bp), cut to it and counted from start_bp."""
+    """The blocks that overlap [start_bp, end_bp), clipped to it, relative to start_bp."""
     begin = np.searchsorted(blocks[:, 1], start_bp, side="right")
     end = np.searchsorted(blocks[:, 0], end_bp, side="left")
     return (np.clip(blocks[begin:end], start_bp, end_bp) - start_bp).tolist()

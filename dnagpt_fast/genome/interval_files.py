@@ -1,4 +1,4 @@
-"""BED, and the lines that GTF and GFF3 share with it: the one way in which intervals are read and checked.
+"""Reads and checks intervals from BED, GTF and GFF3 files, for all parts of the package.
 
 BED is 0-based and half-open (https://genome.ucsc.edu/FAQ/FAQformat.html#format1), GTF and GFF3 are 1-based and closed.
 """
@@ -20,10 +20,10 @@ _GFF_STRANDS = ("+", "-", ".", "?")
 
 @dataclass(frozen=True, slots=True)
 class IntervalLine:
-    """One line. columns: names of the fields; contig: as the file calls it.
+    """One line. columns: names of the fields; contig: its name in the file.
 
-    is_annotation  a line of GTF or GFF3, not of BED
-    is_circular    of GFF3: its contig is a circle, so that an interval may pass the end
+    is_annotation  whether it is a line of GTF or GFF3, not of BED
+    is_circular    GFF3: whether its contig is circular, so that an interval may pass the end
     """
 
     where: str
@@ -34,7 +34,7 @@ class IntervalLine:
     is_circular: bool = False
 
     def column(self, name: str) -> str:
-        """The field of this name; empty where there is none."""
+        """The field with this name; empty if there is none."""
         return self.fields[self.columns.index(name)] if name in self.columns else ""
 
     def span_bp(self) -> tuple[int, int]:
@@ -44,16 +44,16 @@ class IntervalLine:
         start -= self.is_annotation
         if not 0 <= start < end:
             raise InputFileError(
-                f"{self.where}: [{start}, {end}) of {self.contig!r}: wanted 0 <= start < end; an empty interval has no "
-                "bases: remove the line"
+                f"{self.where}: [{start}, {end}) of {self.contig!r}: wanted 0 <= start < end; remove the line of an "
+                "empty interval"
             )
         return start, end
 
     def strand(self) -> str:
-        """`+` or `-`; `.` is taken as `+`. Raises InputFileError for anything but these."""
+        """`+` or `-`; `.` is read as `+`. Raises InputFileError for anything else."""
         strand = self.column("strand") or "."
         if strand not in ("+", "-", "."):
-            raise InputFileError(f"{self.where}: strand {strand!r}: wanted +, - or . (taken as +)")
+            raise InputFileError(f"{self.where}: strand {strand!r}: wanted +, - or . (read as +)")
         return "-" if strand == "-" else "+"
 
     def places(self, genome: Genome) -> list[tuple[int, int, int]]:
@@ -72,14 +72,14 @@ class IntervalLine:
         return [(contig, *span) for span in spans]
 
     def place(self, genome: Genome) -> tuple[int, int, int]:
-        """`places` of a line of BED, which has no circles."""
+        """The only place of a BED line, which has no circular contigs."""
         (found,) = self.places(genome)
         return found
 
 
 def inside(start_bp: int, end_bp: int, length_bp: int, is_circular: bool) -> list[tuple[int, int]]:
-    """The interval in a contig of this length: as it is, in two pieces where it passes the origin of a circular one,
-    or nothing where it does not fit."""
+    """The interval in a contig of this length: unchanged, or in two pieces if it passes the origin of a
+    circular contig, or empty if it does not fit."""
     if end_bp <= length_bp:
         return [(start_bp, end_bp)]
     if is_circular and start_bp < length_bp and end_bp - start_bp <= length_bp:
@@ -90,12 +90,12 @@ def inside(start_bp: int, end_bp: int, length_bp: int, is_circular: bool) -> lis
 def interval_lines(path: str | Path, *, bed: bool = False) -> Iterator[IntervalLine]:
     """The lines with intervals of a BED, GTF or GFF3 file, plain or gzip; each line is recognised by its content.
 
-    Comments, blank lines, lines for the genome browser and sequences after the annotation are passed over. Fields are
-    parted by tabs, or by blanks in a line without tabs. A line before the first interval names the columns from the
-    fourth on if it has as many fields and is a comment parted by tabs, or has a word such as `chromStart` where a start
-    belongs.
-    bed  every line is one of BED
-    Raises InputFileError, naming file and line, for fewer than three fields.
+    Comments, blank lines, lines for the genome browser and sequences after the annotation are skipped. Fields
+    are separated by tabs, or by blanks in a line without tabs. A line before the first interval names the
+    columns from the fourth on if it has the same number of fields and is a comment with tabs, or has a word
+    such as `chromStart` in place of a start.
+    bed  all lines are BED
+    Raises InputFileError that names file and line for fewer than three fields.
     """
     headers: list[list[str]] = []
     named: dict[int, tuple[str, ...]] = {}
@@ -123,7 +123,7 @@ def interval_lines(path: str | Path, *, bed: bool = False) -> Iterator[IntervalL
             continue
         if len(fields) < 3:
             raise InputFileError(
-                f"{where}: {line[:60]!r}: wanted contig, start and end, parted by tabs; came {len(fields)} field(s)"
+                f"{where}: {line[:60]!r}: wanted contig, start and end, separated by tabs; got {len(fields)} field(s)"
             )
         if not begun and fields[1].lower() in _STARTS:
             headers.append(fields)
@@ -136,7 +136,7 @@ def interval_lines(path: str | Path, *, bed: bool = False) -> Iterator[IntervalL
 
 
 def _is_annotation(fields: list[str]) -> bool:
-    """Eight fields, or nine with the attributes, and a strand where BED has a number."""
+    """Whether it has eight fields, or nine with the attributes, and a strand in the seventh."""
     return len(fields) in (8, 9) and fields[6] in _GFF_STRANDS and not fields[1].isdigit()
 
 

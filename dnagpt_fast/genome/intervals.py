@@ -1,4 +1,4 @@
-"""Intervals of window starts on contigs: what may be sampled, what holds N, and tilings."""
+"""Intervals on contigs: allowed window starts, counts of N, weights, and adjacent windows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from dnagpt_fast.packed import PackedGenome
 
 
 class UnknownBases:
-    """Counts N in ranges of a genome: its contigs stand end to end on one axis, contig c from `offset[c]` on."""
+    """Counts N in ranges of a genome. The contigs are concatenated on one axis; contig c starts at
+    `offset[c]`."""
 
     def __init__(self, genome: PackedGenome) -> None:
         lengths = genome.length_bp.cpu().numpy()
@@ -21,7 +22,7 @@ class UnknownBases:
         self._before = np.concatenate([[0], np.cumsum(self.end - self.start)])
 
     def before(self, position: np.ndarray) -> np.ndarray:
-        """Unknown bases left of each position on the common axis."""
+        """Number of unknown bases before each position on the common axis."""
         block = np.searchsorted(self.start, position, side="right")
         inside = np.where(block > 0, np.maximum(self.end[block - 1] - position, 0), 0) if len(self.end) else 0
         return self._before[block] - inside
@@ -45,7 +46,8 @@ class Intervals:
 
 
 def outside(held_out: Intervals, length_bp: np.ndarray) -> Intervals:
-    """What the held-out ranges leave of contigs of these lengths. The ranges may overlap, in any order."""
+    """The parts of contigs of these lengths outside the held-out ranges, which may overlap and be in any
+    order."""
     order = np.lexsort((held_out.start_bp, held_out.contig))
     edge = {c: 0 for c in range(len(length_bp))}
     pieces = []
@@ -60,10 +62,10 @@ def outside(held_out: Intervals, length_bp: np.ndarray) -> Intervals:
 
 
 def allowed_starts(genome: PackedGenome, within: Intervals, length_bp: int, max_n_bp: int) -> Intervals:
-    """Starts whose window lies inside one interval of `within` and holds at most `max_n_bp` unknown bases.
+    """Starts of windows inside one interval of `within` with at most `max_n_bp` unknown bases.
 
     Between two neighbouring points of {N block edges} and {N block edges - length_bp} the number of unknown bases is a
-    straight line of slope -1, 0 or 1, so the allowed part of each such piece is one interval.
+    linear function with slope -1, 0 or 1, so the allowed part of each such piece is one interval.
     """
     unknown = UnknownBases(genome)
     offset = unknown.offset
@@ -103,13 +105,15 @@ class WeightedPlaces:
 def weighted_starts(
     genome: PackedGenome, starts: Intervals, middle_bp: int, places: Sequence[WeightedPlaces]
 ) -> tuple[Intervals, np.ndarray]:
-    """Intervals of window starts cut where the weight of a window changes, and the weight of each piece, float64.
+    """Intervals of window starts, divided where the weight of a window changes, and the weight of each piece,
+    float64.
 
-    The weight of a window is the product over `places` of the weight at its base start + middle_bp, 1 outside of all of
-    a list's intervals. Pieces of weight 0 are left out.
+    The weight of a window is the product over `places` of the weights at its base start + middle_bp; a list
+    has weight 1 outside its intervals. Pieces with weight 0 are left out.
     """
     lengths = genome.length_bp.cpu().numpy()
-    # Contigs lie on one axis with middle_bp between them, so that no place reaches into the contig before its own.
+    # On the common axis there is a gap of middle_bp between contigs, so that no place reaches into the contig
+    # before it.
     offset = np.concatenate([[0], np.cumsum(lengths + middle_bp)])
     first, stop, contig = (
         starts.start_bp + offset[starts.contig],
@@ -137,7 +141,8 @@ def weighted_starts(
 
 
 def tile(genome: PackedGenome, ranges: Intervals, length_bp: int, max_n_bp: int) -> Intervals:
-    """Windows side by side from the start of each range, those with more than `max_n_bp` unknown bases left out."""
+    """Adjacent windows from the start of each range, without those with more than `max_n_bp` unknown
+    bases."""
     contig, start = [], []
     for c, first, end in zip(ranges.contig, ranges.start_bp, ranges.end_bp, strict=True):
         starts = np.arange(first, end - length_bp + 1, length_bp, dtype=np.int64)

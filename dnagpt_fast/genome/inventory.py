@@ -1,4 +1,4 @@
-"""What a genome holds, contig by contig: the rows of `dnagpt-fast info`."""
+"""Base counts of each contig of a genome: the rows of `dnagpt-fast info`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +10,8 @@ from dnagpt_fast.genome.genome import Genome
 
 @dataclass(frozen=True)
 class ContigRow:
-    """One contig, or the total: bases in all, unknown, soft-masked, and G + C among the known ones."""
+    """One contig, or the total: numbers of all bases, unknown and soft-masked ones, and G + C among the known
+    ones."""
 
     name: str
     length_bp: int
@@ -21,7 +22,7 @@ class ContigRow:
 
     @property
     def gc(self) -> float | None:
-        """(G + C) / known bases, None where no base is known."""
+        """(G + C) / known bases; None if no base is known."""
         known = self.length_bp - self.n_bp
         return self.gc_bp / known if known else None
 
@@ -30,7 +31,7 @@ class ContigRow:
 
 
 def contig_rows(genome: Genome) -> Iterator[ContigRow]:
-    """One row a contig, in file order."""
+    """One row per contig, in file order."""
     gc, known = genome.host.gc_of_contigs()
     columns = (genome.lengths, known, np.diff(genome.host.n_block_index), genome.masked_bp(), gc)
     rows = zip(genome.names, *(column.tolist() for column in columns), strict=True)
@@ -39,6 +40,6 @@ def contig_rows(genome: Genome) -> Iterator[ContigRow]:
 
 
 def total_row(rows: Sequence[ContigRow]) -> ContigRow:
-    """The sums."""
+    """The row of the sums."""
     fields = ("length_bp", "n_bp", "n_blocks", "masked_bp", "gc_bp")
     return ContigRow("total", **{field: sum(getattr(row, field) for row in rows) for field in fields})

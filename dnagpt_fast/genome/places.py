@@ -16,7 +16,7 @@ from dnagpt_fast.input_files import InputFileError
 
 
 class Place(NamedTuple):
-    """contig: its number in the genome. where: file and line, for messages."""
+    """A weighted interval. contig: its number in the genome. where: file and line, for messages."""
 
     contig: int
     start_bp: int
@@ -31,11 +31,11 @@ def read_places(
     """The intervals of a BED, GTF or GFF3 file (plain or gzip; recognised by content), each with its weight.
 
     weight         of every interval, 0 or more
-    feature        of GTF and GFF3: only lines of this type (third column); empty: every line
-    weight_column  of BED: the column, counted from 1, that holds each interval's own weight; 0: `weight`
+    feature        GTF and GFF3: only lines of this type (third column); empty: all lines
+    weight_column  BED: the column, counted from 1, with the weight of each interval; 0: use `weight`
 
-    Raises InputFileError (RegionError for a contig that the genome does not have) naming file and line; also where the
-    file holds no interval of this feature.
+    Raises InputFileError (RegionError for a contig that the genome does not have) that names file and line;
+    also if the file has no interval of this feature.
     """
     found = []
     for line in interval_lines(path):
@@ -45,7 +45,7 @@ def read_places(
             )
         if not line.is_annotation and feature:
             raise InputFileError(
-                f"{line.where}: feature = {feature!r} is for GTF and GFF3; this is no line of either"
+                f"{line.where}: feature = {feature!r} is for GTF and GFF3; this line is neither"
             )
         if line.is_annotation and feature not in ("", line.column("feature")):
             continue
@@ -58,9 +58,9 @@ def read_places(
 
 
 def disjoint(places: Iterable[Place]) -> WeightedPlaces:
-    """The places in order, overlapping ones of one weight merged.
+    """The places in order; overlapping places of the same weight are merged.
 
-    Raises InputFileError, naming both lines, for an overlap of two weights.
+    Raises InputFileError that names both lines where places of different weights overlap.
     """
     merged: list[Place] = []
     for place in sorted(places):
@@ -69,8 +69,8 @@ def disjoint(places: Iterable[Place]) -> WeightedPlaces:
             merged.append(place)
         elif before.weight != place.weight:
             raise InputFileError(
-                f"{before.where} and {place.where} overlap at base {place.start_bp} and weigh {before.weight:g} and "
-                f"{place.weight:g}: give both the same weight, or cut one of them"
+                f"{before.where} and {place.where} overlap at base {place.start_bp} with weights {before.weight:g} and "
+                f"{place.weight:g}: give both the same weight, or shorten one of them"
             )
         else:
             merged[-1] = before._replace(end_bp=max(before.end_bp, place.end_bp))

@@ -1,4 +1,4 @@
-"""What the readers of a genome file give: one packed contig at a time."""
+"""One packed contig, as the readers of genome files yield it, and their error."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,8 @@ from dnagpt_fast.ops.fasta_pack import FastaPacker
 class PackedRecord:
     """One contig: packed uint8 (ceil(length_bp / 4),), the last byte padded with zeros.
 
-    n_blocks, mask_blocks: int64 (n, 2) [start_bp, end_bp); ambiguous: how many letters other than N became N.
+    n_blocks, mask_blocks: int64 (n, 2) [start_bp, end_bp); ambiguous: number of letters other than N that
+    became N.
     """
 
     name: str
@@ -24,10 +25,11 @@ class PackedRecord:
 
     @classmethod
     def of(cls, name: str, packer: FastaPacker) -> "PackedRecord":
-        """What the packer has taken in; the packer is spent."""
+        """The contig that the packer has read; the packer cannot be used again."""
         packed, n_blocks, mask_blocks = packer.finish()
         return cls(name, packer.length_bp, packed, n_blocks, mask_blocks, packer.ambiguous)
 
 
 class GenomeFileError(InputFileError):
-    """Names the file, the place in it (offset, line, contig), what stood there and what was wanted."""
+    """A genome file that cannot be read; the message names the file, the place in it (offset, line, contig),
+    what was found there and what was wanted."""

@@ -1,4 +1,4 @@
-"""Names of places: contigs by any of their usual names, and ranges such as chr20:100-200."""
+"""Contig names, with their usual variants, and ranges such as chr20:100-200."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ class RegionError(InputFileError):
 def is_browser_line(line: str) -> bool:
     """Whether a line of BED or GFF is for the genome browser: `track name=...`, `browser position ...`.
 
-    A contig may be called track_2, or even track: an interval has a number where its start belongs.
+    A contig may also be called track_2, or even track: the line of an interval has a number as its start.
 
     >>> is_browser_line('track name="x"'), is_browser_line("track\\t0\\t4"), is_browser_line("track_2\\t0\\t4")
     (True, False, False)
@@ -33,13 +33,14 @@ def is_browser_line(line: str) -> bool:
 
 
 def contig_key(name: str) -> str:
-    """What the usual names of one contig share: `chr20`, `Chr20` and `20` all give `20`."""
+    """A key that the usual names of one contig share: `20` for `chr20`, `Chr20` and `20`."""
     key = name.lower()
     return key.removeprefix("chr") or key
 
 
 class ContigNames:
-    """Places of contig names in a file, by dictionary: as given, else by `contig_key` where that is unambiguous."""
+    """Finds the number of a contig in a file by its exact name, otherwise by `contig_key` if that is
+    unambiguous."""
 
     def __init__(self, names: Sequence[str], path: Path) -> None:
         self.names = names
@@ -48,7 +49,8 @@ class ContigNames:
         self._by_key: dict[str, list[int]] | None = None
 
     def find(self, name: str, where: str = "") -> int:
-        """Place of the contig in `names`. Raises RegionError, which begins with `where`, for none or several."""
+        """Number of the contig in `names`. Raises RegionError, which starts with `where`, for none or
+        several."""
         if (place := self._exact.get(name)) is not None:
             return place
         if self._by_key is None:
@@ -64,7 +66,7 @@ class ContigNames:
             raise RegionError(f"{at}contig {name!r} may be {several} of {self.path}: give the exact name")
         some = ", ".join(self.names[:5]) + (", ..." if len(self.names) > 5 else "")
         raise RegionError(
-            f"{at}no contig {name!r} in {self.path}, which has {some}: rename it, or give its genome"
+            f"{at}no contig {name!r} in {self.path}, which has {some}: use one of its names, or the right genome"
         )
 
     def __contains__(self, name: str) -> bool:
@@ -78,11 +80,12 @@ class ContigNames:
 def parse_range(
     text: str, where: str = "", is_contig: Callable[[str], bool] = lambda _: False
 ) -> tuple[str, int, int | None]:
-    """`contig:start_bp-end_bp` (0-based, half-open) -> (contig, start, end); any other text is a contig, its end None.
+    """`contig:start_bp-end_bp` (0-based, half-open) -> (contig, start, end); other text is a contig, with end
+    None.
 
-    Only the last colon parts contig and range, for names such as `HLA-A*01:01:01:01` hold colons themselves.
-    is_contig: whether the text as a whole names a contig; then it is one, whatever it looks like.
-    Raises RegionError, which begins with `where`, for a range that is empty or runs backwards.
+    Only the last colon separates contig and range, because names such as `HLA-A*01:01:01:01` contain colons.
+    is_contig: whether a text is the name of a contig; such a text is never read as a range.
+    Raises RegionError, which starts with `where`, unless start < end.
 
     >>> parse_range("HLA-A*01:01:01:01:100-2,000")
     ('HLA-A*01:01:01:01', 100, 2000)
@@ -102,7 +105,8 @@ def parse_range(
 def range_in(
     text: str, contigs: ContigNames, lengths: Sequence[int] | np.ndarray, where: str
 ) -> tuple[int, int, int]:
-    """(place of the contig, start_bp, end_bp) of a contig or a range of it. Raises RegionError, begun with `where`."""
+    """(number of the contig, start_bp, end_bp) of a contig or a range of it. Raises RegionError, which starts
+    with `where`."""
     name, start_bp, end_bp = parse_range(text, where, contigs.__contains__)
     contig = contigs.find(name, f"{where}: {text!r}: wanted contig or contig:start_bp-end_bp")
     length = int(lengths[contig])

@@ -1,7 +1,7 @@
-"""Which window sample i is: a counter-based generator, so that sample i depends on (seed, i) alone.
+"""Draws the window of sample i with a counter-based generator, so that it depends only on (seed, i).
 
-Resuming needs no data state but a counter, ranks take disjoint indices by arithmetic, and any device can draw the same
-windows: everything below is integer arithmetic on 32- and 64-bit words.
+Resuming needs only a counter, processes compute disjoint indices, and any device can draw the same windows:
+everything below is integer arithmetic on 32- and 64-bit words.
 
 Generator: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
 
@@ -9,20 +9,21 @@ Generator: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1,
     key word 1      high 32 bits of the seed
     counter word 0  low 32 bits of the sample index i
     counter word 1  high 32 bits of the sample index i
-    counter word 2  stream: STREAM_WINDOWS here; other users of the seed take other streams
+    counter word 2  stream: STREAM_WINDOWS here; other users of the seed use other streams
     counter word 3  0
 
     output word 0   genome: the number of entries of `genome_threshold` that are <= word 0
     output word 1   low half, and
-    output word 2   high half of the 64-bit word u; the start's rank among the genome's S ranks is (u * S) >> 64, whose
-                    probabilities differ by at most 2^-64. An allowed start has one rank, or with weighted places as
-                    many consecutive ones as it weighs (`ranks_per_start`)
+    output word 2   high half of the 64-bit word u; the start's rank among the genome's S ranks is (u * S) >>
+                    64; the probabilities of ranks differ by at most 2^-64. An allowed start has one rank or,
+                    with weighted places, several consecutive ranks in proportion to its weight
+                    (`ranks_per_start`)
     output word 3   orientation: ORIENTATIONS[the number of entries of `orientation_threshold` that are <= word 3]
 
-A start is allowed when its window lies in one contig, touches no held-out range and holds at most `max_n_bp` unknown
-bases. These starts form few intervals, found once from the lengths and the N blocks (`allowed_starts`), so nothing is
-ever rejected and drawn again: the rank is looked up by binary search in the intervals' cumulative numbers of ranks,
-which are in the order of genome, contig, start.
+A start is allowed if its window is in one contig, overlaps no held-out range and has at most `max_n_bp`
+unknown bases. These starts form few intervals, computed once from the lengths and the N blocks
+(`allowed_starts`), so no window is drawn and then rejected: a binary search finds the rank in the intervals'
+cumulative numbers of ranks, which are in the order of genome, contig, start.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ from dnagpt_fast.genome.intervals import Intervals, WeightedPlaces, allowed_star
 from dnagpt_fast.packed import PackedGenome
 
 STREAM_WINDOWS = 0
-# As it stands on the forward strand, reversed on it, as it stands on the reverse strand, reversed on that.
+# Forward strand, forward strand reversed, reverse strand, reverse strand reversed.
 ORIENTATIONS = (0, 1, 3, 2)
 RANKS_OF_THE_LEAST = 1024
 
@@ -76,14 +77,16 @@ def multiply_high(u_low: np.ndarray, u_high: np.ndarray, factor: np.ndarray) -> 
 
 @dataclass(frozen=True)
 class SamplerTables:
-    """All that a kernel needs to draw window i; G genomes, S intervals of allowed starts.
+    """The tables with which a kernel draws window i; G genomes, S intervals of allowed starts.
 
     genome_threshold       uint64 (G - 1,)  ascending, up to 2^32
     orientation_threshold  uint64 (3,)      ascending, up to 2^32
-    interval_index         int64 (G + 1,)   genome g owns the intervals interval_index[g] : interval_index[g + 1]
-    rank_before            int64 (S + 1,)   ranks in all intervals before this one
-    contig, start_bp       int64 (S,)       where the interval begins
-    ranks_per_start        int64 (S,)       >= 1, the weight of each start of the interval; 1 where nothing is weighted
+    interval_index         int64 (G + 1,)   genome g has the intervals interval_index[g] : interval_index[g +
+                           1]
+    rank_before            int64 (S + 1,)   number of ranks in all intervals before this one
+    contig, start_bp       int64 (S,)       start of the interval
+    ranks_per_start        int64 (S,)       >= 1, the weight of each start of the interval; 1 without weighted
+                           places
     """
 
     genome_threshold: np.ndarray
@@ -96,16 +99,19 @@ class SamplerTables:
 
 
 def thresholds(weights: Sequence[float]) -> np.ndarray:
-    """Cumulative weights as uint32 comparisons, uint64 (len(weights) - 1,): word w picks the number of entries <= w."""
+    """Thresholds for random 32-bit words, uint64 (len(weights) - 1,): word w chooses the number of entries <=
+    w."""
     cumulative = np.cumsum(np.asarray(weights, dtype=np.float64))
     return np.floor(cumulative[:-1] / cumulative[-1] * 2.0**32 + 0.5).astype(np.uint64)
 
 
 def ranks_of(weight: np.ndarray, starts: np.ndarray, label: str) -> np.ndarray:
-    """Weights of intervals -> ranks for each of their starts, int64, all 1 where the weights are equal.
+    """Weights of intervals -> number of ranks for each of their starts, int64; all 1 if the weights are
+    equal.
 
-    The smallest weight gets RANKS_OF_THE_LEAST ranks a start, so that a ratio of weights is kept to 0.1 %. `starts`:
-    how many starts each interval has. Raises ValueError where the sum of ranks leaves 62 bits.
+    The smallest weight gets RANKS_OF_THE_LEAST ranks per start, so that ratios of weights are exact to 0.1 %.
+    starts: the number of starts in each interval. Raises ValueError if the sum of ranks needs more than 62
+    bits.
     """
     least = weight.min()
     if (weight == least).all():
@@ -113,19 +119,20 @@ def ranks_of(weight: np.ndarray, starts: np.ndarray, label: str) -> np.ndarray:
     wanted = weight / least * RANKS_OF_THE_LEAST
     if float(np.dot(wanted, starts)) >= 2.0**62:
         raise ValueError(
-            f"{label}: weights of places from {least:g} to {weight.max():g}: wanted a smaller span, or a weight of 0"
+            f"{label}: weights of places from {least:g} to {weight.max():g}: wanted a smaller ratio, or a weight of 0"
         )
     return np.rint(wanted).astype(np.int64)
 
 
 class WindowSampler:
-    """Draws windows of `length_bp` from one or more genomes; `sample(i, count)` are the samples i .. i + count - 1.
+    """Draws windows of `length_bp` from one or more genomes; `sample(i, count)` gives the samples i .. i +
+    count - 1.
 
-    places: for each genome the weights of its places. A window has the product of the weights at its middle base, the
-    one at start_bp + length_bp // 2; 1 where no place is.
+    places: for each genome the weights of its places. The weight of a window is the product of the weights at
+    its middle base, start_bp + length_bp // 2; 1 outside all places.
 
-    Raises ValueError where shares, weights or the seed make no sense, or where a genome has no window to give: the
-    message names the genome and the reason, before anything is trained.
+    Raises ValueError, before any training, for shares, weights or a seed out of range, and for a genome
+    without an allowed window; the message names the genome and the reason.
     """
 
     def __init__(
@@ -168,7 +175,7 @@ class WindowSampler:
         for label, weight in zip(labels, weights, strict=True):
             if not (weight > 0 and np.isfinite(weight) and weight / sum(weights) >= 2.0**-32):
                 raise ValueError(
-                    f"{label}: weight {weight} of {sum(weights)} in all: wanted a share of at least 2^-32"
+                    f"{label}: weight {weight} of {sum(weights)} in total: wanted a share of at least 2^-32"
                 )
         self.length_bp = length_bp
         self.seed = seed
@@ -181,7 +188,7 @@ class WindowSampler:
                 raise ValueError(_no_window(label, genome, left, length_bp, self.max_n_bp))
             starts, place_weight = weighted_starts(genome, starts, length_bp // 2, weighted)
             if not len(starts):
-                raise ValueError(f"{label}: the weight of every allowed window is 0: no place to sample from")
+                raise ValueError(f"{label}: the weight of every allowed window is 0: nothing to sample from")
             found.append(starts)
             ranks.append(ranks_of(place_weight, starts.end_bp - starts.start_bp, label))
         straight, backward = 1 - reversed_share, reversed_share
@@ -202,7 +209,7 @@ class WindowSampler:
 
     @property
     def n_ranks(self) -> np.ndarray:
-        """How many ranks each genome has: its allowed starts, each as often as it weighs; int64 (G,)."""
+        """Number of ranks of each genome: its allowed starts, each times its ranks_per_start; int64 (G,)."""
         return np.diff(self.tables.rank_before[self.tables.interval_index])
 
     def sample(self, first_index: int, count: int) -> Windows:
@@ -237,5 +244,5 @@ def _no_window(label: str, genome: PackedGenome, left: Intervals, length_bp: int
     longest_left = int((left.end_bp - left.start_bp).max()) if len(left) else 0
     return (
         f"{label}: no window of {length_bp} bp fits: its longest contig has {longest_contig} bp, the longest piece "
-        f"outside the held-out ranges {longest_left} bp, and a window may hold at most {max_n_bp} unknown bases"
+        f"outside the held-out ranges {longest_left} bp, and a window may have at most {max_n_bp} unknown bases"
     )

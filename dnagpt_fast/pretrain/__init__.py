@@ -1,4 +1,4 @@
-"""Pre-training: genomes and settings in, a run folder out."""
+"""Pre-training a model on packed genomes."""
 
 from typing import TYPE_CHECKING
 

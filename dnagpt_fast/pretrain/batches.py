@@ -1,7 +1,7 @@
 """Windows of packed genomes -> batches of the template `<species> k-mers <=> <M> <=> <B>` and the answer.
 
-Only coordinates come in: token ids, GC and the order label are made from the packed bases by ops.kmer_tokenize and
-ops.gc_count, or by ops.sample_batch in one call, on the genomes' device.
+The input is only coordinates: ops.kmer_tokenize and ops.gc_count, or ops.sample_batch in one call, compute
+token ids, GC and the order label from the packed bases, on the genomes' device.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,9 @@ from dnagpt_fast.ops.traits import samples_in_one_call
 from dnagpt_fast.packed import PackedGenome
 from dnagpt_fast.vocab import Vocabulary, reserved_id
 
-# A vocabulary without one-letter k-mers tells the order by two reserved tokens. `<+>` and `<->` read as directions and
-# stand for no species and no prompt; `<0>` would not do, being the unknown token.
+# A vocabulary without one-letter k-mers has two reserved tokens as order answers. `<+>` and `<->` suggest
+# directions and are neither a species nor part of a prompt; `<0>` is not possible, because it is the unknown
+# token.
 FIXED_ANSWERS = ("+", "-")
 DYNAMIC_ANSWERS = ("N", "A")
 
@@ -30,14 +31,14 @@ DYNAMIC_ANSWERS = ("N", "A")
 class Template:
     """The token ids around the k-mers.
 
-    gc_prompt, order_prompt  the regression head reads at the last token of the first, the order is predicted at the
-                             last of the second
-    as_it_stands, reversed   the two answers
+    gc_prompt, order_prompt  GC is predicted at the last token of gc_prompt, the order at the last token of
+                             order_prompt
+    not_reversed, reversed   the two answers
     """
 
     gc_prompt: tuple[int, ...]
     order_prompt: tuple[int, ...]
-    as_it_stands: int
+    not_reversed: int
     reversed: int
 
     @classmethod
@@ -55,13 +56,13 @@ class Template:
         ids = [_answer_id(vocabulary, answer) for answer in answers]
         if len(ids) != 2 or ids[0] == ids[1]:
             raise ValueError(
-                f"order_answers = {answers}: wanted two different tokens, as it stands and reversed"
+                f"order_answers = {answers}: wanted two different tokens, for not reversed and reversed"
             )
         return cls(tuple(map(reserved_id, gc_prompt)), tuple(map(reserved_id, order_prompt)), ids[0], ids[1])
 
     @property
     def n_extra(self) -> int:
-        """Input tokens beside the k-mers: the species and the two prompts."""
+        """Number of input tokens in addition to the k-mers: the species and the two prompts."""
         return 1 + len(self.gc_prompt) + len(self.order_prompt)
 
 
@@ -71,7 +72,7 @@ def _answer_id(vocabulary: Vocabulary, name: str) -> int:
 
 
 class BatchMaker:
-    """Makes PretrainBatch from Windows of these genomes. `genomes` and `species` (token ids) go together."""
+    """Makes PretrainBatch from Windows of these genomes; species: one token id for each genome."""
 
     def __init__(
         self,
@@ -97,7 +98,8 @@ class BatchMaker:
         self._prompts = torch.tensor(prompts, dtype=torch.int64, device=self.device)
 
     def weighing(self, *weights: BaseWeights) -> "BatchMaker":
-        """A maker of the same batches with row weights: a next token counts the product of what its k-mer weighs."""
+        """A maker of the same batches with row weights: the weight of a next token is the product of the
+        `weights` of its k-mer."""
         made = copy(self)
         made._base_weights = weights
         return made
@@ -136,14 +138,15 @@ class BatchMaker:
             kmers[rows] = of_genome
             gc_target[rows] = gc / known.clamp(min=1)
             gc_mask[rows] = known > 0
-        # Reversed against the strand it comes from: 1 (forward) and 2 (the reverse strand, read backwards).
+        # Reversed relative to its own strand: orientations 1 (forward strand) and 2 (reverse strand).
         turned = ((windows.orientation ^ (windows.orientation >> 1)) & 1).to(self.device, torch.bool)
-        return self._around(windows, kmers, gc_target, gc_mask, turned)
+        return self._with_template(windows, kmers, gc_target, gc_mask, turned)
 
     def sampled(self, sampler: WindowSampler, first_index: int, count: int) -> PretrainBatch:
-        """The batch of sampler.sample(first_index, count), drawn and tokenized in one native call where there is one.
+        """The batch of sampler.sample(first_index, count), drawn and tokenized in one native call where
+        possible.
 
-        The sampler must draw from these genomes and windows of `length_bp`; ValueError for another length.
+        The sampler must draw windows of `length_bp` from these genomes. Raises ValueError for another length.
         """
         if sampler.length_bp != self.length_bp:
             raise ValueError(
@@ -162,9 +165,11 @@ class BatchMaker:
             )
             self._batch_sampler = (sampler, draw)
         drawn = self._batch_sampler[1](first_index, count)
-        return self._around(drawn.windows, drawn.kmers, drawn.gc_fraction, drawn.gc_known, drawn.reversed)
+        return self._with_template(
+            drawn.windows, drawn.kmers, drawn.gc_fraction, drawn.gc_known, drawn.reversed
+        )
 
-    def _around(
+    def _with_template(
         self,
         windows: Windows,
         kmers: torch.Tensor,
@@ -179,7 +184,7 @@ class BatchMaker:
         token_ids[:, 1 + self.n_kmers :] = self._prompts
         targets = torch.empty_like(token_ids)
         targets[:, :-1] = token_ids[:, 1:]
-        targets[:, -1] = torch.where(turned, self.template.reversed, self.template.as_it_stands)
+        targets[:, -1] = torch.where(turned, self.template.reversed, self.template.not_reversed)
         row_kind = torch.full((B, T), ROW_NEXT_TOKEN, dtype=torch.uint8, device=self.device)
         row_kind[:, -1] = ROW_ORDER
         return PretrainBatch(
@@ -198,7 +203,7 @@ class BatchMaker:
             return None
         weight = torch.ones((len(windows.genome), self.n_tokens), device=self.device)
         for of_bases in self._base_weights:
-            # The row of a position predicts the next one: row 0, the species token, the first k-mer.
+            # The row of a position predicts the next one: row 0, the species token, predicts the first k-mer.
             of_kmers = of_bases.of_kmers(windows, self.n_kmers, self.vocabulary.k)
             weight[:, : self.n_kmers] *= of_kmers.to(self.device)
         return weight

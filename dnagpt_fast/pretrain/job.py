@@ -1,4 +1,4 @@
-"""A pre-training run as one object: model, genomes, samples and loop, built and checked before the first step."""
+"""A pre-training run as one object: model, genomes, samples and training loop."""
 
 import dataclasses
 from functools import cached_property
@@ -47,12 +47,13 @@ from dnagpt_fast.training.settings import ConfigError, ModelSettings, Vocabulary
 from dnagpt_fast.vocab import Vocabulary
 from dnagpt_fast.weights.start import start_model, state_hash
 
-# Largest difference between rows of tokens that never occur, as a share of the largest value: rounding stays far below.
+# Largest allowed difference between rows of tokens that never occur, relative to the largest value; rounding
+# is far smaller.
 MOST_UNEQUAL = 1e-4
 
 
 class PretrainingLosses(nn.Module):
-    """batch -> the losses by name, as training/loop.py wants them."""
+    """batch -> the losses by name, as training/loop.py needs them."""
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class PretrainingLosses(nn.Module):
         self.model = model
         self.settings = settings
         self.k = k
-        self.base_level = 0.0  # of the step, set with its batch
+        self.base_level = 0.0  # of the current step, set together with its batch
         self.length_bp = length_bp
         self.reversed_answer = reversed_answer
         self.occurring = occurring
@@ -86,7 +87,7 @@ class PretrainingLosses(nn.Module):
             occurring=self.occurring,
         )
         cross_entropy = self._cross_entropy(batch, parts)
-        # All that a sample's next tokens cost, spread over the base pairs of its window.
+        # The total loss of a sample's next tokens, divided by the base pairs of its window.
         rows = batch.token_ids.shape[1] - 1
         nats_per_bp = cross_entropy * (rows / self.length_bp)
         return {
@@ -98,7 +99,7 @@ class PretrainingLosses(nn.Module):
         }
 
     def _cross_entropy(self, batch: PretrainBatch, parts: CombinedLoss) -> torch.Tensor:
-        """Nats a next token, all alike, without what the z-loss adds, the base-level loss takes and weights change."""
+        """Unweighted cross-entropy per next token, in nats, without z-loss and base-level loss."""
         as_measured = not self.settings.z_loss and not self.base_level and batch.row_weight is None
         if parts.log_probs is None or as_measured:
             return parts.next_token
@@ -108,7 +109,8 @@ class PretrainingLosses(nn.Module):
         return -torch.where(counted.flatten(), parts.log_probs, 0).sum() / counted.sum().clamp(min=1)
 
     def answers(self, batch: PretrainBatch, template: Template) -> Answers:
-        """What validation asks. A method of this module, because it is the one that gathers weights in shards."""
+        """The answers for validation. A method of this module, because this module gathers sharded
+        weights."""
         return answers_of(self.model, batch, template, self.occurring)
 
 
@@ -118,7 +120,7 @@ def base_level_at(settings: LossSettings, step: int) -> float:
 
 
 def without_reversed_next_tokens(batch: PretrainBatch, reversed_answer: int) -> PretrainBatch:
-    """The batch in which a window that is read backwards has one target, its order answer."""
+    """The batch with reversed windows reduced to one target, their order answer."""
     turned = batch.targets[:, -1] == reversed_answer
     ignored = turned[:, None] & (batch.row_kind == ROW_NEXT_TOKEN)
     return dataclasses.replace(batch, targets=batch.targets.masked_fill(ignored, IGNORE_INDEX))
@@ -127,7 +129,7 @@ def without_reversed_next_tokens(batch: PretrainBatch, reversed_answer: int) -> 
 def begin(
     config: PretrainConfig, resumed: checkpoint.Checkpoint | None
 ) -> tuple[DNAGPT, Vocabulary, dict[str, str]]:
-    """The model, its vocabulary and, for the record, path and hash of the model that it began with, if any.
+    """The model, its vocabulary and, for the record, path and hash of the model that it started from, if any.
 
     Raises ConfigError, CheckpointError, FileNotFoundError.
     """
@@ -142,8 +144,8 @@ def begin(
         ):
             if given != default:
                 raise ConfigError(
-                    f"[{name}] settings with start.path = {config.start.path!r}: the model that is there has its own "
-                    f"{name}; leave them out"
+                    f"[{name}] settings with start.path = {config.start.path!r}: the {name} comes from that model; "
+                    "leave these settings out"
                 )
     model, vocabulary = start_model(config.start, config.model, config.vocabulary, config.run.seed)
     model.train()
@@ -152,12 +154,13 @@ def begin(
 
 
 class PretrainingRun:
-    """Everything of a run, built and checked before the first step. Raises ConfigError, ValueError, OSError."""
+    """All parts of a run, built and checked before the first step. Raises ConfigError, ValueError,
+    OSError."""
 
     def __init__(
         self, config: PretrainConfig, processes: Processes, resumed: checkpoint.Checkpoint | None = None
     ) -> None:
-        """resumed: the checkpoint whose weights the caller will load; config.start is then not needed any more."""
+        """resumed: the checkpoint whose weights the caller will load; config.start is then not read."""
         self.config = config
         self.processes = processes
         self.device = pick_device(config.run.device, processes.local_rank)
@@ -172,7 +175,7 @@ class PretrainingRun:
                 f"model.max_len is {shape.max_len}"
             )
         self.mix = GenomeMix.open(config.data, config.loss.soft_masked_weight)
-        # now, before the system is told not to read ahead
+        # before `expect_random_reads`, because hashing reads the whole file
         self.content_hashes = [genome.content_hash() for genome in self.mix.genomes]
         genomes = [genome.arrays for genome in self.mix.genomes]
         self.maker = BatchMaker(genomes, self.mix.species, n_kmers, vocabulary, template)
@@ -197,7 +200,7 @@ class PretrainingRun:
         self.first_sample, self.parts = mine.start, len(mine) // self.part_size
         self.held_out = self._held_out_windows()
         self.placement = place_on(self.device, genomes, self._step_bytes(shape))
-        # Training draws from here; validation reads its few windows from the mapped files.
+        # Training uses `drawer`; validation reads its few windows from the mapped files with `maker`.
         self.drawer = self.maker
         if self.placement.resident:
             moved = [genome.to(self.device) for genome in genomes]
@@ -207,11 +210,11 @@ class PretrainingRun:
             self.drawer = self.drawer.weighing(*weighing)
         for genome in self.mix.genomes:
             genome.expect_random_reads()
-        # Numbers enter no pre-training sample, so their embedding would only be carried along by the optimizer.
+        # Pre-training samples have no numbers, so the optimizer need not know their embedding.
         self.model.number_embedding.requires_grad_(False)
         occurring = None
         if config.loss.vocabulary == "occurring":
-            prompts = (*template.gc_prompt, *template.order_prompt, template.as_it_stands, template.reversed)
+            prompts = (*template.gc_prompt, *template.order_prompt, template.not_reversed, template.reversed)
             on_cpu = occurring_tokens(vocabulary, prompts)
             occurring = on_cpu.to(self.device)
             last = self.model.last_projection
@@ -222,7 +225,7 @@ class PretrainingRun:
             ):
                 raise ConfigError(
                     f"loss.vocabulary = 'occurring' with start.path = {config.start.path!r}: the head's rows of tokens "
-                    "that are never a target differ in that model, so one row cannot stand for them; wanted "
+                    "that are never a target differ in that model, so one row cannot replace them; wanted "
                     "loss.vocabulary = 'full'"
                 )
             equalize_rest(last.weight, last.bias, on_cpu)
@@ -238,8 +241,8 @@ class PretrainingRun:
 
     @cached_property
     def loop(self) -> Loop:
-        """The model distributed, its optimizer and what turns them: made when first asked for, by all processes at once
-        (`Processes.joined`)."""
+        """The training loop with the distributed model and its optimizer. It is made at first use, by all
+        processes together (`Processes.joined`)."""
         config, settings, parallel = self.config, self.config.optimizer, self.config.parallel
         bf16 = config.run.precision == "bf16"
         if parallel.activation_checkpointing:
@@ -283,13 +286,13 @@ class PretrainingRun:
         )
 
     def batch_at(self, step: int, part: int) -> PretrainBatch:
-        """The micro-batch `part` of this process in `step`: samples by arithmetic on their indices, nothing else."""
+        """The micro-batch `part` of this process in `step`; it depends only on the indices of its samples."""
         self.losses.base_level = base_level_at(self.config.loss, step)
         first = step * self.config.run.batch_size + self.first_sample + part * self.part_size
         return self.drawer.sampled(self.sampler, first, self.part_size).to(self.device)
 
     def _step_bytes(self, shape: ModelConfig) -> int:
-        """What the model and a step will need of a GPU at most."""
+        """Peak memory that the model and a step will need on a GPU."""
         parallel = self.config.parallel
         return step_memory(
             shape,
@@ -304,7 +307,7 @@ class PretrainingRun:
         ).total
 
     def record(self) -> dict[str, Any]:
-        """What config.json holds, here and in every checkpoint."""
+        """The content of config.json, in the run folder and in every checkpoint."""
         return {
             "format": FORMAT,
             "kind": "pretrain",
@@ -327,7 +330,7 @@ class PretrainingRun:
         }
 
     def _multiplied_shape(self) -> ModelConfig:
-        """The model's shape, of the vocabulary no more than what the loss multiplies."""
+        """The model's shape, with the number of tokens that the loss multiplies as the vocabulary size."""
         occurring = self.losses.occurring
         if occurring is None:
             return self.model.config
@@ -356,7 +359,7 @@ class PretrainingRun:
 
     @cached_property
     def validator(self) -> Validator | None:
-        """Made when it is first asked for: fitting the Markov chains reads up to 50 Mbp."""
+        """The validator. It is made at first use, because fitting the Markov chains reads up to 50 Mbp."""
         if self.held_out is None:
             return None
         chains = fit_chains(self.maker.genomes, self.mix.held_out)
@@ -364,7 +367,8 @@ class PretrainingRun:
 
 
 def hidden_matrices(model: DNAGPT) -> dict[nn.Parameter, int]:
-    """The matrices of the blocks for Muon: c_attn holds three, of q, k and v."""
+    """The matrices of the blocks for Muon, with the number of matrices in each: c_attn has three, for q, k
+    and v."""
     return {
         cast(nn.Parameter, module.weight): 3 if module is block.attn.c_attn else 1
         for block in model.blocks

@@ -19,7 +19,7 @@ from dnagpt_fast.training.settings import ConfigError
 from dnagpt_fast.vocab import reserved_id, species_token
 
 TABLE_COLUMNS = ("path", "species", "weight", "held_out")
-ORIENTATION_NAMES = ("as it stands", "reversed", "complemented", "reverse complement")
+ORIENTATION_NAMES = ("forward", "reversed", "complemented", "reverse complement")
 
 
 def species_id(name: str) -> int:
@@ -31,10 +31,11 @@ def species_id(name: str) -> int:
 
 
 def read_table(path: str | Path) -> tuple[GenomeSettings, ...]:
-    """Genomes of a tab-separated table with a header line of `path species weight held_out`, the last two optional.
+    """Genomes of a tab-separated table with the header line `path species weight held_out`, the last two
+    optional.
 
-    Ranges of held_out are separated by commas; relative paths count from the table's folder; lines that begin with `#`
-    are left out. Raises ConfigError naming the line.
+    Ranges of held_out are separated by commas; paths are relative to the table's folder; lines that start
+    with `#` are ignored. Raises ConfigError that names the line.
     """
     path = Path(path)
     lines = [
@@ -46,7 +47,7 @@ def read_table(path: str | Path) -> tuple[GenomeSettings, ...]:
     if not {"path", "species"} <= set(header) <= set(TABLE_COLUMNS) or len(set(header)) != len(header):
         raise ConfigError(
             f"{path}, line {lines[0][0]}: the header is {header}: wanted columns of {list(TABLE_COLUMNS)}, "
-            "the first two at least"
+            "at least the first two"
         )
     rows = []
     for number, line in lines[1:]:
@@ -65,10 +66,11 @@ def read_table(path: str | Path) -> tuple[GenomeSettings, ...]:
 
 @dataclass(frozen=True)
 class GenomeMix:
-    """Everything of one length: settings (held-out ranges in full), genomes, species tokens, held-out intervals.
+    """Tuples with one entry per genome: settings (with all held-out ranges), genomes, species tokens,
+    held-out intervals.
 
-    places   of each genome: what weighs its windows, any number of lists
-    in_loss  what weighs the next tokens: lists of places, each with one entry a genome
+    places   for each genome: lists of places that weight its windows
+    in_loss  lists of places that weight the next tokens, each with one entry per genome
     """
 
     settings: tuple[GenomeSettings, ...]
@@ -80,7 +82,8 @@ class GenomeMix:
 
     @classmethod
     def open(cls, data: DataSettings, soft_masked_in_loss: float = 1.0) -> "GenomeMix":
-        """Opens every genome and settles its held-out ranges. Raises ConfigError, OSError, GenomeFileError.
+        """Opens every genome and determines its held-out ranges. Raises ConfigError, OSError,
+        GenomeFileError.
 
         soft_masked_in_loss: weight of a next token that is soft-masked
         """
@@ -127,7 +130,8 @@ class GenomeMix:
         return [settings.weight for settings in self.settings]
 
     def fingerprints(self) -> list[str]:
-        """Hashes of contig names, lengths, N blocks and weighted places: files may move but not change."""
+        """Hashes of contig names, lengths, N blocks and weighted places, so that files may be moved but not
+        changed."""
         found = []
         for g, genome in enumerate(self.genomes):
             digest = hashlib.sha256("\n".join(genome.names).encode())
@@ -143,7 +147,7 @@ class GenomeMix:
         return found
 
     def describe(self, windows: Windows, length_bp: int) -> list[str]:
-        """One line a window: genome, contig, range, orientation."""
+        """One line per window: genome, contig, range, orientation."""
         columns = (windows.genome, windows.contig, windows.start_bp, windows.orientation)
         return [
             f"{self.settings[g].path} {self.genomes[g].names[c]}:{start}-{start + length_bp} {ORIENTATION_NAMES[turn]}"
@@ -152,8 +156,8 @@ class GenomeMix:
 
 
 def places_of(genome: Genome, settings: GenomeSettings) -> tuple[tuple[WeightedPlaces, ...], WeightedPlaces]:
-    """What weighs a genome's windows (its places, its soft mask, or nothing), and its places with their weights in the
-    loss. Raises ConfigError, InputFileError."""
+    """The places that weight a genome's windows (from files and the soft mask), and its places with their
+    weights in the loss. Raises ConfigError, InputFileError."""
     found, listed, in_loss = [], [], []
     for each in settings.places:
         if not each.path:
@@ -165,7 +169,7 @@ def places_of(genome: Genome, settings: GenomeSettings) -> tuple[tuple[WeightedP
         read = read_places(
             genome, each.path, weight=each.weight, feature=each.feature, weight_column=each.weight_column
         )
-        # An entry that says nothing of the windows, or of the loss, may overlap one that does.
+        # An entry without a weight for windows (or for the loss) may overlap an entry with one.
         if each.weight != 1 or each.weight_column:
             listed += read
         if each.loss_weight != 1:
@@ -188,7 +192,7 @@ def places_of(genome: Genome, settings: GenomeSettings) -> tuple[tuple[WeightedP
 
 
 def tail_ranges(genome: Genome, share: float) -> Sequence[str]:
-    """The last `share` of every contig, as texts; nothing of contigs too short for it."""
+    """The last `share` of every contig as ranges; contigs that are too short for one base of it have none."""
     ranges = []
     for name, length in zip(genome.names, genome.lengths.tolist(), strict=True):
         start = length - int(length * share)

@@ -1,4 +1,4 @@
-"""Where the packed bases of a run lie: in the memory of the device that trains, or mapped in the host's."""
+"""The place of a run's packed bases: in the memory of the training device, or mapped in host memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +8,14 @@ import torch
 from dnagpt_fast.packed import PackedGenome
 
 GB = 10**9
-# Of the device's free memory; the rest is left to the communication's buffers, kernels and fragmentation.
+# Share of the device's free memory; the rest is for communication buffers, kernels and fragmentation.
 USABLE_SHARE = 0.92
 
 
 @dataclass(frozen=True)
 class Placement:
-    """resident: on the training device. packed_bytes: of all genomes. reason: for the log."""
+    """resident: whether the bases are on the training device. packed_bytes: of all genomes. reason: for the
+    log."""
 
     resident: bool
     packed_bytes: int
@@ -22,10 +23,11 @@ class Placement:
 
 
 def place(packed_bytes: int, free_bytes: int, model_bytes: int) -> Placement:
-    """Resident where the packed genomes fit beside the model, all of them or none: one call draws from the whole mix.
+    """Resident if all packed genomes fit together with the model; never only some, because one call draws
+    from all.
 
-    free_bytes   of the device before the model is made
-    model_bytes  what the model and a training step need at most
+    free_bytes   free memory of the device before the model is made
+    model_bytes  peak memory of the model and a training step
     """
     left = int(free_bytes * USABLE_SHARE) - model_bytes
     resident = packed_bytes <= left
@@ -37,16 +39,16 @@ def place(packed_bytes: int, free_bytes: int, model_bytes: int) -> Placement:
 
 
 def place_on(device: torch.device, genomes: Sequence[PackedGenome], model_bytes: int) -> Placement:
-    """The placement for this device as it is now. A CPU reads the mapped files: they are in its memory as needed."""
+    """The placement for this device with its current free memory. On the CPU the mapped files are used."""
     packed_bytes = sum(genome.packed.numel() for genome in genomes)
     if device.type != "cuda":
-        return Placement(False, packed_bytes, "the CPU reads them where they are")
+        return Placement(False, packed_bytes, "the CPU reads the mapped files")
     free_bytes, _ = torch.cuda.mem_get_info(device)
     return place(packed_bytes, free_bytes, model_bytes)
 
 
 def log_line(placement: Placement, genomes: int, device: torch.device) -> str:
-    """The log's line."""
+    """The line about the placement in the log."""
     where = f"resident on {device}" if placement.resident else "mapped in host memory"
     return (
         f"corpus: {genomes} genome(s), {_size(placement.packed_bytes)} packed, {where} ({placement.reason})"

@@ -1,10 +1,10 @@
-"""Pre-training from packed genomes: settings in, a run folder out.
+"""Runs pre-training with given settings into a run folder.
 
 RUN/config.json      settings, model, held-out ranges, implementations and versions
-    metrics.jsonl    one object a step
+    metrics.jsonl    one object per step
     checkpoints/     see training/checkpoint.py
     validation.json  the last validation report
-    loss.png         the curve beside the baselines
+    loss.png         the loss curve with the baselines
 """
 
 import json
@@ -36,7 +36,7 @@ from dnagpt_fast.vocab import Vocabulary
 from dnagpt_fast.weights.forms import load_folder
 from dnagpt_fast.weights.start import other_start
 
-# What a resumed run may change: how it runs, not what it computes.
+# Settings that a resumed run may change: they decide how it runs, not what it computes.
 FREE_ON_RESUME = (
     "run.device",
     "run.tensorboard",
@@ -48,16 +48,18 @@ FREE_ON_RESUME = (
     "data.genome",
     "start.path",
 )
-# Where metrics.jsonl keeps what a validation in the middle of a run found.
+# Key in metrics.jsonl of a validation's loss during a run.
 HELD_OUT = "held_out_nats_per_bp"
-# Genomes are compared by these: their files may have moved. Runs of earlier versions have no content_hash.
+# Genomes are compared by these keys, not by path: their files may have been moved. Runs of earlier versions
+# have no content_hash.
 GENOME_KEYS = ("species", "weight", "held_out", "fingerprint", "content_hash")
 
 
 def pretrain(
     config: PretrainConfig, run: Path, *, resume: bool = False, console: Console | None = None
 ) -> Outcome:
-    """Trains into the folder `run`. With `resume` from its newest checkpoint, or from step 0 if it has none.
+    """Trains into the folder `run`. With `resume` it continues from the newest checkpoint, or starts if there
+    is none.
 
     The outcome's report is the last ValidationReport. Raises ConfigError (settings that do not fit, or a folder that
     holds another run), CheckpointError, NonFiniteLoss, OSError.
@@ -127,7 +129,8 @@ def _figures(report: StepReport, line: dict[str, Any]) -> str:
 
 
 def _other_contents(record: dict[str, Any], job: PretrainingRun) -> dict[str, tuple[Any, Any]]:
-    """What of the genomes and the start is not that of a checkpoint's record; nothing where all is."""
+    """The contents of the genomes and the start, before and now, where they differ from a checkpoint's
+    record."""
     before, now = record["genomes"], json.loads(json.dumps(job.record()["genomes"]))
     if len(before) != len(now):
         return {"the number of data.genomes": (len(before), len(now))}
@@ -178,7 +181,7 @@ def _draw(job: PretrainingRun, run: Path, report: ValidationReport | None) -> No
 def load_run(run: Path) -> tuple[DNAGPT, Vocabulary, dict[str, Any]]:
     """The model (eval mode, CPU), vocabulary and record of a run's newest checkpoint, or of a checkpoint folder.
 
-    Raises CheckpointError where there is none.
+    Raises CheckpointError if there is no checkpoint.
     """
     model, tokenizer, record = load_folder(checkpoint.open_checkpoint(run).path)
     return model, tokenizer.vocabulary, record

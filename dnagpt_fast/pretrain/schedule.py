@@ -1,4 +1,4 @@
-"""The rate of every step of a pre-training run, how a run is made longer, and schedules that look like a mistake."""
+"""The learning rate of a pre-training run, changes of its length, and warnings about unusual schedules."""
 
 import dataclasses
 import itertools
@@ -8,12 +8,12 @@ from dnagpt_fast.pretrain.settings import PretrainConfig
 from dnagpt_fast.training.optimizer import warmup_cosine, warmup_stable_decay
 from dnagpt_fast.training.settings import ConfigError
 
-# What `lengthened` has settled; all other settings of the schedule must be those of the checkpoint.
+# Settings that `lengthened` has checked; all other settings of the schedule must be those of the checkpoint.
 SETTLED = ("run.steps", "schedule.decay_steps", "schedule.restarts")
 
 
 def pieces(config: PretrainConfig) -> list[tuple[int, int]]:
-    """(first step, end) of each piece of the run: it begins anew at every restart. Raises ConfigError."""
+    """(first step, end) of each piece of the run; every restart begins a new piece. Raises ConfigError."""
     edges = (0, *config.schedule.restarts, config.run.steps)
     if list(edges) != sorted(set(edges)):
         raise ConfigError(
@@ -50,11 +50,11 @@ def rate_of(config: PretrainConfig) -> Callable[[int], float]:
 
 
 def lengthened(config: PretrainConfig, then: PretrainConfig, step: int) -> PretrainConfig:
-    """The settings of a run that goes on from `step` of one with the settings `then`, its length settled.
+    """The settings for continuing at `step` a run with the settings `then`, with the restart that they need.
 
-    A run with kind = "wsd" may get another length (and decay) while its rate is still level. A run that is finished may
-    get more steps: the schedule begins anew at the old end, and the step goes into schedule.restarts. Raises
-    ConfigError for another change of the length, saying what can be done.
+    A run with kind = "wsd" may get another length (and decay) while its rate is constant. A finished run may
+    get more steps: the schedule starts again at the old end, and this step is added to schedule.restarts.
+    Raises ConfigError for another change of the length, with what can be done instead.
     """
     old, new = then.run.steps, config.run.steps
     restarts = config.schedule.restarts or then.schedule.restarts
@@ -70,17 +70,17 @@ def lengthened(config: PretrainConfig, then: PretrainConfig, step: int) -> Pretr
         longer = dataclasses.replace(config.schedule, restarts=(*restarts, old))
         return dataclasses.replace(config, schedule=longer)
     if then.schedule.kind == "wsd":
-        why = f"its decay begins at step {old - then.schedule.decay_steps}, and the new one must not lie before {step}"
+        why = f"its decay starts at step {old - then.schedule.decay_steps}; a new one must not start before step {step}"
     else:
         why = f"its cosine ends at step {old}"
     raise ConfigError(
         f"run.steps was {old}, is {new}, and the run is at step {step}: {why}. Finish it with run.steps = {old}; then "
-        "--resume --set run.steps=MORE goes on with a new warm-up. schedule.kind = 'wsd' keeps the length open"
+        "--resume --set run.steps=MORE continues with a new warm-up. With schedule.kind = 'wsd' the length can change"
     )
 
 
 def oddities(config: PretrainConfig) -> list[str]:
-    """What of the schedule can be run but looks like a mistake, one sentence each."""
+    """Warnings, one sentence each, about settings of the schedule that work but look like a mistake."""
     lr, schedule, rate_at = config.optimizer.lr, config.schedule, rate_of(config)
     found = []
     for first, end in pieces(config):
@@ -88,7 +88,7 @@ def oddities(config: PretrainConfig) -> list[str]:
         highest = max(map(rate_at, range(first, min(end, first + schedule.warmup_steps + 1))))
         if highest < lr * (1 - 1e-3):
             found.append(
-                f"the rate never reaches optimizer.lr = {lr:g}: its highest of steps {first}-{end - 1} is {highest:g}"
+                f"the rate never reaches optimizer.lr = {lr:g}: its maximum in steps {first}-{end - 1} is {highest:g}"
             )
         if schedule.warmup_steps > steps / 2:
             found.append(
@@ -100,10 +100,10 @@ def oddities(config: PretrainConfig) -> list[str]:
         )
     if schedule.kind != "wsd" and schedule.decay_steps:
         found.append(
-            f"schedule.decay_steps = {schedule.decay_steps} means nothing with kind = {schedule.kind!r}"
+            f"schedule.decay_steps = {schedule.decay_steps} has no effect with kind = {schedule.kind!r}"
         )
     if not lr:
-        found.append("optimizer.lr = 0: nothing is learnt")
+        found.append("optimizer.lr = 0: the model does not learn")
     if schedule.min_lr_share >= 1:
         found.append(f"schedule.min_lr_share = {schedule.min_lr_share:g}: the rate does not go down")
     switch = config.loss.base_level_from_step
@@ -115,7 +115,7 @@ def oddities(config: PretrainConfig) -> list[str]:
     every = config.validation.every_steps
     if every >= config.run.steps:
         found.append(
-            f"validation.every_steps = {every} is not reached within run.steps = {config.run.steps}: only the last "
-            "report is made"
+            f"validation.every_steps = {every} is not reached within run.steps = {config.run.steps}: there is only "
+            "the last report"
         )
     return found

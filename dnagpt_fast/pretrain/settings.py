@@ -1,4 +1,5 @@
-"""What a pre-training run is: settings from a TOML file and `section.key=value` overrides, checked up front.
+"""Settings of a pre-training run, read from a TOML file and `section.key=value` overrides and checked before
+any work.
 
 Every unknown key and every value of a wrong type is a ConfigError that names it and what was wanted.
 """
@@ -24,13 +25,15 @@ from dnagpt_fast.weights.packaged import is_packaged
 
 @dataclass(frozen=True)
 class PlaceSettings:
-    """Places of one genome whose windows are drawn more or less often than others, or whose next tokens count more.
+    """Intervals of one genome whose windows are drawn more or less often, or whose next tokens have another
+    weight.
 
     path           BED, GTF or GFF3, plain or gzip
-    feature        of GTF and GFF3: only lines of this type, such as exon; empty: every line
-    weight         of a window whose middle base is in one of the intervals; it is 1 everywhere else
-    weight_column  of BED: the column, counted from 1, that holds each interval's own weight; 0: `weight`
-    loss_weight    of a next token in one of the intervals, the mean of its bases where it is in part; 1 everywhere else
+    feature        GTF and GFF3: only lines of this type, such as exon; empty: all lines
+    weight         of a window whose middle base is in one of the intervals; other windows have weight 1
+    weight_column  BED: the column, counted from 1, with the weight of each interval; 0: use `weight`
+    loss_weight    of a next token in one of the intervals (the mean over its bases); other tokens have weight
+                   1
     """
 
     path: str = ""
@@ -47,8 +50,8 @@ class GenomeSettings:
     path                .2bit or FASTA
     species             a name of vocab.SPECIES or a reserved token without brackets
     weight              share of the samples, relative to the other genomes'
-    held_out            ranges never touched by a training window: `contig` or `contig:start_bp-end_bp` (0-based,
-                        half-open)
+    held_out            ranges that no training window overlaps: `contig` or `contig:start_bp-end_bp`
+                        (0-based, half-open)
     places              intervals whose windows are drawn more or less often, or whose next tokens count more or less
     soft_masked_weight  of a window whose middle base is soft-masked; 0.1 draws repeats ten times less often
     """
@@ -66,14 +69,16 @@ class DataSettings:
     """The windows.
 
     genomes                   the mix
-    genome_table              a tab-separated file with more of them: path, species, weight, held_out (comma-separated)
-    n_kmers                   k-mers of a window; 0: as many as the model's max_len holds
-    held_out_tail             genomes that name no held-out range keep back this share of the end of each contig
-    reversed_share            windows read backwards, the order task's second class
-    reverse_complement_share  windows taken from the reverse strand. 0.5, because a DNA molecule has two strands and the
-                              file stores one of them by convention: both are equally real, and genes lie on both
-    max_n_share               unknown bases a window may hold
-    seed                      of the windows; sample i depends on (seed, i) alone
+    genome_table              a tab-separated file with more genomes: path, species, weight, held_out
+                              (comma-separated)
+    n_kmers                   k-mers of a window; 0: as many as fit into the model's max_len
+    held_out_tail             in genomes without held-out ranges this share of the end of each contig is held
+                              out
+    reversed_share            share of reversed windows, the second class of the order task
+    reverse_complement_share  share of windows from the reverse strand. 0.5, because a DNA molecule has two
+                              equal strands with genes on both; the file stores one of them by convention
+    max_n_share               largest share of unknown bases in a window
+    seed                      of the windows; sample i depends only on (seed, i)
     """
 
     genomes: tuple[GenomeSettings, ...] = ()
@@ -88,11 +93,12 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class TemplateSettings:
-    """`<species>` k-mers gc_prompt order_prompt, the answer being the last target. Prompts are reserved tokens.
+    """`<species>` k-mers gc_prompt order_prompt; the order answer is the last target. Prompts are reserved
+    tokens.
 
-    The last token of gc_prompt is where GC is regressed, the last of order_prompt where the order is predicted.
-    order_answers: `as it stands` and `reversed`; empty: `N` and `A`, or `<+>` and `<->` where the vocabulary has no
-    one-letter k-mers.
+    GC is predicted at the last token of gc_prompt, the order at the last token of order_prompt.
+    order_answers: the tokens for not reversed and reversed; empty: `N` and `A`, or `<+>` and `<->` if the
+    vocabulary has no one-letter k-mers.
     """
 
     gc_prompt: tuple[str, ...] = ("=", "M")
@@ -102,17 +108,19 @@ class TemplateSettings:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """order_weight, gc_weight: of the two other tasks, beside the next tokens' 1.
+    """order_weight, gc_weight: weights of the two other tasks; the next tokens have weight 1.
 
-    reversed_next_token  whether the next tokens of reversed windows count; their order answer and GC always do
+    reversed_next_token  whether the next tokens of reversed windows are in the loss; their order answer and
+                         GC always are
     vocabulary           full, or occurring: the same softmax with one row for all tokens that are never a target
                          (ops/combined_loss/occurring.py); next tokens with an N are then left out
     z_loss               weight of the squared log of the softmax's sum
     base_level           share of the base-level loss in the loss of the next tokens (ops/combined_loss/base_level.py):
-                         (1 - share) of the cross-entropy and share of the loss base by base
-    base_level_from_step the first step with that share; before it the cross-entropy alone
-    soft_masked_weight   of a next token whose bases are all soft-masked, less of one that is masked in part; 1: all
-                         next tokens count the same. To draw such windows less often: data.genomes, soft_masked_weight
+                         (1 - share) of the cross-entropy plus share of the loss per base
+    base_level_from_step the first step with this share; earlier steps use only the cross-entropy
+    soft_masked_weight   weight of a next token whose bases are all soft-masked; between this and 1 if some
+                         are; 1: all next tokens count the same. To draw such windows less often:
+                         data.genomes, soft_masked_weight
     """
 
     order_weight: float = 1.0
@@ -129,11 +137,12 @@ class LossSettings:
 class ScheduleSettings:
     """Linear warm-up over warmup_steps, then a cosine down to min_lr_share of the rate at the last step.
 
-    kind         cosine, or wsd (warm-up, stable, decay): the full rate until the last decay_steps of the run, which go
-                 down to min_lr_share as 1 - sqrt(progress). A wsd run may be given another length while it is stable
+    kind         cosine, or wsd (warm-up, stable, decay): the full rate until the last decay_steps of the run,
+                 then a decrease to min_lr_share by 1 - sqrt(progress). While a wsd run is stable, its length
+                 can be changed
     decay_steps  of wsd
-    restarts     steps at which the schedule begins anew, up to the next one; a finished run that is made longer
-                 (`--resume --set run.steps=MORE`) writes its old end here
+    restarts     steps at which the schedule starts again, each up to the next one; a finished run that is
+                 made longer (`--resume --set run.steps=MORE`) gets its old end here
     """
 
     warmup_steps: int = 10_000
@@ -146,9 +155,9 @@ class ScheduleSettings:
 @dataclass(frozen=True)
 class RunSettings:
     """steps: optimizer steps. batch_size: samples of one step, over all processes. micro_batch_size: samples of one
-    forward pass of one process; 0: all that this process has in a step. precision: fp32, or bf16 by autocast.
-    device: auto, cpu or cuda. seed: of the initial weights. timeout_s: how long a process of several may be silent.
-    tensorboard: event files beside metrics.jsonl."""
+    forward pass of one process; 0: all samples of this process in a step. precision: fp32, or bf16 by
+    autocast. device: auto, cpu or cuda. seed: of the initial weights. timeout_s: the longest wait for another
+    process. tensorboard: whether event files are written beside metrics.jsonl."""
 
     steps: int = 100_000
     batch_size: int = 40
@@ -162,14 +171,16 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class ParallelSettings:
-    """How the work is cut up; none of it changes what is computed but for rounding.
+    """How the work is divided; the results differ only by rounding.
 
-    sharding                  of several processes: ddp, a replica of the model each, for models that fit one device;
-                              fsdp, a share of every weight, gradient and moment each (gradients only once a step's
-                              micro-batches are summed). One process has all of it anyway
-    activation_checkpointing  a block keeps its input only and is computed again in the backward pass: less memory, a
-                              third more work
-    compile_blocks            torch.compile of each block: a longer first step; on the CPU it needs a C++ compiler
+    sharding                  with several processes: ddp, each has a replica of the model, for models that
+                              fit one device; fsdp, each has a part of every weight, gradient and moment (of
+                              gradients after the micro-batches of a step are summed). No effect with one
+                              process
+    activation_checkpointing  a block stores only its input and is recomputed in the backward pass: less
+                              memory, a third more work
+    compile_blocks            torch.compile for each block: a longer first step; on the CPU it needs a C++
+                              compiler
     """
 
     sharding: str = "ddp"
@@ -179,7 +190,7 @@ class ParallelSettings:
 
 @dataclass(frozen=True)
 class CheckpointSettings:
-    """every_steps 0: at the end only. keep: the newest so many stay."""
+    """every_steps 0: only at the end. keep: number of newest checkpoints that stay."""
 
     every_steps: int = 1000
     keep: int = 3
@@ -187,7 +198,8 @@ class CheckpointSettings:
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """every_steps 0: at the end only. max_windows: held-out windows evaluated, evenly thinned out of all."""
+    """every_steps 0: only at the end. max_windows: the most held-out windows to evaluate, spread evenly over
+    all."""
 
     every_steps: int = 0
     max_windows: int = 1000
@@ -232,7 +244,7 @@ class PretrainConfig:
         if self.loss.base_level_from_step and not self.loss.base_level:
             raise ConfigError(
                 f"loss.base_level_from_step = {self.loss.base_level_from_step} with loss.base_level = 0: "
-                "wanted a share to switch to"
+                "wanted a share above 0 for the later steps"
             )
         for name, allowed in ONE_OF.items():
             section, key = name.split(".")
@@ -241,8 +253,8 @@ class PretrainConfig:
                 raise ConfigError(f"{name} = {value!r}: wanted {' or '.join(allowed)}")
         if self.optimizer.kind == "muon" and self.parallel.sharding == "fsdp":
             raise ConfigError(
-                "optimizer.kind = 'muon' with parallel.sharding = 'fsdp': a step needs whole matrices, fsdp keeps "
-                "shares; wanted parallel.sharding = 'ddp', or optimizer.kind = 'adamw'"
+                "optimizer.kind = 'muon' with parallel.sharding = 'fsdp': a step needs whole matrices, but fsdp "
+                "divides them; wanted parallel.sharding = 'ddp', or optimizer.kind = 'adamw'"
             )
         if not (self.template.gc_prompt and self.template.order_prompt):
             raise ConfigError("template.gc_prompt and template.order_prompt need at least one token each")
@@ -258,13 +270,13 @@ def load_config(
     *,
     moved: bool = False,
 ) -> PretrainConfig:
-    """The settings of a TOML file (None: the defaults) with `section.key=value` overrides on top, values as in TOML.
+    """The settings of a TOML file (None: the defaults), changed by `section.key=value` overrides with values
+    as in TOML.
 
-    path may also be the config.json of a run. genomes: `SPECIES=FILE` texts, added to data.genomes; with `moved` they
-    say where the genomes of that species lie now, in their order.
-
-    Relative paths count from the file's folder, in overrides from the current one; they come back absolute.
-    Raises ConfigError, FileNotFoundError.
+    path may also be the config.json of a run. genomes: `SPECIES=FILE` texts, added to data.genomes; with
+    `moved` they are the new paths of the genomes of these species, in their order. Paths in the file are
+    relative to its folder, paths in overrides to the current folder; the result has absolute paths. Raises
+    ConfigError, FileNotFoundError.
     """
     tree = settings_tree(PretrainConfig, path, overrides, _absolute_paths)
     listed = tree.setdefault("data", {}).setdefault("genomes", []) if genomes else []
@@ -280,7 +292,7 @@ def load_config(
         if genome is None:
             names = ", ".join(each["species"] for each in listed)
             raise ConfigError(
-                f"--genome {text}: the run that is resumed has no {species!r} (more) in data.genomes, which are {names}"
+                f"--genome {text}: the resumed run has no (further) {species!r} in data.genomes; it has {names}"
             )
         known.remove(genome)
         genome["path"] = file
@@ -289,8 +301,8 @@ def load_config(
 
 
 def _absolute_paths(tree: dict[str, Any], folder: Path) -> None:
-    """Joins the relative paths of genomes, their table, their places and the start to `folder`. What is not a path is
-    left to the type check; the name of a packaged model stays."""
+    """Makes the relative paths of genomes, their table, their places and the start absolute, relative to
+    `folder`. Values that are not text are left to the type check; the name of a packaged model stays."""
     start = tree.get("start")
     if isinstance(start, dict) and isinstance(path := start.get("path"), str):
         start["path"] = path if not path or is_packaged(path) else str((folder / path).resolve())

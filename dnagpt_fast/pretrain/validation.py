@@ -1,10 +1,11 @@
-"""How good is the model on sequence it never saw: nats per base pair beside baselines that see the same windows.
+"""Evaluation on held-out sequence: the model's nats per base pair beside baselines on the same windows.
 
-The held-out ranges are cut into windows side by side; each is read forward as it stands. A k-mer with an unknown base
-counts for nobody. The model is charged -log p of each k-mer over its whole vocabulary, the Markov chains -log p of the
-same bases given the bases of the window before them, the uniform model ln 4 a base.
-The difference to the best chain comes with the 95 % interval of a bootstrap over blocks of 10,000 bp: neighbouring
-windows are no independent draws. GC and order are asked on the same windows, order also with each window reversed.
+The held-out ranges are divided into adjacent windows; each is read forward on the forward strand. K-mers that
+contain N are excluded for all models. The loss of the model is -log p of each k-mer over its whole
+vocabulary; that of a Markov chain is -log p of the same bases given the earlier bases of the window; that of
+the uniform model is ln 4 per base. The difference to the best chain has the 95 % interval of a bootstrap over
+blocks of 10,000 bp, because neighbouring windows are not independent. GC and order are predicted on the same
+windows, the order also for each window reversed.
 """
 
 import math
@@ -35,14 +36,15 @@ WINDOWS_AT_ONCE = 1 << 18
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """windows, base_pairs: what was evaluated (per orientation). Losses in nats per base pair, over known bases.
+    """windows, base_pairs: number evaluated (per orientation). Losses in nats per base pair, over known
+    bases.
 
-    markov_*        the chain of order 5, fitted on markov_fitted_bp bases, both strands together
+    markov_*        the chain of order 5, fitted on markov_fitted_bp bases of both strands together
     order2_*        the chain of order 2
     best_markov_*   the chain whose order and pseudo-count were chosen (evaluation/chains.py)
-    against_best    nats_per_bp minus the best chain's, and its 95 % interval; the ends are None for a single block
+    against_best    nats_per_bp minus that of the best chain, with its 95 % interval (None for a single block)
     gc_r2           None where GC does not vary
-    order_accuracy  over both classes in equal number, so chance is 0.5
+    order_accuracy  over the same number of windows of both classes, so chance is 0.5
     """
 
     windows: int
@@ -66,7 +68,7 @@ class ValidationReport:
         return asdict(self)
 
     def rows(self) -> list[tuple[str, str]]:
-        """What the report prints, label and value."""
+        """The lines of the printed report: label and value."""
         gc = "-" if self.gc_r2 is None else f"{self.gc_r2:.3f}"
         return [
             ("held-out windows", f"{self.windows:,} ({self.base_pairs:,} bp)"),
@@ -94,16 +96,18 @@ class ValidationReport:
 def held_out_windows(
     genomes: Sequence[PackedGenome], held_out: Sequence[Intervals], length_bp: int, max_n_bp: int, most: int
 ) -> Windows:
-    """Windows side by side over the held-out ranges of all genomes, evenly thinned to at most `most`, as they stand.
+    """At most `most` of the adjacent windows in the held-out ranges of all genomes, spread evenly, in
+    orientation 0.
 
-    Raises ValueError where none fits.
+    Raises ValueError if no window fits.
     """
     pieces = [
         (g, genome, piece)
         for g, (genome, ranges) in enumerate(zip(genomes, held_out, strict=True))
         for piece in _pieces(ranges, length_bp)
     ]
-    # Counted first and made again where needed: all windows of a large corpus at once would be a list of its size.
+    # The windows are counted first and only chosen ones are made: a list of all would be as large as the
+    # corpus.
     counts = [len(tile(genome, piece, length_bp, max_n_bp)) for _, genome, piece in pieces]
     count = sum(counts)
     if not count:
@@ -124,7 +128,7 @@ def held_out_windows(
 
 
 def _pieces(ranges: Intervals, length_bp: int) -> Iterator[Intervals]:
-    """The ranges in their order, cut into groups of at most some WINDOWS_AT_ONCE windows, or one range."""
+    """The ranges in their order, in groups of about WINDOWS_AT_ONCE windows at most, or of a single range."""
     windows = np.cumsum(np.maximum(ranges.end_bp - ranges.start_bp, 0) // length_bp)
     group = windows // WINDOWS_AT_ONCE
     for rows in np.split(np.arange(len(ranges)), np.flatnonzero(np.diff(group)) + 1):
@@ -132,7 +136,8 @@ def _pieces(ranges: Intervals, length_bp: int) -> Iterator[Intervals]:
 
 
 class Answers(NamedTuple):
-    """What a model says of a batch: log_probs (B, n_kmers) of its k-mers, says_reversed bool (B,), gc float (B,)."""
+    """A model's predictions for a batch: log_probs (B, n_kmers) of its k-mers, says_reversed bool (B,), gc
+    float (B,)."""
 
     log_probs: torch.Tensor
     says_reversed: torch.Tensor
@@ -142,9 +147,10 @@ class Answers(NamedTuple):
 def answers_of(
     model: DNAGPT, batch: PretrainBatch, template: Template, occurring: OccurringTokens | None = None
 ) -> Answers:
-    """Each k-mer is predicted from the position before it; the likelier of the two answers stands after `<B>`.
+    """The answers of a model: each k-mer from the position before it, the order answer at `<B>`, GC at `<M>`.
 
-    occurring: of a model whose other rows are equal: the same softmax over all tokens at a fifth of the products
+    occurring: for a model whose other rows are equal: the same softmax over all tokens with a fifth of the
+    products
     """
     hidden, last = model.hidden_states(batch.token_ids), model.last_projection
     n_kmers = hidden.shape[1] - template.n_extra
@@ -154,7 +160,7 @@ def answers_of(
         rows, last.weight, targets.flatten(), bias=last.bias, return_log_probs=True, occurring=occurring
     )
     assert losses.log_probs is not None
-    pair = torch.tensor([template.as_it_stands, template.reversed], device=hidden.device)
+    pair = torch.tensor([template.not_reversed, template.reversed], device=hidden.device)
     bias = None if last.bias is None else last.bias[pair]
     logits = F.linear(model.head_rows(hidden[:, -1]), last.weight[pair], bias)
     gc = model.num_regression(hidden[:, batch.gc_position]).squeeze(-1)
@@ -179,7 +185,7 @@ class Validator:
             nats.append(-chains.log_probs(codes).reshape(-1, n_kmers, k)[:, whole].sum(axis=(1, 2)))
         self.known = torch.from_numpy(np.stack(known))
         self.base_pairs = int(self.known.sum()) * k
-        # Nats of order 2, order 5 and the best chain, (windows, 3).
+        # Losses in nats of order 2, order 5 and the best chain, (windows, 3).
         self.chain_nats = np.stack(nats)
         per_bp = self.chain_nats.sum(axis=0) / max(self.base_pairs, 1)
         self.order2_nats_per_bp, self.markov_nats_per_bp, self.best_nats_per_bp = per_bp.tolist()
@@ -195,12 +201,12 @@ class Validator:
         *,
         bf16: bool = False,
     ) -> ValidationReport:
-        """The report on the model that `ask` asks, the same in every process. All take the same number of batches, as
-        models that are shared out among processes need; a window that comes twice so counts once."""
+        """The report on the model behind `ask`, the same in every process. All processes run the same number
+        of batches, as sharded models need; a window that is evaluated twice for this counts once."""
         processes = processes or Processes()
         count, world_size = len(self.known), processes.world_size
         mine = torch.arange(processes.rank, -(-count // world_size) * world_size, world_size)
-        # right answers, and of GC: how many, sum, sum of squares, squared error; nats of each block
+        # correct order answers; for GC the count, sum, sum of squares and squared error; nats of each block
         sums = torch.zeros(5, dtype=torch.float64, device=device)
         nats = torch.zeros(int(self.block.max()) + 1, dtype=torch.float64, device=device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
@@ -244,7 +250,7 @@ class Validator:
         )
 
     def _interval(self, nats_of_block: np.ndarray) -> tuple[float | None, float | None]:
-        """The 95 % interval of nats_per_bp minus the best chain's, blocks drawn with replacement."""
+        """The 95 % interval of nats_per_bp minus the best chain's, by drawing blocks with replacement."""
         count, block = len(nats_of_block), self.block.numpy()
         if count < 2 or not self.base_pairs:
             return None, None
@@ -264,5 +270,5 @@ class Validator:
 def r2(count: float, total: float, squares: float, residual: float) -> float | None:
     """1 - residual / (squares - total^2 / count), from sums over the targets; None where the targets do not vary."""
     spread = squares - total**2 / count if count else 0.0
-    # Below the rounding of the sums there is no spread to speak of.
+    # A variation below the rounding of the sums is no variation.
     return 1 - residual / spread if spread > 1e-12 * squares else None

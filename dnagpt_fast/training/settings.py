@@ -1,4 +1,4 @@
-"""Settings from TOML files and overrides as checked dataclasses, and the settings that every run shares."""
+"""Settings from TOML files and overrides as checked dataclasses, and the settings that all runs share."""
 
 import dataclasses
 import json
@@ -24,8 +24,8 @@ class ConfigError(ValueError):
 class ModelSettings:
     """name: a published shape; the other settings replace its values where they are given (0: as published).
 
-    initial  where a model starts from random weights: composed, a k-mer's input row is a sum of random vectors, one for
-             each of its sub-k-mers (model/initial_values.py), or official, what the official code draws for the seed
+    initial  for random weights: "composed" (a k-mer's input row is a sum of random vectors, one for each of its
+             sub-k-mers; model/initial_values.py) or "official" (the values that the official code draws for the seed)
     """
 
     name: str = "dna_gpt0.1b_m"
@@ -39,7 +39,7 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class VocabularySettings:
-    """The k-mers; the published models have k = 6, dynamic but for `dna_gpt0.1b_h`."""
+    """The k-mers. The published models have k = 6; all except `dna_gpt0.1b_h` are dynamic."""
 
     k: int = 6
     dynamic: bool = True
@@ -48,8 +48,8 @@ class VocabularySettings:
 @dataclass(frozen=True)
 class StartSettings:
     """path: a run folder, an official checkpoint file, a Hugging Face folder or a packaged model's name; empty: random
-    weights of the shape of [model] and [vocabulary], which are not used when `path` is given. num_heads: needed where
-    an official file does not say.
+    weights in the shape of [model] and [vocabulary], which are ignored when `path` is given. num_heads: needed for
+    official files of an unpublished shape, which do not store it.
     """
 
     path: str = ""
@@ -58,9 +58,9 @@ class StartSettings:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """weight_decay reaches the weights of Linear layers only. clip_norm 0: no clipping.
+    """weight_decay applies only to the weights of Linear layers. clip_norm 0: no clipping.
 
-    kind  adamw, or muon: Muon for the matrices of the blocks, AdamW for all others (training/muon.py)
+    kind  adamw, or muon: Muon for the matrices of the blocks, AdamW for all other parameters (training/muon.py)
     """
 
     lr: float = 1e-4
@@ -89,12 +89,12 @@ def settings_tree(
     overrides: Sequence[str],
     absolute_paths: Callable[[dict[str, Any], Path], None],
 ) -> dict[str, Any]:
-    """The nested settings of a TOML file or of the config.json of a run, with `section.key=value` overrides on top.
+    """The nested settings of a TOML file or of the config.json of a run, changed by `section.key=value` overrides.
 
-    A value of an override is read as its setting in `cls` wants it: `start.path=2024-11-25` is a folder,
-    `data.region=20` a contig, `task.classes=[0,1]` (or `0,1`) two names. Values of numbers are as in TOML.
-    absolute_paths(tree, folder) joins the relative paths in a tree to a folder: those of the file to the file's, those
-    of the overrides to the current one. Raises ConfigError, FileNotFoundError.
+    An override's value is read as the type of its setting in `cls`: `start.path=2024-11-25` is a folder,
+    `data.region=20` a contig, `task.classes=[0,1]` (or `0,1`) two names. Numbers are written as in TOML.
+    absolute_paths(tree, folder) makes the relative paths in a tree absolute: paths in the file are relative
+    to the file's folder, paths in overrides to the current one. Raises ConfigError, FileNotFoundError.
     """
     tree: dict[str, Any] = {}
     if path is not None:
@@ -102,11 +102,11 @@ def settings_tree(
             text = read_whole_text(path)
             tree = json.loads(text)["settings"] if Path(path).suffix == ".json" else tomllib.loads(text)
         except (tomllib.TOMLDecodeError, json.JSONDecodeError, KeyError, TypeError, RecursionError) as error:
-            raise ConfigError(f"{path} holds no settings: {error}") from error
+            raise ConfigError(f"{path} cannot be read as settings: {error}") from error
         except InputFileError as error:
             raise ConfigError(str(error)) from error
         if not isinstance(tree, dict):
-            raise ConfigError(f"{path} holds no settings: they are {tree!r:.40}, wanted sections")
+            raise ConfigError(f"{path} cannot be read as settings: they are {tree!r:.40}, wanted sections")
         absolute_paths(tree, Path(path).parent)
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -117,16 +117,16 @@ def settings_tree(
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                raise ConfigError(f"--set {override}: {parent} is no section")
+                raise ConfigError(f"--set {override}: {parent} is not a section")
         if not isinstance(node, dict):
-            raise ConfigError(f"--set {override}: {'.'.join(parents)} is no section")
+            raise ConfigError(f"--set {override}: {'.'.join(parents)} is not a section")
         node[last] = _value(_kind_of(cls, [*parents, last]), text.strip())
     absolute_paths(tree, Path.cwd())
     return tree
 
 
 def settings_of_run(run: Path) -> Path:
-    """The config.json of a run folder. Raises ConfigError where it holds none."""
+    """The config.json of a run folder. Raises ConfigError where there is none."""
     path = run / "config.json"
     if not path.is_file():
         raise ConfigError(f"{run} holds no run: it has no config.json")
@@ -134,7 +134,7 @@ def settings_of_run(run: Path) -> Path:
 
 
 def from_tree(cls: type, tree: dict[str, Any], where: str = "", prefix: str = "") -> Any:
-    """A settings dataclass from nested dicts, as TOML and config.json hold them. Raises ConfigError."""
+    """A settings dataclass from the nested dicts of a TOML file or config.json. Raises ConfigError."""
     place = f"{where}: " if where else ""
     known = {item.name: item for item in fields(cls)}
     hints = typing.get_type_hints(cls)
@@ -164,12 +164,12 @@ def _convert(kind: Any, value: Any, place: str, key: str) -> Any:
     if kind is str and type(value) is int:  # class 1, contig 20
         return str(value)
     if type(value) is not kind:
-        raise ConfigError(f"{place}{key} = {value!r}: wanted {kind.__name__}, came {type(value).__name__}")
+        raise ConfigError(f"{place}{key} = {value!r}: wanted {kind.__name__}, got {type(value).__name__}")
     return value
 
 
 def _kind_of(cls: type, keys: Sequence[str]) -> Any:
-    """Type of the setting `section.key`; None for one that the dataclass does not have."""
+    """Type of the setting `section.key`; None if the dataclass does not have it."""
     kind: Any = cls
     for key in keys:
         hints = typing.get_type_hints(kind) if dataclasses.is_dataclass(kind) else {}
@@ -178,7 +178,7 @@ def _kind_of(cls: type, keys: Sequence[str]) -> Any:
 
 
 def _value(kind: Any, text: str) -> Any:
-    """The text of an override as a value of this type; what is none of it stays a text, which from_tree refuses."""
+    """The text of an override as a value of this type. Text that does not fit stays text, which from_tree refuses."""
     if kind is str:
         return _unquoted(text)
     if isinstance(kind, types.GenericAlias):
@@ -190,7 +190,7 @@ def _value(kind: Any, text: str) -> Any:
     if kind is bool and text.lower() in ("true", "false"):
         return text.lower() == "true"
     if kind is float and re.fullmatch(r"[+-]?(\.[0-9]+|[0-9]+\.)([eE][+-]?[0-9]+)?", text):
-        return float(text)  # `.5` and `5.`, which TOML does not take
+        return float(text)  # `.5` and `5.`, which TOML does not accept
     return _toml(text, text)
 
 

@@ -1,4 +1,5 @@
-"""python -m tests.genome.large_corpus TABLE: what opening a corpus and drawing from it costs, in a process of its own.
+"""python -m tests.genome.large_corpus TABLE: time and memory of opening a corpus and drawing from it, in a
+new process.
 
 Prints JSON: seconds to open each genome, packed bytes, and how much the resident memory grew, in bytes, from before the
 genomes were opened to after a hundred batches were drawn and the held-out windows chosen.

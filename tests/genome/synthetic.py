@@ -1,4 +1,4 @@
-"""Packed genomes made of letters, for tests that need no file."""
+"""Packed genomes made from letters, for tests without files."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ CODE = {"T": 0, "C": 1, "A": 2, "G": 3, "N": 0}
 
 
 def packed_genome(contigs: list[str]) -> PackedGenome:
-    """Upper-case contigs over ACGTN, each starting at a byte of its own."""
+    """Upper-case contigs over ACGTN, each starting at a new byte."""
     packed, offset, blocks, index = [], [], [], [0]
     for letters in contigs:
         offset.append(len(packed))

@@ -1,4 +1,5 @@
-"""FASTA text: what is a sequence, what is not, and that the size of the pieces it comes in does not matter."""
+"""FASTA text: valid and invalid text, with the same results for every size of the pieces in which it is
+read."""
 
 import gzip
 import os
@@ -68,13 +69,13 @@ BAD = {
     "gap": (b">a\nAC-GT\n", r"line 2, offset 5: b'-'"),
     "protein": (b">a\nMKLVE\n", r"line 2, offset 5: b'L'"),
     "greater in line": (b">a\nAC>GT\n", r"line 2, offset 5: b'>'"),
-    "no record": (b"\n\n", r"no record: a FASTA file has lines that begin with '>'"),
+    "no record": (b"\n\n", r"no record: a FASTA file has lines that start with '>'"),
     "text first": (b"\nACGT\n>a\nAC\n", r"line 2, offset 1: b'A.*before the first '>' line"),
     "no name": (b">a\nAC\n>\nAC\n", r"line 3, offset 6: a header without a name"),
     "blank name": (b"> \t\nAC\n", r"line 1, offset 0: a header without a name"),
     "twice": (
         b">a\nAC\n>b\nA\n>a x\nGT\n",
-        r"line 5, offset 11: contig 'a' again; its first record is on line 1",
+        r"line 5, offset 11: contig 'a' appears twice; its first record is on line 1",
     ),
     "no bases at the end": (
         b">a\nAC\n>b\n\n",

@@ -1,4 +1,5 @@
-"""Thousands of harmed files: each is refused with a GenomeFileError, or read as a second, plain reader reads it."""
+"""Thousands of damaged files: each raises a GenomeFileError, or gives the result of a simple second
+reader."""
 
 import gzip
 import random
@@ -49,7 +50,7 @@ def test_harmed_twobit(tmp_path, version):
 
 
 def plain(data: bytes) -> dict[str, str]:
-    """FASTA in a dozen lines; ValueError for what is none."""
+    """A FASTA reader in a dozen lines. Raises ValueError for bad text."""
     found: dict[str, str] = {}
     name = None
     for line in re.split(b"\r?\n", data.removeprefix(UTF8_MARK).removesuffix(b"\r")):

@@ -1,4 +1,4 @@
-"""Genome: what is opened, and that all its views agree."""
+"""Genome: the files that it opens, and the agreement of its views."""
 
 import gzip
 import random

@@ -83,7 +83,7 @@ def test_a_comment_of_as_many_words_is_no_header(genome, tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("20\t0", "wanted contig, start and end, parted by tabs; came 2"),
+        ("20\t0", "wanted contig, start and end, separated by tabs; got 2"),
         ("20\t5\t5\tx\t0\t+", "wanted 0 <= start < end"),
         ("20\t-1\t5\tx\t0\t+", "wanted 0 <= start < end"),
         ("20\t1_0\t15\tx\t0\t+", "start_bp = '1_0': wanted an integer"),

@@ -1,4 +1,5 @@
-"""A corpus of 216 Gbp, 54 GB packed, in sparse files: opened at once, drawn from its far end, in little memory."""
+"""A corpus of 216 Gbp, 54 GB packed, in sparse files: it opens quickly, and drawing from its end needs little
+memory."""
 
 import json
 import os
@@ -68,7 +69,8 @@ def test_opened_in_under_a_second_each_in_memory_that_does_not_grow_with_the_cor
 
 @pytest.mark.parametrize("implementation", ["reference", "native"])
 def test_windows_from_beyond_four_gigabytes_hold_the_right_bases(corpus, tmp_path, implementation):
-    """All but the patch at the end of each file is held out; the same windows are made from the patches alone."""
+    """Everything except the patch at the end of each file is held out; the patches alone give the same
+    windows."""
     held_out = ",".join([*CONTIG_NAMES[:-1], f"{CONTIG_NAMES[-1]}:0-{PATCH_START}"])
     mix = GenomeMix.open(DataSettings(genome_table=str(write_table(corpus, "far.tsv", GENOMES, held_out))))
     genomes = [genome.arrays for genome in mix.genomes]
@@ -76,7 +78,7 @@ def test_windows_from_beyond_four_gigabytes_hold_the_right_bases(corpus, tmp_pat
     vocabulary = Vocabulary()
     maker = BatchMaker(genomes, mix.species, 507, vocabulary, Template.build(vocabulary))
     sampler = WindowSampler(genomes, maker.length_bp, seed=3, weights=mix.weights, held_out=mix.held_out)
-    # Sample indices of a run's late days as well: 2^33 samples are 2.6e13 bp.
+    # Sample indices late in a long run as well: 2^33 samples are 2.6e13 bp.
     with dispatch.using(sample_batch=implementation):
         batches = [maker.sampled(sampler, first, 256) for first in (0, 2**33)]
     small = []

@@ -82,7 +82,7 @@ def test_overlaps_of_two_weights_name_both_lines(genome, tmp_path):
         ("chr1\t5\t5\n", {}, "wanted 0 <= start < end"),
         ("chr9\t0\t5\n", {}, "places.txt:1: no contig 'chr9'"),
         ("chr1\tx\t5\n", {}, "places.txt:1: start_bp = 'x': wanted an integer"),
-        ("chr1\t0\n", {}, r"places.txt:1: .*wanted contig, start and end, parted by tabs; came 2 field"),
+        ("chr1\t0\n", {}, r"places.txt:1: .*wanted contig, start and end, separated by tabs; got 2 field"),
         ("chr1\t0\t4\n", {"weight_column": 5}, r"3 field\(s\): wanted 5"),
         ("chr1\t0\t4\tx\t-1\n", {"weight_column": 5}, "weight '-1': wanted a number of 0 or more"),
         ("chr1\t0\t4\tx\tnan\n", {"weight_column": 5}, "weight 'nan'"),
@@ -92,7 +92,7 @@ def test_overlaps_of_two_weights_name_both_lines(genome, tmp_path):
         ("#nothing\n", {}, "no interval in it"),
     ],
 )
-def test_what_cannot_be_read_names_file_and_line(genome, tmp_path, text, settings, message):
+def test_errors_name_file_and_line(genome, tmp_path, text, settings, message):
     with pytest.raises(ValueError, match=message):
         read_places(genome, written(tmp_path, text), **settings)
 

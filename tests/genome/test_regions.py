@@ -65,7 +65,7 @@ def held_out(genome, *texts):
     return np.stack([mix.held_out[0].contig, mix.held_out[0].start_bp, mix.held_out[0].end_bp], 1).tolist()
 
 
-def test_held_out_ranges_know_the_usual_names_and_colons(genome):
+def test_held_out_ranges_take_the_usual_names_and_colons(genome):
     assert held_out(genome, "20:4-8", "chrX", f"{HLA}:2-9", f"{HLA}:3-9") == [
         [0, 4, 8], [1, 0, 8], [2, 2, 9], [3, 0, 8],
     ]  # fmt: skip
@@ -75,7 +75,7 @@ def test_held_out_ranges_know_the_usual_names_and_colons(genome):
         held_out(genome, "20:4-99")
 
 
-def test_a_contig_may_be_called_as_a_browser_line_begins():
+def test_a_contig_may_have_a_name_like_a_browser_line():
     for line in ('track name="x"', "browser position chr1:1-2", "track", 'track\tname="x"'):
         assert is_browser_line(line), line
     gff = "track\tx\texon\t3\t6\t.\t+\t.\tID=a"

@@ -1,4 +1,5 @@
-"""The window sampler: its generator against published vectors, its intervals against brute force, its promises."""
+"""The window sampler: its generator against published vectors, its intervals against brute force, its
+guarantees."""
 
 import numpy as np
 import pytest
@@ -132,7 +133,7 @@ def test_a_sample_depends_on_seed_and_index_alone():
 
 
 def scalar_sample(sampler: WindowSampler, index: int) -> tuple[int, int, int, int]:
-    """The docstring of sampler.py once more, one sample at a time in Python's own integers."""
+    """The docstring of sampler.py as code: one sample at a time with Python's integers."""
     c, k = [index % 2**32, index >> 32, 0, 0], [sampler.seed % 2**32, sampler.seed >> 32]
     for _ in range(10):
         left, right = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
@@ -150,7 +151,7 @@ def scalar_sample(sampler: WindowSampler, index: int) -> tuple[int, int, int, in
     return genome, int(tables.contig[interval]), start_bp, (0, 1, 3, 2)[turn]
 
 
-def test_the_samples_are_what_they_were():
+def test_the_samples_have_not_changed():
     """The definition of a run's data: a change here breaks every resumed run and every other device's sampler."""
     genomes = [
         packed_genome(["ACGT" * 1000, "GGGT" * 500]),
@@ -196,7 +197,7 @@ def test_weights_and_shares_are_kept():
 
 
 @pytest.mark.parametrize(("share", "orientations"), [(0.0, {0}), (1.0, {1})])
-def test_shares_of_nought_and_one_are_exact(share, orientations):
+def test_shares_of_0_and_1_are_exact(share, orientations):
     sampler = WindowSampler(
         [packed_genome(["ACGT" * 9])], 4, seed=0, reversed_share=share, reverse_complement_share=0
     )
@@ -210,7 +211,7 @@ def test_thresholds_of_word_comparisons():
 
 
 def test_starts_beyond_32_bits_are_reached():
-    """A contig of 2^33 bp: only its N blocks and length are looked at, so no bases need to exist."""
+    """A contig of 2^33 bp: only its N blocks and length are read, so it needs no bases."""
     genome = packed_genome(["ACGT"])
     long = type(genome)(**{**vars(genome), "length_bp": torch.tensor([2**33])})
     start = WindowSampler([long], 600, seed=1).sample(0, 1000).start_bp
@@ -218,7 +219,7 @@ def test_starts_beyond_32_bits_are_reached():
     assert 0.47 < float(start.double().mean()) / 2**33 < 0.53
 
 
-def test_tiles_lie_side_by_side_and_leave_n_out():
+def test_tiles_are_adjacent_and_leave_n_out():
     genome = packed_genome(["A" * 10 + "N" * 6 + "C" * 14])
     tiles = tile(genome, intervals((0, 1, 30)), 5, 1)
     assert tiles.start_bp.tolist() == [1, 6, 16, 21]
@@ -240,14 +241,14 @@ def test_tiles_lie_side_by_side_and_leave_n_out():
         ({"length_bp": 0}, "window length 0"),
     ],
 )
-def test_what_cannot_be_sampled_is_refused_before_anything_starts(change, message):
+def test_impossible_settings_are_refused_before_anything_starts(change, message):
     arguments = {"length_bp": 4, "seed": 0, "labels": ["chrSmall"], **change}
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
         WindowSampler([packed_genome(["ACGT" * 10])], **arguments)
 
 
 def test_a_genome_of_n_has_no_window():
-    with pytest.raises(ValueError, match="a window may hold at most 0 unknown bases"):
+    with pytest.raises(ValueError, match="a window may have at most 0 unknown bases"):
         WindowSampler([packed_genome(["N" * 100])], 10, seed=0)
 
 
@@ -333,5 +334,5 @@ def test_places_that_all_weigh_the_same_change_no_sample():
 
 
 def test_weights_that_span_too_much_are_refused():
-    with pytest.raises(ValueError, match=r"here: weights of places from 1e-18 to 1: wanted a smaller span"):
+    with pytest.raises(ValueError, match=r"here: weights of places from 1e-18 to 1: wanted a smaller ratio"):
         ranks_of(np.array([1e-18, 1.0]), np.array([1000, 1000]), "here")

@@ -138,7 +138,7 @@ def damaged(data: bytes, at: int, value: int) -> bytes:
 
 @pytest.fixture
 def good(tmp_path):
-    """Two contigs; layout: index at 16 (a: 16..22, b: 22..28), record a at 28, b behind it."""
+    """Two contigs; layout: index at 16 (a: 16..22, b: 22..28), record a at 28, then record b."""
     path = tmp_path / "good.2bit"
     write_twobit(path, [record_of("a", "ACGTNNNNacgtNNAC"), record_of("b", "GGGGGnnnCC")])
     return path
@@ -248,7 +248,7 @@ def test_a_killed_pack_leaves_nothing_under_the_final_name(tmp_path, how):
 
 
 def test_a_50_gb_file_opens_at_once_and_reads_past_4_gb(tmp_path):
-    """A sparse version-1 file: 48 contigs of 4.2 Gbp, 50 GB of holes; only what is touched is read."""
+    """A sparse version-1 file: 48 contigs of 4.2 Gbp, 50 GB of holes; only the used parts are read."""
     path = tmp_path / "big.2bit"
     contigs, length = 48, 4_200_000_000
     index_end = 16 + contigs * 11

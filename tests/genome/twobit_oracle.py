@@ -1,4 +1,4 @@
-"""A second reader of .2bit, written word by word from UCSC's format page: what a file says, in the plainest way."""
+"""A simple second reader of .2bit, written after UCSC's description of the format."""
 
 import struct
 

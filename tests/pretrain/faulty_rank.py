@@ -1,4 +1,5 @@
-"""`torchrun ... -m tests.pretrain.faulty_rank FAULT RANK STEP pretrain ...`: a run one of whose processes fails.
+"""`torchrun ... -m tests.pretrain.faulty_rank FAULT RANK STEP pretrain ...`: a run in which one process
+fails.
 
 FAULT  kill  the process is killed by SIGKILL as it asks for the step's batch
        stop  it hangs from there on (SIGSTOP)

@@ -1,4 +1,4 @@
-"""A pre-training run small enough for tests, in this process or in one of its own."""
+"""A small pre-training run for tests, in this process or in a separate one."""
 
 import json
 import os
@@ -9,7 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 GENOME = ROOT / "dnagpt_fast" / "data" / "hg19_chr22_20-21Mb.2bit"
 CONTIG = "22:20000001-21000000"
-# k = 3 has 189 tokens instead of 19,564: a step takes milliseconds, and 60 steps can learn what there is to learn.
+# k = 3 has 189 tokens instead of 19,564: a step takes milliseconds, and 60 steps are enough to learn
+# something.
 TOML = f"""
 [model]
 max_len = 45
@@ -43,7 +44,8 @@ def write_config(folder: Path) -> Path:
 
 
 def start(*arguments: str, **environment: str) -> subprocess.Popen:
-    """`dnagpt-fast ARGUMENTS` in a process of its own, one thread, so that its sums are those of this process."""
+    """`dnagpt-fast ARGUMENTS` in a separate process with one thread, so that its sums equal those of this
+    process."""
     return subprocess.Popen(
         [sys.executable, "-m", "dnagpt_fast", *arguments],
         cwd=ROOT,
@@ -55,7 +57,7 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen:
 
 
 def metrics(run: Path) -> list[dict]:
-    """The records without what is measured, which no two runs share."""
+    """The records without measured values, which differ between runs."""
     measured = ("seconds", "tokens_per_s", "bp_per_s", "mfu", "peak_memory_gib", "share_")
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [

@@ -47,7 +47,7 @@ def test_a_batch_is_the_template_around_the_window(seed, k, dynamic, n_kmers):
         kmers = [vocabulary.kmer_id(text[i : i + k]) for i in range(0, length, k)]
         prompts = [reserved_id(name) for name in "=M=B"]
         assert batch.token_ids[row].tolist() == [species[g], *kmers, *prompts]
-        # As it stands: the forward strand, or its reverse complement, which is the other strand as it stands.
+        # Not reversed: the forward strand, or its reverse complement, which is the reverse strand.
         names = "NA" if dynamic else "+-"
         name = names[0] if orientation in (0, 3) else names[1]
         answer = vocabulary.kmer_id(name) if dynamic else reserved_id(name)
@@ -96,11 +96,11 @@ def test_other_prompts_and_answers():
 @pytest.mark.parametrize("dynamic", [True, False])
 def test_the_answers_are_two_and_not_the_unknown_token(dynamic):
     template = Template.build(Vocabulary(6, dynamic))
-    assert template.as_it_stands != template.reversed
-    assert UNKNOWN_ID not in (template.as_it_stands, template.reversed)
+    assert template.not_reversed != template.reversed
+    assert UNKNOWN_ID not in (template.not_reversed, template.reversed)
 
 
-def test_templates_that_cannot_be_are_refused():
+def test_impossible_templates_are_refused():
     with pytest.raises(ValueError, match="two different tokens"):
         Template.build(Vocabulary(6), order_answers=["A", "A"])
     with pytest.raises(ValueError, match="fixed k=6"):

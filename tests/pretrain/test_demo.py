@@ -1,4 +1,4 @@
-"""The demonstration, cut short: the packaged settings run, and a sequence comes out."""
+"""A short demonstration: the packaged settings run, and a sequence is generated."""
 
 import json
 
@@ -76,7 +76,7 @@ def test_bases_are_drawn_from_the_model_and_a_seed_repeats_them():
         (["pretrain", "--out", "OUT", "--config", "OUT/none.toml"], "none.toml"),
     ],
 )
-def test_command_lines_that_cannot_be(tmp_path, arguments, message, capsys):
+def test_impossible_command_lines(tmp_path, arguments, message, capsys):
     from dnagpt_fast.cli import main
 
     with pytest.raises(SystemExit) as caught:
@@ -86,7 +86,7 @@ def test_command_lines_that_cannot_be(tmp_path, arguments, message, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_doctor_finds_this_tree_well():
+def test_doctor_finds_no_problem_here():
     process = start("doctor")
     output = process.communicate(timeout=100)[0]
     assert process.returncode == 0, output
@@ -94,7 +94,7 @@ def test_doctor_finds_this_tree_well():
     assert "FAIL" not in output
 
 
-def test_doctor_tells_how_to_mend_a_build_that_is_missing(monkeypatch):
+def test_doctor_names_the_remedy_for_a_missing_build(monkeypatch):
     import builtins
 
     from dnagpt_fast.cli import doctor

@@ -1,5 +1,5 @@
-"""What goes wrong in a long run of several processes, done on purpose: the job ends in time, says which process failed
-and why, keeps its last good checkpoint, and goes on from there as if nothing had happened."""
+"""Failures in runs of several processes, caused on purpose: the job ends in time with the failed process and
+the cause, keeps its last good checkpoint, and resumes to the curve of an uninterrupted run."""
 
 import os
 import shutil
@@ -19,9 +19,10 @@ from dnagpt_fast.training.processes import Processes
 from tests.pretrain.runs import metrics, write_config
 from tests.pretrain.torchrun_jobs import finish, same_curve, torchrun, wait_for_steps, workers
 
-# What a job may take to end: the others' report (3 s), the store's answer (5 s), all on a busy machine.
+# The longest time for a job to end: the others' report (3 s) and the store's answer (5 s), on a busy machine.
 END_S = 60
-# The step at which something fails: the checkpoint of step 4 is whole by then, for that of step 8 has waited for it.
+# The step of the failure: the checkpoint of step 4 is complete by then, because that of step 8 has waited for
+# it.
 FAULT = 9
 
 
@@ -113,7 +114,7 @@ def test_a_process_that_hangs_is_named_after_the_time_out(tmp_path, straight, ra
     wait_for_steps(tmp_path / "run", FAULT - 1, process)
     began = time.monotonic()
     output = finish(process)
-    # 8 s, 3 s for the others to say that they are there, and torchrun gives the hung one 30 s to heed SIGTERM
+    # 8 s, 3 s for the reports of the others, and torchrun waits 30 s for the hung process after SIGTERM
     assert time.monotonic() - began < 8 + 3 + 30 + 20
     assert process.returncode == 1
     assert f"gone, or silent for 8 s: process {rank}" in output, output
@@ -126,7 +127,7 @@ def test_sigterm_to_all_ends_the_job_with_a_checkpoint(tmp_path, straight):
     config = write_config(tmp_path)
     process = torchrun(2, "pretrain", "--config", str(config), "--out", str(tmp_path / "run"))
     wait_for_steps(tmp_path / "run", 3, process)
-    # To every process, as Slurm does it; torchrun sends its own after that.
+    # To every process, as Slurm does; then torchrun sends another.
     for pid in (*workers(process), process.pid):
         os.kill(pid, signal.SIGTERM)
     output = finish(process)
@@ -137,7 +138,7 @@ def test_sigterm_to_all_ends_the_job_with_a_checkpoint(tmp_path, straight):
 
 
 def mount_refused() -> str:
-    """Why this user cannot mount a file system of his own; empty where he can."""
+    """The reason why this user cannot mount a file system; empty if it is possible."""
     if shutil.which("unshare") is None:
         return "no unshare command"
     tried = subprocess.run(
@@ -153,7 +154,7 @@ def mount_refused() -> str:
 @pytest.mark.skipif(bool(mount_refused()), reason=f"no file system of one's own: {mount_refused()}")
 @pytest.mark.parametrize("how", ["ddp", "fsdp"])
 def test_a_full_disk_ends_the_job_and_leaves_the_checkpoints_before(tmp_path, straight, how):
-    """A file system of 2 MB, which does not hold six checkpoints."""
+    """A file system of 2 MB, too small for six checkpoints."""
     disk, run = tmp_path / "disk", tmp_path / "run"
     disk.mkdir()
     script = (

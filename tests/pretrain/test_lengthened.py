@@ -1,5 +1,5 @@
-"""Runs whose length is settled late, with Muon and the occurring vocabulary: stopped, given another length, and equal
-to the last bit to a run that knew it."""
+"""Runs whose length is changed after a stop, with Muon and the occurring vocabulary: they equal, to the last
+bit, a run with this length from the start."""
 
 import os
 import signal
@@ -51,7 +51,7 @@ def test_a_level_run_that_is_cut_short_is_the_run_that_knew_its_end(tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
     held_out = [line["step"] for line in metrics(run) if "held_out_nats_per_bp" in line]
     assert held_out == [3, 7]
-    with pytest.raises(ConfigError, match="its decay begins at step 6"):
+    with pytest.raises(ConfigError, match="its decay starts at step 6"):
         pretrain(settings("run.steps=8", "schedule.decay_steps=1"), run, resume=True)
 
 

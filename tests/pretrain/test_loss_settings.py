@@ -1,4 +1,5 @@
-"""The loss's settings in a run: the tokens that occur, the base-level loss and its switch, and what is reported."""
+"""The loss's settings in a run: the occurring tokens, the base-level loss and its first step, and the
+reported values."""
 
 import pytest
 import torch
@@ -49,7 +50,7 @@ def test_a_run_over_the_tokens_that_occur_saves_an_ordinary_model(tmp_path):
     assert unequal_rest(model.last_projection.weight, model.last_projection.bias, job.losses.occurring) < 1e-6
     lines = metrics(tmp_path / "run")
     assert lines[-1]["next_token"] < lines[0]["next_token"]
-    # From step 3 on half of the next tokens' loss is in nats a base; what is reported of them is not.
+    # From step 3 on half of the next tokens' loss is in nats per base; the reported value is not.
     paid = [line["loss"] - line["order"] - config.loss.gc_weight * line["gc"] for line in lines]
     assert paid[2] == pytest.approx(lines[2]["next_token"], rel=1e-5)
     assert paid[3] < 0.8 * lines[3]["next_token"]
@@ -91,6 +92,6 @@ def test_the_cost_counts_what_is_multiplied(job_of):
         ('loss.vocabulary="some"', r"loss.vocabulary = 'some': wanted full or occurring"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(tmp_path, override, message):
+def test_settings_without_meaning_are_refused(tmp_path, override, message):
     with pytest.raises(ConfigError, match=message):
         load_config(write_config(tmp_path), (override,))

@@ -44,7 +44,7 @@ def test_the_tail_is_held_out_where_nothing_is_named(fasta):
 @pytest.mark.parametrize(
     "text", ["two", "one:5", "one:5-5", "one:7-5", "one:0-101", "one:-1-5", "one:a-b", ""]
 )
-def test_ranges_that_are_none_are_refused(fasta, text):
+def test_bad_ranges_are_refused(fasta, text):
     with pytest.raises(RegionError, match="held-out range"):
         open_one(fasta, held_out=(text,))
 
@@ -74,7 +74,7 @@ def test_a_table_of_genomes(fasta, tmp_path):
         ("path\tspecies\tweight\nx\thuman\tmuch\n", "line 2: weight 'much' is no number"),
     ],
 )
-def test_tables_that_are_none_are_refused(tmp_path, text, message):
+def test_bad_tables_are_refused(tmp_path, text, message):
     (tmp_path / "mix.tsv").write_text(text)
     with pytest.raises(ConfigError, match=message):
         read_table(tmp_path / "mix.tsv")
@@ -150,7 +150,7 @@ def test_the_fingerprint_holds_what_weighs_the_windows(masked):
     )
 
 
-def test_places_that_cannot_be_are_refused(masked):
+def test_bad_places_are_refused(masked):
     with pytest.raises(ConfigError, match="an entry of places has no path"):
         open_one(masked, places=(PlaceSettings(),))
     with pytest.raises(ConfigError, match=r"soft_masked_weight = -1: wanted 0 or more"):

@@ -1,4 +1,4 @@
-"""Resident or host-mapped: the rule, and the line that tells it."""
+"""Resident or host-mapped: the rule, and the line in the log."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_the_choice_follows_the_devices_free_memory(monkeypatch):
     assert place_on(cuda, genomes, 0).packed_bytes == 3 * genomes[0].packed.numel()
 
 
-def test_the_line_says_what_was_chosen_and_why():
+def test_the_line_shows_the_choice_and_the_reason():
     cuda = torch.device("cuda", 0)
     line = log_line(place(MAMMALS, 80 * 10**9, 45 * 10**9), 200, cuda)
     assert line == (

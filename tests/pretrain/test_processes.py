@@ -1,4 +1,4 @@
-"""Several processes train as one does: same losses, resuming on another number of them, and what ends a job."""
+"""Several processes train as one does: the same losses, and resuming with another number of processes."""
 
 import json
 import signal
@@ -16,7 +16,8 @@ from tests.pretrain.runs import metrics, write_config
 from tests.pretrain.torchrun_jobs import finish, same_curve, torchrun, wait_for_steps
 from tests.training.several_processes import copy, do_together, everything_in, same_bits
 
-# Each with what can be set beside it: shards, recomputed blocks, and a step's gradient summed over micro-batches.
+# Each with other settings that can be combined: shards, recomputed blocks, gradients summed over
+# micro-batches.
 WAYS = {
     "ddp": ["run.micro_batch_size=2"],
     "fsdp": ["parallel.sharding=fsdp"],
@@ -92,7 +93,7 @@ def test_four_processes_are_one(folder):
 
 @pytest.mark.slow
 def test_a_checkpoint_keeps_its_bits_through_any_number_of_processes(folder):
-    """fsdp 2 -> fsdp 4 -> 1 -> ddp 2 -> fsdp 2, read and written anew each time."""
+    """fsdp 2 -> fsdp 4 -> 1 -> ddp 2 -> fsdp 2, read and written again each time."""
     config, sharded = str(folder / "settings.toml"), ["parallel.sharding=fsdp"]
     ways = [(2, sharded), (4, sharded), (1, []), (2, []), (2, sharded)]
     source = folder / "straight"
@@ -122,7 +123,8 @@ def test_shards_in_bfloat16_learn_as_one_process_does(folder):
 
 @pytest.mark.slow
 def test_two_then_four_then_one_process(tmp_path, folder):
-    """Stopped by SIGTERM on two, resumed and stopped on four, finished on one: no sample lost or doubled."""
+    """Stopped by SIGTERM on two, resumed and stopped on four, finished on one: no sample is lost or
+    repeated."""
     run, config = tmp_path / "run", str(folder / "settings.toml")
     for world_size, steps in ((2, 3), (4, 7)):
         process = torchrun(

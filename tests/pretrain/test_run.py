@@ -1,4 +1,4 @@
-"""Whole pre-training runs on real human sequence: they learn, they resume bit for bit, they end as they should."""
+"""Whole pre-training runs on real human sequence: they learn, resume bit for bit, and end correctly."""
 
 import json
 import math
@@ -65,7 +65,7 @@ def test_a_run_in_two_parts_is_the_straight_run_bit_for_bit(tmp_path, settings):
     process = start(
         "pretrain", "--config", str(write_config(tmp_path)), "--out", str(job_folder),
     )  # fmt: skip
-    # Killed as soon as the first checkpoint stands, somewhere in a later step.
+    # Killed as soon as the first checkpoint is complete, in some later step.
     deadline = time.monotonic() + 60
     while not (job_folder / "checkpoints" / "step-00000004").exists():
         assert time.monotonic() < deadline
@@ -103,7 +103,8 @@ def test_sigterm_leaves_a_checkpoint_and_a_message(tmp_path, settings):
     assert f"stopped by SIGTERM after step {steps} of 100000" in " ".join(output.split())
     assert "--resume" in output
     assert checkpoint.newest(run).step == steps
-    # And it goes on from there; another number of steps is another cosine, so the settings must be the same.
+    # It continues from there; another number of steps would be another cosine, so the settings must be the
+    # same.
     with pytest.raises(ConfigError, match=r"run\.steps was 100000, is 12"):
         pretrain(settings(), run, resume=True)
 
@@ -155,12 +156,12 @@ def test_no_training_window_touches_a_held_out_base(settings):
     job = PretrainingRun(settings("data.reverse_complement_share=0.3", "data.held_out_tail=0.5"), Processes())
     windows = job.sampler.sample(0, 20_000)
     assert int((windows.start_bp + job.maker.length_bp).max()) <= 900_000
-    # Up to the last base before it: the range is not avoided by more than it must be.
+    # Up to the last base before it: no window is excluded that does not overlap the range.
     assert int((windows.start_bp + job.maker.length_bp).max()) > 899_500
     assert job.record()["genomes"][0]["held_out"] == (f"{CONTIG}:900000-1000000",)
 
 
-def test_the_checkpoint_says_what_the_run_was(tmp_path, settings):
+def test_the_checkpoint_has_the_record_of_the_run(tmp_path, settings):
     pretrain(settings("run.steps=2", "schedule.warmup_steps=1"), tmp_path / "run")
     record = checkpoint.newest(tmp_path / "run").config()
     assert record == json.loads((tmp_path / "run" / "config.json").read_text())
@@ -221,9 +222,7 @@ def test_a_genome_that_moved_is_the_same_genome(tmp_path, settings):
         (f'data.genomes=[{{path="{GENOME}",held_out=["{CONTIG}:0-50"]}}]', "no held-out range has room"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_before_anything_is_written(
-    tmp_path, settings, override, message
-):
+def test_impossible_settings_are_refused_before_anything_is_written(tmp_path, settings, override, message):
     with pytest.raises(ValueError, match=message):
         pretrain(settings(override), tmp_path / "run")
     assert not (tmp_path / "run").exists()

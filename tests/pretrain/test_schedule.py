@@ -1,4 +1,4 @@
-"""Rates of whole runs, runs that are made longer, and schedules that look like a mistake."""
+"""Rates of whole runs, runs that are made longer, and warnings about unusual schedules."""
 
 import dataclasses
 
@@ -57,7 +57,7 @@ def test_a_cosine_run_is_made_longer_at_its_end_and_remembers_it():
             config(40, kind="wsd", decay_steps=10),
             config(60, kind="wsd", decay_steps=10),
             33,
-            "its decay begins at step 30",
+            "its decay starts at step 30",
         ),
     ],
 )
@@ -81,8 +81,8 @@ def test_schedules_that_do_not_fit_the_run_are_refused_by_name():
     [
         (config(6), "the warm-up takes 4 of 6 steps"),
         (config(40, kind="wsd"), "decay_steps = 0: the rate is never lowered"),
-        (config(40, decay_steps=4), "decay_steps = 4 means nothing with kind = 'cosine'"),
-        (config(40, lr=0.0), "optimizer.lr = 0: nothing is learnt"),
+        (config(40, decay_steps=4), "decay_steps = 4 has no effect with kind = 'cosine'"),
+        (config(40, lr=0.0), "optimizer.lr = 0: the model does not learn"),
         (config(40, min_lr_share=1.0), "the rate does not go down"),
         (
             dataclasses.replace(
@@ -97,10 +97,10 @@ def test_schedules_that_do_not_fit_the_run_are_refused_by_name():
         ),
     ],
 )
-def test_what_looks_like_a_mistake_is_said(settings, message):
+def test_unusual_schedules_give_a_warning(settings, message):
     assert any(message in line for line in oddities(settings)), oddities(settings)
 
 
-def test_an_ordinary_schedule_is_not_remarked_on():
+def test_an_ordinary_schedule_gives_no_warning():
     assert oddities(config(400)) == []
     assert oddities(config(400, kind="wsd", decay_steps=80)) == []

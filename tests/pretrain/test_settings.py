@@ -1,4 +1,4 @@
-"""Settings: what is unknown, misspelt or of a wrong type is refused by name."""
+"""Settings: unknown and misspelt names and wrong types are refused by name."""
 
 import json
 
@@ -59,7 +59,7 @@ def test_whole_numbers_of_a_file_are_names_where_names_are_wanted(tmp_path):
     ("content", "said"),
     [
         (b"[run]\n# caf\xe9\n", r"a.toml:2: the line b'# caf\\xe9' is no UTF-8"),
-        (b"a = " + b"[" * 9999, r"a.toml holds no settings"),
+        (b"a = " + b"[" * 9999, r"a.toml cannot be read as settings"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, content, said):
@@ -71,7 +71,7 @@ def test_files_that_cannot_be_read(tmp_path, content, said):
 @pytest.mark.parametrize("content", ['{"settings": []}', '{"settings": 3}', "[]", "3", "{}", "[" * 9999])
 def test_a_config_json_without_settings(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(ConfigError, match=r"config\.json holds no settings"):
+    with pytest.raises(ConfigError, match=r"config\.json cannot be read as settings"):
         load_config(tmp_path / "config.json")
 
 
@@ -102,7 +102,7 @@ def test_genomes_of_the_command_line_count_from_where_it_is_given(tmp_path, monk
     assert config.data.genome_table == str(tmp_path / "mix.tsv")
 
 
-def test_what_is_written_is_what_is_read():
+def test_written_settings_are_read_back():
     config = load_config(None, ["run.steps=10", 'data.genomes=[{path="/x", held_out=["1", "2"]}]'])
     assert from_tree(PretrainConfig, json.loads(json.dumps(config.to_dict()))) == config
 
@@ -124,16 +124,16 @@ def test_settings_of_a_run_folder(tmp_path):
             'data.genomes=[{file="x"}]',
             r"unknown key 'data.genomes\[0\].file': the known ones are path, species",
         ),
-        ("optimizer.lr=fast", "optimizer.lr = 'fast': wanted float, came str"),
-        ("run.steps=1.5", "run.steps = 1.5: wanted int, came float"),
-        ("run.steps=true", "run.steps = True: wanted int, came bool"),
-        ("optimizer.lr=true", "optimizer.lr = True: wanted float, came bool"),
+        ("optimizer.lr=fast", "optimizer.lr = 'fast': wanted float, got str"),
+        ("run.steps=1.5", "run.steps = 1.5: wanted int, got float"),
+        ("run.steps=true", "run.steps = True: wanted int, got bool"),
+        ("optimizer.lr=true", "optimizer.lr = True: wanted float, got bool"),
         ("optimizer=3", "optimizer = 3: wanted a section"),
         ("data.genomes=x.2bit", "data.genomes = 'x.2bit': wanted a list"),
         ("data.genomes=[1]", r"data.genomes\[0\] = 1: wanted a section"),
         ("run.steps", "wanted section.key=value"),
         ("run.steps.more=1", "unknown key|no section|wanted int"),
-        ("run.steps=1\nrun.seed=2", "wanted int, came str"),
+        ("run.steps=1\nrun.seed=2", "wanted int, got str"),
         ("run.steps=0", "run.steps = 0: wanted at least 1"),
         ("optimizer.lr=nan", "optimizer.lr = nan: wanted at least 0"),
         ("run.precision=fp8", "wanted fp32 or bf16"),
@@ -153,7 +153,7 @@ def test_the_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"a\.toml: unknown key 'run.step'"):
         load_config(path)
     path.write_text("[run\n")
-    with pytest.raises(ConfigError, match=r"a\.toml holds no settings"):
+    with pytest.raises(ConfigError, match=r"a\.toml cannot be read as settings"):
         load_config(path)
     with pytest.raises(FileNotFoundError):
         load_config(tmp_path / "none.toml")

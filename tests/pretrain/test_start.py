@@ -1,4 +1,5 @@
-"""Pre-training that goes on from a model that is there: on other genomes, under a species token that it has not met."""
+"""Pre-training that starts from an existing model: on other genomes, with a species token that it was not
+trained on."""
 
 import shutil
 
@@ -20,7 +21,7 @@ from tests.pretrain.runs import CONTIG, GENOME
 
 @pytest.fixture
 def model(tmp_path):
-    """Of k = 2, in a file: what anybody may bring."""
+    """A model with k = 2, in a file."""
     torch.manual_seed(4)
     vocabulary = Vocabulary(2)
     made = DNAGPT(len(vocabulary), max_len=24, num_layers=1, num_heads=2, embedding_dim=16)
@@ -91,7 +92,7 @@ def test_files_may_move_and_not_change(tmp_path, model, capsys):
     assert "has no 'mouse'" in again("--genome", f"mouse={moved}")
 
 
-def test_a_run_folder_and_its_vocabulary_can_be_gone_on_from(tmp_path, model):
+def test_a_run_folder_with_its_vocabulary_can_be_the_start(tmp_path, model):
     pretrain(settings(tmp_path), tmp_path / "first")
     shutil.copytree(tmp_path / "first", tmp_path / "copy")
     second = load_config(
@@ -115,7 +116,7 @@ def test_a_run_folder_and_its_vocabulary_can_be_gone_on_from(tmp_path, model):
         (["data.n_kmers=20"], "model.max_len is 24"),
     ],
 )
-def test_settings_that_do_not_go_with_it_are_named(tmp_path, model, overrides, message):
+def test_settings_that_contradict_the_start_are_named(tmp_path, model, overrides, message):
     with pytest.raises(ConfigError, match=message):
         PretrainingRun(settings(tmp_path, *overrides), Processes())
 

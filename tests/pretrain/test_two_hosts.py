@@ -1,5 +1,5 @@
-"""Two hosts with addresses of their own, played by network namespaces: they train together, and one notices that the
-other is lost. Needs root for `ip netns`."""
+"""Two hosts with separate addresses, simulated by network namespaces: they train together, and one notices
+that the other is lost. Needs root for `ip netns`."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The validation report against sums taken by hand, and against models whose answers are known."""
+"""The validation report against sums computed by hand, and on models with known answers."""
 
 import math
 
@@ -58,7 +58,7 @@ def evaluate(validator: Validator, model: DNAGPT, processes: Processes | None = 
     return validator(lambda batch: answers_of(model, batch, template), torch.device("cpu"), processes)
 
 
-def test_nats_are_those_of_the_logits_and_n_counts_for_nobody(maker, windows, model):
+def test_nats_are_those_of_the_logits_without_kmers_with_n(maker, windows, model):
     report = evaluate(Validator(maker, windows, unfitted(), 3), model)
     batch = maker(windows)
     losses = F.cross_entropy(
@@ -91,7 +91,8 @@ def test_the_tokens_that_occur_give_the_same_report(maker, windows, model):
 
 
 def test_processes_share_the_windows_and_count_none_twice(maker, windows, model, monkeypatch):
-    """Twenty windows over three processes: one of them comes twice to make the shares equal, and counts once."""
+    """Twenty windows over three processes: one window is evaluated twice to make the parts equal, and counts
+    once."""
     monkeypatch.setattr(validation, "BLOCK_BP", 100)
     validator = Validator(maker, windows, unfitted(), 3)
     whole = evaluate(validator, model)
@@ -111,8 +112,8 @@ def test_a_model_that_always_says_reversed_is_right_half_the_time(maker, windows
     template = maker.template
     with torch.no_grad():
         model.mlm_head[3].weight[template.reversed] = 0
-        model.mlm_head[3].weight[template.as_it_stands] = 0
-    # Equal logits are no "reversed": right on the windows as they stand, wrong on the others.
+        model.mlm_head[3].weight[template.not_reversed] = 0
+    # Equal logits mean "not reversed": correct for the windows in orientation 0, wrong for the reversed ones.
     assert evaluate(Validator(maker, windows, unfitted(), 8), model).order_accuracy == 0.5
 
 
@@ -135,7 +136,7 @@ def test_r2_by_its_equation():
     assert r2(0, 0.0, 0.0, 0.0) is None
 
 
-def test_windows_lie_side_by_side_and_are_thinned_evenly(genome, monkeypatch):
+def test_windows_are_adjacent_and_chosen_evenly(genome, monkeypatch):
     held_out = [ranges((0, 600, 1000))]
     everything = held_out_windows([genome], held_out, 20, 20, 1000)
     assert everything.start_bp.tolist() == list(range(600, 1000, 20))
@@ -156,7 +157,7 @@ def test_windows_lie_side_by_side_and_are_thinned_evenly(genome, monkeypatch):
         held_out_windows([genome], held_out, 401, 20, 4)
 
 
-def test_the_interval_is_that_of_blocks_drawn_anew(maker, windows, model, monkeypatch):
+def test_the_interval_is_that_of_resampled_blocks(maker, windows, model, monkeypatch):
     """Windows of 20 bp in blocks of 100: four blocks. The draws are made here by hand, with the same generator."""
     monkeypatch.setattr(validation, "BLOCK_BP", 100)
     validator = Validator(maker, windows, unfitted(), 3)

@@ -1,4 +1,4 @@
-"""Gene annotation: UCSC refGene tables, GTF and GFF3, read into transcripts."""
+"""Reads gene annotations (UCSC refGene tables, GTF and GFF3) into transcripts."""
 
 import logging
 import re
@@ -21,11 +21,12 @@ _GFF3_MARK = re.compile(r"##gff-version\s+3")
 
 
 def read_annotation(path: str | Path) -> list[Transcript]:
-    """The transcripts of a refGene table (with or without the bin column), a GTF or a GFF3 file, plain or packed.
+    """The transcripts of a refGene table (with or without the bin column), a GTF or a GFF3 file, plain or
+    compressed.
 
-    Told apart by content; read once, so that it may be a pipe. What a legal file holds and nobody can use (a feature
-    without parent, a trans-spliced gene) is left out and counted in one warning.
-    Raises InputFileError (LabelError for a line) naming file and line.
+    The format is recognised by content. The file is read once, so it may be a pipe. Valid records that cannot
+    be used (a feature without parent, a trans-spliced gene) are left out and counted in one warning. Raises
+    InputFileError (LabelError for a line) that names file and line.
     """
     path = Path(path)
     lines = _lines(path)
@@ -69,9 +70,9 @@ def read_annotation(path: str | Path) -> list[Transcript]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """(place, fields) of each line of data; (place, []) for the directive that says GFF3.
+    """(place, fields) of each data line; (place, []) for the directive of GFF3.
 
-    Sequences may follow the annotation, after ##FASTA or without it.
+    Stops at sequences after the annotation, with or without ##FASTA.
     """
     for number, raw in text_lines(path):
         line = raw.rstrip("\r\n")

@@ -1,4 +1,4 @@
-"""Labelled sequences, whatever file they came from: one `Examples` with the place of each row for error messages."""
+"""Labelled sequences from any file: `Examples`, which keeps the place of each row for error messages."""
 
 import logging
 import re
@@ -21,19 +21,22 @@ ON_LONG = ("error", "crop_end", "crop_start", "crop_both", "window")
 
 # Of one field: Python's own float takes `1_000` and other alphabets' digits too.
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-# As pandas, R, Excel and the BED format write "no value". `none` in lower case is a word, and a class in some sets.
+# "No value" in pandas, R, Excel and the BED format. `none` in lower case is a word, and a class in some data
+# sets.
 MISSING = frozenset(
     ("", ".", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null", "None")
 )
 
 
 class LabelError(InputFileError):
-    """Labelled data that cannot be used; names the file, the line or record, what is there and the remedy."""
+    """Labelled data that cannot be used; the message names the file, the line or record, the value and the
+    remedy."""
 
 
 @dataclass(frozen=True)
 class Loci:
-    """Where n examples stand: contig names, int64 [start_bp, end_bp) on the forward strand, strands `+` or `-`."""
+    """Positions of n examples: contig names, int64 [start_bp, end_bp) on the forward strand, strands `+` or
+    `-`."""
 
     contig: list[str]
     start_bp: np.ndarray
@@ -53,17 +56,17 @@ class Loci:
 class Examples:
     """n labelled sequences.
 
-    path          the file they came from
-    where         n places in it, as `x.csv:12` or `x.fa: record 5 (name)`
-    sequence      n texts over ACGTN, upper case, already of the strand they are meant on
-    label         n texts as they stand in the file; None where the file has none (prediction)
+    path          the file
+    where         n places in the file, such as `x.csv:12` or `x.fa: record 5 (name)`
+    sequence      n texts over ACGTN, upper case, on their own strand
+    label         n texts as in the file; None without labels (prediction)
     numbers       float64 (n, m), side inputs in the order of number_names
     split         n names of a split column; None without one
-    loci          where they stand in a genome; None where the file does not tell
-    parent        int64 (n,): rows that are windows of one sequence share its number
-    tags          n times the classes of a row's k-mers, int64 (k-mers,), as `evaluation.tag_scores.tag_names` has them;
-                  None for other tasks
-    kinds         what the tags are about
+    loci          positions in a genome; None if the file does not have them
+    parent        int64 (n,): rows that are windows of one sequence have the same number
+    tags          tagging: n arrays int64 (k-mers,), classes numbered as in `evaluation.tag_scores.tag_names`;
+                  otherwise None
+    kinds         the kinds of features that the tags are for
     """
 
     path: Path
@@ -104,8 +107,8 @@ class Examples:
 def clean_sequence(text: str, where: str, on_lower_case: str = "upper") -> tuple[str, int]:
     """(Upper-case text over ACGTN, count of IUPAC letters that became N). U is T.
 
-    on_lower_case  "upper": soft-masked bases are bases; "error": refuse them
-    Raises LabelError naming the place and the letter.
+    on_lower_case  "upper": soft-masked bases are read as bases; "error": they are refused
+    Raises LabelError that names the place and the letter.
     """
     text = text.strip()
     if not text:
@@ -113,7 +116,7 @@ def clean_sequence(text: str, where: str, on_lower_case: str = "upper") -> tuple
     if on_lower_case == "error" and text.upper() != text:
         at = next(i for i, letter in enumerate(text) if letter.islower())
         raise LabelError(
-            f"{where}: base {at} is {text[at]!r}, lower case: set data.on_lower_case = 'upper' to take soft-masked "
+            f"{where}: base {at} is {text[at]!r}, lower case: set data.on_lower_case = 'upper' to read soft-masked "
             f"bases as bases"
         )
     foreign = set(text.upper()) - LETTERS
@@ -124,7 +127,7 @@ def clean_sequence(text: str, where: str, on_lower_case: str = "upper") -> tuple
 
 
 def clean_sequences(texts: Sequence[str], where: Sequence[str], on_lower_case: str = "upper") -> list[str]:
-    """`clean_sequence` of every row, with one warning that counts the IUPAC letters that became N."""
+    """`clean_sequence` for every row; one warning counts the IUPAC letters that became N."""
     if on_lower_case not in ON_LOWER_CASE:
         raise ValueError(f"on_lower_case = {on_lower_case!r}: wanted one of {', '.join(ON_LOWER_CASE)}")
     pairs = [clean_sequence(text, place, on_lower_case) for text, place in zip(texts, where, strict=True)]
@@ -135,8 +138,8 @@ def clean_sequences(texts: Sequence[str], where: Sequence[str], on_lower_case: s
 
 
 def parse_label(text: str, where: str, column: str) -> str:
-    """A label without blanks at its ends. Raises LabelError for a missing one, InputFileError for bytes that are no
-    UTF-8."""
+    """A label without blanks at its ends. Raises LabelError for a missing label, InputFileError for bytes
+    that are not UTF-8."""
     label = bare(text)
     if label in MISSING:
         raise LabelError(f"{where}: {column} is missing ({label!r}): give a label, or remove the row")
@@ -154,14 +157,15 @@ def parse_number(text: str, where: str, column: str) -> float:
 
 
 def check_span(start_bp: int, end_bp: int, where: str) -> tuple[int, int]:
-    """(start_bp, end_bp) as they are. Raises LabelError unless 0 <= start < end."""
+    """(start_bp, end_bp), unchanged. Raises LabelError unless 0 <= start < end."""
     if not 0 <= start_bp < end_bp:
         raise LabelError(f"{where}: [{start_bp}, {end_bp}): wanted 0 <= start < end, 0-based half-open")
     return start_bp, end_bp
 
 
 def filter_n(examples: Examples, max_n_share: float, on_n: str) -> Examples:
-    """Deals with rows of more than max_n_share N: "error" (LabelError), "drop" (counted in a warning) or "keep"."""
+    """Handles rows with more than max_n_share N: "error" (LabelError), "drop" (counted in a warning) or
+    "keep"."""
     if on_n not in ON_N:
         raise ValueError(f"on_n = {on_n!r}: wanted one of {', '.join(ON_N)}")
     share = np.array([s.count("N") / len(s) for s in examples.sequence])
@@ -172,23 +176,25 @@ def filter_n(examples: Examples, max_n_share: float, on_n: str) -> Examples:
         first = int(np.argmax(many))
         raise LabelError(
             f"{examples.where[first]}: {share[first]:.0%} of the bases are N, more than data.max_n_share = "
-            f"{max_n_share:g} ({many.sum()} row(s) in all): set data.on_n = 'drop' or 'keep', or raise the share"
+            f"{max_n_share:g} ({many.sum()} row(s) in total): set data.on_n = 'drop' or 'keep', or a larger share"
         )
     logger.warning("%s: dropped %d row(s) with more than %g N", examples.path, many.sum(), max_n_share)
     return examples.take(np.nonzero(~many)[0])
 
 
 def fit_length(examples: Examples, longest_bp: int, on_long: str) -> Examples:
-    """Deals with sequences longer than the model takes.
+    """Handles sequences longer than the model takes.
 
-    on_long  "error"; "crop_end", "crop_start", "crop_both": what is cut away; "window": the sequence becomes several
-             rows of at most longest_bp with one `parent`, whose predictions are averaged
-    Raises LabelError naming the first such row.
+    on_long  "error"; "crop_end", "crop_start", "crop_both": the part that is removed; "window": the sequence
+             becomes several rows of at most longest_bp with the same `parent`, whose predictions are averaged
+    Raises LabelError that names the first such row.
     """
     if on_long not in ON_LONG:
         raise ValueError(f"on_long = {on_long!r}: wanted one of {', '.join(ON_LONG)}")
     if longest_bp < 1:
-        raise ValueError(f"the template leaves {longest_bp} bases of the model's max_len")
+        raise ValueError(
+            f"the model's max_len leaves {longest_bp} bases beside the template: wanted 1 or more"
+        )
     length = np.array([len(s) for s in examples.sequence])
     too_long = length > longest_bp
     if not too_long.any():
@@ -203,7 +209,7 @@ def fit_length(examples: Examples, longest_bp: int, on_long: str) -> Examples:
         row, start = [], []
         for i, bases in enumerate(length.tolist()):
             windows = -(-bases // longest_bp)
-            # evenly spread, so that no window is a short tail
+            # evenly spread, so that the last window is not short
             begins = np.linspace(0, bases - min(bases, longest_bp), windows).round().astype(int).tolist()
             row += [i] * windows
             start += begins
@@ -222,14 +228,15 @@ def fit_length(examples: Examples, longest_bp: int, on_long: str) -> Examples:
 
 
 def class_of(examples: Examples, classes: Sequence[str]) -> np.ndarray:
-    """int64 (n,): the place of each label in `classes`. Raises LabelError for a label that is none of them."""
+    """int64 (n,): the index of each label in `classes`. Raises LabelError for a label that is not one of
+    them."""
     place = {name: i for i, name in enumerate(classes)}
     found = np.empty(len(examples), np.int64)
     for i, (text, where) in enumerate(zip(_labels(examples), examples.where, strict=True)):
         if text not in place:
             raise LabelError(
-                f"{where}: label {text!r} is none of the classes {', '.join(classes)}: correct the row, or add it to "
-                f"task.classes"
+                f"{where}: label {text!r} is not one of the classes {', '.join(classes)}: correct the row, or add the "
+                f"label to task.classes"
             )
         found[i] = place[text]
     return found
@@ -248,7 +255,7 @@ def find_classes(examples: Examples) -> tuple[str, ...]:
         found.sort(key=int)
     if len(found) < 2:
         raise LabelError(
-            f"{examples.path}: every label is {found[0]!r}: classification wants two classes or more"
+            f"{examples.path}: every label is {found[0]!r}: classification needs two classes or more"
         )
     return tuple(found)
 
@@ -261,5 +268,5 @@ def target_values(examples: Examples) -> np.ndarray:
 
 def _labels(examples: Examples) -> list[str]:
     if examples.label is None:
-        raise LabelError(f"{examples.path} has no labels: name the column by data.label_column")
+        raise LabelError(f"{examples.path} has no labels: name the column in data.label_column")
     return examples.label

@@ -1,12 +1,13 @@
-"""GTF and GFF3: lines of exons and coding parts joined into transcripts.
+"""Reads GTF and GFF3: joins lines of exons and coding parts into transcripts.
 
 Formats, both 1-based and closed: https://mblab.wustl.edu/GTF22.html and
 https://github.com/The-Sequence-Ontology/Specifications.
 
-Lines belong together that name one transcript (GFF3: one parent) on one contig and strand. The name alone is not
-enough: in real files it comes again on another contig (pseudo-autosomal regions, alternative haplotypes), on the other
-strand, or at a second place of the same strand; such places are distinguished by the lines of the transcripts
-themselves, by repeated exon numbers, or by several start codons.
+Lines with the same transcript name (GFF3: the same parent) on one contig and strand belong together. The name
+alone is not enough: in real files the same name occurs on another contig (pseudo-autosomal regions,
+alternative haplotypes), on the other strand, or at a second place of the same strand. Such places are
+distinguished by the lines of the transcripts themselves, by repeated exon numbers, or by several start
+codons.
 """
 
 import re
@@ -34,7 +35,9 @@ _UTR_KINDS = frozenset(
 )
 _PART_KINDS = frozenset({"exon", "CDS", "start_codon"}) | _UTR_KINDS
 _START_UNKNOWN = frozenset({"cds_start_NF", "mRNA_start_NF"})
-SLIPPAGE_BP = 3  # two parts of one coding sequence that are no farther apart are no exons but a frame shift
+SLIPPAGE_BP = (
+    3  # a gap of at most this size between parts of a coding sequence is a frame shift, not an intron
+)
 
 Lines = Iterable[tuple[str, list[str]]]
 Key = tuple[str, ...]
@@ -46,7 +49,8 @@ def is_gff3_line(fields: list[str]) -> bool:
 
 
 def is_gtf_line(fields: list[str]) -> bool:
-    """Whether the attributes are `key "value";` or `key value;`; a bare name, as AUGUSTUS writes, does not say."""
+    """Whether the attributes are `key "value";` or `key value;`; a bare name, as in AUGUSTUS files, does not
+    decide."""
     return len(fields) >= 9 and _GTF_FIELD.match(fields[8]) is not None
 
 
@@ -68,7 +72,7 @@ class _Line:
 
 @dataclass
 class _Parts:
-    """The lines of one transcript, or of several of one name on one strand of one contig."""
+    """The lines of one transcript, or of several with the same name on one strand of one contig."""
 
     name: str
     gene: str = ""
@@ -148,7 +152,7 @@ def read_gff3(lines: Lines, left_out: LeftOut) -> list[Transcript]:
             continue
         names = [unquote(name) for name in parent.split(",") if name]
         if not names and kind == "CDS":
-            # Prodigal, Prokka, Bakta: a coding part of its own
+            # Prodigal, Prokka, Bakta: a coding part without a parent
             names = [identifier or attributes.get("locus_tag") or f"CDS at {where}"]
         if not names:
             left_out.add(f"{kind} lines without Parent", where)
@@ -188,7 +192,8 @@ def _line(
     tags: frozenset[str],
     left_out: LeftOut | None,
 ) -> _Line | None:
-    """None, counted in left_out, for bad coordinates of a line that only helps to read others; else InputFileError."""
+    """A parsed line. Bad coordinates: None, counted in left_out, for lines that only help to read others;
+    otherwise InputFileError."""
     try:
         start, end = (parse_coordinate(fields[i], where, what) for i, what in ((3, "start"), (4, "end")))
         if not 1 <= start <= end:
@@ -196,13 +201,13 @@ def _line(
     except InputFileError:
         if left_out is None:
             raise
-        left_out.add(f"{fields[2]} lines whose coordinates cannot be read", where)
+        left_out.add(f"{fields[2]} lines with unreadable coordinates", where)
         return None
     return _Line(where, contig, fields[2], (start - 1, end), fields[6], fields[7], attributes, tags)
 
 
 def _places(parts: _Parts, circular: Mapping[str, int]) -> list[_Parts]:
-    """One name on one strand of one contig as its places: most often one."""
+    """The places of one name on one strand of one contig; mostly there is only one."""
     if not parts.parts:
         return []
     lines = parts.parts
@@ -227,7 +232,7 @@ def _places(parts: _Parts, circular: Mapping[str, int]) -> list[_Parts]:
 
 
 def _cuts_by_exon_numbers(parts: _Parts) -> list[int]:
-    """Starts of the second and further places, where the exons' numbers begin anew."""
+    """Starts of the second and later places, where the exon numbers start again."""
     exons = sorted({(line.span, line.attributes.get("exon_number", "")) for line in parts.of_kind("exon")})
     numbers = [int(text) if text.isdigit() and text.isascii() else -1 for _, text in exons]
     if -1 in numbers or len(set(numbers)) == len(numbers):
@@ -258,7 +263,8 @@ def _cuts_by_start_codons(parts: _Parts) -> list[int]:
 
 
 def _products(parts: _Parts) -> list[_Parts]:
-    """The coding sequences below one parent. A GFF3 file that gives every line an ID of its own names none by it."""
+    """The coding sequences of one parent. IDs do not define coding sequences in a GFF3 file with a separate
+    ID per line."""
     coding: dict[str, list[_Line]] = {}
     for line in parts.of_kind("CDS"):
         coding.setdefault(line.attributes.get("ID", ""), []).append(line)
@@ -310,7 +316,7 @@ def _transcript(parts: _Parts, circular_bp: int) -> Transcript | None:
     if exon_lines:
         spans = sorted(set(_shifted(exon_lines, shift_before, circular_bp)))
     else:
-        # a coding part without exon lines of its own is all there is: bacteria, some viruses, some gene finders
+        # without exon lines the coding parts are the exons: bacteria, some viruses, some gene finders
         spans = merged(
             [*coding, *_shifted(utr_lines, shift_before, circular_bp)], SLIPPAGE_BP if slips else 0
         )
@@ -341,8 +347,8 @@ def _transcript(parts: _Parts, circular_bp: int) -> Transcript | None:
 def _open_end(lines: Iterable[_Line], strand: str, side: str) -> bool:
     """Whether the true 5' end ("start") or 3' end ("end") is not known.
 
-    NCBI: partial=true with start_range, end_range for the side that is open, in the direction of the contig; Prodigal:
-    partial=10, a digit for each side.
+    NCBI: partial=true with start_range or end_range for the open side, in the direction of the contig;
+    Prodigal: partial=10, a digit for each side.
     """
     left = (side == "start") == (strand == "+")
     for line in lines:
@@ -356,7 +362,7 @@ def _open_end(lines: Iterable[_Line], strand: str, side: str) -> bool:
 
 
 def _starts_inside_a_codon(lines: list[_Line], spans: list[Span], strand: str) -> bool:
-    """By the phase of the first coding part: how many bases of a codon that began earlier it starts with."""
+    """Whether the first coding part starts inside a codon, by its phase."""
     if not lines:
         return False
     at = min(range(len(lines)), key=lambda i: spans[i][0] if strand == "+" else -spans[i][1])
@@ -364,7 +370,8 @@ def _starts_inside_a_codon(lines: list[_Line], spans: list[Span], strand: str) -
 
 
 def _origin(lines: list[_Line], circular_bp: int) -> int:
-    """Parts before this base lie past the origin of a circular contig, for parts that reach its end and begin anew."""
+    """Parts before this base are past the origin of a circular contig; 0 if the parts do not cross the
+    origin."""
     spans = merged([line.span for line in lines])
     if not circular_bp or len(spans) < 2 or spans[0][0] or spans[-1][1] != circular_bp:
         return 0

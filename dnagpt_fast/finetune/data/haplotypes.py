@@ -1,4 +1,4 @@
-"""Phased haplotypes as a matrix of alleles and as texts for the model, from the variants of a file."""
+"""Reads phased haplotypes into a matrix of alleles, which becomes texts for the model."""
 
 import logging
 from collections import Counter
@@ -27,7 +27,7 @@ class HaplotypePanel:
     position_bp        int64 (S,), ascending, 0-based
     reference, alternative   uint8 (S,): the letters, as ASCII
     names              H names; the two haplotypes of a person are neighbours, `HG00096_1`, `HG00096_2`
-    skipped            variants left out, by reason
+    skipped            number of variants left out, by reason
     """
 
     path: Path
@@ -40,18 +40,19 @@ class HaplotypePanel:
     skipped: dict[str, int]
 
     def take(self, index: np.ndarray) -> "HaplotypePanel":
-        """The haplotypes at these places."""
+        """The haplotypes with these row numbers."""
         return replace(self, alleles=self.alleles[index], names=[self.names[i] for i in index])
 
     def texts(self) -> list[str]:
-        """Each haplotype as the letters it carries at the S variants."""
+        """The letters of each haplotype at the S variants."""
         letters = np.where(self.alleles == 1, self.alternative, self.reference).astype(np.uint8)
         return [row.tobytes().decode("ascii") for row in letters]
 
     def alleles_of(self, texts: Sequence[str]) -> tuple[np.ndarray, int]:
-        """(alleles uint8 (n, S), count of letters that are neither allele): the way back from texts.
+        """The inverse of `texts`: (alleles uint8 (n, S), count of letters that are neither allele).
 
-        A letter that is neither allele, and a text's missing end, becomes the reference allele and is counted.
+        Letters that are neither allele, and missing letters at the end of a text, become the reference allele
+        and are counted.
         """
         alleles = np.zeros((len(texts), len(self.position_bp)), np.uint8)
         foreign = 0
@@ -72,15 +73,16 @@ def read_haplotypes(
     min_allele_count: int = 1,
     max_sites: int = 0,
 ) -> HaplotypePanel:
-    """A phased panel from VCF, BCF or .haps, plain or packed.
+    """A phased panel from VCF, BCF or .haps, plain or compressed.
 
-    genome            every REF is held against it
-    region            `contig:start_bp-end_bp` (0-based, half-open) or a contig; needed where the file has several
-    min_allele_count  rarer variants are skipped (of either allele)
-    max_sites         the first so many variants that are left; 0: all
-    Only biallelic SNPs are taken; the rest is counted in `skipped` and in one warning. Letters may be of either case.
-    Raises LabelError for an unphased heterozygous or a missing genotype, phase sets that are not linked, positions out
-    of order, a REF that contradicts the genome, naming file and line.
+    genome            every REF is compared with it
+    region            `contig:start_bp-end_bp` (0-based, half-open) or a contig; needed if the file has
+                      several contigs
+    min_allele_count  variants with fewer copies of either allele are skipped
+    max_sites         the most variants, taken from the start; 0: all
+    Only biallelic SNPs are used; the others are counted in `skipped` and in one warning. Letters may have
+    either case. Raises LabelError that names file and line for an unphased heterozygous or missing genotype,
+    phase sets that are not linked, positions out of order, and a REF that contradicts the genome.
     """
     path = Path(path)
     contig, start_bp, end_bp = parse_range(region, "data.region")
@@ -95,7 +97,7 @@ def read_haplotypes(
             continue
         if seen_contig and contig_key(row.contig) != contig_key(seen_contig):
             raise LabelError(
-                f"{row.where}: contig {row.contig!r} after {seen_contig!r}: choose one by data.region"
+                f"{row.where}: contig {row.contig!r} after {seen_contig!r}: choose one with data.region"
             )
         seen_contig = row.contig
         if row.position_bp < last_bp:

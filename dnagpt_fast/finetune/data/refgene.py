@@ -1,4 +1,5 @@
-"""UCSC refGene tables (genePredExt), a transcript a line: https://genome.ucsc.edu/FAQ/FAQformat.html#format9"""
+"""Reads UCSC refGene tables (genePredExt), one transcript per line:
+https://genome.ucsc.edu/FAQ/FAQformat.html#format9"""
 
 from collections.abc import Iterable
 
@@ -9,7 +10,7 @@ FIELDS = (10, 11, 15, 16)  # genePred, genePredExt, and each after a column `bin
 
 
 def read_refgene(lines: Iterable[tuple[str, list[str]]]) -> list[Transcript]:
-    """Raises LabelError naming file and line."""
+    """The transcripts of the lines. Raises LabelError that names file and line."""
     return [_transcript(where, fields) for where, fields in lines if "txStart" not in fields]
 
 
@@ -27,7 +28,7 @@ def _transcript(where: str, fields: list[str]) -> Transcript:
     )
     if not len(starts) == len(ends) == count or not count:
         raise LabelError(
-            f"{where}: {len(starts)} exon starts, {len(ends)} ends, exonCount {count}: wanted the same"
+            f"{where}: {len(starts)} exon starts, {len(ends)} ends, exonCount {count}: wanted equal numbers"
         )
     spans = list(zip(starts, ends, strict=True))
     exons = exon_array(spans)
@@ -50,6 +51,7 @@ def _transcript(where: str, fields: list[str]) -> Transcript:
 
 
 def _starts_inside_a_codon(fields: list[str], strand: str) -> bool:
-    """exonFrames, -1 for exons without coding bases: the first coding exon of a whole coding part has frame 0."""
+    """Whether the first coding exon has a frame other than 0; exonFrames is -1 for exons without coding
+    bases."""
     frames = [text for text in fields[14].split(",") if text not in ("", "-1")] if len(fields) == 15 else []
     return bool(frames) and frames[0 if strand == "+" else -1] in ("1", "2")

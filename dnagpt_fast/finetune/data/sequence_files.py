@@ -1,4 +1,4 @@
-"""FASTA with labels in the headers, and BED intervals of a genome with a label column."""
+"""Reads FASTA with labels in the headers, and BED intervals of a genome with a label column."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -32,12 +32,13 @@ def read_labelled_fasta(
     on_lower_case: str = "upper",
     labelled: bool = True,
 ) -> Examples:
-    """Records of a FASTA file, plain or gzip, whose headers hold `key=value` fields parted by blanks, `;` or `|`:
-    `>site_12 label=donor split=train`.
+    """Records of a FASTA file, plain or gzip, with `key=value` fields in the headers, separated by blanks,
+    `;` or `|`: `>site_12 label=donor split=train`.
 
-    label_pattern  instead: a regular expression over the whole header, whose first group is the label
+    label_pattern  a regular expression over the whole header, whose first group is the label, in place of a
+                   field
     labelled       False: labels are not read
-    Raises InputFileError (LabelError for a record) naming file and record.
+    Raises InputFileError (LabelError for a record) that names file and record.
     """
 
     path = Path(path)
@@ -78,20 +79,20 @@ def read_labelled_fasta(
 
 
 def _pattern(text: str) -> re.Pattern[str] | None:
-    """Raises LabelError for a regular expression that is none, or has no group."""
+    """The compiled pattern. Raises LabelError for an invalid regular expression, or one without a group."""
     if not text:
         return None
     try:
         pattern = re.compile(text)
     except re.error as error:
-        raise LabelError(f"data.label_pattern = {text!r} is no regular expression: {error}") from error
+        raise LabelError(f"data.label_pattern = {text!r} is not a regular expression: {error}") from error
     if pattern.groups < 1:
         raise LabelError(f"data.label_pattern = {text!r} has no group: put the label in parentheses")
     return pattern
 
 
 def _records(path: Path) -> Iterator[tuple[str, str]]:
-    """(header without `>`, sequence) of each record; blanks and blank lines do not count."""
+    """(header without `>`, sequence) of each record; blanks and blank lines are ignored."""
     header, pieces = "", list[str]()
     for number, raw in text_lines(path):
         line = raw.strip()
@@ -120,7 +121,7 @@ def read_bed(
     split_column: str = "split",
     labelled: bool = True,
 ) -> Examples:
-    """BED intervals (0-based, half-open) with their bases from the genome; `-` intervals are reverse-complemented.
+    """BED intervals (0-based, half-open) with bases from the genome; `-` intervals are reverse-complemented.
 
     Columns are contig, start_bp, end_bp, name, score, strand and, from the seventh on, `column7` ..., or what a header
     calls them (genome/interval_files.py). label_column "label" is BED's own `name` where no column is called so.
@@ -138,7 +139,7 @@ def read_bed(
             if label_column == "label" and label_column not in names:
                 label_column = "name"
         if len(line.fields) != len(names):
-            raise LabelError(f"{place}: {len(line.fields)} fields, where {len(names)} came before")
+            raise LabelError(f"{place}: {len(line.fields)} fields, but the lines before have {len(names)}")
         for column in (*((label_column,) if labelled else ()), *number_columns):
             if column not in names:
                 raise LabelError(f"{place}: no {column!r}; the columns are {', '.join(names)}")

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LabelledDataSettings:
-    """path: .csv .tsv .txt .parquet (a table), .fa .fasta .fna (labels in the header), .bed (with `genome`), all but
-    parquet also .gz; for generation also .vcf .vcf.gz .bcf .haps(.gz); for tagging .gff3 .gff .gtf .bed of features
-    (with `genome`).
+    """path: .csv .tsv .txt .parquet (a table), .fa .fasta .fna (labels in the header), .bed (with `genome`),
+    all except parquet also .gz; for generation also .vcf .vcf.gz .bcf .haps(.gz); for tagging .gff3 .gff .gtf
+    .bed of features (with `genome`).
 
     on_long: error, crop_end, crop_start, crop_both or window. on_n: error, drop or keep rows above max_n_share.
-    region: of haplotypes and tagging. min_allele_count, max_sites: of haplotypes. window_bp: of tagging, 0: as many as
-    the model takes.
+    region: for haplotypes and tagging. min_allele_count, max_sites: for haplotypes. window_bp: for tagging,
+    0: the longest window of the model.
     """
 
     path: str = ""
@@ -33,7 +33,7 @@ class LabelledDataSettings:
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """kind: column, block or random. Haplotypes are split at random by person, whatever kind says."""
+    """kind: column, block or random. Haplotypes are always split at random by person."""
 
     kind: str = "column"
     shares: tuple[float, ...] = (0.7, 0.1, 0.2)

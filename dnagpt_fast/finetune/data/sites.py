@@ -1,8 +1,8 @@
-"""Labelled windows around genomic signals: translation starts, poly-A signals, splice sites, and hard negatives at the
-same motif elsewhere.
+"""Makes labelled windows around genomic signals (translation starts, poly-A signals, splice sites) and hard
+negatives.
 
-A site is the place of a motif on a strand. Sites are identified by position and strand, so that the transcripts of one
-gene give each site once.
+A site is a motif at a position on a strand. The transcripts of one gene give each site once. A hard negative
+is the same motif at another place.
 """
 
 import logging
@@ -27,17 +27,17 @@ logger = logging.getLogger(__name__)
 
 KINDS = ("tis", "pas", "splice", "splice-donor", "splice-acceptor")
 MOTIFS = {"tis": ("ATG",), "pas": ("AATAAA", "ATTAAA"), "donor": ("GT",), "acceptor": ("AG",)}
-PAS_REACH_BP = 40  # a poly-A signal stands in the last so many bases of its transcript
+PAS_REACH_BP = 40  # a poly-A signal is in the last 40 bases of its transcript
 
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """What `make-task` cuts out.
+    """Settings of `make-task`.
 
     window_bp        bases around the motif, half on each side
-    keep_motif       False: the motif itself is cut out, as for the published signal models
+    keep_motif       False: the motif itself is removed, as for the published signal models
     negatives        hard negatives for each positive
-    within_genes     negatives from inside annotated transcripts only, which are harder
+    within_genes     negatives only from annotated transcripts, which are harder
     max_n_share      windows with more N are left out
     shares, block_bp the split by blocks of the chromosome
     """
@@ -71,8 +71,8 @@ class TaskSettings:
 
 @dataclass(frozen=True)
 class Sites:
-    """n sites: contig (index into genome.names), place of the motif's first base in its own direction as the start of
-    the motif on the forward strand, reverse strand or not, motif length, all (n,); and the signal they belong to."""
+    """n sites: contig (index into genome.names), start_bp of the motif on the forward strand (for either
+    strand), whether the site is on the reverse strand, motif length, and signal, all (n,)."""
 
     contig: np.ndarray
     start_bp: np.ndarray
@@ -90,13 +90,13 @@ class Sites:
 def annotated_sites(
     transcripts: Sequence[Transcript], genome: Genome, kind: str
 ) -> tuple[Sites, dict[str, int]]:
-    """The annotated sites, each once, that bear the motif; and counts of what was left out and why.
+    """The annotated sites that have the motif, each once; and counts of what was left out, by reason.
 
-    Places without the motif are counted by position and strand too, so sites and they add up to the places of the
-    annotation (donors of hg19's chr20: 4,750 + 49 = 4,799). Poly-A signals may be fewer than the transcript ends that
-    have one: ends within 40 bp share a signal (446 of 451).
+    Places without the motif are also counted by position and strand, so both add up to the places of the
+    annotation (donors of hg19's chr20: 4,750 + 49 = 4,799). There may be fewer poly-A signals than transcript
+    ends that have one: ends within 40 bp share a signal (446 of 451).
 
-    Raises LabelError where the annotation speaks of a contig, or a place, that the genome lacks.
+    Raises LabelError where the annotation has a contig or a position that the genome does not have.
     """
     settings = TaskSettings(kind)
     contig_of: dict[str, int | None] = {}
@@ -133,7 +133,8 @@ def annotated_sites(
 
 
 def _contig_or_none(genome: Genome, transcript: Transcript) -> int | None:
-    # An annotation of a whole genome is used with a file of one chromosome; none at all in common is an error later.
+    # An annotation of a whole genome may be used with one chromosome; no common contig at all is an error
+    # later.
     try:
         return genome.contigs.find(transcript.contig, transcript.where)
     except RegionError:
@@ -143,7 +144,8 @@ def _contig_or_none(genome: Genome, transcript: Transcript) -> int | None:
 def _sites_of(
     transcript: Transcript, genome: Genome, contig: str, signal: str, without: defaultdict[str, set]
 ) -> list[tuple[int, str]]:
-    """(start of the motif on the forward strand, motif) of each site that bears it; `without`: the others' places."""
+    """(start of the motif on the forward strand, motif) of each site that has it; `without` gets the other
+    places."""
     forward = transcript.strand == "+"
     length = 2 if signal in ("donor", "acceptor") else 3
     if signal == "tis":
@@ -197,7 +199,7 @@ def _poly_a_signal(
     else:
         end = min(first + PAS_REACH_BP, last)
         text = reverse_complement(genome.sequence(contig, first, end))
-    at, motif = max((text.rfind(motif), motif) for motif in MOTIFS["pas"])  # the one nearest the end
+    at, motif = max((text.rfind(motif), motif) for motif in MOTIFS["pas"])  # the one nearest to the end
     if at < 0:
         place = last if transcript.strand == "+" else first
         without["transcript ends without a signal"].add((contig, place, transcript.strand))
@@ -206,7 +208,7 @@ def _poly_a_signal(
 
 
 def motif_places(genome: Genome, contig: int, motif: str) -> tuple[np.ndarray, np.ndarray]:
-    """Where the motif stands: (start_bp int64 (n,), reverse bool (n,)), starts on the forward strand."""
+    """The places of the motif: (start_bp int64 (n,), reverse bool (n,)), starts on the forward strand."""
     bases = np.frombuffer(genome.sequence(genome.names[contig]).encode(), np.uint8)
     places = []
     for text in (motif, reverse_complement(motif)):
@@ -220,10 +222,10 @@ def motif_places(genome: Genome, contig: int, motif: str) -> tuple[np.ndarray, n
 def hard_negatives(
     genome: Genome, transcripts: Sequence[Transcript], positives: Sites, settings: TaskSettings
 ) -> Sites:
-    """Sites at the same motifs, on either strand, which no transcript of the annotation uses; drawn by the seed.
+    """Sites with the same motifs, on either strand, that no annotated transcript uses; drawn with the seed.
 
-    They come from the contigs that have positives, and for each motif in the proportion of the positives.
-    Raises LabelError where the genome has too few.
+    They come from the contigs that have positives, and the motifs have the proportions of the positives.
+    Raises LabelError if the genome has too few.
     """
     rng = np.random.Generator(np.random.Philox(settings.seed))
     drawn: list[Sites] = []
@@ -247,7 +249,8 @@ def hard_negatives(
                     free &= _inside(start_bp, genes.get(contig, np.empty((0, 2), np.int64)))
                 parts.append((np.full(free.sum(), contig), start_bp[free], reverse[free]))
             contig_of, start_bp, reverse = (np.concatenate([p[i] for p in parts]) for i in range(3))
-            # windows with too many N, or over the contig's end, fall away later: draw some more
+            # some more are drawn, because windows with too many N, or over the contig's end, are removed
+            # later
             order = rng.permutation(len(start_bp))[: wanted + wanted // 4 + 50]
             some = Sites(
                 contig_of[order].astype(np.int64),
@@ -259,7 +262,7 @@ def hard_negatives(
             some = some.take(_usable(genome, some, settings))
             if len(some) < wanted:
                 raise LabelError(
-                    f"{genome.path} has {len(some)} usable {motif} elsewhere, {wanted} were wanted"
+                    f"{genome.path} has {len(some)} usable {motif} elsewhere: wanted {wanted}; set fewer negatives"
                 )
             drawn.append(some.take(np.arange(wanted)))
     return _joined(drawn) if drawn else positives.take(np.empty(0, np.int64))
@@ -315,7 +318,7 @@ def _window(sites: Sites, settings: TaskSettings) -> tuple[np.ndarray, np.ndarra
 
 
 def _usable(genome: Genome, sites: Sites, settings: TaskSettings) -> np.ndarray:
-    """bool (n,): the window stays on its contig and has few enough N."""
+    """bool (n,): whether the window is inside its contig and does not have too many N."""
     start, end = _window(sites, settings)
     good = (start >= 0) & (end <= genome.lengths[sites.contig])
     inside = np.nonzero(good)[0]
@@ -328,12 +331,12 @@ def _usable(genome: Genome, sites: Sites, settings: TaskSettings) -> np.ndarray:
 def make_task(
     genome: Genome, transcripts: Sequence[Transcript], settings: TaskSettings, output: str | Path
 ) -> dict[str, object]:
-    """Writes the labelled windows as a table (columns sequence, label, contig, start_bp, end_bp, strand, split) and,
-    beside it unless it is a stream, `<name>.json` with settings and counts, which are returned too.
+    """Writes the labelled windows as a table (columns sequence, label, contig, start_bp, end_bp, strand,
+    split). Settings and counts are returned and, unless the table is a stream, written to `<name>.json`.
 
-    start_bp, end_bp are those of the whole window, motif included; sequence is read in the site's direction.
-    Training windows that overlap a held-out one are left out. Both files appear whole or not at all.
-    Raises LabelError where nothing is left, ValueError for a table of another name or one that is the genome.
+    start_bp, end_bp are those of the whole window, including the motif; sequence is on the strand of the
+    site. Training windows that overlap a held-out window are left out. Each file is complete or absent.
+    Raises LabelError if nothing is left, ValueError for another suffix of the table and if it is the genome.
     """
     output = Path(output)
     delimiter(output)
@@ -368,7 +371,7 @@ def make_task(
         label = names.get(sites.signal[i], "negative")
         rows.append([bases, label, loci.contig[i], start_bp[i], end_bp[i], strand[i], SPLITS[which[i]]])
     if len({row[1] for row in rows}) < 2 and settings.negatives:
-        raise LabelError(f"{output}: one class only is left: {counts}")
+        raise LabelError(f"{output}: only one class is left: {counts}")
     summary: dict[str, object] = {
         "settings": asdict(settings),
         "genome": str(genome.path.name),

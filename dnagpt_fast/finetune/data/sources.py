@@ -1,4 +1,4 @@
-"""The file of a run's labelled sequences, read by the reader that its name asks for."""
+"""Reads the labelled sequences of a run with the reader for the file's suffix."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ FEATURES = (".gff3", ".gff", ".gtf")
 
 
 def kind_of(path: Path) -> str:
-    """table, fasta, bed, haplotypes or features. Raises LabelError for another name."""
+    """table, fasta, bed, haplotypes or features, by suffix. Raises LabelError for another suffix."""
     suffix = inner_suffix(path)
     for kind, suffixes in (
         ("table", TABLES),
@@ -31,11 +31,11 @@ def kind_of(path: Path) -> str:
         if suffix in suffixes:
             return kind
     known = ", ".join((*TABLES, *FASTA, ".bed", *HAPLOTYPES, *FEATURES))
-    raise LabelError(f"{path}: what is a {suffix or 'file without a suffix'}? wanted {known}")
+    raise LabelError(f"{path}: unknown kind of file ({suffix or 'no suffix'}): wanted {known}")
 
 
 def read_examples(settings: LabelledDataSettings, *, labelled: bool = True) -> Examples:
-    """The labelled sequences of data.path, those with many N dealt with as data.on_n says.
+    """The labelled sequences of data.path; data.on_n decides about sequences with many N.
 
     Raises LabelError, FileNotFoundError.
     """
@@ -47,7 +47,7 @@ def read_examples(settings: LabelledDataSettings, *, labelled: bool = True) -> E
     if kind == "features":
         raise LabelError(
             f"{path}: features of a genome are for training with task.kind = 'tagging'; wanted sequences: a table, "
-            f"FASTA or BED. `dnagpt-fast make-task` makes a table of sites from an annotation"
+            f"FASTA or BED. For a table of sites from an annotation use `dnagpt-fast make-task`"
         )
     if kind == "bed":
         if not settings.genome:
@@ -73,7 +73,8 @@ def read_examples(settings: LabelledDataSettings, *, labelled: bool = True) -> E
 
 
 def read_tagged(settings: LabelledDataSettings, kinds: Sequence[str], *, k: int, longest_bp: int) -> Examples:
-    """Windows of data.genome with the features of data.path as tags, those with many N dealt with as data.on_n says.
+    """Windows of data.genome with the features of data.path as tags; data.on_n decides about windows with
+    many N.
 
     kinds       as in `FeatureTags`; empty: the one kind of the file
     longest_bp  what the model takes: the length of a window unless data.window_bp says another
@@ -82,7 +83,7 @@ def read_tagged(settings: LabelledDataSettings, kinds: Sequence[str], *, k: int,
     """
     path = Path(settings.path)
     if kind_of(path) not in ("features", "bed"):
-        raise LabelError(f"{path}: tagging wants features: a file {', '.join((*FEATURES, '.bed'))}")
+        raise LabelError(f"{path}: tagging needs features: wanted a file {', '.join((*FEATURES, '.bed'))}")
     check_file(path)
     if not settings.genome:
         raise LabelError(f"{path}: features need their genome: set data.genome")
@@ -91,14 +92,14 @@ def read_tagged(settings: LabelledDataSettings, kinds: Sequence[str], *, k: int,
     if window_bp % k or not 0 < window_bp <= longest_bp:
         raise LabelError(
             f"data.window_bp = {settings.window_bp}: wanted a multiple of {k}, the length of a k-mer, up to "
-            f"{longest_bp:,}, what this model takes"
+            f"{longest_bp:,}, the limit of this model"
         )
     features = read_features(path)
     there = sorted({feature.kind for feature in features})
     if not kinds and len(there) > 1:
         raise LabelError(
-            f"{path} has features of {len(there)} kinds ({', '.join(there[:20])}): name in task.classes those to be "
-            f"tagged; where they overlap, the one named first counts"
+            f"{path} has features of {len(there)} kinds ({', '.join(there[:20])}): name the kinds to tag in "
+            f"task.classes; where they overlap, the first named kind counts"
         )
     unknown = [kind for kind in kinds if kind not in there]
     if unknown:
@@ -110,7 +111,8 @@ def read_tagged(settings: LabelledDataSettings, kinds: Sequence[str], *, k: int,
 
 
 def read_panel(settings: LabelledDataSettings) -> HaplotypePanel:
-    """The haplotypes of data.path, held against data.genome where it is given. Raises LabelError, FileNotFoundError."""
+    """The haplotypes of data.path, compared with data.genome if it is given. Raises LabelError,
+    FileNotFoundError."""
     path = Path(settings.path)
     check_file(path)
     genome = Genome.open(settings.genome) if settings.genome else None

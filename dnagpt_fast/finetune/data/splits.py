@@ -1,5 +1,5 @@
-"""Training, validation and test sets that do not leak: by block of the chromosome, by a column, or at random with a
-warning that counts the overlaps."""
+"""Splits into training, validation and test sets: by block of the chromosome, by a column, or at random, with
+a warning that counts overlaps."""
 
 import logging
 from collections.abc import Sequence
@@ -26,12 +26,14 @@ def split_examples(
 ) -> dict[str, np.ndarray]:
     """Row numbers of `train`, `validation` and `test`, int64, ascending.
 
-    kind           "column": as the file's split column says; "block": contigs are cut into blocks of block_bp, each
-                   block goes to one set as a whole, a window belongs to the block of its middle; "random"
+    kind           "column": from the file's split column; "block": contigs are divided into blocks of
+                   block_bp, each block belongs to one set, and a window belongs to the block of its middle;
+                   "random"
     shares         of the three sets, for "block" (of the blocks) and "random" (of the rows)
-    drop_overlaps  for "block": training windows that reach over the border into a window of another set are left out
-    Warns with the count of training windows that overlap a window of another set, and of sequences that stand in both.
-    Rows that are windows of one sequence stay together. Raises LabelError for what the file lacks, ValueError.
+    drop_overlaps  for "block": training windows that overlap a window of another set are left out
+    Warnings count the training windows that overlap a window of another set, and the training sequences that
+    are also in another set. Rows that are windows of one sequence stay together. Raises LabelError if the
+    file lacks the information, ValueError.
     """
     if kind not in KINDS:
         raise ValueError(f"split.kind = {kind!r}: wanted one of {', '.join(KINDS)}")
@@ -53,7 +55,7 @@ def split_examples(
 def _by_column(examples: Examples) -> np.ndarray:
     if examples.split is None:
         raise LabelError(
-            f"{examples.path} has no split column: name it by data.split_column, or set split.kind = 'block' (of the "
+            f"{examples.path} has no split column: name it in data.split_column, or set split.kind = 'block' (of the "
             f"chromosome) or 'random'"
         )
     which = np.empty(len(examples), np.int64)
@@ -68,16 +70,16 @@ def _by_column(examples: Examples) -> np.ndarray:
 def _by_block(examples: Examples, shares: Sequence[float], block_bp: int, seed: int) -> np.ndarray:
     if examples.loci is None:
         raise LabelError(
-            f"{examples.path} does not tell where its sequences stand: give columns contig, start_bp, end_bp, or set "
+            f"{examples.path} has no positions of its sequences: give columns contig, start_bp, end_bp, or set "
             f"split.kind = 'column' or 'random'"
         )
     return blocks_to_sets(examples.loci, shares, block_bp, seed)
 
 
 def blocks_to_sets(loci: Loci, shares: Sequence[float], block_bp: int, seed: int) -> np.ndarray:
-    """int64 (n,), a place in SPLITS: blocks in shuffled order fill test, then validation, then training.
+    """int64 (n,), indices into SPLITS: blocks in shuffled order fill test, then validation, then training.
 
-    The shares are of the windows, as near as whole blocks allow. Raises LabelError where that leaves a set empty.
+    The shares of the windows are as close as whole blocks allow. Raises LabelError if a set would be empty.
     """
     if block_bp < 1:
         raise ValueError(f"split.block_bp = {block_bp}: wanted 1 or more")
@@ -127,7 +129,7 @@ def _without_overlaps(
             train = train[~leaking]
         elif leaking.any():
             logger.warning(
-                "%d of %d training windows overlap a validation or test window: the measured quality is too good; "
+                "%d of %d training windows overlap a validation or test window: the scores will be too good; "
                 "set split.kind = 'block'",
                 leaking.sum(),
                 len(train),
@@ -136,20 +138,20 @@ def _without_overlaps(
     copies = sum(examples.sequence[i] in held_out for i in train)
     if copies:
         logger.warning(
-            "%d of %d training sequences stand in the validation or test set too", copies, len(train)
+            "%d of %d training sequences are also in the validation or test set", copies, len(train)
         )
     return {**sets, "train": train}
 
 
 def overlapping(loci: Loci, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """bool (len(rows),): the window overlaps one of the windows `others`, on either strand."""
+    """bool (len(rows),): whether the window overlaps one of the windows `others`, on either strand."""
     found = np.zeros(len(rows), bool)
     contig = np.array(loci.contig, dtype=object)
     for name in set(contig[rows]) & set(contig[others]) if len(rows) and len(others) else ():
         mine, theirs = np.nonzero(contig[rows] == name)[0], others[contig[others] == name]
         order = np.argsort(loci.start_bp[theirs], kind="stable")
         starts = loci.start_bp[theirs][order]
-        # the farthest end of all windows that begin no later than each of them
+        # for each window the farthest end of all windows that start no later
         reach = np.maximum.accumulate(loci.end_bp[theirs][order])
         before = np.searchsorted(starts, loci.end_bp[rows[mine]], side="left") - 1
         found[mine] = (before >= 0) & (reach[np.maximum(before, 0)] > loci.start_bp[rows[mine]])

@@ -1,4 +1,4 @@
-"""CSV, TSV and parquet tables of labelled sequences."""
+"""Reads and writes CSV and TSV tables, and reads parquet tables, of labelled sequences."""
 
 import csv
 import hashlib
@@ -21,10 +21,10 @@ from dnagpt_fast.input_files import bare, inner_suffix, parse_integer, readable,
 from dnagpt_fast.output_files import is_stream, whole
 
 LOCUS_COLUMNS = (("contig", "chrom"), ("start_bp", "start"), ("end_bp", "end"), ("strand",))
-LONGEST_FIELD = (1 << 31) - 1  # csv's own limit is 131,072 characters, less than many a sequence
+LONGEST_FIELD = (1 << 31) - 1  # csv's default limit is 131,072 characters; many sequences are longer
 
 Row = tuple[str, dict[str, str]]
-"""Place in the file, and the fields by column, without blanks at their ends."""
+"""Place in the file, and the fields by column name, without blanks at their ends."""
 
 
 def read_table(
@@ -37,12 +37,13 @@ def read_table(
     on_lower_case: str = "upper",
     labelled: bool = True,
 ) -> Examples:
-    """Rows of a .csv (commas), .tsv or .txt (tabs) or .parquet file with a header; text also packed by gzip.
+    """Rows of a .csv (commas), .tsv or .txt (tabs) or .parquet file with a header; text may be compressed by
+    gzip.
 
-    Blank lines are skipped, blanks around a field do not belong to it, and a byte-order mark is no part of a name.
-    Columns contig/chrom, start_bp/start, end_bp/end and strand, where all but strand are there, give the loci
-    (0-based, half-open). The split column is optional. labelled False: labels are not read.
-    Raises InputFileError (LabelError for a row) naming file and line, ImportError where parquet lacks pyarrow.
+    Blank lines, blanks around fields and a byte-order mark are ignored. Columns contig/chrom, start_bp/start,
+    end_bp/end and, optionally, strand give the loci (0-based, half-open). The split column is optional.
+    labelled False: labels are not read. Raises InputFileError (LabelError for a row) that names file and
+    line, ImportError for parquet without pyarrow.
     """
     path = Path(path)
     rows = list(_parquet_rows(path) if inner_suffix(path) == ".parquet" else _text_rows(path))
@@ -69,7 +70,7 @@ def read_table(
 
 
 def delimiter(path: str | Path) -> str:
-    """Of a table that is to be written; a tabulator for a stream.
+    """The delimiter of a table to be written, by suffix; a tab for a stream.
 
     Raises ValueError for a name that ends neither in .tsv nor in .csv."""
     kinds = {".tsv": "\t", ".csv": ","}
@@ -77,12 +78,13 @@ def delimiter(path: str | Path) -> str:
         return "\t"
     suffix = Path(path).suffix.lower()
     if suffix not in kinds:
-        raise ValueError(f"{path}: tables are written as .tsv or .csv: end its name in one of them")
+        raise ValueError(f"{path}: tables are written as .tsv or .csv: give a name that ends in one of them")
     return kinds[suffix]
 
 
 def write_rows(path: str | Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A .csv or .tsv file in UTF-8, whole or not at all; its SHA-256. Raises ValueError for another name."""
+    """Writes a .csv or .tsv file in UTF-8, completely or not at all; returns its SHA-256. Raises ValueError
+    for another suffix."""
     parted_by = delimiter(path)
     with whole(path) as temporary:
         with open(temporary, "w", newline="", encoding="utf-8") as file:
@@ -107,12 +109,12 @@ def _text_rows(path: Path) -> Iterator[Row]:
                 header = [readable(name, place, "column name") for name in fields]
                 twice = {name for name in header if header.count(name) > 1}
                 if twice:
-                    raise LabelError(f"{place}: column {sorted(twice)[0]!r} comes twice")
+                    raise LabelError(f"{place}: column {sorted(twice)[0]!r} appears twice")
                 continue
             if len(fields) != len(header):
                 raise LabelError(
                     f"{place}: {len(fields)} field(s), the header has {len(header)}: "
-                    f"{'tab' if parted_by != ',' else 'comma'}-separated as the name says?"
+                    f"wanted {'tab' if parted_by != ',' else 'comma'}-separated fields, by the file's suffix"
                 )
             yield place, dict(zip(header, fields, strict=True))
     except csv.Error as error:
@@ -141,7 +143,9 @@ def _loci(rows: list[Row]) -> Loci | None:
     strands = []
     for i, (place, row) in enumerate(rows):
         if not row[contig]:
-            raise LabelError(f"{place}: {contig} is empty: give it, or leave the three columns of places out")
+            raise LabelError(
+                f"{place}: {contig} is empty: give it, or leave out the three columns of the place"
+            )
         readable(row[contig], place, contig)
         bounds[i] = check_span(
             parse_integer(row[start], place, start), parse_integer(row[end], place, end), place

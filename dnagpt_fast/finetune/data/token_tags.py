@@ -1,8 +1,8 @@
 """BIO tags from GFF3 or BED: windows of a genome with a class for each k-mer or each base.
 
-B-kind is where a feature begins, I-kind the rest of it, O outside (Ramshaw and Marcus 1995). `tagged_examples` gives
-the rows of `dnagpt-fast finetune --task tagging`; those of `TaggedWindows` go into `DNAGPTForTokenClassification` as
-they are, through Trainer or any loop (docs/finetuning.md).
+B-kind is the start of a feature, I-kind the rest of it, O outside (Ramshaw and Marcus 1995).
+`tagged_examples` gives the rows of `dnagpt-fast finetune --task tagging`; `TaggedWindows` gives inputs for
+`DNAGPTForTokenClassification`, with Trainer or any other loop (docs/finetuning.md).
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,8 +24,8 @@ from dnagpt_fast.model.tokenizer import KmerTokenizer
 
 @dataclass(frozen=True)
 class Feature:
-    """A stretch of a contig, 0-based and half-open; coordinates and tags are those of the forward strand. It may pass
-    the end of a circular contig."""
+    """An interval of a contig, 0-based and half-open; coordinates and tags are on the forward strand. It may
+    pass the end of a circular contig."""
 
     contig: str
     start_bp: int
@@ -36,8 +36,9 @@ class Feature:
 
 
 def read_features(path: str | Path) -> list[Feature]:
-    """Every line of a GFF3 or GTF file (kind: its third column), or of a BED file (its fourth), plain or gzip;
-    recognised by content. Raises InputFileError (LabelError for a line without a kind) naming file and line."""
+    """Every line of a GFF3 or GTF file (kind: the third column) or of a BED file (the fourth), plain or gzip;
+    recognised by content. Raises InputFileError (LabelError for a line without a kind) that names file and
+    line."""
     found = []
     for line in interval_lines(path):
         kind = readable(
@@ -56,16 +57,17 @@ def read_features(path: str | Path) -> list[Feature]:
 class FeatureTags:
     """The tags of every base and k-mer of a genome.
 
-    features  as from `read_features`; others than `kinds` are passed over
-    kinds     what is tagged; where kinds overlap, the one named first. Overlapping features of one kind are one
+    features  from `read_features`; other kinds than `kinds` are ignored
+    kinds     the kinds to tag; where kinds overlap, the first in this list. Overlapping features of one kind
+              are merged
 
-    Raises LabelError for features off their contig and if nothing is tagged, ValueError without kinds or with one
-    twice.
+    Raises LabelError for features outside their contig and if nothing is tagged, ValueError for no kinds or
+    duplicate kinds.
     """
 
     def __init__(self, genome: Genome, features: Sequence[Feature], kinds: Sequence[str]) -> None:
         if not kinds or len(set(kinds)) != len(kinds):
-            raise ValueError(f"kinds = {list(kinds)}: wanted one or more, none twice")
+            raise ValueError(f"kinds = {list(kinds)}: wanted one or more, without duplicates")
         self.kinds = list(kinds)
         self.names = tag_names(kinds)
         self._spans = {(c, kind): spans for c, kind, spans in _merged(genome, features, kinds)}
@@ -74,7 +76,7 @@ class FeatureTags:
             raise LabelError(f"no feature is one of {', '.join(kinds)}; there are {', '.join(there[:20])}")
 
     def of_bases(self, contig: str, start_bp: int, end_bp: int) -> np.ndarray:
-        """int64 (end_bp - start_bp,)"""
+        """The tag of each base, int64 (end_bp - start_bp,)."""
         found = np.zeros(end_bp - start_bp, np.int64)
         for number, kind in reversed(list(enumerate(self.kinds))):
             spans = self._spans.get((contig, kind))
@@ -98,14 +100,15 @@ def tagged_examples(
     k: int,
     region: str = "",
 ) -> Examples:
-    """Windows of a genome, end to end, with the tag of each k-mer.
+    """Adjacent windows of a genome, with the tag of each k-mer.
 
     path       the file of the features, for messages
-    window_bp  a multiple of k; the last window of a contig may be shorter. Bases after a contig's last whole k-mer are
-               left out
+    window_bp  a multiple of k; the last window of a contig may be shorter. Bases after a contig's last
+               complete k-mer are left out
     region     a contig, or contig:start_bp-end_bp; empty: all contigs
 
-    Raises RegionError for a region that is not there, LabelError for one without a whole k-mer.
+    Raises RegionError for a region that the genome does not have, LabelError for one without a complete
+    k-mer.
     """
     if region:
         number, start, end = range_in(region, genome.contigs, genome.lengths, "data.region")
@@ -123,7 +126,7 @@ def tagged_examples(
             sequences.append(genome.sequence(name, begin, stop))
             found.append(_of_kmers(tags.of_bases(name, begin, stop).reshape(-1, k)))
     if not sequences:
-        raise LabelError(f"{genome.path}: no whole k-mer of {k} bases in {region or 'it'}")
+        raise LabelError(f"{genome.path}: no complete k-mer of {k} bases in {region or 'it'}")
     at = np.array(bounds, np.int64)
     return Examples(
         path=path,
@@ -211,14 +214,14 @@ def _of_kmers(bases: np.ndarray) -> np.ndarray:
     first = bases[rows, tagged.argmax(1)]
     inside = (first > 0) & (first % 2 == 0)
     begins = inside & (bases == (first - 1)[:, None]).any(1)
-    # a k-mer that lay half in the window before is that window's
+    # a k-mer that was partly in the window before counts there
     return np.where((bases == IGNORE_INDEX).any(1), IGNORE_INDEX, np.where(begins, first - 1, first))
 
 
 def _merged(
     genome: Genome, features: Sequence[Feature], kinds: Sequence[str]
 ) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Contig, kind and its disjoint, sorted spans, int64 (n, 2). Features that touch stay two."""
+    """Contig, kind and its disjoint, sorted spans, int64 (n, 2). Adjacent features are not merged."""
     length_of = dict(zip(genome.names, genome.lengths, strict=True))
     parts: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for feature in features:

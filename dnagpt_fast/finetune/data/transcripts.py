@@ -1,4 +1,4 @@
-"""Transcripts of an annotation, and what was left out of it."""
+"""Transcripts of an annotation, and counts of the records that were left out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from dnagpt_fast.input_files import parse_integer
 Span = tuple[int, int]
 """[start_bp, end_bp), 0-based."""
 
-LONGEST_CONTIG = 1 << 32  # as in .2bit; a larger coordinate is two numbers run together
+LONGEST_CONTIG = 1 << 32  # as in .2bit; a larger coordinate is probably two numbers without a separator
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,11 @@ class Transcript:
     """One transcript; coordinates 0-based, half-open, on the forward strand.
 
     exons           int64 (n, 2), sorted, disjoint
-    coding_bp       first and last coding base as [start_bp, end_bp), None for a non-coding one
-    start_complete  the annotation knows the true start of the coding part (the 5' end in the transcript's sense)
-    end_complete    the annotation knows the true 3' end of the transcript
-    circular_bp     length of its contig where that is circular: coordinates may then pass it; 0: linear
+    coding_bp       [start_bp, end_bp) from the first to the last coding base; None for a non-coding
+                    transcript
+    start_complete  whether the annotation has the true start of the coding part (its 5' end)
+    end_complete    whether the annotation has the true 3' end of the transcript
+    circular_bp     length of a circular contig, which coordinates may exceed; 0: linear
     """
 
     name: str
@@ -43,7 +44,7 @@ class Transcript:
 
 
 class LeftOut:
-    """Counts of what an annotation holds and nobody can use, by reason, each with its first place."""
+    """Counts of the records of an annotation that cannot be used, by reason, each with its first place."""
 
     def __init__(self) -> None:
         self._found: dict[str, list] = {}
@@ -64,14 +65,12 @@ def parse_coordinate(text: str, where: str, what: str) -> int:
     """An integer below LONGEST_CONTIG. Raises LabelError."""
     value = parse_integer(text, where, what)
     if not 0 <= value < LONGEST_CONTIG:
-        raise LabelError(
-            f"{where}: {what} = {value:,}: wanted 0 or more, and fewer bases than a contig can have"
-        )
+        raise LabelError(f"{where}: {what} = {value:,}: wanted 0 or more, and less than {LONGEST_CONTIG:,}")
     return value
 
 
 def exon_array(spans: Sequence[Span]) -> np.ndarray | None:
-    """int64 (n, 2), sorted; None unless they are disjoint and none is empty."""
+    """int64 (n, 2), sorted; None if spans overlap or one is empty."""
     exons = np.array(sorted(spans), np.int64).reshape(-1, 2)
     if (exons[:, 0] >= exons[:, 1]).any() or (exons[1:, 0] < exons[:-1, 1]).any():
         return None
@@ -79,7 +78,7 @@ def exon_array(spans: Sequence[Span]) -> np.ndarray | None:
 
 
 def merged(spans: Sequence[Span], gap_bp: int = 0) -> list[Span]:
-    """The spans' union; those at most gap_bp apart become one.
+    """The union of the spans; spans at most gap_bp apart are merged.
 
     >>> merged([(5, 9), (0, 4), (8, 12)], 1)
     [(0, 12)]

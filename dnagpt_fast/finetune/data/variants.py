@@ -1,6 +1,6 @@
-"""The lines of a VCF, BCF or .haps file, one variant at a time.
+"""Reads the variants of a VCF, BCF or .haps file one at a time.
 
-VCF: https://samtools.github.io/hts-specs/VCFv4.5.pdf; BCF is turned into VCF lines by pysam.
+VCF: https://samtools.github.io/hts-specs/VCFv4.5.pdf; pysam converts BCF to VCF lines.
 .haps: the format of SHAPEIT and Eagle, a line per variant: contig, id, position (1-based), allele 0, allele 1, then one
 0 or 1 for each haplotype.
 """
@@ -17,15 +17,15 @@ from dnagpt_fast.finetune.data.examples import LabelError
 from dnagpt_fast.input_files import inner_suffix, is_bcf, parse_integer, readable, text_lines
 
 _VCF_COLUMNS = ("#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT")
-# VCF 4.4 may put the phase before the first allele too.
+# VCF 4.4 also allows the phase before the first allele.
 _GENOTYPE = re.compile(r"[|/]?([01])([|/])([01])")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One line. position_bp is 0-based, letters are upper case.
+    """One variant. position_bp is 0-based, letters are upper case.
 
-    genotypes   of a VCF: FORMAT and the samples' fields; of .haps: uint8 (H,) alleles
+    genotypes   VCF: FORMAT and the samples' fields; .haps: uint8 (H,) alleles
     """
 
     where: str
@@ -37,9 +37,10 @@ class Variant:
 
 
 def read_variants(path: Path) -> tuple[list[str], Iterator[Variant]]:
-    """(names of the haplotypes, two a person, and the variants in file order).
+    """The names of the haplotypes, two per person, and the variants in file order.
 
-    Raises InputFileError (LabelError for a line) naming file and line, at once or while the variants are read.
+    Raises InputFileError (LabelError for a line) that names file and line, at once or while the variants are
+    read.
     """
     if inner_suffix(path) == ".haps":
         return _haps(path)
@@ -53,13 +54,13 @@ def _vcf(path: Path, lines: Iterable[tuple[int, str]]) -> tuple[list[str], Itera
             continue
         samples = _samples(line.rstrip("\r\n").split("\t"), f"{path}:{number}")
         return [f"{name}_{i}" for name in samples for i in (1, 2)], _vcf_rows(path, lines, len(samples))
-    raise LabelError(f"{path}: no line '#CHROM POS ID ...' in it: this is no VCF")
+    raise LabelError(f"{path}: no line '#CHROM POS ID ...' in it: this is not a VCF file")
 
 
 def _samples(fields: list[str], where: str) -> list[str]:
     if tuple(fields[:8]) != _VCF_COLUMNS[:8]:
         raise LabelError(
-            f"{where}: {' '.join(fields)[:40]!r}: wanted the line '#CHROM POS ID ...', parted by tabs, before "
+            f"{where}: {' '.join(fields)[:40]!r}: wanted the line '#CHROM POS ID ...', separated by tabs, before "
             f"the first variant"
         )
     samples = [readable(name, where, "sample") for name in fields[9:]]
@@ -67,7 +68,7 @@ def _samples(fields: list[str], where: str) -> list[str]:
         raise LabelError(f"{where}: no samples in it, so no haplotypes")
     if len(set(samples)) != len(samples):
         twice = sorted(name for name in set(samples) if samples.count(name) > 1)
-        raise LabelError(f"{where}: sample {twice[0]!r} comes twice")
+        raise LabelError(f"{where}: sample {twice[0]!r} appears twice")
     return samples
 
 
@@ -92,7 +93,7 @@ def _vcf_rows(path: Path, lines: Iterable[tuple[int, str]], samples: int) -> Ite
 
 
 def _position(text: str, where: str) -> int:
-    """0-based; VCF's 0, the telomere before the first base, is -1."""
+    """The 0-based position; VCF's 0, the telomere before the first base, becomes -1."""
     position = parse_integer(text, where, "position")
     if position < 0:
         raise LabelError(f"{where}: position {position}: wanted 0 or more")
@@ -101,9 +102,9 @@ def _position(text: str, where: str) -> int:
 
 def _bcf_lines(path: Path) -> Iterator[tuple[int, str]]:
     """BCF as numbered VCF lines."""
-    import pysam  # here, since most runs read tables
+    import pysam  # imported late, because most runs read tables
 
-    # htslib calls a missing index an error; reading from the start on needs none
+    # htslib reports a missing index as an error, but reading from the start needs none
     loudness = pysam.set_verbosity(0)
     try:
         file = pysam.VariantFile(str(path))
@@ -156,7 +157,7 @@ def _haps_rows(lines: Iterable[tuple[str, list[str]]], width: int) -> Iterator[V
 def alleles_of(variant: Variant, names: Sequence[str]) -> np.ndarray:
     """uint8 (H,): the haplotypes' alleles. Raises LabelError for a genotype without two known, phased alleles.
 
-    A homozygous genotype has no phase to know: WhatsHap writes it as 0/0 or 1/1.
+    A homozygous genotype needs no phase: WhatsHap writes it as 0/0 or 1/1.
     """
     if isinstance(variant.genotypes, np.ndarray):
         return variant.genotypes
@@ -187,14 +188,14 @@ def _person(names: Sequence[str], i: int) -> str:
 
 
 class PhaseSets:
-    """Which phase set (PS) each person's heterozygous genotypes are of: between two sets the phase is not known."""
+    """The phase set (PS) of each person's heterozygous genotypes; between two sets the phase is unknown."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
         self._first: dict[int, tuple[str, str]] = {}
 
     def check(self, variant: Variant, alleles: np.ndarray) -> None:
-        """Raises LabelError where a person's heterozygous genotype is of another set than an earlier one."""
+        """Raises LabelError if a person's heterozygous genotype is in another set than an earlier one."""
         if isinstance(variant.genotypes, np.ndarray):
             return
         keys = variant.genotypes[0].split(":")
@@ -206,6 +207,6 @@ class PhaseSets:
             if mine != theirs:
                 raise LabelError(
                     f"{variant.where}: {_person(self.names, i)} is in phase set {mine} here and {theirs} in "
-                    f"{where}: the phase between them is not known; choose a region within one phase set by "
-                    f"data.region, or phase the file anew (SHAPEIT, Eagle, Beagle)"
+                    f"{where}: the phase between them is not known; choose a region within one phase set with "
+                    f"data.region, or phase the file again (SHAPEIT, Eagle, Beagle)"
                 )

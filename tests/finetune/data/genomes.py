@@ -1,4 +1,4 @@
-"""A small genome with genes whose every site is known by construction."""
+"""A small genome with genes at known sites."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""refGene, GTF and GFF3 tell the same transcripts."""
+"""refGene, GTF and GFF3 give the same transcripts."""
 
 import pytest
 

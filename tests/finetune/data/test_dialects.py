@@ -1,4 +1,5 @@
-"""GTF and GFF3 as the programs of the field write them: what stands for one transcript, and what is not known of it."""
+"""GTF and GFF3 as common programs write them: which lines are one transcript, and which parts of it are
+unknown."""
 
 import pytest
 
@@ -12,7 +13,7 @@ STARTS = {("c1", 500, "+"), ("c1", 1500, "+"), ("c1", 2797, "-"), ("c2", 300, "+
 
 @pytest.fixture(scope="module")
 def genome(tmp_path_factory):
-    """ATG stands on + of c1 at 500, 1500 and of c2 at 300, and on - of c1 at 2797."""
+    """A genome with ATG on + of c1 at 500 and 1500, on + of c2 at 300, and on - of c1 at 2797."""
     path = tmp_path_factory.mktemp("genome") / "g.fa"
     contigs = {"c1": ["C"] * LENGTH, "c2": ["C"] * LENGTH}
     for contig, start, strand in STARTS:
@@ -83,7 +84,7 @@ def test_one_name_on_two_contigs_and_strands(genome, tmp_path, attributes):
 
 
 def test_one_transcript_stays_one(genome, tmp_path):
-    """Coding parts with an ID a line, two start codons in one exon, exons given twice."""
+    """Coding parts with a separate ID on each line, two start codons in one exon, duplicate exons."""
     rows = [
         "c1 mRNA 501 1800 + . ID=t",
         "c1 CDS 501 800 + 0 ID=t.1;Parent=t",
@@ -198,7 +199,7 @@ ROUND = "c2 region 1 3000 + . ID=c2;Is_circular=true"
 
 
 def test_a_gene_over_the_origin(genome, tmp_path):
-    """By an end past the length, or in two parts; its start counts where it is on the contig."""
+    """Given by an end past the contig's length, or in two parts; its start is kept if it is on the contig."""
     for rows in (
         ["c2 CDS 2901 3150 + 0 ID=o;Parent=p"],
         ["c2 CDS 2901 3000 + 0 ID=o", "c2 CDS 1 150 + 0 ID=o"],

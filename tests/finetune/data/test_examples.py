@@ -1,4 +1,4 @@
-"""Sequences and labels: what is cleaned, what is refused, and how the refusal reads."""
+"""Sequences and labels: cleaning, refused input, and error messages."""
 
 from pathlib import Path
 
@@ -82,7 +82,7 @@ def test_windows_cover_the_sequence_and_share_its_parent():
 def test_unknown_labels_name_the_line_and_the_classes():
     rows = examples("A", "C", "G", label=["yes", "no", "maybe"])
     assert find_classes(rows) == ("maybe", "no", "yes")
-    with pytest.raises(LabelError, match=r"x.csv:4: label 'maybe' is none of the classes no, yes"):
+    with pytest.raises(LabelError, match=r"x.csv:4: label 'maybe' is not one of the classes no, yes"):
         class_of(rows, ["no", "yes"])
     assert class_of(rows, ["no", "yes", "maybe"]).tolist() == [1, 0, 2]
 
@@ -102,6 +102,6 @@ def test_targets_must_be_finite_numbers(text):
         target_values(examples("A", "C", label=["1.5", text]))
 
 
-def test_labels_that_are_not_there():
+def test_missing_labels():
     with pytest.raises(LabelError, match=r"no labels"):
         target_values(examples("A"))

@@ -1,4 +1,4 @@
-"""Phased haplotypes: VCF and .haps in, texts and back, and every refusal."""
+"""Phased haplotypes: from VCF and .haps, to texts and back, and every error."""
 
 import gzip
 
@@ -63,7 +63,7 @@ def test_texts_and_back(tmp_path):
     assert foreign == 3  # G at the first, and the two that are missing
 
 
-def test_what_is_no_common_biallelic_snp_is_counted(tmp_path, caplog):
+def test_other_variants_than_common_biallelic_snps_are_counted(tmp_path, caplog):
     rows = (
         *GOOD, (8, "A", "C,G", "0|1", "0|2"), (9, "AC", "A", "0|1", "0|0"), (10, "A", "C", "0|1", "0|1"),
         (10, "A", "G", "0|1", "0|1"), (11, "A", "C", "0|0", "0|1"),
@@ -84,7 +84,7 @@ def test_region_and_max_sites(tmp_path):
     assert read_haplotypes(path, region="20:4-7", min_allele_count=0).position_bp.tolist() == [4, 6]
     assert read_haplotypes(path, region="21").position_bp.tolist() == [2]
     assert read_haplotypes(path, region="20", max_sites=1).position_bp.tolist() == [1]
-    with pytest.raises(LabelError, match=r"x.vcf:10: contig '21' after '20': choose one by data.region"):
+    with pytest.raises(LabelError, match=r"x.vcf:10: contig '21' after '20': choose one with data.region"):
         read_haplotypes(path)
 
 
@@ -154,7 +154,7 @@ def test_haps_errors_name_the_line(tmp_path, line, said):
         read_haplotypes(tmp_path / "x.haps")
 
 
-def test_files_that_hold_nothing(tmp_path):
+def test_files_without_content(tmp_path):
     (tmp_path / "x.haps").write_text("")
     with pytest.raises(LabelError, match=r"the file is empty"):
         read_haplotypes(tmp_path / "x.haps")

@@ -1,4 +1,5 @@
-"""make-task: sites where the annotation puts them, negatives at the same motif elsewhere, and no leak."""
+"""make-task: sites at the annotated places, negatives at the same motif elsewhere, and no overlap between
+sets."""
 
 import json
 
@@ -44,7 +45,7 @@ def made(tmp_path):
         ),
     ],
 )
-def test_sites_stand_where_the_genes_were_built(made, kind, wanted):
+def test_sites_are_where_the_genes_were_built(made, kind, wanted):
     genome, transcripts = made
     sites, counts = annotated_sites(transcripts, genome, kind)
     assert list(zip(sites.start_bp.tolist(), sites.reverse.tolist(), sites.signal, strict=True)) == wanted
@@ -85,7 +86,7 @@ def test_motif_places_are_those_of_a_text_search(made):
             assert start[reverse == strand].tolist() == wanted
 
 
-def test_negatives_bear_the_motif_and_are_no_annotated_site(made):
+def test_negatives_have_the_motif_and_are_not_annotated(made):
     genome, transcripts = made
     positives, _ = annotated_sites(transcripts, genome, "tis")
     negatives = hard_negatives(
@@ -150,7 +151,7 @@ def test_windows_with_n_or_over_the_end_are_left_out(tmp_path):
     genome, transcripts = Genome.open(tmp_path / "g.fa"), read_annotation(tmp_path / "a")
     positives, _ = annotated_sites(transcripts, genome, "tis")
     assert positives.start_bp.tolist() == [10, 700]
-    with pytest.raises(LabelError, match=r"leave no rows|one class only"):
+    with pytest.raises(LabelError, match=r"leave no rows|only one class"):
         make_task(genome, transcripts, TaskSettings("tis", 100, negatives=5), tmp_path / "x.tsv")
 
 

@@ -1,4 +1,4 @@
-"""The reader that a file's name asks for, plain and compressed, gives the same rows."""
+"""The readers of all kinds of files, plain and compressed, give the same rows."""
 
 import gzip
 
@@ -40,8 +40,8 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, name, compressed):
     assert (found.sequence, found.label) == (["AACC", "CCGG"], ["yes", "no"])
 
 
-def test_what_no_reader_takes(tmp_path):
-    with pytest.raises(LabelError, match=r"x.2bit: what is a .2bit\? wanted .csv"):
+def test_files_without_a_reader(tmp_path):
+    with pytest.raises(LabelError, match=r"x.2bit: unknown kind of file \(.2bit\): wanted .csv"):
         kind_of(tmp_path / "x.2bit")
     with pytest.raises(FileNotFoundError, match=r"no file .*x.csv"):
         read_examples(LabelledDataSettings(path=str(tmp_path / "x.csv")))

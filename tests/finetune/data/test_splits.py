@@ -1,4 +1,4 @@
-"""No leaks: blocks keep neighbours together, and what overlaps is counted."""
+"""Splits without leaks: blocks keep neighbours together, and overlaps are counted."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def test_a_random_split_warns_with_the_count_of_overlaps(caplog):
 def test_copies_of_a_sequence_in_two_sets_are_counted(caplog):
     rows = at([0, 1000, 2000], sequence=["ACGT", "ACGT", "GGGG"], split=["train", "test", "train"])
     split_examples(rows, "column")
-    assert "1 of 2 training sequences stand in the validation or test set too" in caplog.text
+    assert "1 of 2 training sequences are also in the validation or test set" in caplog.text
 
 
 def test_windows_of_one_sequence_stay_together():
@@ -73,7 +73,7 @@ def test_windows_of_one_sequence_stay_together():
     assert sum(map(len, parents)) == 25
 
 
-def test_a_split_column_is_taken_as_it_stands_and_checked():
+def test_a_split_column_is_used_and_checked():
     rows = at([0, 500, 1000], split=["train", "Val", "test"])
     assert {k: v.tolist() for k, v in split_examples(rows, "column").items()} == {
         "train": [0], "validation": [1], "test": [2],
@@ -86,7 +86,7 @@ def test_a_split_column_is_taken_as_it_stands_and_checked():
     ("change", "kind", "said"),
     [
         ({"split": None}, "column", r"no split column"),
-        ({"loci": None}, "block", r"does not tell where its sequences stand"),
+        ({"loci": None}, "block", r"has no positions of its sequences"),
     ],
 )
 def test_what_the_file_lacks(change, kind, said):

@@ -1,4 +1,4 @@
-"""BIO tags: every base and k-mer against a plain reading of the features; refusals by file and line."""
+"""BIO tags: every base and k-mer against a simple second implementation; errors name file and line."""
 
 import random
 
@@ -61,7 +61,7 @@ def test_bases_by_hand(tmp_path, genome):
     assert rows.tags == tag_names(["exon", "intron"]) == ["O", "B-exon", "I-exon", "B-intron", "I-intron"]
     first = np.array(rows[0]["labels"])
     assert (first[0] == -100).all()
-    # the two exons are one; the intron's first base is the exon's, which was named first
+    # the two exons are merged; the first base of the intron belongs to the exon, the first named kind
     assert first[1:].ravel().tolist() == [0, 0, 1, 2, 2, 2, 2, 2, 2, 4, 4, 4, 0, 0, 0]
     kmers = TaggedWindows(genome, features, ["exon", "intron"], KmerTokenizer(3), kmers=5)
     assert kmers[0]["labels"] == [-100, 1, 2, 2, 4, 0]
@@ -122,5 +122,5 @@ def test_refusals_of_features(tmp_path, genome):
         TaggedWindows(genome, features, ["x"], tokenizer)
     with pytest.raises(LabelError, match="no feature is one of y; there are x"):
         TaggedWindows(genome, features, ["y"], tokenizer)
-    with pytest.raises(ValueError, match="none twice"):
+    with pytest.raises(ValueError, match="without duplicates"):
         TaggedWindows(genome, features, ["x", "x"], tokenizer)
