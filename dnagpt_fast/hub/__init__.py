@@ -4,7 +4,7 @@ try:
     import transformers
 except ImportError as error:
     raise ImportError(
-        "dnagpt_fast.hub needs transformers: it comes with the extra, `pip install 'dnagpt-fast[hf]'`"
+        "dnagpt_fast.hub needs transformers, which the extra installs: `pip install 'dnagpt-fast[hf]'`"
     ) from error
 
 from dnagpt_fast.hub.config import DNAGPTConfig

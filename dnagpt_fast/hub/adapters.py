@@ -1,13 +1,15 @@
-"""Which layers PEFT adapts when nobody says: those of GPT-2, whose names ours are."""
+"""Default layers for PEFT: those of GPT-2, because ours have the same names."""
 
 import sys
 
 
 def name_targets_to_peft() -> None:
-    """Enter "dnagpt" beside "gpt2" into PEFT's tables of default `target_modules`, where PEFT has been imported.
+    """Adds "dnagpt" with the values of "gpt2" to PEFT's tables of default `target_modules`, if PEFT is
+    imported.
 
-    PEFT has no way to register a model, so its tables are written to. It reads a model's configuration before the
-    tables, and the configuration calls this then: PEFT need not be imported for it, and may be imported at any time.
+    PEFT has no function to register a model, so its tables are changed. PEFT reads a model's configuration
+    before the tables, and the configuration calls this function: so PEFT need not be imported here, and may
+    be imported later.
     """
     constants = sys.modules.get("peft.utils.constants")
     for name, table in vars(constants).items() if constants else ():

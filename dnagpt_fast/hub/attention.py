@@ -1,8 +1,10 @@
-"""Attention functions of transformers' interface: one whose weights can be looked at, and the kernels of this package.
+"""Attention functions for transformers' interface: one that returns its weights, and the kernels of this
+package.
 
-`attn_implementation` takes any registered function. "eager" is this file's, "dnagpt" are the kernels of
-ops/attention, "sdpa", "flex_attention" and the flash functions are transformers'. An attention function gets q
-(B, H, T, K), k and v (B, H, S, K) and the mask that its mask function made, and returns o (B, T, H, K) and the weights.
+`attn_implementation` takes any registered function. "eager" is the one of this file, "dnagpt" uses the
+kernels of ops/attention; "sdpa", "flex_attention" and the flash functions are transformers'. An attention
+function gets q (B, H, T, K), k and v (B, H, S, K) and the mask made by its mask function; it returns o (B, T,
+H, K) and the weights.
 """
 
 from typing import Any, cast
@@ -22,13 +24,14 @@ KERNELS = "dnagpt"
 
 
 class DNAGPTAttention(CausalSelfAttention):
-    """Self-attention that can use a cache and any attention function; tensors as those of the layer it extends."""
+    """Self-attention that can use a cache and any attention function; its tensors are those of the layer it
+    extends."""
 
     def __init__(self, config: DNAGPTConfig, layer_idx: int) -> None:
         shape = config.model_config()
         super().__init__(shape)
         self.config = config
-        # read by attention functions and by those who serve models through them (vLLM)
+        # read by attention functions, and by servers that use them (vLLM)
         self.layer_idx = layer_idx
         self.head_dim = shape.head_size
         self.scaling = shape.head_size**-0.5
@@ -37,9 +40,9 @@ class DNAGPTAttention(CausalSelfAttention):
     def forward(  # type: ignore[override]
         self, x: torch.Tensor, mask: Any = None, cache: Any = None, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(B, T, D) -> (B, T, D) and the weights (B, H, T, S), where the function gives any.
+        """(B, T, D) -> (B, T, D) and the weights (B, H, T, S), if the function returns them.
 
-        kwargs  handed to the attention function as they are
+        kwargs  passed to the attention function
         """
         q, k, v = self.heads(x)
         if cache is not None:
@@ -58,8 +61,8 @@ def eager_attention(
     scaling: float,
     **_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention whose weights (B, H, T, S) can be looked at. mask: float, added to the scores, or bool, True where a
-    key is seen; None is causal."""
+    """Attention that returns its weights (B, H, T, S). mask: float, added to the scores, or bool, True where
+    a key is visible; None: causal."""
     scores = q @ k.transpose(-1, -2) * scaling
     if mask is None:
         T, S = scores.shape[-2:]
@@ -82,9 +85,9 @@ def kernel_attention(
     cu_seq_lens_q: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """By ops.attention: without a cache, with padding (mask bool (B, T)) or sequences laid end to end (cu_seq_lens_q,
-    B = 1, which say what a mask made from restarting positions says), and a new token after a cache without padding.
-    Masks of any other kind go to torch's attention."""
+    """Attention by ops.attention, in three cases: without a cache, with padding (mask bool (B, T)); packed
+    sequences (cu_seq_lens_q, B = 1, which replaces a mask made from restarting positions); a new token after
+    a cache without padding. With any other mask torch's attention is used."""
     if cu_seq_lens_q is not None and q.shape[0] == 1 and q.shape[2] == k.shape[2]:
         o = cast(torch.Tensor, attention(q, k, v, scale=scaling, cu_seqlens=cu_seq_lens_q.to(torch.int32)))
     elif mask is not None and mask.dim() == 4:
@@ -98,12 +101,13 @@ def kernel_attention(
 
 
 def kernel_mask(*, attention_mask: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor | None:
-    """What `kernel_attention` wants: bool (B, T) for padding without a cache, else as torch's attention has it."""
+    """The mask for `kernel_attention`: bool (B, T) for padding without a cache, otherwise that of torch's
+    attention."""
     queries = kwargs["q_length"]
     if attention_mask is not None and attention_mask.shape[1] == kwargs["kv_length"] == queries:
         return attention_mask
     if 1 < queries != kwargs["kv_length"]:
-        # for torch's attention None can also mean an empty static cache, whose spare keys it cuts off
+        # with this flag None could mean an empty static cache, whose unused keys torch's attention cuts off
         kwargs["allow_is_causal_skip"] = False
     return sdpa_mask(attention_mask=attention_mask, **kwargs)
 

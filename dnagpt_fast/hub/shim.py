@@ -1,8 +1,9 @@
-"""What a saved folder needs so that a process that did not import this package can load it, or learn how.
+"""Files in a saved folder with which a process that did not import this package can load it.
 
-`auto_map` in config.json and tokenizer_config.json names a module of the folder that imports this package: with
-`trust_remote_code=True` transformers, and what is built on it (vLLM, TRL, servers), load the folder without knowing of
-DNAGPT, and without the package they say which one to install. With `import dnagpt_fast.hub` the module is not used.
+`auto_map` in config.json and tokenizer_config.json names a module in the folder that imports this package.
+With `trust_remote_code=True`, transformers and libraries built on it (vLLM, TRL, servers) load the folder
+through this module; if the package is missing, the error names it. With `import dnagpt_fast.hub` the module
+is not used.
 """
 
 from pathlib import Path
@@ -45,7 +46,7 @@ pip install "dnagpt-fast[hf]"
 ```
 
 ```python
-import dnagpt_fast.hub  # makes the model known to transformers; no remote code is run
+import dnagpt_fast.hub  # registers the model with transformers; no remote code is run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 folder = "path or name of this model"
@@ -56,13 +57,13 @@ print(tokenizer.decode(model.generate(**prompt, max_new_tokens=20)[0]))
 ```
 
 Without the import line, `trust_remote_code=True` does the same. Text is upper-case A C G T N after a species token
-(`<R>` human); other letters become the unknown token. Data, training and limits of this very model: to be added by
-whoever publishes it.
+(`<R>` human); other letters become the unknown token. Whoever publishes this model should add its data, training and
+limits here.
 """
 
 
 def write_beside(folder: str | Path) -> None:
-    """The module, written anew, and the model card, where there is no README.md yet."""
+    """Writes the module and, if there is no README.md yet, the model card."""
     folder = Path(folder)
     texts = {f"{MODULE}.py": SOURCE}
     if not (folder / "README.md").exists():

@@ -1,5 +1,8 @@
-"""`stop_strings` of transformers' `generate` for a tokenizer without letters: transformers' own criterion puts a prefix
-of lower-case letters before each token to see its text, and such a prefix does not survive here."""
+"""`stop_strings` of transformers' `generate`, for our tokenizer.
+
+transformers' own criterion puts a prefix of lower-case letters before each token to find its text; this
+tokenizer turns such letters into the unknown token.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +12,8 @@ from transformers import StoppingCriteria
 
 
 class StopAtText(StoppingCriteria):
-    """Ends a sequence whose last token completes one of the strings; transformers' rule: the string may end within it.
+    """Ends a sequence whose last token completes one of the strings, which may end inside the token, as in
+    transformers.
 
     stop_strings  one string or several, of bases and reserved tokens
     tokenizer     a DNAGPTTokenizer
@@ -22,11 +26,11 @@ class StopAtText(StoppingCriteria):
         if not all(self.stop_strings):
             raise ValueError(f"stop_strings = {self.stop_strings}: wanted strings of one letter or more")
         self.tokenizer = tokenizer
-        # a token has a letter or more, so this many reach back far enough
+        # a token has at least one letter, so this many tokens are enough
         self.tail = max(map(len, self.stop_strings)) + 1
 
     def __call__(self, input_ids: torch.Tensor, scores: Any = None, **kwargs: Any) -> torch.Tensor:
-        """bool (B,): which sequences of ids (B, T) end here."""
+        """bool (B,): whether each sequence of ids (B, T) ends here."""
         done = [self._ends(ids) for ids in input_ids[:, -self.tail :].tolist()]
         return torch.tensor(done, dtype=torch.bool, device=input_ids.device)
 

@@ -1,4 +1,4 @@
-"""The official tokenizer behind Hugging Face's interface, at the speed of the compiled one."""
+"""The official tokenizer with Hugging Face's interface and the compiled encoder."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,16 +20,17 @@ PLAIN_SETTINGS = {
     "return_length": False,
     "split_special_tokens": False,
 }
-"""Settings of a call under which text goes straight to ids; under others it goes by way of token strings."""
+"""Settings of a call with which text is encoded directly to ids; with others it is first split into token
+strings."""
 
 
 class DNAGPTTokenizer(PreTrainedTokenizer):
-    """The official tokenizer behind Hugging Face's interface. Pads at the left, as generation wants it.
+    """The official tokenizer with Hugging Face's interface. It pads on the left, as generation needs.
 
     k, dynamic_kmer  as in `KmerTokenizer`
     kwargs           as in `PreTrainedTokenizer`; pad_token and unk_token default to the official `<P>` and `<0>`
 
-    Tokens added later take the ids after the vocabulary and are found in text before it is cut into k-mers.
+    Added tokens get the ids after the vocabulary and are found in text before it is split into k-mers.
 
     >>> tokenizer = DNAGPTTokenizer(3)
     >>> tokenizer("<R>ACGACG")["input_ids"]
@@ -42,14 +43,14 @@ class DNAGPTTokenizer(PreTrainedTokenizer):
 
     def __init__(self, k: int = 6, dynamic_kmer: bool = True, **kwargs: Any) -> None:
         self.kmer = KmerTokenizer(k, RESERVED, dynamic_kmer)
-        # given as None where a saved tokenizer had none
+        # None if a saved tokenizer had none
         kwargs["pad_token"] = kwargs.get("pad_token") or "<P>"
         kwargs["unk_token"] = kwargs.get("unk_token") or "<0>"
         super().__init__(k=k, dynamic_kmer=dynamic_kmer, **kwargs)
 
     @property
     def vocab_size(self) -> int:
-        """Without added tokens; `len` counts them too."""
+        """Number of tokens without added ones; `len` includes them."""
         return len(self.kmer)
 
     def get_vocab(self) -> dict[str, int]:
@@ -76,28 +77,28 @@ class DNAGPTTokenizer(PreTrainedTokenizer):
     def build_inputs_with_special_tokens(
         self, token_ids_0: list[int], token_ids_1: list[int] | None = None
     ) -> list[int]:
-        """The ids as they are: the species token is written in the text."""
+        """The ids, unchanged: the species token is written in the text."""
         return token_ids_0 + (token_ids_1 or [])
 
     def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
-        """Nothing to save: k and dynamic_kmer in tokenizer_config.json say it all."""
+        """Saves nothing: k and dynamic_kmer in tokenizer_config.json define the vocabulary."""
         return ()
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
-        """As the base class; beside it what hub/shim.py says."""
+        """As the base class; also writes the files of hub/shim.py."""
         saved = super().save_pretrained(save_directory, *args, **kwargs)
         write_beside(save_directory)
         return saved
 
     @classmethod
     def register_for_auto_class(cls, auto_class: Any = "AutoTokenizer") -> None:
-        """Nothing, as for the configuration."""
+        """Does nothing, as for the configuration."""
 
     def _encode_plus(  # type: ignore[override]
         self, text: Any, text_pair: Any = None, **settings: Any
     ) -> BatchEncoding:
-        """Text to ids. Plain calls take the compiled encoder; pairs, words, overflow and added tokens the base class,
-        which goes by way of token strings."""
+        """Text to ids. Plain calls use the compiled encoder; calls with pairs, words, overflow or added
+        tokens use the base class, which first makes token strings."""
         batched = not isinstance(text, str)
         texts = text if batched else [text]
         if text_pair is None and self._is_plain(texts, settings):
@@ -133,8 +134,8 @@ class DNAGPTTokenizer(PreTrainedTokenizer):
         verbose: bool = True,
         **_: Any,
     ) -> BatchEncoding | None:
-        """None for what the base class must refuse or convert: rows of different length as one tensor, other tensors
-        than torch's."""
+        """None if the base class must refuse or convert the result: rows of different length as one tensor,
+        or tensors of other libraries than torch."""
         rows = [self._truncated(self.kmer.encode(text), truncation_strategy, max_length) for text in texts]
         lengths = [len(row) for row in rows]
         width = max(lengths)

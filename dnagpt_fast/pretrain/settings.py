@@ -292,7 +292,7 @@ def load_config(
         if genome is None:
             names = ", ".join(each["species"] for each in listed)
             raise ConfigError(
-                f"--genome {text}: the resumed run has no (further) {species!r} in data.genomes; it has {names}"
+                f"--genome {text}: the resumed run has no {species!r} in data.genomes, or not so many: it has {names}"
             )
         known.remove(genome)
         genome["path"] = file

@@ -1,9 +1,10 @@
-"""Writing checkpoints while the training goes on: a copy in the host's memory is taken, the rest is done by a thread.
+"""Writes checkpoints while training continues: training waits only for a copy in host memory, a thread does
+the rest.
 
-Every process writes its share of weights and optimizer state into one temporary folder (a file system that all of them
-see); when all are done, process 0 adds config.json and state.json with checksums, flushes the folder to disk, reads it
-back and renames it. So after a kill or a crash of the machine either the whole of a checkpoint is there
-or the one before it is the newest.
+Every process writes its part of weights and optimizer state into one temporary folder (on a file system that
+all of them see). When all have finished, process 0 adds config.json and state.json with checksums, flushes
+the folder to disk, reads it back and renames it. So after a kill or a crash of the machine a checkpoint is
+either complete or absent; then the one before it is the newest.
 """
 
 import errno
@@ -44,9 +45,9 @@ TEMPORARY = "tmp-"
 
 
 class CheckpointWriter:
-    """Writes the checkpoints of one run, one at a time, and keeps the newest `keep`. Used by all processes alike.
+    """Writes the checkpoints of one run, one at a time, and keeps the newest `keep`. All processes use it.
 
-    Leaving the `with` block waits for the one in hand.
+    Leaving the `with` block waits for the checkpoint that is being written.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class CheckpointWriter:
     ) -> None:
         self.run, self.keep = run, keep
         self.processes = processes or Processes()
-        # Its exchanges run beside those of the training, so they need connections of their own.
+        # Its exchanges run at the same time as those of the training, so they need separate connections.
         self._group = self.processes.cpu_group(timeout_s)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._in_hand: Future[None] | None = None
@@ -65,15 +66,15 @@ class CheckpointWriter:
     def save(
         self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, config: dict[str, Any]
     ) -> None:
-        """Begins the checkpoint of `step` steps done; returns when model and optimizer may change again.
+        """Starts the checkpoint after `step` steps; returns when model and optimizer may change again.
 
-        Waits for the one before, and raises what went wrong with it: see `wait`.
+        Waits for the previous checkpoint first, and raises its error: see `wait`.
         """
         self.wait()
         folder = self.run / FOLDER
         temporary = folder / f"{TEMPORARY}step-{step:08d}"
         if self.processes.is_main:
-            temporary.mkdir(parents=True, exist_ok=True)  # whichever process comes first makes it
+            temporary.mkdir(parents=True, exist_ok=True)  # another process may have made it already
         weights, moments = get_state_dict(model, optimizer)
         written = dcp.async_save(
             {MODEL: weights, OPTIMIZER: moments},
@@ -81,17 +82,17 @@ class CheckpointWriter:
             process_group=self._group,
             no_dist=self._group is None,
         )
-        assert isinstance(written, Future)  # as this writer is, whose copy is taken at once
+        assert isinstance(written, Future)  # torch returns one for this kind of writer, which copies at once
         self._in_hand = self._thread.submit(self._finish, written, temporary, step, config)
 
     @property
     def broken(self) -> bool:
-        """The checkpoint in hand has failed already; the next `save` or `wait` says why."""
+        """Whether the current checkpoint has failed already; the next `save` or `wait` raises the reason."""
         return self._in_hand is not None and self._in_hand.done() and self._in_hand.exception() is not None
 
     def wait(self) -> None:
-        """Until the checkpoint in hand is on disk. Raises CheckpointError in every process if it failed in any; those
-        before it are untouched."""
+        """Waits until the current checkpoint is on disk. Raises CheckpointError in every process if it failed
+        in any of them; earlier checkpoints are not changed."""
         if self._in_hand is None:
             return
         in_hand, self._in_hand = self._in_hand, None
@@ -102,7 +103,7 @@ class CheckpointWriter:
         if error is not None:
             raise CheckpointError(_described(error)) from error
         if failed:
-            raise CheckpointError("the checkpoint was not written: another process tells why")
+            raise CheckpointError("the checkpoint was not written: see the message of another process")
 
     def __enter__(self) -> "CheckpointWriter":
         return self
@@ -120,7 +121,7 @@ class CheckpointWriter:
 
     def _finish(self, written: Future[Any], temporary: Path, step: int, config: dict[str, Any]) -> None:
         try:
-            written.result()  # when the shares of all processes are in the folder
+            written.result()  # returns when the parts of all processes are in the folder
             if self.processes.is_main:
                 _complete(temporary, step, config)
                 for old in complete(self.run)[: -self.keep]:
@@ -132,7 +133,8 @@ class CheckpointWriter:
 
 
 class _FolderWriter(dcp.FileSystemWriter):
-    """torch's, which for a full disk reports that its archive has an unexpected position."""
+    """torch's writer, with OSErrors: for a full disk torch only reports that its archive has an unexpected
+    position."""
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> torch.futures.Future[list[WriteResult]]:
         with os_errors(self.path):
@@ -140,7 +142,7 @@ class _FolderWriter(dcp.FileSystemWriter):
 
 
 def _complete(temporary: Path, step: int, config: dict[str, Any]) -> None:
-    """Gives the folder what marks it as whole, and its name."""
+    """Adds the files that mark the folder as complete, checks it and renames it."""
     final = temporary.with_name(temporary.name.removeprefix(TEMPORARY))
     (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     files = sorted(temporary.iterdir())
@@ -151,7 +153,7 @@ def _complete(temporary: Path, step: int, config: dict[str, Any]) -> None:
         flush(path)
     for path in files:
         _forget(path)
-    # What the disk gives back, before an older checkpoint is removed for this one.
+    # Checked from disk before an older checkpoint is removed.
     why = damage(temporary)
     if why is not None:
         raise OSError(errno.EIO, f"read back from disk, {why}", str(temporary))
@@ -162,7 +164,7 @@ def _complete(temporary: Path, step: int, config: dict[str, Any]) -> None:
 
 
 def _forget(path: Path) -> None:
-    """Asks the system to drop its copy of a file that is on disk, so that the next reading comes from there."""
+    """Asks the system to drop its cached copy of a file, so that the next read comes from the disk."""
     if hasattr(os, "posix_fadvise"):
         with open(path, "rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -176,7 +178,8 @@ def _described(error: BaseException) -> str:
 
 
 def _remove(path: Path) -> None:
-    """Renamed first: a removal that is interrupted leaves nothing that looks like a checkpoint."""
+    """Removes a folder. It is renamed first, so that an interrupted removal leaves nothing that looks like a
+    checkpoint."""
     doomed = path.with_name(f"{TEMPORARY}old-{path.name}")
     shutil.rmtree(doomed, ignore_errors=True)
     path.rename(doomed)

@@ -1,4 +1,4 @@
-"""Which device, which dtype: one answer for runs, commands and the official script."""
+"""The choice of device and dtype for runs, commands and the official script."""
 
 import torch
 
@@ -6,10 +6,11 @@ from dnagpt_fast.training.settings import ConfigError
 
 
 def pick_device(name: str | None, local_rank: int = 0, *, what: str = "run.device") -> torch.device:
-    """`auto` or None is CUDA where there is one, and of several GPUs that of `local_rank`; cuda:N names one.
+    """The device `name`. `auto` and None mean CUDA if there is any, and of several GPUs number `local_rank`.
 
-    what  the setting or option that was given, for messages
-    Raises ConfigError, a ValueError, for another name and where the device is not there.
+    name  auto, cpu, cuda or cuda:N
+    what  name of the setting or option, for messages
+    Raises ConfigError, a ValueError, for another name and for a device that does not exist.
     """
     if name in (None, "auto"):
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -29,7 +30,7 @@ def pick_device(name: str | None, local_rank: int = 0, *, what: str = "run.devic
     index, count = int(number) if colon else local_rank, torch.cuda.device_count()
     if index >= count:
         raise ConfigError(
-            f"{what} = {name!r}: there are {count} CUDA devices, and this would be number {index}"
+            f"{what} = {name!r}: wanted a CUDA device below {count}, the number of devices here, not {index}"
         )
     return torch.device("cuda", index)
 

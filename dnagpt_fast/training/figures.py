@@ -1,8 +1,8 @@
-"""What a step cost: its rate, the share of each stage, the memory it took at most.
+"""The cost of a step: its rate, the share of each stage, the peak memory.
 
-On CUDA the stages are timed by events on the stream, read one step later when they are past, and only every n-th step:
-nothing here waits for the device. So what a stage is charged with is the time the device spent in it, waiting for the
-host included; a data stage that the device never waits for costs nothing.
+On CUDA the stages are timed by events on the stream, only every n-th step, and read one step later: nothing
+here waits for the device. So a stage's time is the time of the device in it, including its waits for the
+host; a data stage for which the device never waits takes no time.
 """
 
 import resource
@@ -17,22 +17,22 @@ from torch import nn
 
 STAGES = ("data", "forward", "loss", "backward", "communication", "optimizer")
 GIB = 2**30
-# On CUDA a measured step costs some dozens of event records, a few microseconds each.
+# On CUDA a measured step costs a few dozen event records of a few microseconds each.
 CUDA_EVERY_STEPS = 10
 
 
 class StageClock:
-    """Shares of the stages, separated by marks: `mark(stage)` ends the stage before and begins this one.
+    """Shares of the stages, separated by marks: `mark(stage)` ends the current stage and starts this one.
 
-    every_steps  how often a step is measured; every step on CPU, every tenth on CUDA by default
+    every_steps  measures every n-th step; 0: every step on the CPU, every tenth on CUDA
     """
 
     def __init__(self, device: torch.device, every_steps: int = 0) -> None:
         self._cuda = device.type == "cuda"
         self._every_steps = every_steps or (CUDA_EVERY_STEPS if self._cuda else 1)
         self._running = False
-        self._marks: list[tuple[str, Any]] = []  # of the step in hand
-        self._past: list[tuple[str, Any]] = []  # of the last measured step, not yet read
+        self._marks: list[tuple[str, Any]] = []  # marks of the current step
+        self._past: list[tuple[str, Any]] = []  # marks of the last measured step, not read yet
         self._last_gradient: Any = None
 
     def begin(self, step: int) -> None:
@@ -45,7 +45,7 @@ class StageClock:
             self._marks.append((stage, self._now()))
 
     def mark_reduced(self) -> None:
-        """Called when the backward pass is over: what came after the last gradient was made was communication."""
+        """Called after the backward pass: the time since the last gradient was communication."""
         if self._running and self._last_gradient is not None:
             self._marks.append(("communication", self._last_gradient))
             self._last_gradient = None
@@ -56,10 +56,9 @@ class StageClock:
             self._past, self._running = self._marks, False
 
     def shares(self) -> dict[str, float]:
-        """share_data .. share_optimizer of the last measured step, which add up to 1; once, then {} until the next one.
-
-        On CUDA {} too while that step is not over.
-        """
+        """share_data .. share_optimizer of the last measured step; they add up to 1. Each step's shares are
+        given once, then {} until the next measured step. On CUDA also {} while the device has not finished
+        that step."""
         if not self._past or (self._cuda and not self._past[-1][1].query()):
             return {}
         seconds = dict.fromkeys(STAGES, 0.0)
@@ -70,19 +69,20 @@ class StageClock:
         return {f"share_{stage}": value / whole for stage, value in seconds.items()}
 
     def mark_after(self, module: nn.Module, stage: str) -> None:
-        """`stage` begins whenever `module` has run forward: for a stage that begins inside a model."""
+        """Starts `stage` after each forward pass of `module`: for a stage that starts inside a model."""
         module.register_forward_hook(lambda *_: self.mark(stage))
 
     def watch_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Notes when each gradient is made, so that `mark_reduced` knows the last; for replicas."""
+        """Records the time of each gradient, so that `mark_reduced` knows the last one; for replicas."""
         for parameter in parameters:
             parameter.register_post_accumulate_grad_hook(self._gradient_made)
 
     def watch_shards(self, losses: nn.Module, blocks: Iterable[nn.Module]) -> None:
-        """For weights in shards, after `parallel.distribute`: what its hooks do around a block, forward and backward,
-        is communication that the computation waits for, and so is what follows the first block's gradient."""
+        """For sharded weights, after `parallel.distribute`: the time of its hooks around a block, forward and
+        backward, is communication for which the computation waits; so is the time after the first block's
+        gradient."""
         for module in (losses, *blocks):
-            # Outside the hooks that gather and drop the weights, and inside of them.
+            # One pair of hooks runs outside the hooks that gather and drop the weights, one pair inside.
             module.register_forward_pre_hook(self._at_input("communication", "backward"), prepend=True)
             module.register_forward_pre_hook(self._at_input("forward", "communication"))
             module.register_forward_hook(self._at_output("communication"), prepend=True)
@@ -102,7 +102,7 @@ class StageClock:
         return hook
 
     def _mark_at_gradient(self, value: Any, stage: str) -> None:
-        """`stage` begins when the backward pass has come to this tensor."""
+        """Starts `stage` when the backward pass reaches this tensor."""
 
         def hook(gradient: torch.Tensor) -> None:
             self.mark(stage)
@@ -125,11 +125,11 @@ class StageClock:
 
 @dataclass(frozen=True)
 class StepCost:
-    """What one step of all processes amounts to.
+    """The work of one step over all processes.
 
-    tokens, bp  of the samples of a step
-    flops       operations the model needs for them, forward and backward; see flops.py
-    peak_flops  operations a second of one process's device at its best, what the utilisation is a share of
+    tokens, bp  tokens and base pairs of the samples of a step
+    flops       operations of the model for them, forward and backward; see flops.py
+    peak_flops  peak operations per second of one process's device; the utilisation is a share of it
     """
 
     tokens: int
@@ -148,7 +148,8 @@ class StepCost:
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """The most memory this process has held so far, GiB: allocated on a CUDA device, else resident in the host's."""
+    """Peak memory of this process so far, GiB: allocated memory on a CUDA device, otherwise resident host
+    memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIB
     unit = 1 if sys.platform == "darwin" else 1024

@@ -1,5 +1,8 @@
-"""The training loop. It is handed a module that gives losses, an optimizer and a function from (step, part) to a batch;
-what a batch is and how a loss is made it does not know."""
+"""The training loop over a module that gives losses, an optimizer and a function from (step, part) to a
+batch.
+
+It does not depend on the content of a batch or on the losses.
+"""
 
 import contextlib
 import math
@@ -17,7 +20,8 @@ from dnagpt_fast.training.figures import StageClock
 from dnagpt_fast.training.parallel import clip_norm, without_exchange
 from dnagpt_fast.training.processes import Processes
 
-# A step's batch is remade from its indices to name what is in it, so nothing needs to be kept while all goes well.
+# Most samples in a message. The batch of a failed step is made again from its indices, so nothing is stored
+# before.
 MAX_NAMED = 100
 
 
@@ -27,7 +31,8 @@ class NonFiniteLoss(RuntimeError):
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one optimizer step did. losses: means over the micro-batches of all processes, by name."""
+    """The result of one optimizer step. losses: means over the micro-batches of all processes, by name. stop:
+    whether the run ends after this step."""
 
     step: int
     losses: dict[str, float]
@@ -39,8 +44,8 @@ class StepReport:
 
 @dataclass
 class StopRequest:
-    """The step in hand is finished, then the loop ends: asked for by SIGTERM or SIGINT, or because of a checkpoint that
-    could not be written."""
+    """A request to end the loop after the current step: by SIGTERM or SIGINT, or because a checkpoint could
+    not be written."""
 
     signal_name: str | None = None
     checkpoint_failed: bool = False
@@ -51,8 +56,9 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator["StopRequest"]:
-        """Catches SIGTERM and SIGINT; a second SIGINT acts as if nobody listened. More SIGTERMs change nothing: Slurm
-        sends one to every process of a job, and then torchrun, which got one too, sends another."""
+        """Catches SIGTERM and SIGINT; a second SIGINT acts as without this handler. More SIGTERMs change
+        nothing: Slurm sends one to every process of a job, and then torchrun, which also got one, sends
+        another."""
         previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
         def note(number: int, _: FrameType | None) -> None:
@@ -70,13 +76,14 @@ class StopRequest:
 
 @dataclass
 class Loop:
-    """
-    losses_of   module: batch -> dict of scalar tensors; `loss` is what is minimised, the others are reported
-    batch_at    (step, part) -> batch of this process; pure, so a step can be repeated
+    """The loop and its parts.
+
+    losses_of   module: batch -> dict of scalar tensors; `loss` is minimised, the others are reported
+    batch_at    (step, part) -> batch of this process; a pure function, so a step can be repeated
     lr_at       step -> learning rate
     parts       micro-batches of this process in one step; the step's gradient is the mean over them and all processes
-    describe    batch -> one line a sample, for the error that names a batch
-    clock       informed where each stage of a step begins
+    describe    batch -> one line per sample, for error messages
+    clock       records where each stage of a step starts
     """
 
     losses_of: nn.Module
@@ -92,9 +99,10 @@ class Loop:
     clock: StageClock = field(default_factory=lambda: StageClock(torch.device("cpu")))
 
     def run(self, first_step: int, steps: int, stop: StopRequest) -> Iterator[StepReport]:
-        """Steps first_step .. steps - 1, a report after each; ends early after a step in which a stop was asked for.
+        """Runs steps first_step .. steps - 1, with a report after each; ends early after a step with a stop
+        request.
 
-        Raises NonFiniteLoss before the optimizer has used such a gradient.
+        Raises NonFiniteLoss before the optimizer uses such a gradient.
         """
         for step in range(first_step, steps):
             report = self.one_step(step, stop)
@@ -146,11 +154,12 @@ class Loop:
     def _agree(
         self, sums: dict[str, torch.Tensor], norm: torch.Tensor, stop: StopRequest
     ) -> tuple[dict[str, float], float, bool, bool]:
-        """Means over parts and processes, the norm, whether all is finite everywhere, whether anybody wants to stop.
+        """Means over parts and processes, the norm, whether all values of all processes are finite, and
+        whether any process has a stop request.
 
         One exchange of a few numbers, and the step's only wait for the device."""
         values = torch.stack([*(value.double() for value in sums.values()), norm.double().to(self.device)])
-        # A NaN would spoil the sums of the others: it is flagged before summing.
+        # A NaN would make the sum NaN in every process, so it is flagged before summing.
         bad = (~torch.isfinite(values)).any().double()
         asked = torch.tensor(float(stop.asked), dtype=torch.float64, device=self.device)
         shared = self.processes.sum(torch.stack([*values, bad, asked])).tolist()
@@ -159,7 +168,8 @@ class Loop:
         return means, norms, any_bad == 0, any_asked > 0
 
     def _refuse(self, step: int, part_losses: list[torch.Tensor], norm: float) -> None:
-        """Raises NonFiniteLoss. A loss that is not finite spoils the gradient of all: who had it is asked for first."""
+        """Raises NonFiniteLoss. One non-finite loss makes the gradients of all processes non-finite, so the
+        processes first find out whose loss it was."""
         values = [float(loss) for loss in part_losses]
         guilty = [part for part, value in enumerate(values) if not math.isfinite(value)]
         where = f"step {step}, process {self.processes.rank} of {self.processes.world_size}"
@@ -174,5 +184,5 @@ class Loop:
         more = [f"and {len(lines) - MAX_NAMED} more"] if len(lines) > MAX_NAMED else []
         named = "\n".join(f"  {line}" for line in [*lines[:MAX_NAMED], *more])
         raise NonFiniteLoss(
-            f"{where}: {what}; the weights are as they were before this step. Samples:\n{named}"
+            f"{where}: {what}; the weights are still those before this step. Samples:\n{named}"
         )

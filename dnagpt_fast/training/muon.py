@@ -1,9 +1,9 @@
-"""Muon for hidden matrices beside AdamW for all other parameters, as one optimizer.
+"""Muon for hidden matrices and AdamW for all other parameters, as one optimizer.
 
-The step of a matrix is its momentum made orthogonal (Jordan et al. 2024, kellerjordan.github.io/posts/muon; the scale
-that gives it the size of an AdamW step, so that both share one rate and one decay: arXiv 2502.16982). torch.optim.Muon
-takes matrices alone, does not part q, k and v, and works in bfloat16, which processors without that type emulate at a
-tenth of the speed.
+The step of a matrix is its orthogonalised momentum (Jordan et al. 2024, kellerjordan.github.io/posts/muon),
+scaled to the size of an AdamW step, so that both share one rate and one decay (arXiv 2502.16982).
+torch.optim.Muon takes only matrices, does not separate q, k and v, and computes in bfloat16, which processors
+without this type emulate at a tenth of the speed.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,16 +16,17 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 # The root mean square of an AdamW step in units of the rate (arXiv 2502.16982, section 2.2).
 ADAMW_RMS = 0.2
-# Where the momentum is kept in an optimizer's state.
+# Key of the momentum in an optimizer's state.
 MOMENTUM = "momentum"
 
 
 class MuonWithAdamW(torch.optim.AdamW):
-    """AdamW, but parameters named in `pieces` take Muon's step.
+    """AdamW, except that parameters in `pieces` take Muon's step.
 
-    pieces    parameter (R, C) -> how many matrices are stacked in its rows: 3 for q, k, v in one, 1 for others
-    momentum  of Muon, with Nesterov's look ahead
-    The other arguments are those of torch.optim.AdamW; groups must not mix the two kinds.
+    pieces    parameter (R, C) -> number of matrices stacked in its rows: 3 for q, k and v together, 1 for
+              others
+    momentum  of Muon, with Nesterov's look-ahead
+    The other arguments are those of torch.optim.AdamW; a group must not have parameters of both kinds.
     """
 
     def __init__(
@@ -45,12 +46,12 @@ class MuonWithAdamW(torch.optim.AdamW):
             kinds = {id(parameter) in self._pieces for parameter in group["params"]}
             if len(kinds) > 1:
                 raise ValueError(
-                    "a group of parameters holds some for Muon and some for AdamW: wanted one kind"
+                    "a group of parameters has some for Muon and some for AdamW: wanted one kind"
                 )
         super().__init__(groups, **settings)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Not Adam's, which looks for a count of steps in every state: Muon keeps its momentum alone.
+        # Not Adam's, which expects a step count in every state: Muon's state is only the momentum.
         torch.optim.Optimizer.__setstate__(self, state)
 
     @torch.no_grad()
@@ -68,7 +69,7 @@ class MuonWithAdamW(torch.optim.AdamW):
         return loss
 
     def _orthogonal_step(self, group: dict[str, Any]) -> None:
-        """One step of a group; matrices of one shape are made orthogonal together."""
+        """One step of a group; matrices of the same shape are orthogonalised together."""
         alike: dict[tuple[int, int], list[tuple[torch.nn.Parameter, torch.Tensor]]] = {}
         for parameter in group["params"]:
             if parameter.grad is None:

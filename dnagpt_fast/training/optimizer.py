@@ -1,4 +1,4 @@
-"""AdamW in two groups, and the learning rate as a pure function of the step."""
+"""The optimizer with its groups of parameters, and the learning rate as a pure function of the step."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -19,11 +19,11 @@ def build_optimizer(
     weight_decay: float,
     muon: Mapping[nn.Parameter, int] | None = None,
 ) -> torch.optim.AdamW:
-    """AdamW over the parameters that require gradients; only the weights of Linear layers decay.
+    """AdamW over the parameters that require gradients. Only the weights of Linear layers decay; embeddings,
+    LayerNorms and biases do not.
 
-    muon: the matrices that take Muon's step instead, with the number of matrices stacked in each (training/muon.py).
-
-    Embeddings, LayerNorms and biases do not: shrinking them towards nought means nothing for what they stand for.
+    muon: matrices that take Muon's step instead, with the number of matrices stacked in each
+    (training/muon.py).
     """
     linear = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -40,7 +40,7 @@ def build_optimizer(
 
 
 def warmup_cosine(lr: float, warmup_steps: int, steps: int, min_share: float = 0.0) -> Callable[[int], float]:
-    """The rate of step 0 .. steps - 1: up to `lr` in equal parts over the warm-up, then a cosine that reaches
+    """step 0 .. steps - 1 -> rate: a linear increase to `lr` over the warm-up, then a cosine that reaches
     min_share * lr at the last step. Raises ValueError where the warm-up is longer than the run."""
     if not 0 <= warmup_steps <= steps:
         raise ValueError(f"warm-up of {warmup_steps} steps in a run of {steps}: wanted at most as many")
@@ -57,8 +57,9 @@ def warmup_cosine(lr: float, warmup_steps: int, steps: int, min_share: float = 0
 def warmup_stable_decay(
     lr: float, warmup_steps: int, decay_steps: int, steps: int, min_share: float = 0.0
 ) -> Callable[[int], float]:
-    """The rate of step 0 .. steps - 1: up to `lr` over the warm-up, level, and over the last decay_steps down to
-    min_share * lr as 1 - sqrt(progress) (arXiv 2405.18392). Raises ValueError where the two do not fit the run."""
+    """step 0 .. steps - 1 -> rate: a linear increase to `lr` over the warm-up, then constant, and over the
+    last decay_steps a decrease to min_share * lr by 1 - sqrt(progress) (arXiv 2405.18392). Raises ValueError
+    where warm-up and decay are longer than the run."""
     if not (warmup_steps >= 0 and decay_steps >= 0 and warmup_steps + decay_steps <= steps):
         raise ValueError(
             f"warm-up of {warmup_steps} and decay of {decay_steps} steps in a run of {steps}: wanted at most as many"

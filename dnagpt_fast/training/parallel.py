@@ -1,7 +1,7 @@
-"""How the blocks of a model run, and how several processes train one model: whole replicas, or shards of it.
+"""Training of one model by several processes, as replicas or as shards.
 
-ddp   each process holds all of the model; gradients are averaged while the backward pass still runs
-fsdp  each process holds its share of every weight, gradient and optimizer moment (FSDP2, arXiv 2304.11277 and
+ddp   each process holds the whole model; gradients are averaged during the backward pass
+fsdp  each process holds its part of every weight, gradient and optimizer moment (FSDP2, arXiv 2304.11277 and
       torch's fully_shard): a block's weights are gathered just before it runs and dropped after it
 """
 
@@ -33,28 +33,29 @@ def distribute(
     bf16: bool = False,
     methods: Sequence[str] = (),
 ) -> nn.Module:
-    """`losses` as the processes train it together, on `device`; by itself where there is but one.
+    """The module that the processes train together, on `device`; with one process `losses` itself.
 
-    losses   the module whose forward gives the losses; holds the model
-    blocks   its layers, each of which is gathered by itself (fsdp)
-    bf16     gather the blocks' weights in bfloat16; gradients are summed in float32, and what the optimizer sees stays
-             float32. What lies outside the blocks is gathered as it is: the residual stream and the norms at its ends
-             keep their precision, and autocast casts what it multiplies
+    losses   the module whose forward gives the losses; it contains the model
+    blocks   its layers, each of which is gathered separately (fsdp)
+    bf16     gather the blocks' weights in bfloat16; gradients are summed in float32, and the optimizer's
+             weights stay float32. Parameters outside the blocks are gathered in their own dtype: the residual
+             stream and the norms at its ends keep their precision, and autocast casts the inputs of products
     methods  other methods of `losses` that compute with the weights
 
-    Every process must give equal initial weights. The optimizer is made afterwards: fsdp puts other parameters in the
-    place of the model's.
+    All processes must pass equal initial weights. Make the optimizer afterwards: fsdp replaces the model's
+    parameters.
     """
     if processes.world_size == 1:
         return losses.to(device)
     if sharding == "ddp":
-        # Gradients that are parts of what is sent: a copy beside it would cost 4 bytes a parameter.
+        # The gradients are views of the buffers that are sent: separate copies would cost 4 bytes per
+        # parameter.
         return DistributedDataParallel(losses.to(device), gradient_as_bucket_view=True)
     mesh = init_device_mesh(device.type, (processes.world_size,))
     of_blocks = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if bf16 else None, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
-    # Block by block, from wherever they are: no device ever holds the whole of a model that needs to be sharded.
+    # Block by block, from their current device: no device ever holds the whole model.
     for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=of_blocks)
     sharded = fully_shard(losses, mesh=mesh, mp_policy=MixedPrecisionPolicy(reduce_dtype=torch.float32))
@@ -66,7 +67,8 @@ def distribute(
 
 
 def without_exchange(losses: nn.Module) -> contextlib.AbstractContextManager[None]:
-    """Backward passes in the block add to this process's gradients and send none: all but a step's last one."""
+    """In this context backward passes add to this process's gradients without an exchange: for all parts of a
+    step except the last."""
     if isinstance(losses, DistributedDataParallel):
         return losses.no_sync()
     if isinstance(losses, FSDPModule):
@@ -84,7 +86,8 @@ def _unsynchronised(losses: FSDPModule) -> Iterator[None]:
 
 
 def clip_norm(parameters: Sequence[nn.Parameter], most: float) -> torch.Tensor:
-    """Scales the gradients so that the norm of all of them, in all processes, is at most `most` (0: as they are).
+    """Scales the gradients so that the norm of all of them, in all processes, is at most `most` (0: no
+    scaling).
 
     Returns the norm before, the same in every process, as a plain tensor.
     """

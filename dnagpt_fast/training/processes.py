@@ -1,4 +1,4 @@
-"""The processes of a run: one by default, several where torchrun's environment says so."""
+"""The processes of a run: one by default, several in torchrun's environment."""
 
 import contextlib
 import os
@@ -14,16 +14,18 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-# How long the others have to say that they, too, saw an exchange fail, before they are named as lost.
+# The time in which the other processes must report that they also saw an exchange fail; otherwise they count
+# as lost.
 SECONDS_TO_REPORT = 3.0
-# What gloo's errors, bare RuntimeErrors, have in their text: its own file's name, but for this one.
+# gloo raises bare RuntimeErrors; all have its file name in their text, except one.
 OF_AN_EXCHANGE = ("gloo", "ProcessGroup", "Application timeout caused pair closure")
-# How long the store may be silent before its host, process 0's, is named too.
+# The time in which the store must answer; otherwise its host, that of process 0, is named too.
 SECONDS_TO_ANSWER = 5.0
 
 
 class LostProcess(RuntimeError):
-    """An exchange between the processes failed; the message names this process, those that are gone, and the cause."""
+    """An exchange between the processes failed; the message names this process, the lost processes and the
+    cause."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Processes:
 
     @classmethod
     def from_environment(cls) -> "Processes":
-        """What torchrun set, or a single process. Raises ValueError where only a part is set."""
+        """From torchrun's environment, or a single process. Raises ValueError where only some variables are
+        set."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         given = [name for name in names if name in os.environ]
         if not given:
@@ -53,14 +56,14 @@ class Processes:
 
     @contextlib.contextmanager
     def joined(self, device: torch.device, timeout_s: float) -> Iterator[None]:
-        """The block runs with all processes connected (gloo on the CPU, NCCL on CUDA); one that is gone or silent for
-        timeout_s seconds ends it in every other by LostProcess. Within a program that has connected them already they
-        stay as they are."""
+        """Connects all processes for the block (gloo on the CPU, NCCL on CUDA). If one is gone or silent for
+        timeout_s seconds, the block ends in all others with LostProcess. Existing connections of the program
+        are kept."""
         if self.world_size == 1 or dist.is_initialized():
             yield
             return
         if device.type == "cuda":
-            torch.cuda.set_device(device)  # where NCCL puts what has no device, such as pickled objects
+            torch.cuda.set_device(device)  # NCCL uses this device for pickled objects
         backend = "nccl" if device.type == "cuda" else "gloo"
         wait = timedelta(seconds=timeout_s)
         dist.init_process_group(
@@ -78,11 +81,13 @@ class Processes:
             dist.destroy_process_group()
 
     def _meet(self, wait: timedelta) -> dist.Store:
-        """A store that holds nothing of an earlier start of this job. Raises LostProcess naming who did not come.
+        """A store without entries of an earlier start of this job. Raises LostProcess that names missing
+        processes.
 
-        torchrun keeps one store for all its restarts, and by what the first start left in it the processes of a second
-        look for each other at addresses that nobody listens to any more (pytorch/pytorch#135712). So process 0 opens a
-        new round, each other one enters the newest round that is still open, and process 0 closes it behind them.
+        torchrun keeps one store for all its restarts. With the entries of the first start, the processes of a
+        second look for each other at addresses where nobody listens any more (pytorch/pytorch#135712). So
+        process 0 opens a new round, each other process enters the newest open round, and process 0 closes it
+        when all have entered.
         """
         by_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         store = dist.TCPStore(
@@ -118,9 +123,11 @@ class Processes:
         return dist.PrefixStore(f"round {opened}", store)
 
     def _who_is_gone(self, error: Exception, timeout_s: float) -> str:
-        """Every process that saw the failure signs in the store; those that do not sign in time are the lost ones."""
+        """The message for a failed exchange. Every process that saw it signs in the store; those that do not
+        sign in time are the lost ones."""
         message = f"process {self.rank} of {self.world_size}: an exchange failed ({_first_line(error)})"
-        # In a thread of its own, left to itself where the store's host is gone: a request to it may wait for ever.
+        # In a separate thread, which is abandoned if the store's host is gone: a request to it may never
+        # return.
         missing: Queue[set[int] | Exception] = Queue()
         threading.Thread(target=self._sign, args=(missing,), daemon=True).start()
         try:
@@ -133,7 +140,7 @@ class Processes:
         return f"{message}; gone, or silent for {timeout_s:g} s: {names or 'nobody, the connection broke'}"
 
     def _sign(self, missing: Queue[set[int] | Exception]) -> None:
-        """Answers with those who do not sign, or with what went wrong in asking."""
+        """Puts the processes that do not sign into the queue, or the error of the request."""
         try:
             store = dist.distributed_c10d._get_default_store()
             store.set(f"saw_failure/{self.rank}", "1")
@@ -148,9 +155,9 @@ class Processes:
             missing.put(others)
 
     def cpu_group(self, timeout_s: float) -> dist.ProcessGroup | None:
-        """Connections beside those of the training, for what lies in the host's memory; None for one process.
+        """Connections for data in host memory, separate from those of the training; None for one process.
 
-        Made by all processes at once."""
+        All processes must call it."""
         if self.world_size == 1:
             return None
         return dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
@@ -182,7 +189,8 @@ class Processes:
             dist.barrier()
 
     def share(self, count: int, what: str) -> range:
-        """The part of 0 .. count - 1 that is this process's; the parts are disjoint, of one size, and are all of it.
+        """This process's part of 0 .. count - 1; the parts of all processes have one size and cover the
+        range.
 
         Raises ValueError where the count is no multiple of the number of processes.
         """
@@ -194,8 +202,8 @@ class Processes:
 
 @contextlib.contextmanager
 def _finishing() -> Iterator[None]:
-    """torchrun sends SIGTERM as soon as one process is gone; those that are left end by themselves, but first they say
-    whom they miss."""
+    """Ignores SIGTERM, which torchrun sends as soon as one process is gone: the others end with an error
+    anyway, but first report which processes are lost."""
     previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         yield

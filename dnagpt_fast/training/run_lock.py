@@ -1,4 +1,5 @@
-"""One writer for a run's folder: a second process that would train into it is refused before it changes anything."""
+"""The lock of a run's folder: a second process that wants to train into it is refused before it changes
+anything."""
 
 import contextlib
 import os
@@ -16,13 +17,12 @@ FILE = ".writer"
 
 @contextlib.contextmanager
 def sole_writer(run: Path, processes: Processes) -> Iterator[None]:
-    """The block may write into the folder `run`, which is made where it is not there. Entered by all processes at once;
-    process 0 holds the lock for them.
+    """Locks the folder `run`, which is made if it does not exist, for writing in the block. All processes
+    enter it; process 0 holds the lock for them.
 
-    The lock belongs to the kernel, which takes it off when the process ends in any way; the file that it is on says who
-    holds it, and a file that a killed process left locks nothing. On a network file system the lock counts on all hosts
-    where that system has locks; where it has none, a warning says so.
-    Raises ConfigError that names the process and host that write there.
+    The kernel removes the lock when the process ends in any way. The locked file names the holder; the file
+    of a killed process locks nothing. On a network file system with locks, the lock works across hosts; on
+    one without locks, a warning says so. Raises ConfigError that names the process and host that write there.
     """
     with contextlib.ExitStack() as held:
         refusal = _take(run, held) if processes.is_main else None
@@ -33,7 +33,7 @@ def sole_writer(run: Path, processes: Processes) -> Iterator[None]:
 
 
 def _take(run: Path, held: contextlib.ExitStack) -> str | None:
-    """Why the folder cannot be had; None where it is locked until `held` is closed."""
+    """The reason why the folder cannot be locked; None if it is locked until `held` is closed."""
     if not run.exists():
         run.mkdir(parents=True)
         held.callback(_remove_if_empty, run)
@@ -52,7 +52,7 @@ def _take(run: Path, held: contextlib.ExitStack) -> str | None:
     held.callback(path.unlink, missing_ok=True)
     if locked is None:
         warnings.warn(
-            f"{run}: its file system has no locks, so nothing keeps a second process from writing there",
+            f"{run}: its file system has no locks, so a second process could write there at the same time",
             stacklevel=2,
         )
     os.ftruncate(handle, 0)

@@ -1,4 +1,4 @@
-"""Tensors into files, such that a full disk or a missing permission is an OSError that names the file."""
+"""Writes tensors to files; a full disk or a missing permission is an OSError that names the file."""
 
 import contextlib
 import os
@@ -15,10 +15,11 @@ StateDict = dict[str, torch.Tensor]
 
 @contextlib.contextmanager
 def os_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """The errors of safetensors and of torch's archives that come from the operating system, as OSErrors about `path`.
+    """Turns errors of the operating system, as safetensors and torch's archives report them, into OSErrors
+    about `path`.
 
     safetensors puts the system's error number into its text. torch reports that its archive has an unexpected
-    position; the error of its last write is the context of that report.
+    position; the error of its last write is the context of this exception.
     """
     try:
         yield
@@ -43,6 +44,6 @@ def write_safetensors(path: Path, tensors: StateDict, header: dict[str, str] | N
 
 def write_torch(path: Path, tensors: StateDict) -> None:
     """A torch file, .pth. Raises OSError that names `path`."""
-    # Given a path, torch loses the system's error.
+    # With a path instead of a file, torch loses the system's error.
     with os_errors(path), open(path, "wb") as file:
         torch.save(tensors, file)

@@ -82,7 +82,7 @@ BAD = {
         r"line 5, offset 10: the file ends in contig 'b', which has no bases",
     ),
     "header alone": (b">a", r"the file ends in contig 'a', which has no bases: is it cut short"),
-    "no bases and its name again": (b">a\n>a\nAC\n", r"line 2, offset 3: contig 'a' again"),
+    "no bases and its name again": (b">a\n>a\nAC\n", r"line 2, offset 3: contig 'a' appears twice"),
     "cr alone": (b">a\nAC\rGT\n", r"line 2, offset 5: a carriage return inside a line"),
     "cr in header": (b">a\rACGT\r", r"line 1, offset 0: a carriage return inside a line"),
     "control": (b">a\x07b c\nACGT\n", r"line 1, offset 0: a name with control characters"),

@@ -67,7 +67,7 @@ def test_soft_mask(genome):
 def test_overlaps_of_two_weights_name_both_lines(genome, tmp_path):
     path = written(tmp_path, "chr1\t0\t5\ta\t1\nchr1\t4\t9\tb\t2\n")
     with pytest.raises(
-        InputFileError, match=r"places.txt:1 and .*places.txt:2 overlap at base 4 and weigh 1 and 2"
+        InputFileError, match=r"places.txt:1 and .*places.txt:2 overlap at base 4 with weights 1 and 2"
     ):
         disjoint(read_places(genome, path, weight_column=5))
     exons = read_places(genome, written(tmp_path, GTF, "genes.gtf"), weight=5.0, feature="exon")

@@ -198,14 +198,14 @@ def test_padding_does_not_change_the_loss(attention, side):
 @pytest.mark.parametrize(
     "mask", [torch.ones(1, 8, 8), torch.ones(8), torch.ones(1, 1, 8, 8, dtype=torch.long)], ids=str
 )
-def test_masks_of_no_known_form_are_refused(mask):
+def test_masks_of_unknown_form_are_refused(mask):
     model = hub.DNAGPTForCausalLM.from_dnagpt(strong_model())
     with pytest.raises(ValueError, match="attention_mask is"):
         model(IDS, attention_mask=mask)
 
 
-def test_the_kernels_compute_what_is_named_for_them(monkeypatch):
-    """In the interpreter: plain, padded, and sequences laid end to end, without torch's attention."""
+def test_the_kernels_compute_the_documented_cases(monkeypatch):
+    """In the interpreter: plain, padded and packed sequences, without torch's attention."""
     torch.manual_seed(0)
     own = DNAGPT(vocab_size=189, max_len=32, num_layers=2, num_heads=2, embedding_dim=64, bias=False).eval()
     for block in own.blocks:

@@ -1,4 +1,4 @@
-"""The Hugging Face side: Auto classes, transformers' own generation, Trainer, PEFT, refusals."""
+"""The Hugging Face classes: Auto classes, transformers' own generation, Trainer, PEFT, errors."""
 
 import json
 import math
@@ -16,7 +16,7 @@ transformers = pytest.importorskip("transformers", reason="needs the extra [hf]"
 from dnagpt_fast import hub  # noqa: E402 after the check for transformers
 from dnagpt_fast.hub.versions import CACHE  # noqa: E402
 
-# transformers and its friends warn about their own future on loading and training.
+# transformers and related libraries give deprecation warnings on loading and training.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"
 )
@@ -85,14 +85,14 @@ def test_generate_with_transformers_is_our_greedy_generation(strong):
         ids = tokenizer.kmer.encode(prompt)[None]
         wanted = strong.generate(ids, 20)[0]
         assert row[longest - ids.shape[1] :].equal(wanted)
-        # what a cache that is not used would give: each token from the one before it alone
+        # the result of an unused cache: each token depends only on the one before it
         assert not wanted[ids.shape[1] + 1 :].equal(blind(strong, wanted[ids.shape[1]], 19))
     several = model.generate(**batch, max_new_tokens=5, do_sample=True, num_return_sequences=3)
     assert several.shape[0] == 9
 
 
 def blind(model, token, count):
-    """Greedy tokens of a model that sees the last token only."""
+    """Greedy tokens of a model that sees only the last token."""
     found = []
     for _ in range(count):
         token = model(token.view(1, 1))[0, -1].argmax()
@@ -117,7 +117,7 @@ def test_a_cache_goes_by_both_names(strong, name):
 
 @pytest.mark.parametrize("which", ["DNAGPTModel", "DNAGPTForCausalLM", "DNAGPTForSequenceClassification"])
 def test_state_under_an_unknown_name_is_refused(tiny, which):
-    """A changed interface must raise, not be passed over; settings and the tensors of Trainer go through."""
+    """A changed interface must raise an error; settings and the tensors of Trainer are accepted."""
     model = getattr(hub, which)(hub.DNAGPTConfig.from_model_config(tiny.config))
     ids = torch.tensor([[21, 60, 80]])
     model(ids, num_items_in_batch=torch.tensor(3), cache_position=torch.arange(3), return_loss=True)
@@ -215,7 +215,7 @@ def test_not_strict_loads_what_fits(folder):
 
 
 def test_initial_values_are_those_of_the_model():
-    """Standard deviations of what torch's defaults and the c_proj rule give, over some 10^4 values each."""
+    """Standard deviations of torch's defaults and of the c_proj rule, over about 10^4 values each."""
     torch.manual_seed(0)
     config = hub.DNAGPTConfig(
         vocab_size=200, max_len=64, num_layers=2, num_heads=2, embedding_dim=64, bias=True

@@ -1,4 +1,4 @@
-"""A saved folder for those who have only the folder: its names, its shim and its card, in processes of their own."""
+"""A saved folder without this package imported: its names, its module and its card, in separate processes."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def test_two_names_of_one_size():
 
 @pytest.mark.slow
 def test_the_import_line_of_the_card(folder, tmp_path):
-    """The card's code as it stands, with this folder's name in it."""
+    """Runs the card's code, with the name of this folder in it."""
     code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
     assert "import dnagpt_fast.hub" in code
     found = run(code.replace('folder = "path or name of this model"', ""), folder, tmp_path)
@@ -107,8 +107,8 @@ AutoConfig.from_pretrained("again", trust_remote_code=True)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("package", [True, False], ids=["package", "no package"])
-def test_what_is_said_to_those_who_did_neither(folder, tmp_path, package):
-    """Without the argument transformers names it; without the package it names the package."""
+def test_the_errors_without_the_argument_or_the_package(folder, tmp_path, package):
+    """Without the argument transformers names it; without the package the error names the package."""
     code = "from transformers import AutoModelForCausalLM\nAutoModelForCausalLM.from_pretrained(folder{})"
     found = run(code.format(""), folder, tmp_path, package)
     assert found.returncode != 0
@@ -119,7 +119,7 @@ def test_what_is_said_to_those_who_did_neither(folder, tmp_path, package):
         assert "pip install dnagpt_fast" in found.stderr
 
 
-def test_a_card_of_the_users_own_stays(folder, tmp_path):
+def test_an_existing_card_is_kept(folder, tmp_path):
     (tmp_path / "README.md").write_text("mine")
     hub.DNAGPTConfig.from_pretrained(folder).save_pretrained(tmp_path)
     assert (tmp_path / "README.md").read_text() == "mine"

@@ -1,4 +1,4 @@
-"""DNAGPTTokenizer: the official ids by every way through it, added tokens, copies, padding, stop strings."""
+"""DNAGPTTokenizer: the official ids by every kind of call, added tokens, copies, padding, stop strings."""
 
 import copy
 import pickle
@@ -23,7 +23,7 @@ def tokenizer():
 
 
 def by_token_strings(tokenizer, *args, **settings):
-    """The base class's way, which reads the tokens' strings."""
+    """Encodes with the base class, which uses the tokens' strings."""
     way = copy.deepcopy(tokenizer)
     way._is_plain = lambda *_: False
     return way(*args, **settings)
@@ -145,7 +145,7 @@ def test_text_that_stops(tokenizer, texts, stop, wanted):
 def test_generate_stops_at_strings(tokenizer):
     model = hub.DNAGPTForCausalLM.from_dnagpt(load_tiny("tiny_nobias").model())
     prompt = tokenizer(["<R>ACGTTG", "<R>GGATCC"], return_tensors="pt")
-    # a finished row is filled up only where there is a token of the end; this one does not come
+    # a finished row is only padded if there is an end token; this one is never generated
     settings = {"max_new_tokens": 20, "do_sample": False, "eos_token_id": 1}
     free = model.generate(**prompt, **settings)
     texts = tokenizer.convert_ids_to_tokens(free[0].tolist())

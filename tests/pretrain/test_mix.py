@@ -169,5 +169,5 @@ def test_bad_places_are_refused(masked):
     with pytest.raises(ConfigError, match=r"loss.soft_masked_weight = 0.5, and no genome has a soft-masked"):
         GenomeMix.open(data, soft_masked_in_loss=0.5)
     twice = (PlaceSettings(path=bed, loss_weight=2.0), PlaceSettings(path=bed, loss_weight=3.0))
-    with pytest.raises(InputFileError, match=r"exons.bed:1 and .*exons.bed:1 overlap .* weigh 2 and 3"):
+    with pytest.raises(InputFileError, match=r"exons.bed:1 and .*exons.bed:1 overlap .* weights 2 and 3"):
         open_one(masked, places=twice)

@@ -1,4 +1,4 @@
-"""`torchrun ... -m tests.training.several_processes FILE`: jobs for several processes, FILE being a JSON list of them.
+"""`torchrun ... -m tests.training.several_processes FILE`: runs the jobs of a JSON list in several processes.
 
 {"do": "train", "config", "run", "overrides", "resume"}      a pre-training run, as the command line starts it
 {"do": "tune", "config", "run", "overrides", "resume"}       a fine-tuning run

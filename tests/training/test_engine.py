@@ -1,4 +1,4 @@
-"""Pre-training and fine-tuning are one engine: what ends a run early does so in both, at the same step."""
+"""Pre-training and fine-tuning share one engine: failures and signals end both at the same step."""
 
 import contextlib
 import json
@@ -48,7 +48,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_after_the_next_step(tm
     saved = CheckpointWriter.save
 
     def save_and_wait(writer, *arguments):
-        """So that the failure is there when the step ends; a real run notices it a step or two later."""
+        """Waits until the failure has happened; a real run notices it a step or two later."""
         saved(writer, *arguments)
         writer._in_hand.exception()
 
@@ -67,10 +67,10 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_after_the_next_step(tm
         pytest.raises(checkpoint.CheckpointError, match=r"File too large.*those before it are untouched"),
     ):
         start(kind, tmp_path / "full")
-    # The step after the failed checkpoint is done and logged, and no more.
+    # The step after the failed checkpoint is done and logged, and no later one.
     assert [record["step"] for record in read_metrics(tmp_path / "full" / "run")] == list(range(every + 1))
     assert list((tmp_path / "full" / "run" / checkpoint.FOLDER).iterdir()) == []
-    # There is room again: the run goes on, and comes to the same end.
+    # There is space again: the run continues to the same end.
     monkeypatch.undo()
     assert start(kind, tmp_path / "full", resume=True).stopped_by is None
     curves = [[r["loss"] for r in read_metrics(tmp_path / name / "run")] for name in ("whole", "full")]

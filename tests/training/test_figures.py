@@ -1,4 +1,4 @@
-"""Rates, stage shares and peak memory: the clock by itself, then through a real run."""
+"""Rates, stage shares and peak memory: of the clock alone, then in a real run."""
 
 import json
 import resource
@@ -174,7 +174,7 @@ def test_rates_of_a_known_step():
     assert cost.rates(0.5) == {"tokens_per_s": 2000, "bp_per_s": 12000, "mfu": 0.5}
 
 
-def test_peak_memory_is_no_less_than_what_is_held_now():
+def test_peak_memory_is_at_least_the_current_memory():
     held = torch.ones(64, 2**20)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     now = pages * resource.getpagesize() / 2**30
@@ -217,7 +217,7 @@ def test_a_run_writes_its_figures_and_tensorboard_shows_the_same(tmp_path):
         assert shown == [(line["step"], pytest.approx(line[name], rel=1e-6)) for line in records]
 
 
-def test_without_tensorboard_the_remedy_is_told(tmp_path, monkeypatch):
+def test_without_tensorboard_the_error_names_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(RuntimeError, match=r"pip install 'dnagpt-fast\[log\]'"):
         pretrain(tiny_run(tensorboard=True), tmp_path / "run")

@@ -72,7 +72,7 @@ def test_gradients_are_clipped_to_the_norm():
     assert float(moved.norm()) == pytest.approx(1e-4, rel=0.01)
 
 
-def test_no_clipping_where_the_norm_is_nought():
+def test_no_clipping_where_the_norm_is_0():
     loop = make_loop(clip_norm=0.0)
     (report,) = loop.run(0, 1, StopRequest())
     norm = torch.cat([p.grad.flatten() for p in loop.losses_of.parameters()]).norm()
@@ -89,7 +89,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(value):
         reports += loop.run(0, 5, StopRequest())
     message = str(caught.value)
     assert message.startswith("step 2, process 0 of 1: the loss is")
-    # Samples 20 to 23 are the guilty part; the other half of the step is not accused.
+    # Only samples 20 to 23, the part with the bad loss, are named, not the other half of the step.
     assert message.count("sample") == 4
     assert str(SAMPLES[22].tolist()) in message
     twin = make_loop(parts=2)
@@ -109,7 +109,7 @@ def test_a_gradient_that_is_not_finite_stops_too():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_run_after_the_step_in_hand(number):
+def test_a_signal_ends_the_run_after_the_current_step(number):
     handler = signal.getsignal(number)
     with StopRequest().listening() as stop:
         steps = []
@@ -119,7 +119,7 @@ def test_a_signal_ends_the_run_after_the_step_in_hand(number):
                 os.kill(os.getpid(), number)
                 if number == signal.SIGTERM:  # Slurm's, and torchrun's
                     os.kill(os.getpid(), number)
-        # Asked for between the steps 1 and 2: step 2 is the one that sees it.
+        # The signal comes between steps 1 and 2; step 2 sees it.
         assert steps == [0, 1, 2]
         assert stop.signal_name == number.name
     assert signal.getsignal(number) is handler

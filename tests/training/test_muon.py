@@ -1,4 +1,4 @@
-"""Muon's step by its equation, q, k and v apart, and AdamW's for what is no hidden matrix."""
+"""Muon's step by its equation, with separate q, k and v, and AdamW's step for all other parameters."""
 
 from copy import deepcopy as copy_of
 
@@ -25,7 +25,7 @@ def test_orthogonal_keeps_singular_vectors_and_levels_singular_values(shape):
     assert values.max() < 1.3
 
 
-def test_a_step_by_its_equation_with_q_k_v_apart():
+def test_a_step_by_its_equation_with_separate_q_k_v():
     """Two steps of a (3 D, D) matrix in float64: momentum, Nesterov, three orthogonal steps, decay."""
     torch.manual_seed(1)
     layer = nn.Linear(6, 18, bias=False)
@@ -42,7 +42,7 @@ def test_a_step_by_its_equation_with_q_k_v_apart():
     torch.testing.assert_close(layer.weight.detach(), weight, rtol=1e-5, atol=1e-6)
 
 
-def test_what_is_no_hidden_matrix_takes_the_step_of_adamw():
+def test_other_parameters_take_the_step_of_adamw():
     torch.manual_seed(2)
     model = nn.ModuleDict({"hidden": nn.Linear(4, 4, bias=False), "head": nn.Linear(4, 3)})
     plain = nn.Linear(4, 3)
@@ -83,7 +83,7 @@ def test_the_state_goes_through_state_dict():
     assert torch.equal(layer.bias, copy.bias)
 
 
-def test_what_is_no_matrix_and_groups_of_two_kinds_are_refused():
+def test_other_shapes_than_matrices_and_mixed_groups_are_refused():
     layer = nn.Linear(4, 4)
     with pytest.raises(ValueError, match=r"Muon takes matrices: a parameter is \(4,\)"):
         MuonWithAdamW([{"params": [layer.bias]}], pieces={layer.bias: 1})

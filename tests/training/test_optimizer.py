@@ -21,7 +21,8 @@ def test_only_weights_of_linear_layers_decay():
 
 
 def test_a_step_is_adamw_by_its_equation():
-    """Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019, one step from nought moments."""
+    """Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019, one step from moments of
+    0."""
     layer = nn.Linear(3, 2, bias=False)
     weight, gradient = layer.weight.detach().double(), torch.randn(2, 3)
     optimizer = build_optimizer(layer, lr=0.01, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.1)

@@ -39,12 +39,12 @@ def test_a_second_start_sees_nothing_of_the_first(torchruns_store, order):
         assert {store.get("address") for store in again} == {b"new"}
 
 
-def test_a_start_that_never_came_together_is_passed_over(torchruns_store):
+def test_a_start_that_was_never_completed_is_ignored(torchruns_store):
     with pytest.raises(LostProcess, match=r"process 1 of 3: not there within 0\.3 s: process 0"):
         meet([1], 3, timedelta(seconds=0.3))
     with pytest.raises(LostProcess, match=r"process 0 of 3: not there within 0\.3 s: process 1, process 2"):
         meet([0], 3, timedelta(seconds=0.3))
-    # Process 1 enters what is left open, and leaves it when process 0 opens another round.
+    # Process 1 enters the round that is still open, and leaves it when process 0 opens another one.
     with ThreadPoolExecutor(1) as early:
         waiting = early.submit(lambda: Processes(1, 3)._meet(WAIT))
         stores = [*meet([2, 0], 3), waiting.result()]
@@ -63,5 +63,5 @@ def test_a_start_that_never_came_together_is_passed_over(torchruns_store):
         ("The size of tensor a (3) must match the size of tensor b (4)", False),
     ],
 )
-def test_failed_exchanges_are_told_from_other_errors(text, is_one):
+def test_failed_exchanges_are_distinguished_from_other_errors(text, is_one):
     assert _is_of_an_exchange(RuntimeError(text)) == is_one

@@ -38,7 +38,7 @@ def holder(run: Path) -> subprocess.Popen:
     return process
 
 
-def test_the_second_writer_is_refused_and_told_who_the_first_is(tmp_path):
+def test_the_second_writer_is_refused_with_the_name_of_the_first(tmp_path):
     process = holder(tmp_path)
     said = f"is being written by process {process.pid} on {platform.node()}"
     with pytest.raises(ConfigError, match=said), sole_writer(tmp_path, Processes()):
@@ -49,7 +49,7 @@ def test_the_second_writer_is_refused_and_told_who_the_first_is(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_writer_left_locks_nothing(tmp_path):
+def test_the_file_of_a_killed_writer_locks_nothing(tmp_path):
     process = holder(tmp_path)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -58,7 +58,7 @@ def test_what_a_killed_writer_left_locks_nothing(tmp_path):
         assert f"process {os.getpid()} " in (tmp_path / FILE).read_text()
 
 
-def test_a_folder_that_stays_empty_goes_again_and_one_that_was_there_stays(tmp_path):
+def test_a_new_folder_that_stays_empty_is_removed_and_an_old_one_stays(tmp_path):
     with sole_writer(tmp_path / "new", Processes()):
         assert (tmp_path / "new").is_dir()
     assert not (tmp_path / "new").exists()
@@ -68,8 +68,9 @@ def test_a_folder_that_stays_empty_goes_again_and_one_that_was_there_stays(tmp_p
     assert (tmp_path / "old").is_dir()
 
 
-def test_of_many_that_come_at_once_one_writes(tmp_path):
-    """Each tries until it has had the folder once; a counter that is read, and written a little later, loses none."""
+def test_of_many_processes_at_once_only_one_writes(tmp_path):
+    """Each tries until it has had the lock once; a counter that is read, and written a little later, loses
+    nothing."""
     code = """
 import sys, time
 from pathlib import Path

@@ -75,7 +75,7 @@ def test_a_header_names_the_columns(tmp_path, genome):
     ("line", "said"),
     [
         ("20\t0\n", r"x.bed:2: .*wanted contig, start and end, separated by tabs; got 2 field"),
-        ("20\t4\t4\ta\t0\t+\n", r"x.bed:2: \[4, 4\) of '20': wanted 0 <= start < end; an empty"),
+        ("20\t4\t4\ta\t0\t+\n", r"x.bed:2: \[4, 4\) of '20': wanted 0 <= start < end; remove the line"),
         ("20\t4\t15\ta\t0\t+\n", r"x.bed:2: \[4, 15\).*is this the genome"),
         ("20\tx\t15\ta\t0\t+\n", r"x.bed:2: start_bp = 'x': wanted an integer"),
         ("21\t4\t8\ta\t0\t+\n", r"x.bed:2: no contig '21' in .*g.fa, which has 20"),
