@@ -5,11 +5,12 @@ linear_cross_entropy and (where installed) Liger.
     pytest benchmarks/bench_combined_loss.py --benchmark-json=out.json
 
 Rows of tokens that never occur are equal and never a target, so all implementations have the same loss and
-gradient. Each is checked against plain torch before a time is taken. They run in turn; the best of ROUNDS is
-reported. Printed, one row for each contender, and in extra_info: instruction_set (as torch uses it), threads,
-seconds, tokens_per_s (rows of the loss), memory_mb (peak of the process above its inputs, including gradients,
-measured on Linux), and time and memory as ratios to plain torch in this run. DNAGPT_BENCH_ROWS=256 tries it out
-at another size.
+gradient. Ours must agree with plain torch before a time is taken; the error of a peer is printed (torch's
+linear_cross_entropy, 2.13: 7e-4 where rows of the projection are equal, 1e-5 where not). They run in turn; the
+best of ROUNDS is reported. Printed, one row for each contender, and in extra_info: instruction_set (as torch
+uses it), threads, seconds, tokens_per_s (rows of the loss), memory_mb (peak of the process above its inputs,
+including gradients, measured on Linux), and time and memory as ratios to plain torch in this run.
+DNAGPT_BENCH_ROWS=256 tries it out at another size.
 """
 
 import ctypes
@@ -103,22 +104,36 @@ def peak_mb(run: Callable[[], object], device: str) -> float:
     return status_mb("VmHWM") - before
 
 
-def check(loss: Loss, x: torch.Tensor, w: torch.Tensor, t: torch.Tensor) -> None:
-    """Compares loss and both gradients with plain torch's, to 200 units of the dtype's precision."""
-    tolerance = 200 * torch.finfo(x.dtype).eps
+def largest_error(loss: Loss, x: torch.Tensor, w: torch.Tensor, t: torch.Tensor) -> float:
+    """Of the loss and both gradients against plain torch's, as a share of the largest value."""
     wanted = [one_pass(plain, x, w, t), x.grad, w.grad]
     got = [one_pass(loss, x, w, t), x.grad, w.grad]
-    for ours_, theirs in zip(got, wanted, strict=True):
-        assert ours_ is not None
+    errors = []
+    for theirs, plains in zip(got, wanted, strict=True):
         assert theirs is not None
-        error = (ours_.double() - theirs.double()).abs().max() / theirs.double().abs().max()
-        assert error <= tolerance, f"relative error {error:.2e}, allowed {tolerance:.2e}"
+        assert plains is not None
+        errors.append(float((theirs.double() - plains.double()).abs().max() / plains.double().abs().max()))
+    return max(errors)
+
+
+def check(loss: Loss, x: torch.Tensor, w: torch.Tensor, t: torch.Tensor) -> None:
+    """Compares loss and both gradients with plain torch's, to 200 units of the dtype's precision."""
+    error, tolerance = largest_error(loss, x, w, t), 200 * torch.finfo(x.dtype).eps
+    assert error <= tolerance, f"relative error {error:.2e}, allowed {tolerance:.2e}"
+
+
+def error_of(name: str, loss: Loss, *tensors: torch.Tensor) -> float:
+    """A contender's error. Ours must pass the check; a peer's is shown beside its figures."""
+    if name.startswith("ours"):
+        check(loss, *tensors)
+    return largest_error(loss, *tensors)
 
 
 @pytest.mark.parametrize("gradient", [True, False], ids=["forward+backward", "evaluation"])
 def test_cpu(benchmark, gradient):
-    for loss in CONTENDERS.values():
-        check(loss, *inputs("cpu", torch.float32, 64))
+    errors = {
+        name: error_of(name, loss, *inputs("cpu", torch.float32, 64)) for name, loss in CONTENDERS.items()
+    }
     x, w, t = inputs("cpu", torch.float32, ROWS)
     memory, seconds = {}, {name: [] for name in CONTENDERS}
     for name, loss in CONTENDERS.items():
@@ -137,6 +152,7 @@ def test_cpu(benchmark, gradient):
             "instruction_set": torch.backends.cpu.get_cpu_capability(),
             "threads": torch.get_num_threads(),
             "gradient": gradient,
+            "error": float(f"{errors[name]:.1e}"),
             "seconds": round(min(times), 3),
             "tokens_per_s": round(ROWS / min(times)),
             "time_ratio": round(min(times) / min(seconds["plain"]), 3),
@@ -173,7 +189,7 @@ def gpu_rows(
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     x, w, t = inputs(device, dtype, rows)
     for name, loss in (gpu_contenders() if device == "cuda" else CONTENDERS).items():
-        check(loss, *inputs(device, dtype, min(rows, CHECKED_ROWS)))
+        error = error_of(name, loss, *inputs(device, dtype, min(rows, CHECKED_ROWS)))
         for gradient in (True, False):
             one_pass(loss, x, w, t, gradient)
             memory = peak_mb(lambda loss=loss, gradient=gradient: one_pass(loss, x, w, t, gradient), device)
@@ -189,6 +205,7 @@ def gpu_rows(
                 "contender": name,
                 "rows": rows,
                 "gradient": gradient,
+                "error": error,
                 "seconds": sorted(times)[len(times) // 2],
                 "memory_mb": memory,
             }

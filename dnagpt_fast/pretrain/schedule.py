@@ -36,9 +36,10 @@ def rate_of(config: PretrainConfig) -> Callable[[int], float]:
             else:
                 rate = warmup_cosine(lr, schedule.warmup_steps, end - first, schedule.min_lr_share)
         except ValueError as error:
+            where = f", steps {first} to {end - 1} between restarts" if schedule.restarts else ""
             raise ConfigError(
                 f"schedule.warmup_steps = {schedule.warmup_steps}, schedule.decay_steps = {schedule.decay_steps}, "
-                f"run.steps = {config.run.steps}: {error}"
+                f"run.steps = {config.run.steps}{where}: {error}"
             ) from error
         found.append((first, rate))
 

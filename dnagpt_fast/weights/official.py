@@ -94,7 +94,7 @@ def config_of(state: StateDict, path: str | Path, num_heads: int | None = None) 
         if len(heads) != 1:
             raise CheckpointError(
                 f"{path}: {num_layers} layers of width {width} is no published shape, and the tensors do not determine "
-                f"the number of heads: give num_heads"
+                f"the number of heads: give num_heads (for a run: start.num_heads)"
             )
         num_heads = heads.pop()
     bias = "transformer.ln_f.bias" in state

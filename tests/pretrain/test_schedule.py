@@ -72,6 +72,8 @@ def test_schedules_that_do_not_fit_the_run_are_refused_by_name():
         rate_of(config(3))
     with pytest.raises(ConfigError, match=r"schedule.decay_steps = 38.*run.steps = 40"):
         rate_of(config(40, kind="wsd", decay_steps=38))
+    with pytest.raises(ConfigError, match=r"run.steps = 99, steps 0 to 39 between restarts: .* decay of 37"):
+        rate_of(config(99, kind="wsd", decay_steps=37, restarts=(40,)))
     with pytest.raises(ConfigError, match=r"schedule.restarts = \[50\]: wanted ascending steps between 0"):
         rate_of(config(40, restarts=(50,)))
 
