@@ -5,12 +5,12 @@ linear_cross_entropy and (where installed) Liger.
     pytest benchmarks/bench_combined_loss.py --benchmark-json=out.json
 
 Rows of tokens that never occur are equal and never a target, so all implementations have the same loss and
-gradient. Ours must agree with plain torch before a time is taken; the error of a peer is printed (torch's
-linear_cross_entropy, 2.13: 7e-4 where rows of the projection are equal, 1e-5 where not). They run in turn; the
+gradient. Ours must agree with plain torch before a time is taken; the errors of the others are printed (torch's
+linear_cross_entropy, 2.13: 7e-4 if rows of the projection are equal, otherwise 1e-5). They run in turn; the
 best of ROUNDS is reported. Printed, one row for each contender, and in extra_info: instruction_set (as torch
 uses it), threads, seconds, tokens_per_s (rows of the loss), memory_mb (peak of the process above its inputs,
 including gradients, measured on Linux), and time and memory as ratios to plain torch in this run.
-DNAGPT_BENCH_ROWS=256 tries it out at another size.
+DNAGPT_BENCH_ROWS=256 sets another size, to test the script.
 """
 
 import ctypes

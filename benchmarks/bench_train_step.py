@@ -5,7 +5,7 @@ Ours runs with the softmax over all tokens and over the occurring ones; the offi
 cross-entropy and AdamW.
 
     DNAGPT_OFFICIAL=<clone of TencentAILabHealthcare/DNAGPT> python benchmarks/bench_train_step.py [--rounds 3]
-        --samples 1 --tokens 64     another size, to try it out
+        --samples 1 --tokens 64     another size, to test the script
 
 Each side is a separate process, since peak memory belongs to a process. Their steps alternate, so that a
 slower machine slows all of them. All start from the same weights, in which the rows of tokens that never

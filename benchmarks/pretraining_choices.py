@@ -1,11 +1,12 @@
-"""What each choice of pre-training is worth: the demonstration with one setting changed, at equal steps, several seeds.
+"""The effect of each choice of pre-training: the demonstration with one setting changed, at equal steps,
+several seeds.
 
     python -m benchmarks.pretraining_choices --steps 500 --seeds 0 1 -- initial reversed optimizer
 
-Trained on chr22:20.0-20.8 Mb of the packaged megabase; choices are made by 20.8-20.9 Mb, 20.9-21.0 Mb is only looked
-at. Each run is written to --results once it is done, with all its settings, and a run that is there is not done again;
-seed by seed, so that every choice has its first seed early. The table at the end is of what the file holds.
-Seconds are of the processor, because they hold beside other work too.
+Trained on chr22:20.0-20.8 Mb of the packaged megabase. Choices are made on 20.8-20.9 Mb; 20.9-21.0 Mb is only
+reported. Each finished run is written to --results with all its settings and is not repeated. The first seeds
+of all choices run first. The table at the end shows the runs of the file. Seconds are processor time, which
+other work hardly changes.
 """
 
 import argparse
@@ -116,7 +117,8 @@ def by_suffixes_and_prefixes(job: PretrainingRun) -> None:
     head_of(job)[PLAIN] = by_ends(input_of(job).shape[1], suffix=False) * head_of(job).std()
 
 
-# The forms that were tried beside model.initial = "composed", written over it. Standard deviations stay.
+# Other initial values, which replace those of model.initial = "composed"; the standard deviations are the
+# same.
 FORMS: dict[str, Callable[[PretrainingRun], None]] = {
     "composed (b): input and head rows": head_too,
     "composed (b): input rows, no vector of their own": no_own_vector,
@@ -135,8 +137,8 @@ def head_of(job: PretrainingRun) -> torch.Tensor:
 
 
 def by_ends(width: int, *, suffix: bool) -> torch.Tensor:
-    """(4096, width), rows in the order of PLAIN, standard deviation 1: a vector for each suffix (prefix) of a 6-mer, a
-    shorter one weighted more, by 0.8 for each base."""
+    """(4096, width), rows in the order of PLAIN, standard deviation 1: the sum of one vector for each suffix
+    (prefix) of a 6-mer; the weight decreases by 0.8 with each base."""
     k = Vocabulary().k
     total, place = torch.zeros(4**k, width), torch.arange(4**k)
     for length in range(1, k + 1):
@@ -146,7 +148,7 @@ def by_ends(width: int, *, suffix: bool) -> torch.Tensor:
 
 
 def reports(job: PretrainingRun) -> Iterator[ValidationReport]:
-    """On the range for choosing and on the one that is reported."""
+    """The reports on the range for choosing and on the range that is only reported."""
     genome = job.mix.genomes[0]
     for text in (CHOOSE, REPORT):
         place = np.array([range_in(text, genome.contigs, genome.lengths, "held out")], dtype=np.int64)
@@ -174,7 +176,7 @@ def config_of(overrides: list[str], steps: int, seed: int) -> PretrainConfig:
 
 
 def changed_settings(now: Any, default: Any, name: str = "") -> dict[str, Any]:
-    """`section.key` -> value of what differs from the defaults and decides the result."""
+    """`section.key` -> value of the settings that differ from the defaults and affect the result."""
     if not is_dataclass(now):
         return {} if now == default else {name: now}
     found: dict[str, Any] = {}
@@ -186,13 +188,13 @@ def changed_settings(now: Any, default: Any, name: str = "") -> dict[str, Any]:
 
 
 def identity(form: str, config: PretrainConfig) -> dict[str, Any]:
-    """What a run is known by in the file of results."""
+    """The entries by which a run is found in the file of results."""
     known = {"form": form, "settings": changed_settings(config, PretrainConfig())}
     return json.loads(json.dumps(known))
 
 
 def trained(form: str, config: PretrainConfig) -> dict[str, Any]:
-    """Trains to the end: what is written of a run."""
+    """Trains to the end; returns the line of the run in the file of results."""
     job = PretrainingRun(config, Processes())
     if form:
         FORMS[form](job)
