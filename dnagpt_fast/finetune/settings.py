@@ -13,6 +13,7 @@ from dnagpt_fast.finetune.data.examples import ON_LONG, ON_LOWER_CASE, ON_N
 from dnagpt_fast.finetune.data.settings import LabelledDataSettings, SplitSettings
 from dnagpt_fast.finetune.data.splits import KINDS
 from dnagpt_fast.training.settings import (
+    AdamWSettings,
     ConfigError,
     ModelSettings,
     StartSettings,
@@ -73,13 +74,11 @@ class TuningSettings:
 
 
 @dataclass(frozen=True)
-class FinetuneOptimizerSettings:
+class FinetuneOptimizerSettings(AdamWSettings):
+    """AdamW with the published defaults of fine-tuning."""
+
     lr: float = 3e-5
-    beta1: float = 0.9
-    beta2: float = 0.98
-    eps: float = 1e-8
     weight_decay: float = 0.1
-    clip_norm: float = 1.0
 
 
 @dataclass(frozen=True)

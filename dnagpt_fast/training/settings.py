@@ -57,11 +57,8 @@ class StartSettings:
 
 
 @dataclass(frozen=True)
-class OptimizerSettings:
-    """weight_decay applies only to the weights of Linear layers. clip_norm 0: no clipping.
-
-    kind  adamw, or muon: Muon for the matrices of the blocks, AdamW for all other parameters (training/muon.py)
-    """
+class AdamWSettings:
+    """weight_decay applies only to the weights of Linear layers. clip_norm 0: no clipping."""
 
     lr: float = 1e-4
     beta1: float = 0.9
@@ -69,6 +66,12 @@ class OptimizerSettings:
     eps: float = 1e-8
     weight_decay: float = 1e-2
     clip_norm: float = 1.0
+
+
+@dataclass(frozen=True)
+class OptimizerSettings(AdamWSettings):
+    """kind: adamw, or muon: Muon for the matrices of the blocks, AdamW for all other parameters (training/muon.py)."""
+
     kind: str = "adamw"
 
 
