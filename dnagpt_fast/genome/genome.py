@@ -153,9 +153,9 @@ class Genome:
                 letters[block_start:block_end] |= 0x20
         return letters.tobytes().decode("ascii")
 
-    def stands_instead(self, contig: int, start_bp: int, bases: str) -> str | None:
-        """None where these bases may stand at a place of the contig with this number; else what stands there, empty
-        where that is past the contig's ends. The genome's N, and letters in `bases` other than A C G T, match all."""
+    def other_bases_at(self, contig: int, start_bp: int, bases: str) -> str | None:
+        """None if the genome has these bases at this place of the contig with this number; otherwise its own bases,
+        empty outside the contig. The genome's N, and letters in `bases` other than A C G T, match any base."""
         end_bp = start_bp + len(bases)
         if not 0 <= start_bp <= end_bp <= int(self.lengths[contig]):
             return ""

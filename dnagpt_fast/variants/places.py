@@ -60,7 +60,7 @@ def reference_flag(
         if flag:
             return "CONTIG"
         raise VariantError(str(error)) from error
-    found = genome.stands_instead(place, start_bp, reference)
+    found = genome.other_bases_at(place, start_bp, reference)
     if found is None:
         return None
     if flag:

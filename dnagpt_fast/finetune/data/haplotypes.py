@@ -150,7 +150,7 @@ def read_haplotypes(
 
 def _check_reference(genome: Genome, contig: str, position_bp: int, reference: str, where: str) -> None:
     place = genome.contigs.find(contig, where)
-    there = genome.stands_instead(place, position_bp, reference)
+    there = genome.other_bases_at(place, position_bp, reference)
     if there is not None:
         has = there or "the contig's end"
         raise LabelError(

@@ -144,14 +144,14 @@ class TaggedWindows:
     """Rows {"input_ids", "attention_mask", "labels"} of a genome's windows, all of one length.
 
     features, kinds  as in `FeatureTags`
-    kmers            k-mers a window; a species token stands before them, whose label is ignored
+    kmers            k-mers per window; the species token before them has an ignored label
     prefix           the reserved tokens before each window
-    per_base         labels (tokens, k), a class for each base, instead of (tokens,), where a k-mer has the class of its
-                 first base that is tagged, and B where a feature begins in it
+    per_base         labels (tokens, k), a class for each base, instead of (tokens,), where a k-mer has the class
+                     of its first tagged base, and B if a feature starts in it
 
-    Windows lie end to end. The last one of a contig ends with it; what the one before it has is ignored there. Contigs
-    shorter than a window are left out and counted in `too_short`. Raises LabelError for features off their contig, and
-    if nothing is tagged; ValueError for settings that cannot be.
+    Windows are adjacent. The last window of a contig ends at the contig's end; labels that the window before
+    already has are ignored there. Contigs shorter than a window are left out and counted in `too_short`. Raises
+    LabelError for features outside their contig, and if nothing is tagged; ValueError for impossible settings.
     """
 
     def __init__(
