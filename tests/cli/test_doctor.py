@@ -124,7 +124,7 @@ def test_the_version_of_this_machines_driver_can_be_read():
 
 
 @pytest.mark.parametrize(
-    ("installed", "well", "told"),
+    ("installed", "ok", "message"),
     [
         (None, True, None),
         ("5.2.9", False, "5.2.9, tested with 5.3 to 5.24: pip install 'transformers>=5.3'"),
@@ -134,7 +134,7 @@ def test_the_version_of_this_machines_driver_can_be_read():
         ("6.0.0.dev0", True, "newer than tested"),
     ],
 )
-def test_a_transformers_that_was_not_tested_is_named(monkeypatch, installed, well, told):
+def test_a_transformers_that_was_not_tested_is_named(monkeypatch, installed, ok, message):
     really = doctor.version
 
     def version(name):
@@ -150,8 +150,8 @@ def test_a_transformers_that_was_not_tested_is_named(monkeypatch, installed, wel
     if installed is None:
         assert found is None
     else:
-        assert found.ok is well
-        assert told in found.message
+        assert found.ok is ok
+        assert message in found.message
 
 
 def test_the_oldest_transformers_tested_is_the_oldest_allowed():

@@ -33,7 +33,7 @@ def checkpoint(tmp_path_factory):
     return path, model.eval()
 
 
-def said(capsys, *arguments):
+def output_lines(capsys, *arguments):
     main([str(a) for a in arguments])
     return capsys.readouterr().out.splitlines()
 
@@ -41,7 +41,7 @@ def said(capsys, *arguments):
 def test_generation(checkpoint, capsys):
     """Every flag of the task, against samples drawn here one after the other without a cache."""
     path, model = checkpoint
-    lines = said(
+    lines = output_lines(
         capsys, "--task", "generation", "-i", "<R>AGAGAAAAGAGT", "-n", "dna_gpt0.1b_m", "-ns", 2, "-ml", 9,
         "--temperature", 0.8,
         "--topk", 50, "--topp", 0.9, "--seed", 7, "-w", path, "--device", "cpu", "--dtype", "float32",
@@ -66,7 +66,7 @@ def test_generation(checkpoint, capsys):
 def test_regression(checkpoint, capsys):
     path, model = checkpoint
     prompt = "<R>" + "ACGTTG" * 20 + "<+><M><=><M>"
-    lines = said(
+    lines = output_lines(
         capsys, "--task", "regression", "--input", prompt, "--numbers", "0.5 -1 2e-1", "--weight", path
     )
     ids = KmerTokenizer(6).encode(prompt)[None]
@@ -92,7 +92,8 @@ def test_classification(checkpoint, capsys, monkeypatch, token, line):
     answer[..., KmerTokenizer(6).piece_to_id(token)] = 1.0
     monkeypatch.setattr(DNAGPT, "forward", lambda self, ids: answer.expand(1, ids.shape[1], -1))
     assert (
-        said(capsys, "--task", "classification", "--input", "<R>ACGTTG<=><R>", "--weight", path)[-1] == line
+        output_lines(capsys, "--task", "classification", "--input", "<R>ACGTTG<=><R>", "--weight", path)[-1]
+        == line
     )
 
 
@@ -166,10 +167,10 @@ def test_too_many_numbers_are_an_error(checkpoint, capsys):
 
 
 def test_lower_case_and_another_models_weights_are_warned_of(checkpoint, capsys, caplog):
-    said_lines = said(
+    lines = output_lines(
         capsys, "-w", checkpoint[0], "-n", "dna_gpt0.1b_h", "-i", "<R>acgtac", "-ns", 1, "-ml", 3
     )
-    assert said_lines[3] == "prompt token ids: [21, 0]"
+    assert lines[3] == "prompt token ids: [21, 0]"
     assert "not in the vocabulary" in caplog.text
 
 

@@ -97,7 +97,7 @@ def test_parameter_count(config):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"samples": 0, "tokens": 4}, "0 samples"),
         ({"samples": 1, "tokens": 32}, "1..31"),
@@ -105,6 +105,6 @@ def test_parameter_count(config):
         ({"samples": 1, "tokens": 4, "regression_rows": -1}, "-1 regression"),
     ],
 )
-def test_counts_that_do_not_fit(arguments, told):
-    with pytest.raises(ValueError, match=told):
+def test_counts_that_do_not_fit(arguments, message):
+    with pytest.raises(ValueError, match=message):
         step_flops(SHAPES[0], **arguments)

@@ -48,7 +48,7 @@ def test_sharding_is_used_if_a_replica_does_not_fit():
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"model": "dna_gpt7b"}, "dna_gpt7b"),
         ({"gpu": "tpu"}, "unknown GPU 'tpu'"),
@@ -61,8 +61,8 @@ def test_sharding_is_used_if_a_replica_does_not_fit():
         ({"sharded": True}, "--sharded needs several GPUs"),
     ],
 )
-def test_an_impossible_request_is_an_error(settings, told):
-    with pytest.raises(ValueError, match=told):
+def test_an_impossible_request_is_an_error(settings, message):
+    with pytest.raises(ValueError, match=message):
         make_plan(Request(**{"model": "dna_gpt0.1b_m", **settings}))
 
 

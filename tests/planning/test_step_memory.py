@@ -104,7 +104,7 @@ def test_sharding_checkpointing_and_samples_change_the_right_parts():
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"samples": 0}, "0 samples"),
         ({"device": "tpu"}, "tpu"),
@@ -112,6 +112,6 @@ def test_sharding_checkpointing_and_samples_change_the_right_parts():
         ({"shards": 0}, "0 shards"),
     ],
 )
-def test_settings_that_do_not_fit_are_errors(settings, told):
-    with pytest.raises(ValueError, match=told):
+def test_settings_that_do_not_fit_are_errors(settings, message):
+    with pytest.raises(ValueError, match=message):
         step_memory(**{"config": SMALL, "samples": 1, "tokens": 8, **settings})

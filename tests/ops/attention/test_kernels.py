@@ -20,7 +20,7 @@ SHORT = (1, 17, 65, 129)
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
 
-def hold(case: Case, implementation: str = "triton") -> None:
+def check(case: Case, implementation: str = "triton") -> None:
     inputs, cotangents = case.inputs()
     assert_function_no_worse_than_naive(
         case.function(implementation), case.function("reference"), inputs, cotangents, NAMES
@@ -31,7 +31,7 @@ def hold(case: Case, implementation: str = "triton") -> None:
 @pytest.mark.parametrize("K", [32, 64, 128])
 @pytest.mark.parametrize("kind", ["causal", "full"])
 def test_triton_is_no_worse_than_plain_torch(T, K, kind):
-    hold(Case(2, 2, T, K, kind))
+    check(Case(2, 2, T, K, kind))
 
 
 # tiles of fp32 have 16 and 32 rows: 512 tokens test nothing more than 128, and take seconds each
@@ -44,31 +44,31 @@ def test_triton_is_no_worse_than_plain_torch(T, K, kind):
 @pytest.mark.parametrize("K", [32, 64, 128])
 @pytest.mark.parametrize("kind", KINDS)
 def test_triton_at_every_length_and_kind(T, K, kind, dtype):
-    hold(Case(1 if "sequences" in kind else 2, 1, T, K, kind, dtype))
+    check(Case(1 if "sequences" in kind else 2, 1, T, K, kind, dtype))
 
 
 @pytest.mark.parametrize("kind", KINDS[2:])
 @pytest.mark.parametrize("T", [65, 200])
 def test_triton_with_masks_and_rows_without_a_key(T, kind):
-    hold(Case(1 if "sequences" in kind else 2, 2, T, 32, kind))
+    check(Case(1 if "sequences" in kind else 2, 2, T, 32, kind))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_triton_in_half_precision(kind):
-    hold(Case(1 if "sequences" in kind else 2, 2, 129, 32, kind, torch.float16))
-    hold(Case(1, 1, 257, 64, kind, torch.float16))
+    check(Case(1 if "sequences" in kind else 2, 2, 129, 32, kind, torch.float16))
+    check(Case(1, 1, 257, 64, kind, torch.float16))
 
 
 def test_triton_at_the_published_length():
-    hold(Case(1, 1, 512, 64, "causal", torch.float16))
-    hold(Case(1, 1, 513, 32, "causal"))
+    check(Case(1, 1, 512, 64, "causal", torch.float16))
+    check(Case(1, 1, 513, 32, "causal"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("K", [32, 64, 128])
 def test_triton_in_bfloat16(K, kind):
     with bf16_in_the_interpreter.corrected():
-        hold(Case(1, 2, 150, K, kind, torch.bfloat16))
+        check(Case(1, 2, 150, K, kind, torch.bfloat16))
 
 
 def test_the_interpreter_still_has_its_faults_with_bfloat16():
@@ -79,7 +79,7 @@ def test_the_interpreter_still_has_its_faults_with_bfloat16():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_sdpa_is_no_worse_than_plain_torch(kind):
-    hold(Case(1 if "sequences" in kind else 2, 3, 97, 16, kind), "sdpa")
+    check(Case(1 if "sequences" in kind else 2, 3, 97, 16, kind), "sdpa")
 
 
 def test_the_definition_is_softmax_of_the_scores():
