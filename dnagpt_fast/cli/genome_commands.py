@@ -1,13 +1,17 @@
 """The commands that read genomes: pack, info, make-task."""
 
+import itertools
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dnagpt_fast.output_files import is_stream, refuse_inputs
+
+SECONDS_BETWEEN_LINES = 10.0
 
 
 def pack(
@@ -30,8 +34,15 @@ def pack(
                 "wanted one FASTA file or more, then the .2bit file to write", param_hint="FILES"
             )
         *files, output = files
-    began = time.monotonic()
-    written = pack_fasta(files, output)
+    began = reported = time.monotonic()
+
+    def report(contigs: int, bases: int) -> None:
+        nonlocal reported
+        if time.monotonic() - reported > SECONDS_BETWEEN_LINES:
+            reported = time.monotonic()
+            typer.echo(f"{contigs:,} contigs, {bases:,} bp so far", err=True)
+
+    written = pack_fasta(files, output, report)
     typer.echo(
         err=is_stream(output),
         message=f"{output}: {written.contigs:,} contigs, {written.bases:,} bp in {written.file_bytes:,} bytes, "
@@ -50,20 +61,26 @@ def info(
     with Genome.open(genome) as opened:
         rows = list(contig_rows(opened))
     if as_json:
-        for row in rows:
-            typer.echo(json.dumps(row.as_dict()))
+        _echo_lines(json.dumps(row.as_dict()) for row in rows)
         return
     if len(rows) > 1:
         rows.append(total_row(rows))
-    width = max(len("contig"), *(len(row.name) for row in rows))
+    width = max(len(name) for name in ("contig", *(row.name for row in rows)))
     typer.echo(
         f"{'contig':{width}} {'length_bp':>15} {'N_bp':>13} {'N_blocks':>9} {'masked_bp':>15} {'GC':>7}"
     )
-    for row in rows:
-        gc = "-" if row.gc is None else f"{row.gc:.4f}"
-        typer.echo(
-            f"{row.name:{width}} {row.length_bp:>15,} {row.n_bp:>13,} {row.n_blocks:>9,} {row.masked_bp:>15,} {gc:>7}"
-        )
+    _echo_lines(
+        f"{row.name:{width}} {row.length_bp:>15,} {row.n_bp:>13,} {row.n_blocks:>9,} {row.masked_bp:>15,} "
+        f"{'-' if row.gc is None else f'{row.gc:.4f}':>7}"
+        for row in rows
+    )
+
+
+def _echo_lines(lines: Iterable[str]) -> None:
+    """Many at once: each call flushes, which takes longer than the rest for a million contigs."""
+    lines = iter(lines)
+    while some := list(itertools.islice(lines, 4096)):
+        typer.echo("\n".join(some))
 
 
 def make_task(

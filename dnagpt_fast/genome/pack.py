@@ -1,6 +1,6 @@
 """FASTA files -> one .2bit file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from dnagpt_fast.genome.fasta import read_fasta
@@ -9,10 +9,14 @@ from dnagpt_fast.genome.twobit import Written, write_twobit
 from dnagpt_fast.output_files import is_stream, refuse_inputs
 
 
-def pack_fasta(fastas: Sequence[str | Path], output: str | Path) -> Written:
+def pack_fasta(
+    fastas: Sequence[str | Path],
+    output: str | Path,
+    progress: Callable[[int, int], object] = lambda contigs, bases: None,
+) -> Written:
     """Packs the contigs of all files, in order, as UCSC's faToTwoBit does; memory holds one contig at a time.
 
-    A FASTA may be a pipe; `-` is standard input.
+    A FASTA may be a pipe; `-` is standard input. progress: is called after each contig with their number and bases.
     Raises FileNotFoundError for a file that is not there, before any is read; ValueError where the output is one of the
     inputs; GenomeFileError for bad FASTA. On an error nothing appears under the output's name.
     """
@@ -26,7 +30,11 @@ def pack_fasta(fastas: Sequence[str | Path], output: str | Path) -> Written:
     refuse_inputs(output, *fastas)
 
     def records() -> Iterator[PackedRecord]:
+        contigs = bases = 0
         for fasta in sources:
-            yield from read_fasta(fasta)
+            for record in read_fasta(fasta):
+                contigs, bases = contigs + 1, bases + record.length_bp
+                progress(contigs, bases)
+                yield record
 
     return write_twobit(output, records())

@@ -161,16 +161,22 @@ def _read_index(
     names: list[str] = []
     first: dict[str, int] = {}
     for contig, raw in enumerate(raw_names):
-        where = f"{path}: offset {HEADER_BYTES + spots[contig] - len(raw):,}: sequence {contig}"
         try:
             name = raw.decode()
         except UnicodeDecodeError:
-            raise GenomeFileError(f"{where} has the name {raw!r}, which is no text") from None
-        if not name or not name.isprintable():
-            raise GenomeFileError(f"{where} has the name {name!r}: wanted a printable one")
-        if first.setdefault(name, contig) != contig:
-            raise GenomeFileError(f"{where} has the name {name!r} of sequence {first[name]}")
-        names.append(name)
+            wrong_name = f"{raw!r}, which is no text"
+        else:
+            names.append(name)
+            if name and name.isprintable() and first.setdefault(name, contig) == contig:
+                continue
+            wrong_name = (
+                f"{name!r} of sequence {first[name]}"
+                if name in first
+                else f"{name!r}: wanted a printable one"
+            )
+        raise GenomeFileError(
+            f"{path}: offset {HEADER_BYTES + spots[contig] - len(raw):,}: sequence {contig} has the name {wrong_name}"
+        )
     return names, record.astype(np.int64), end
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from dnagpt_fast.json_files import read_json
 from dnagpt_fast.model.alleles import AlleleScore
 from dnagpt_fast.output_files import try_lock, write_json
 
@@ -55,7 +56,7 @@ class Journal:
                 write_json(folder / JOB, job)
             return cls(folder, {})
         try:
-            before = json.loads((folder / JOB).read_text())
+            before = read_json(folder / JOB)
         except FileNotFoundError:
             raise JournalError(f"--resume: there is no unfinished job of {output} ({folder / JOB})") from None
         changed = sorted(key for key in {*job, *before} if job.get(key) != before.get(key))
