@@ -100,7 +100,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs one command and exits; an error is one line on stderr, not a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="surrogateescape")  # file names that are no UTF-8 are printed unchanged
+            # UTF-8 in every locale, as in files; file names that are not valid UTF-8 are written as they are
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     with warnings.catch_warnings(), _tidy_at_signals():
         warnings.showwarning = _warn
         try:

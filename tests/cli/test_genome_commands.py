@@ -1,5 +1,6 @@
 """`dnagpt-fast pack` and `info`: their output and their errors."""
 
+import io
 import json
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import pytest
 
 from dnagpt_fast import cli
+from dnagpt_fast.cli import genome_commands
 from dnagpt_fast.genome import Genome
 
 FASTA = ">one\nACGTNNacgtnnTTg\n>two\nGGGGC\n>gap\nNNNN\n"
@@ -25,6 +27,26 @@ def fasta(tmp_path):
     path = tmp_path / "x.fa"
     path.write_text(FASTA)
     return path
+
+
+def test_names_are_written_as_utf8_whatever_the_locale(monkeypatch, tmp_path):
+    """Commands that write to sys.stdout themselves, such as score, failed at `β` in the C locale."""
+    (tmp_path / "x.fa").write_text(">β\nACGT\n", encoding="utf-8")
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    with pytest.raises(SystemExit):
+        cli.main(["info", str(tmp_path / "x.fa")])
+    sys.stdout.write("β\n")
+    out.flush()
+    text = out.buffer.getvalue().decode("utf-8")
+    assert [line.split()[0] for line in text.splitlines()] == ["contig", "β", "β"]
+
+
+def test_pack_says_how_far_it_is(capsys, monkeypatch, fasta, tmp_path):
+    monkeypatch.setattr(genome_commands, "SECONDS_BETWEEN_LINES", 0.0)
+    code, _, err = run(capsys, "pack", fasta, tmp_path / "x.2bit")
+    assert code == 0
+    assert err.splitlines()[-1] == "3 contigs, 24 bp so far"
 
 
 def test_pack_then_info(capsys, fasta, tmp_path):
