@@ -154,7 +154,7 @@ def plain_vcf(data: bytes) -> Any:
             genotypes = [field.split(":")[place] for field in fields[9:]]
             alleles = [int(text) for genotype in genotypes for text in re.findall("[01]", genotype)]
             found.setdefault(int(fields[1]) - 1, (int(fields[1]) - 1, reference, alternative, alleles))
-    return list(found.values())
+    return [site for at, site in found.items() if at >= 0]  # POS 0 is the telomere
 
 
 def plain_haps(data: bytes) -> Any:
@@ -164,7 +164,7 @@ def plain_haps(data: bytes) -> Any:
         if {reference.upper(), alternative.upper()} <= set("ACGT") and len(reference + alternative) == 2:
             at = int(position) - 1
             found.setdefault(at, (at, reference.upper(), alternative.upper(), list(map(int, alleles))))
-    return list(found.values())
+    return [site for at, site in found.items() if at >= 0]
 
 
 def read_spans(path: Path) -> Any:
@@ -200,6 +200,8 @@ def settings_agree(found: dict, data: bytes) -> bool:
     def same(mine: Any, theirs: Any) -> bool:
         if isinstance(theirs, list):
             return len(mine) == len(theirs) and all(map(same, mine, theirs))
+        if isinstance(mine, float):
+            return mine == float(theirs)
         return mine == theirs or mine == str(theirs) or (isinstance(mine, str) and mine.endswith(str(theirs)))
 
     def value(key: str) -> Any:

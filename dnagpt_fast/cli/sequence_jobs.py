@@ -19,8 +19,10 @@ from dnagpt_fast.model.embed import embed
 from dnagpt_fast.model.generation import Generated, generate_sequences
 from dnagpt_fast.model.marginals import context_prefix, substitution_scores
 from dnagpt_fast.model.score import score
+from dnagpt_fast.model.token_windows import usable_bp
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.output_files import FastaFile, TextFile, VectorFile, fasta_record, refuse_inputs, whole
+from dnagpt_fast.packed import PackedRange
 from dnagpt_fast.training.devices import pick_device, pick_dtype
 from dnagpt_fast.vocab import reverse_complement
 from dnagpt_fast.weights.forms import load_model
@@ -53,6 +55,18 @@ def open_model(
     if wanted is None and place.type == "cpu" and model.transformer.wte.weight.dtype == torch.float16:
         model = model.float()
     return model, tokenizer
+
+
+def _ranges(tokenizer: KmerTokenizer, genome: Genome, places: Iterable[Place]) -> Iterator[PackedRange]:
+    """Raises ValueError, which names it, for a place that is too short for the vocabulary."""
+    for place in places:
+        try:
+            usable_bp(tokenizer, place.end_bp - place.start_bp)
+        except ValueError as error:
+            raise ValueError(
+                f"{genome.path}: {place.name}: {error}: leave it out by --region or --bed"
+            ) from error
+        yield genome.range(*place[1:])
 
 
 def prompts_of(source: Path, where: Where, prefix: str) -> tuple[list[str], list[str]]:
@@ -114,7 +128,7 @@ def embed_file(
         refuse_inputs(path, source, where.bed)
     with Genome.open(source) as genome:
         places, vectors = itertools.tee(where.places(genome))
-        rows = embed(model, tokenizer, (genome.range(*place[1:]) for place in places), **settings)
+        rows = embed(model, tokenizer, _ranges(tokenizer, genome, places), **settings)
         if output.suffix == ".parquet":
             return _embed_parquet(output, vectors, rows)
         with TextFile(names_path) as names, VectorFile(output) as file:
@@ -157,7 +171,7 @@ def score_lines(
     yield "\t".join(("name", *columns, "length_bp", "scored_bp", "log_likelihood", "log_likelihood_per_bp"))
     with Genome.open(source) as genome:
         places, rows = itertools.tee(where.places(genome))
-        sequences = (genome.range(*place[1:]) for place in places)
+        sequences = _ranges(tokenizer, genome, places)
         for one, place in zip(score(model, tokenizer, sequences, **settings), rows, strict=True):
             name = "\t".join(map(str, (place.name, *(getattr(place, column) for column in columns))))
             yield f"{name}\t{one.length_bp}\t{one.scored_bp}\t{one.log_likelihood:.6f}\t{one.per_bp:.6f}"

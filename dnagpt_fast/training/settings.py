@@ -104,10 +104,10 @@ def settings_tree(
         try:
             text = read_whole_text(path)
             tree = json.loads(text)["settings"] if Path(path).suffix == ".json" else tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, json.JSONDecodeError, KeyError, TypeError, RecursionError) as error:
-            raise ConfigError(f"{path} cannot be read as settings: {error}") from error
         except InputFileError as error:
             raise ConfigError(str(error)) from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:  # also a number of 5,000 digits
+            raise ConfigError(f"{path} cannot be read as settings: {error}") from error
         if not isinstance(tree, dict):
             raise ConfigError(f"{path} cannot be read as settings: they are {tree!r:.40}, wanted sections")
         absolute_paths(tree, Path(path).parent)
@@ -162,6 +162,8 @@ def _convert(kind: Any, value: Any, place: str, key: str) -> Any:
             raise ConfigError(f"{place}{key} = {value!r}: wanted a list")
         element = typing.get_args(kind)[0]
         return tuple(_convert(element, item, place, f"{key}[{i}]") for i, item in enumerate(value))
+    if type(value) is int and kind in (int, float) and abs(value) >= 1 << 63:
+        raise ConfigError(f"{place}{key} is a number of {len(str(value))} digits: wanted one below 2^63")
     if kind is float and type(value) is int:
         return float(value)
     if kind is str and type(value) is int:  # class 1, contig 20
@@ -206,6 +208,6 @@ def _toml(text: str, otherwise: Any) -> Any:
     """The text as one TOML value, or `otherwise`."""
     try:
         found = tomllib.loads(f"value = {text}")
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return otherwise
     return found["value"] if len(found) == 1 else otherwise

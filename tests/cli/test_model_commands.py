@@ -7,6 +7,7 @@ import torch
 from safetensors.numpy import load_file
 
 from dnagpt_fast import KmerTokenizer, cli
+from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.embed import embed
 from dnagpt_fast.model.generation import generate_sequences
 from dnagpt_fast.model.marginals import base_probabilities
@@ -174,6 +175,17 @@ def test_an_output_does_not_replace_its_interval_file(capsys, model, fasta, bed,
     code, _, err = run(capsys, command, model, *source, "--bed", bed, "-o", tmp_path / "link.bed")
     assert (code, "would replace its own input" in err) == (1, True)
     assert bed.read_text().startswith("#chrom")
+
+
+@pytest.mark.parametrize("command", ["score", "embed"])
+def test_a_contig_too_short_for_a_fixed_vocabulary_is_named(capsys, tmp_path, command):
+    tokenizer = KmerTokenizer(3, dynamic_kmer=False)
+    small = DNAGPT(len(tokenizer), max_len=16, num_layers=1, num_heads=1, embedding_dim=8)
+    save_model(small, tokenizer, tmp_path / "fixed", "folder")
+    (tmp_path / "x.fa").write_text(">a\nACGTACGT\n>tiny\nAC\n")
+    code, _, err = run(capsys, command, tmp_path / "fixed", tmp_path / "x.fa", "-o", tmp_path / "x.npy")
+    assert (code, "x.fa: tiny: 2 bp: this vocabulary has k-mers of length 3 only" in err) == (1, True)
+    assert not (tmp_path / "x.npy").exists()
 
 
 def test_generation_continues_regions(capsys, model, fasta, bed):

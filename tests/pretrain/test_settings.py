@@ -60,6 +60,9 @@ def test_whole_numbers_of_a_file_are_names_where_names_are_wanted(tmp_path):
     [
         (b"[run]\n# caf\xe9\n", r"a.toml:2: the line b'# caf\\xe9' is no UTF-8"),
         (b"a = " + b"[" * 9999, r"a.toml cannot be read as settings"),
+        (b"[run]\nsteps = " + b"9" * 5000, r"a.toml cannot be read as settings: Exceeds the limit"),
+        (b"[run]\nsteps = " + b"9" * 30, r"a.toml: run.steps is a number of 30 digits: wanted one below 2"),
+        (b"[optimizer]\nlr = 1" + b"0" * 400, r"optimizer.lr is a number of 401 digits"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, content, said):

@@ -106,6 +106,9 @@ def read_haplotypes(
                 f"`bcftools sort` it"
             )
         same_place, last_bp = row.position_bp == last_bp, row.position_bp
+        if row.position_bp < 0:
+            skipped["position 0, before the first base"] += 1
+            continue
         if not start_bp <= row.position_bp < end_bp:
             continue
         if genome is not None:

@@ -116,6 +116,13 @@ def test_a_vcf_line_that_is_cut_off(tmp_path):
         read_haplotypes(path, min_allele_count=0)
 
 
+def test_a_variant_before_the_first_base_is_counted(tmp_path):
+    """VCF's position 0 is the telomere; no base stands there, and the line was left out without a word."""
+    panel = read_haplotypes(vcf(tmp_path, (0, "A", "C", "0|1", "0|1"), *GOOD), min_allele_count=0)
+    assert panel.position_bp.min() >= 0
+    assert panel.skipped["position 0, before the first base"] == 1
+
+
 def test_unknown_letters_contradict_nothing(tmp_path):
     """IUPAC letters in REF, as 1000 Genomes has one of, and N in the genome."""
     (tmp_path / "g.fa").write_text(">chr20\nACTTGATNTT\n")
