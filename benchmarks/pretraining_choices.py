@@ -14,6 +14,7 @@ import itertools
 import json
 import re
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
@@ -59,9 +60,9 @@ CHOICES: dict[str, dict[str, list[str]]] = {
         "0.0625": ["data.reversed_share=0.0625"],
     },
     "optimizer": {
-        "AdamW": ["optimizer.kind=adamw"],
+        "AdamW, lr 4e-3": ["optimizer.kind=adamw", "optimizer.lr=4e-3"],
         "AdamW, lr 8e-3": ["optimizer.kind=adamw", "optimizer.lr=8e-3"],
-        "Muon": [],
+        "Muon, lr 4e-3": ["optimizer.lr=4e-3"],
         "Muon, lr 2e-3": ["optimizer.lr=2e-3"],
         "Muon, lr 8e-3": ["optimizer.lr=8e-3"],
         "Muon, lr 16e-3": ["optimizer.lr=16e-3"],
@@ -77,6 +78,11 @@ CHOICES: dict[str, dict[str, list[str]]] = {
         "bases alone": ["loss.base_level=1.0"],
         "bases alone in the second half": ["loss.base_level=1.0", "loss.base_level_from_step=STEPS*0.5"],
         "a third by bases in the second half": ["loss.base_level=0.333", "loss.base_level_from_step=STEPS*0.5"],
+    },
+    "demonstration": {
+        "as packaged": [],
+        "lr 4e-3": ["optimizer.lr=4e-3"],
+        "composed (b): input and head rows": [],
     },
     "shape": {
         "64 wide, 2 layers, 64 tokens": [],
@@ -239,7 +245,23 @@ def table_row(name: str, label: str, runs: list[dict[str, Any]]) -> str:
     )
 
 
-def main() -> None:
+def runs_of(
+    given: argparse.Namespace, rows: dict[tuple[str, str], list[str]]
+) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
+    """Every run of these rows, seed by seed: from the file of results, or (without --table) trained and written."""
+    for seed, (row, more) in itertools.product(given.seeds, rows.items()):
+        form, config = row[1] if row[1] in FORMS else "", config_of([*given.set, *more], given.steps, seed)
+        run = found_in(read_results(given.results), form, config)
+        if run is None and not given.table:
+            run = trained(form, config)
+            with given.results.open("a") as file:
+                file.write(json.dumps(run) + "\n")
+            print(f"seed {seed}", table_row(*row, [run]), file=sys.stderr, flush=True)
+        if run is not None:
+            yield row, run
+
+
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -249,26 +271,18 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="train nothing: the table of what is there")
     parser.add_argument("choices", nargs="*", help=f"of {', '.join(CHOICES)}; none: the settings as they are")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     if unknown := set(given.choices) - set(CHOICES):
         parser.error(f"no such choice: {', '.join(sorted(unknown))}; wanted some of {', '.join(CHOICES)}")
     rows = {(name, label): more for name in given.choices for label, more in CHOICES[name].items()}
     rows = rows or {("demonstration", ", ".join(given.set)): []}
     done: dict[tuple[str, str], list[dict[str, Any]]] = {row: [] for row in rows}
-    for seed, ((name, label), more) in itertools.product(given.seeds, rows.items()):
-        form, config = label if label in FORMS else "", config_of([*given.set, *more], given.steps, seed)
-        run = found_in(read_results(given.results), form, config)
-        if run is None and not given.table:
-            run = trained(form, config)
-            with given.results.open("a") as file:
-                file.write(json.dumps(run) + "\n")
-            print(f"seed {seed}", table_row(name, label, [run]), flush=True)
-        if run is not None:
-            done[name, label].append(run)
+    for row, run in runs_of(given, rows):
+        done[row].append(run)
     print("| | | 20.8-20.9 Mb | 20.9-21.0 Mb | GC r2, order | s | seeds |\n|---|---|---|---|---|---|---|")
-    for (name, label), runs in done.items():
+    for row, runs in done.items():
         if runs:
-            print(table_row(name, label, runs))
+            print(table_row(*row, runs))
 
 
 if __name__ == "__main__":

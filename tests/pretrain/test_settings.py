@@ -150,6 +150,22 @@ def test_bad_settings_are_named(override, message):
         load_config(None, [override])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["optimizer.kind=muon", "parallel.sharding=fsdp"],
+            r"optimizer.kind = 'muon' with parallel.sharding = 'fsdp': .* wanted parallel.sharding = 'ddp', or",
+        ),
+        (["optimizer.lr=inf"], "optimizer.lr = inf: wanted at least 0, finite"),
+        (["loss.soft_masked_weight=-1"], "loss.soft_masked_weight = -1.0: wanted at least 0"),
+    ],
+)
+def test_settings_that_cannot_go_together_are_both_named(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, overrides)
+
+
 def test_the_file_is_named(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text("[run]\nstep = 3\n")
