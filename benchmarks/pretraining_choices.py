@@ -62,8 +62,8 @@ CHOICES: dict[str, dict[str, list[str]]] = {
     "optimizer": {
         "AdamW, lr 4e-3": ["optimizer.kind=adamw", "optimizer.lr=4e-3"],
         "AdamW, lr 8e-3": ["optimizer.kind=adamw", "optimizer.lr=8e-3"],
-        "Muon, lr 4e-3": ["optimizer.lr=4e-3"],
         "Muon, lr 2e-3": ["optimizer.lr=2e-3"],
+        "Muon, lr 4e-3": ["optimizer.lr=4e-3"],
         "Muon, lr 8e-3": ["optimizer.lr=8e-3"],
         "Muon, lr 16e-3": ["optimizer.lr=16e-3"],
     },
