@@ -17,6 +17,6 @@ def test_a_table_is_what_its_command_prints(command, capsys):
     cut = words.index("--") if "--" in words else len(words)
     main([*words[:cut], "--table", *words[cut:]])
     rows = capsys.readouterr().out.splitlines()
-    assert len(rows) > 3
+    assert len(rows) > 2
     for row in rows:
         assert row in PAGE, row
