@@ -19,6 +19,7 @@ class DNAGPTConfig(PreTrainedConfig):
 
     vocab_size ... bias  as in `ModelConfig`
     labels_per_token     of `DNAGPTForTokenClassification`: 1 where a k-mer has one label, k where each base has its own
+    head_in_trunk        of folders for servers (hub/serving.py): the first layers of the token head end the trunk
 
     `config.json` carries both kinds of names, because PEFT, TRL and vLLM read the file and not this class. Either kind
     may be given. Generation stops at the unknown and the pad token, as in the official script. Raises ValueError for a
@@ -48,6 +49,7 @@ class DNAGPTConfig(PreTrainedConfig):
         bias: bool = False,
         use_cache: bool = True,
         labels_per_token: int = 1,
+        head_in_trunk: bool = False,
         **kwargs: Any,
     ) -> None:
         own = {
@@ -74,6 +76,7 @@ class DNAGPTConfig(PreTrainedConfig):
         self.bias = bias
         self.use_cache = use_cache
         self.labels_per_token = labels_per_token
+        self.head_in_trunk = head_in_trunk
         self.model_config()
         for name in self._derived():
             kwargs.pop(name, None)

@@ -37,6 +37,15 @@ class _WithHead(DNAGPTPreTrainedModel):
 
     transformer: DNAGPTModel
 
+    def __init__(self, config: DNAGPTConfig) -> None:
+        super().__init__(config)
+        if config.head_in_trunk:
+            raise ValueError(
+                "this folder is for servers (hub/serving.py): its trunk holds a part of the token head; load the "
+                "folder that it was made from"
+            )
+        self.transformer = DNAGPTModel(config)
+
     def get_input_embeddings(self) -> nn.Module:
         return self.transformer.wte
 
@@ -52,7 +61,6 @@ class DNAGPTForCausalLM(_WithHead, GenerationMixin):
     def __init__(self, config: DNAGPTConfig) -> None:
         super().__init__(config)
         d = config.embedding_dim
-        self.transformer = DNAGPTModel(config)
         self.number_embedding = head(1, d, d, config.bias)
         self.mlm_head = head(d, d, config.vocab_size, config.bias)
         self.num_regression = head(d, d, 1, config.bias)
@@ -241,7 +249,6 @@ class DNAGPTForSequenceClassification(_Classifier):
 
     def __init__(self, config: DNAGPTConfig) -> None:
         super().__init__(config)
-        self.transformer = DNAGPTModel(config)
         self.score = nn.Linear(config.embedding_dim, cast(int, config.num_labels), bias=False)
         self.post_init()
 
@@ -291,7 +298,6 @@ class DNAGPTForTokenClassification(_Classifier):
 
     def __init__(self, config: DNAGPTConfig) -> None:
         super().__init__(config)
-        self.transformer = DNAGPTModel(config)
         classes = cast(int, config.num_labels)
         self.score = nn.Linear(config.embedding_dim, config.labels_per_token * classes)
         self.post_init()

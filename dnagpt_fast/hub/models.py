@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from dnagpt_fast.hub.attention import DNAGPTAttention
 from dnagpt_fast.hub.config import DNAGPTConfig
 from dnagpt_fast.hub.versions import CACHE, causal_mask, one_cache, refuse_unknown_state
-from dnagpt_fast.model.layers import MLP
+from dnagpt_fast.model.layers import MLP, head
 
 
 class TensorsDoNotFit(ValueError, RuntimeError):
@@ -124,7 +124,7 @@ class DNAGPTPreTrainedModel(PreTrainedModel):
 
 
 class DNAGPTModel(DNAGPTPreTrainedModel):
-    """Embeddings, blocks and last norm."""
+    """Embeddings, blocks and last norm; with `config.head_in_trunk` the first three layers of the token head too."""
 
     _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012
         r"^(number_embedding|mlm_head|num_regression|score)\."
@@ -136,6 +136,8 @@ class DNAGPTModel(DNAGPTPreTrainedModel):
         self.wpe = nn.Embedding(config.max_len, config.embedding_dim)
         self.h = nn.ModuleList([DNAGPTBlock(config, index) for index in range(config.num_layers)])
         self.ln_f = nn.LayerNorm(config.embedding_dim, bias=config.bias)
+        if config.head_in_trunk:
+            self.head = head(config.embedding_dim, config.embedding_dim, config.vocab_size, config.bias)[:3]
         self.gradient_checkpointing = False
         self.post_init()
 
@@ -159,7 +161,7 @@ class DNAGPTModel(DNAGPTPreTrainedModel):
         cache: Cache | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast | tuple[Any, ...]:
-        """Hidden states (B, T, D), after the last norm.
+        """Hidden states (B, T, D), after the last norm, or what the last layer of the token head reads.
 
         attention_mask        (B, S), 0 at padding; or (B, 1, T, S), bool (True: seen) or float (added to the scores)
         position_ids          (B, T); default: the count of attended tokens before each one, so left padding moves
@@ -200,7 +202,7 @@ class DNAGPTModel(DNAGPTPreTrainedModel):
             self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         )
         output = BaseModelOutputWithPast(
-            last_hidden_state=x,
+            last_hidden_state=self.head(x) if self.config.head_in_trunk else x,
             hidden_states=_selected(states, wants_states),
             attentions=tuple(weights) if wants_weights else None,
             **{CACHE: cache if use_cache else None},

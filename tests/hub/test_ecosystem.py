@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from tests.hub.strong import strong_model
@@ -16,6 +17,7 @@ from tests.hub.strong import strong_model
 transformers = pytest.importorskip("transformers", reason="needs the extra [hf]")
 
 from dnagpt_fast import hub  # noqa: E402 after the check for transformers
+from dnagpt_fast.hub.serving import save_for_serving  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -91,6 +93,56 @@ def put_served_layers(module):
             setattr(module, name, layer)
         else:
             put_served_layers(child)
+
+
+def as_vllm_names(names, trunk):
+    """The names that vLLM's transformers backend gives to a folder's tensors: the base model under `model.`, what its
+    class wants to be ignored left out, anything else as it is."""
+    ignored = [re.compile(pattern) for pattern in trunk._keys_to_ignore_on_load_unexpected]
+    children = tuple(name for name, _ in trunk.named_children())
+    for name in names:
+        if any(pattern.match(name) for pattern in ignored):
+            continue
+        bare = name.removeprefix(f"{trunk.base_model_prefix}.")
+        # as its pattern has it: by the first letters, so that a head must not begin like a part of the trunk
+        yield name, f"model.{bare}" if bare != name or name.startswith(children) else name
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_generation_as_vllm_runs_it(tmp_path, bias):
+    """A folder by `save_for_serving`, read as the backend does: base model by AutoModel, one linear layer on it."""
+    transformers.AttentionInterface.register("served", served_attention)
+    whole = hub.DNAGPTForCausalLM.from_dnagpt(strong_model("tiny_bias" if bias else "tiny_nobias")).eval()
+    save_for_serving(whole, tmp_path / "served")
+    config = transformers.AutoConfig.from_pretrained(tmp_path / "served")
+    assert config.architectures == ["DNAGPTForCausalLM"]
+    config._attn_implementation = "served"
+    with torch.device("meta"):
+        trunk = transformers.AutoModel.from_config(config)
+    trunk.to_empty(device="cpu").eval()
+    put_served_layers(trunk)
+    tensors = load_file(tmp_path / "served" / "model.safetensors")
+    named = {new: tensors[old] for old, new in as_vllm_names(tensors, trunk)}
+    assert named.keys() == tensors.keys() - {n for n in tensors if n.startswith("transformer.")} | {
+        n.replace("transformer.", "model.", 1) for n in tensors if n.startswith("transformer.")
+    }
+    trunk.load_state_dict({n.removeprefix("model."): t for n, t in named.items() if n.startswith("model.")})
+    rest = {n: t for n, t in named.items() if not n.startswith("model.")}
+    assert rest.keys() == {"lm_head.weight", *(["lm_head.bias"] if bias else [])}
+    instances = Instances({i: {"calls": 0, "lengths": [8, 5]} for i in range(config.num_hidden_layers)})
+    with torch.no_grad():
+        hidden = trunk(
+            input_ids=torch.cat((IDS, IDS[:, :5]), 1),
+            position_ids=torch.cat((torch.arange(8), torch.arange(5)))[None],
+            use_cache=False,
+            attention_instances=instances,
+            return_dict=False,
+        )[0][0]
+        logits = nn.functional.linear(hidden, rest["lm_head.weight"], rest.get("lm_head.bias"))
+        wanted = torch.cat((whole(IDS).logits[0], whole(IDS[:, :5]).logits[0]))
+    torch.testing.assert_close(logits, wanted, atol=2e-5, rtol=2e-5)
+    with pytest.raises(ValueError, match="this folder is for servers"):
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "served")
 
 
 def test_the_trunk_as_vllm_runs_it(folder):
