@@ -5,9 +5,11 @@ import unittest
 
 from tests.causal_lm_tester import CausalLMModelTest, CausalLMModelTester
 from tests.test_tokenization_common import TokenizerTesterMixin
+from transformers import set_seed
 from transformers.models.auto import modeling_auto
 
 from dnagpt_fast import hub
+from tests import test_modeling_common
 
 # by these names the library finds the task of a class, for example whether it takes labels
 for names, cls in (
@@ -34,6 +36,12 @@ class DNAGPTTester(CausalLMModelTester):
 
 class DNAGPTModelTest(CausalLMModelTest, unittest.TestCase):
     model_tester_class = DNAGPTTester
+
+    def setUp(self):
+        """The library draws weights and inputs anew in each run; with a seed a test has one result."""
+        super().setUp()
+        set_seed(0)
+        test_modeling_common.global_rng.seed(0)
 
 
 class DNAGPTTokenizerTest(TokenizerTesterMixin, unittest.TestCase):
