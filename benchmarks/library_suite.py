@@ -4,7 +4,7 @@ may fail.
     DNAGPT_TRANSFORMERS=<clone> python -m benchmarks.library_suite
 
 The tests come from the clone (github.com/huggingface/transformers, at the tag of the installed version); the
-installed transformers is tested. Needs `pip install parameterized`. Other arguments are passed to pytest (`-k
+installed transformers is tested. Needs `pip install parameterized httpx`. Other arguments are passed to pytest (`-k
 cache`).
 """
 
