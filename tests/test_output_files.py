@@ -162,7 +162,7 @@ def test_what_is_a_stream(tmp_path):
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_the_mode_is_that_of_the_umask_whatever_a_library_does(tmp_path, mask, mode):
+def test_the_mode_follows_the_umask_even_if_a_library_changes_it(tmp_path, mask, mode):
     def private(path: Path) -> None:
         path.write_text("x")
         path.chmod(0o600)

@@ -85,7 +85,7 @@ class Processes:
         processes.
 
         torchrun keeps one store for all its restarts. With the entries of the first start, the processes of a
-        second look for each other at addresses where nobody listens any more (pytorch/pytorch#135712). So
+        second look for each other at addresses that are no longer in use (pytorch/pytorch#135712). So
         process 0 opens a new round, each other process enters the newest open round, and process 0 closes it
         when all have entered.
         """
@@ -137,7 +137,7 @@ class Processes:
         if isinstance(found, Exception):
             return f"{message}; the host of process 0 does not answer either ({_first_line(found)})"
         names = ", ".join(f"process {rank}" for rank in sorted(found))
-        return f"{message}; gone, or silent for {timeout_s:g} s: {names or 'nobody, the connection broke'}"
+        return f"{message}; gone, or silent for {timeout_s:g} s: {names or 'none of them, the connection broke'}"
 
     def _sign(self, missing: Queue[set[int] | Exception]) -> None:
         """Puts the processes that do not sign into the queue, or the error of the request."""

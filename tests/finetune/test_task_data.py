@@ -140,7 +140,7 @@ def test_classification_is_cross_entropy_over_the_answers_or_over_all_tokens(who
     assert torch.allclose(losses(wide)["loss"], (wanted * wide.weight).sum() / wide.weight.sum())
 
 
-def test_every_row_comes_once_an_epoch_whatever_the_batches():
+def test_every_row_comes_once_an_epoch_for_any_batch_size():
     data = data_of("classification")
     walk = np.concatenate([data.training_rows(first, 3, seed=5) for first in range(0, 48, 3)])
     assert (walk == data.training_rows(0, 48, seed=5)).all()

@@ -21,7 +21,7 @@ from dnagpt_fast.pretrain.settings import DataSettings
 from dnagpt_fast.pretrain.validation import held_out_windows
 from dnagpt_fast.vocab import Vocabulary
 
-CONTIGS, CONTIG_BP = 6, 3_600_000_000  # 5.4 GB packed; the last contig begins behind 2^32 bytes
+CONTIGS, CONTIG_BP = 6, 3_600_000_000  # 5.4 GB packed; the last contig starts after byte 2^32
 PATCH_BP = 400_000  # known bases at the end of the last contig; the rest is holes in the file, which read T
 PATCH_START = CONTIG_BP - PATCH_BP
 N_BLOCKS = ((1_000_000, 1_000_500), (2**31, 2**31 + 7))

@@ -64,7 +64,7 @@ def test_every_reader_reads_every_dialect(genome, tmp_path, name, data):
 
 
 def test_a_header_moves_the_strand_for_every_reader(genome, tmp_path):
-    """`score --bed` took the sixth column for the strand whatever the header said."""
+    """`score --bed` read the strand from the sixth column and ignored the header."""
     path = tmp_path / "x.bed"
     path.write_text("#chrom\tstart\tend\tstrand\tlabel\n20\t2\t8\t-\tyes\n")
     assert [p.strand for p in places_of(genome, bed=path)] == ["-"]

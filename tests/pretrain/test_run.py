@@ -236,6 +236,6 @@ def test_without_held_out_ranges_there_is_no_report(tmp_path, settings):
 
 def test_the_module_is_the_command():
     command = [sys.executable, "-m", "dnagpt_fast.pretrain", "--set", "run.steps=1"]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert told.returncode == 2
-    assert "wanted the folder of the run" in " ".join(told.stderr.split())
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "wanted the folder of the run" in " ".join(ended.stderr.split())

@@ -22,7 +22,7 @@ def test_warmup_stable_decay():
     assert rate(39) == pytest.approx(0.1)
 
 
-def test_a_level_run_gets_another_length_and_a_finished_one_begins_anew():
+def test_a_constant_rate_run_changes_its_length_and_a_finished_run_restarts():
     then = config(40, kind="wsd", decay_steps=10)
     longer = config(100, kind="wsd", decay_steps=20)
     assert lengthened(longer, then, step=30) == longer

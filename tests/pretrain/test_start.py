@@ -134,7 +134,7 @@ def test_equal_rows_may_take_the_occurring_vocabulary(tmp_path, model):
     save_model(model, KmerTokenizer.of(Vocabulary(2)), tmp_path / "begin.safetensors", "safetensors")
     occurring = settings(tmp_path, "loss.vocabulary=occurring")
     assert PretrainingRun(occurring, Processes()).losses.occurring is not None
-    # the rows are asked for at the start alone: a run that goes on has them from its checkpoint
+    # equal rows are wanted only at the start: a resumed run has them from its checkpoint
     pretrain(occurring, tmp_path / "run")
     longer = settings(tmp_path, "loss.vocabulary=occurring", "run.steps=5")
     assert pretrain(longer, tmp_path / "run", resume=True).steps == 5

@@ -110,12 +110,12 @@ def test_a_lost_host_is_noticed(hosts, tmp_path, how, lost):
         ip("-n", NAMES[lost], "link", "set", "eth0", "down")
     output = finish(jobs[1 - lost])
     seconds = time.monotonic() - began
-    finish(jobs[lost])  # behind an unplugged cable it ends, too
+    finish(jobs[lost])  # the process with the unplugged cable ends too
     assert seconds < NOTICED_S, output
     assert jobs[1 - lost].returncode == 1
     assert f"process {1 - lost} of 2: an exchange failed" in output, output
-    told = (
+    wanted = (
         "the host of process 0 does not answer either" if lost == 0 else "gone, or silent for 8 s: process 1"
     )
-    assert told in output, output
+    assert wanted in output, output
     assert checkpoint.newest(tmp_path / "run").step >= 4
