@@ -2,18 +2,20 @@
 
 import itertools
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 
 from dnagpt_fast.extras import need
 from dnagpt_fast.genome import Genome
-from dnagpt_fast.genome.selection import Place, places_of
+from dnagpt_fast.genome.selection import Place, Places, places_of
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.embed import embed
 from dnagpt_fast.model.generation import Generated, generate_sequences
@@ -24,6 +26,7 @@ from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.output_files import FastaFile, TextFile, VectorFile, fasta_record, refuse_inputs, whole
 from dnagpt_fast.packed import PackedRange
 from dnagpt_fast.training.devices import pick_device, pick_dtype
+from dnagpt_fast.training.progress import TrainingProgress
 from dnagpt_fast.vocab import reverse_complement
 from dnagpt_fast.weights.forms import load_model
 
@@ -42,7 +45,7 @@ class Where:
     def is_given(self) -> bool:
         return bool(self.regions) or self.bed is not None
 
-    def places(self, genome: Genome) -> Iterator[Place]:
+    def places(self, genome: Genome) -> Places:
         return places_of(genome, self.regions, self.bed, self.window_bp)
 
 
@@ -127,17 +130,34 @@ def embed_file(
     for path in (output, *(() if output.suffix == ".parquet" else (names_path,))):
         refuse_inputs(path, source, where.bed)
     with Genome.open(source) as genome:
-        places, vectors = itertools.tee(where.places(genome))
-        rows = embed(model, tokenizer, _ranges(tokenizer, genome, places), **settings)
-        if output.suffix == ".parquet":
-            return _embed_parquet(output, vectors, rows)
-        with TextFile(names_path) as names, VectorFile(output) as file:
-            for place, vector in zip(vectors, rows, strict=True):
-                file.write([vector])
-                names.write(place.name)
-            for one in (file, names):
-                one.finish()
+        chosen = where.places(genome)
+        with _bases_done(chosen.total_bp, settings["both_strands"]) as progress:
+            ranges = _ranges(tokenizer, genome, chosen)
+            rows = embed(model, tokenizer, ranges, progress=progress, **settings)
+            if output.suffix == ".parquet":
+                return _embed_parquet(output, iter(chosen), rows)
+            with TextFile(names_path) as names, VectorFile(output) as file:
+                for place, vector in zip(chosen, rows, strict=True):
+                    file.write([vector])
+                    names.write(place.name)
+                for one in (file, names):
+                    one.finish()
         return file.rows, file.width or 0
+
+
+@contextmanager
+def _bases_done(total_bp: int, both_strands: bool) -> Iterator[Callable[[int], None]]:
+    """What shall be called with how many more bases are done: a bar on a terminal, elsewhere a line now and then."""
+    began, done = time.monotonic(), 0
+    total_bp *= 1 + both_strands
+    with TrainingProgress(Console(stderr=True), 0, total_bp, unit="base", at_once=False) as progress:
+
+        def report(more: int) -> None:
+            nonlocal done
+            done += more
+            progress.update(done, f"{done / max(time.monotonic() - began, 1e-9):,.0f} bp/s")
+
+        yield report
 
 
 def _embed_parquet(output: Path, places: Iterator[Place], vectors: Iterator[np.ndarray]) -> tuple[int, int]:
@@ -170,11 +190,13 @@ def score_lines(
     columns = ("contig", "start_bp", "end_bp", "strand") if where.is_given else ()
     yield "\t".join(("name", *columns, "length_bp", "scored_bp", "log_likelihood", "log_likelihood_per_bp"))
     with Genome.open(source) as genome:
-        places, rows = itertools.tee(where.places(genome))
-        sequences = _ranges(tokenizer, genome, places)
-        for one, place in zip(score(model, tokenizer, sequences, **settings), rows, strict=True):
-            name = "\t".join(map(str, (place.name, *(getattr(place, column) for column in columns))))
-            yield f"{name}\t{one.length_bp}\t{one.scored_bp}\t{one.log_likelihood:.6f}\t{one.per_bp:.6f}"
+        places = where.places(genome)
+        with _bases_done(places.total_bp, settings["both_strands"]) as progress:
+            sequences = _ranges(tokenizer, genome, places)
+            scores = score(model, tokenizer, sequences, progress=progress, **settings)
+            for one, place in zip(scores, places, strict=True):
+                name = "\t".join(map(str, (place.name, *(getattr(place, column) for column in columns))))
+                yield f"{name}\t{one.length_bp}\t{one.scored_bp}\t{one.log_likelihood:.6f}\t{one.per_bp:.6f}"
 
 
 def substitution_lines(

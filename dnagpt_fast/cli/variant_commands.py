@@ -186,7 +186,7 @@ def mutate(
         refuse_inputs(path, model, genome)
     opened, tokenizer = open_model(model, device, dtype, num_heads)
     with Genome.open(genome) as source:
-        place = next(places_of(source, [region]))._replace(strand=strand)
+        place = next(iter(places_of(source, [region])))._replace(strand=strand)
         done, length = 0, place.end_bp - place.start_bp
         with TrainingProgress(Console(stderr=True), 0, length, unit="base") as progress:
 

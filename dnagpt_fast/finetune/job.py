@@ -14,16 +14,14 @@ from dnagpt_fast.finetune.report import (
 from dnagpt_fast.finetune.settings import ConfigError, FinetuneConfig
 from dnagpt_fast.finetune.task_data import TaskBatch
 from dnagpt_fast.finetune.task_loss import TaskLosses
-from dnagpt_fast.model.config import ModelConfig
-from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.training.checkpoint import Checkpoint
 from dnagpt_fast.training.devices import pick_device
 from dnagpt_fast.training.loop import Loop
 from dnagpt_fast.training.optimizer import build_optimizer, warmup_cosine
 from dnagpt_fast.training.parallel import distribute
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.run_folder import FORMAT, versions
-from dnagpt_fast.vocab import Vocabulary
-from dnagpt_fast.weights.start import start_model, state_hash
+from dnagpt_fast.weights.start import resumed_model, start_model, state_hash
 
 
 class FinetuneRun:
@@ -35,10 +33,10 @@ class FinetuneRun:
         seed: int,
         prepared: Prepared | None = None,
         processes: Processes | None = None,
-        resumed: dict[str, Any] | None = None,
+        resumed: Checkpoint | None = None,
     ) -> None:
-        """resumed: the record of the checkpoint whose weights will be loaded. The file of config.start is
-        then not read, and need not exist."""
+        """resumed: the checkpoint whose weights the caller will load. The file of config.start is then not
+        read, and need not exist."""
         self.config, self.seed = config, seed
         self.processes = processes or Processes()
         self.device = pick_device(config.run.device, self.processes.local_rank)
@@ -46,10 +44,9 @@ class FinetuneRun:
             self.model, self.vocabulary = start_model(config.start, config.model, config.vocabulary, seed)
         else:
             torch.manual_seed(seed)
-            self.model = DNAGPT.from_config(ModelConfig.from_dict(resumed["model"]))
-            self.vocabulary = Vocabulary(**resumed["vocabulary"])
+            self.model, self.vocabulary = resumed_model(resumed)
         self.model.to(self.device).train()
-        self.start_sha256 = resumed["start_sha256"] if resumed else ""
+        self.start_sha256 = str(resumed.config().get("start_sha256", "")) if resumed else ""
         if resumed is None and config.start.path:
             self.start_sha256 = state_hash(self.model)
         self.prepared = prepared or prepare(config, self.vocabulary, self.model.max_len)

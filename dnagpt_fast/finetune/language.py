@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from dnagpt_fast.finetune.data.examples import LabelError
+from dnagpt_fast.finetune.settings import TASKS, TRANSFORMS
 from dnagpt_fast.finetune.templates import TaskTemplate
-from dnagpt_fast.vocab import Vocabulary
+from dnagpt_fast.vocab import Vocabulary, reserved_id
 
 
 @dataclass(frozen=True)
@@ -73,18 +74,40 @@ class Language:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], vocabulary: Vocabulary) -> "Language":
+        """What `to_dict` gave. Raises KeyError, TypeError or ValueError for anything else."""
+        kind, species, count = values["kind"], values["species"], values["numbers"]
+        transform, classes, answers = values["target_transform"], values["classes"], values["answers"]
+        if kind not in TASKS or transform not in TRANSFORMS or not isinstance(count, int) or count < 0:
+            raise ValueError(f"kind {kind!r}, target_transform {transform!r}, numbers {count!r}")
+        if not all(isinstance(name, str) for name in classes) or len(classes) != len(answers):
+            raise ValueError(f"classes {classes!r:.80} with answers {answers!r:.80}")
+        if not all(isinstance(answer, int) and 0 <= answer < len(vocabulary) for answer in answers):
+            raise ValueError(f"answers {answers!r:.80}: wanted tokens of the vocabulary")
+        reserved_id(species)
         scale = values["standardisation"]
+        if (scale is not None) != (kind == "regression") or bool(classes) != (
+            kind in ("classification", "tagging")
+        ):
+            raise ValueError(f"{kind} with standardisation {scale!r:.80} and classes {classes!r:.80}")
         if scale is not None:
-            scale = {k: tuple(v) if isinstance(v, list) else v for k, v in scale.items()}
-        return cls(
-            TaskTemplate(values["kind"], values["species"], vocabulary, values["numbers"]),
-            tuple(values["classes"]),
-            tuple(values["answers"]),
-            None if scale is None else Standardisation(**scale),
-            values["target_transform"],
-        )
+            scale = Standardisation(
+                tuple(map(_number, scale["number_mean"])),
+                tuple(map(_number, scale["number_sd"])),
+                _number(scale["target_mean"]),
+                _number(scale["target_sd"]),
+            )
+            if not len(scale.number_mean) == len(scale.number_sd) == count:
+                raise ValueError(f"{count} numbers with {scale}"[:200])
+        template = TaskTemplate(kind, species, vocabulary, count)
+        return cls(template, tuple(classes), tuple(answers), scale, transform)
 
     def natural_value(self, standardised: np.ndarray) -> np.ndarray:
         """Regression: standardised answers of the model as values of the (transformed) label, float64."""
         assert self.standardisation is not None
         return self.standardisation.value(standardised)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r:.40} is no number")
+    return float(value)

@@ -23,6 +23,7 @@ from dnagpt_fast.json_files import read_json
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.output_files import refuse_inputs
 from dnagpt_fast.training.devices import pick_device
+from dnagpt_fast.training.run_folder import part_of
 from dnagpt_fast.training.settings import from_tree
 from dnagpt_fast.weights.forms import WEIGHTS, load_folder
 
@@ -44,7 +45,7 @@ def load_finetuned(run: Path) -> tuple[DNAGPT, Language, dict[str, Any]]:
     model, tokenizer, record = load_folder(run)
     try:
         language = Language.from_dict(record["language"], tokenizer.vocabulary)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"{path}: the entry 'language' of a fine-tuning run cannot be read: {error!r}"
         ) from error
@@ -67,7 +68,8 @@ def predict(
             f"{run} was tuned for generation, which has no predictions: use `dnagpt-fast generate {run}`, or for "
             f"haplotypes `dnagpt-fast finetune --resume --out {run} --set sampling.count=...`"
         )
-    settings = from_tree(FinetuneConfig, record["settings"]).data
+    path = run / "config.json"
+    settings = from_tree(FinetuneConfig, part_of(record, "settings", dict, path), str(path)).data
     if data is None:
         data = settings
     if len(data.number_columns) != language.template.numbers:

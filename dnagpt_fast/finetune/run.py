@@ -33,14 +33,15 @@ from dnagpt_fast.finetune.task_loss import TaskLosses
 from dnagpt_fast.output_files import whole, write_json
 from dnagpt_fast.training.devices import pick_device
 from dnagpt_fast.training.engine import Course, Outcome, StepNote, find_start, restore, train
+from dnagpt_fast.training.log import FILE as METRICS
 from dnagpt_fast.training.log import read_metrics
 from dnagpt_fast.training.loop import StepReport
 from dnagpt_fast.training.processes import Processes
+from dnagpt_fast.training.run_folder import part_of
 from dnagpt_fast.training.run_lock import sole_writer
-from dnagpt_fast.training.settings import StartSettings
 from dnagpt_fast.training.tensor_files import write_safetensors
 from dnagpt_fast.weights.forms import WEIGHTS
-from dnagpt_fast.weights.start import other_start
+from dnagpt_fast.weights.start import other_start, start_then
 
 # A resumed run may change how it runs and how it is evaluated, not what it computes. Files, and the model that it began
 # with, may have been moved: their contents are compared by hash.
@@ -126,16 +127,14 @@ def _one_run(
     processes.
     """
     start = find_start(run, processes, resume=resume)
-    job = FinetuneRun(
-        config, config.run.seed + number, prepared, processes, None if start is None else start.config()
-    )
+    job = FinetuneRun(config, config.run.seed + number, prepared, processes, start)
     if number == 0 and config.run.runs > 1 and processes.is_main:
         # so that --resume finds the settings, and another start finds the folder taken
         write_json(run.parent / "config.json", job.record())
     first_step = 0
     if resume:
         first_step = restore(
-            job, run, start, console, FREE_ON_RESUME, lambda record: _other_contents(record, job)
+            job, run, start, console, FREE_ON_RESUME, lambda record, path: _other_contents(record, job, path)
         )
     counts = ", ".join(f"{name} {len(data):,}" for name, data in job.prepared.sets.items())
     console.print(f"rows: {counts}; {job.adaptation.trained:,} parameters are tuned", highlight=False)
@@ -185,10 +184,11 @@ def _patience_is_over(job: FinetuneRun, run: Path) -> bool:
     return sum(r["step"] > best["step"] for r in records) >= job.config.run.patience
 
 
-def _other_contents(record: dict[str, Any], job: FinetuneRun) -> dict[str, tuple[Any, Any]]:
-    """The contents of the data and the start, before and now, where they differ from a checkpoint's
-    record."""
-    before, now = list(record["hashes"].items()), list(job.prepared.hashes.items())
+def _other_contents(record: dict[str, Any], job: FinetuneRun, path: Path) -> dict[str, tuple[Any, Any]]:
+    """The contents of the data and the start, before and now, where they differ from a checkpoint's record, the file
+    `path`."""
+    before = list(part_of(record, "hashes", dict, path).items())
+    now = list(job.prepared.hashes.items())
     if len(before) != len(now):
         return {"the files read": ([name for name, _ in before], [name for name, _ in now])}
     found: dict[str, tuple[Any, Any]] = {
@@ -196,14 +196,14 @@ def _other_contents(record: dict[str, Any], job: FinetuneRun) -> dict[str, tuple
         for (old_name, old), (name, new) in zip(before, now, strict=True)
         if old != new
     }
-    then = StartSettings(**record["settings"]["start"])
-    return found | other_start(then, job.config.start, record["start_sha256"])
+    return found | other_start(start_then(record, path), job.config.start, record.get("start_sha256", ""))
 
 
 def _report(job: FinetuneRun, run: Path, console: Console) -> dict[str, Any]:
     config, language, records = job.config, job.prepared.language, read_metrics(run)
     best = _best(records)
-    assert best is not None
+    if best is None:
+        raise ConfigError(f"{run / METRICS} holds no validation loss any more: start the run anew")
     model, _, record = load_finetuned(run)
     losses = TaskLosses(model.to(job.device), config.task.kind, language.answers).to(job.device)
     test = job.prepared.sets.get("test")

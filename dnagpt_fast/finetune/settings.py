@@ -25,6 +25,7 @@ from dnagpt_fast.training.settings import (
 from dnagpt_fast.weights.packaged import is_packaged
 
 TASKS = ("classification", "regression", "generation", "tagging")
+TRANSFORMS = ("none", "log10")
 PATH_KEYS = (("data", "path"), ("data", "genome"), ("start", "path"))
 
 
@@ -140,7 +141,7 @@ class FinetuneConfig:
         check_least(self, LEAST)
         for name, text, known in (
             ("task.kind", self.task.kind, TASKS),
-            ("task.target_transform", self.task.target_transform, ("none", "log10")),
+            ("task.target_transform", self.task.target_transform, TRANSFORMS),
             ("data.on_lower_case", self.data.on_lower_case, ON_LOWER_CASE),
             ("data.on_n", self.data.on_n, ON_N),
             ("data.on_long", self.data.on_long, ON_LONG),

@@ -1,6 +1,7 @@
 """What a command works on in a genome: contigs, their windows, given ranges, the intervals of a BED file."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,28 +21,54 @@ class Place(NamedTuple):
     strand: str = "+"
 
 
+@dataclass(frozen=True)
+class Places:
+    """The places that were asked for, made as they are walked through: a million contigs, or windows of one, are held
+    by nobody.
+
+    given      None: all contigs but empty ones
+    window_bp  each place is cut into windows from its start, the last one shorter, named contig:start_bp-end_bp
+    """
+
+    genome: Genome
+    given: list[Place] | None
+    window_bp: int | None
+
+    def __iter__(self) -> Iterator[Place]:
+        places = self._contigs() if self.given is None else iter(self.given)
+        return places if self.window_bp is None else _windows(places, self.window_bp)
+
+    @property
+    def total_bp(self) -> int:
+        if self.given is None:
+            return int(self.genome.lengths.sum())
+        return sum(place.end_bp - place.start_bp for place in self.given)
+
+    def _contigs(self) -> Iterator[Place]:
+        for name, length in zip(self.genome.names, self.genome.lengths.tolist(), strict=True):
+            if length:
+                yield Place(name, name, 0, length)
+
+
 def places_of(
     genome: Genome,
     regions: Sequence[str] = (),
     bed: str | Path | None = None,
     window_bp: int | None = None,
-) -> Iterator[Place]:
+) -> Places:
     """The ranges (`contig` or `contig:start_bp-end_bp`, 0-based and half-open) and then the intervals of the BED file,
     in their order; where neither is given all contigs but empty ones.
 
-    window_bp  cuts each place into windows from its start, the last one shorter, named contig:start_bp-end_bp
+    window_bp  see Places
     Raises InputFileError (RegionError for what the genome does not have), naming the range, or the file and line;
-    ValueError for window_bp < 1. All is checked before the first place is given.
+    ValueError for window_bp < 1. All is checked here, before the first place is given.
     """
     if window_bp is not None and window_bp < 1:
         raise ValueError(f"window_bp = {window_bp}: wanted 1 or more")
     places = [_of_text(genome, text) for text in regions]
     if bed is not None:
         places += read_bed_places(genome, bed)
-    if not regions and bed is None:
-        lengths = zip(genome.names, genome.lengths.tolist(), strict=True)
-        places = [Place(name, name, 0, length) for name, length in lengths if length]
-    return iter(places) if window_bp is None else _windows(places, window_bp)
+    return Places(genome, places if regions or bed is not None else None, window_bp)
 
 
 def range_name(contig: str, start_bp: int, end_bp: int, strand: str = "+") -> str:

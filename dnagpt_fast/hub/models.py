@@ -20,6 +20,7 @@ from dnagpt_fast.hub.attention import DNAGPTAttention
 from dnagpt_fast.hub.config import DNAGPTConfig
 from dnagpt_fast.hub.versions import CACHE, causal_mask, one_cache, refuse_unknown_state
 from dnagpt_fast.model.layers import MLP, head
+from dnagpt_fast.training.torch_files import cause, reason
 
 
 class TensorsDoNotFit(ValueError, RuntimeError):
@@ -75,9 +76,14 @@ class DNAGPTPreTrainedModel(PreTrainedModel):
         wants_info = kwargs.pop("output_loading_info", False)
         misshapen_allowed = kwargs.pop("ignore_mismatched_sizes", False) or not strict
         # they are named below, instead of by an error that names nothing
-        loaded: Any = super().from_pretrained(
-            *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
-        )
+        try:
+            loaded: Any = super().from_pretrained(
+                *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+            )
+        except Exception as error:
+            if cause(error) is not None:
+                raise
+            raise TensorsDoNotFit(f"{args[0] if args else 'the folder'}: {reason(error)}") from None
         model, info = loaded
         kinds = {
             "missing": sorted(

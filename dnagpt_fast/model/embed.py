@@ -5,7 +5,7 @@ not grow with the input: windows go through the model in batches of a bounded nu
 only sums are kept. A vector does not depend on the other sequences: see inference.py.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,7 @@ def embed(
     both_strands: bool = False,
     prefix: str = "<R>",
     max_tokens: int = 4096,
+    progress: Callable[[int], object] = lambda bases: None,
 ) -> Iterator[np.ndarray]:
     """float32 (D,) for each sequence, in order. A sequence is text or a range of a genome (`Genome.range`).
 
@@ -39,6 +40,7 @@ def embed(
     both_strands  return the mean of the vectors of the sequence and of its reverse complement
     prefix        tokens before every window; the species token that the model was trained with, or ""
     max_tokens    tokens in a batch; limits the memory
+    progress      called with the number of bases done since its last call; each strand counts
     Raises ValueError for settings or sequences that cannot be used.
 
     >>> from dnagpt_fast import load_model
@@ -58,7 +60,7 @@ def embed(
         both_strands,
         BATCHES_AHEAD * max_tokens,
     )
-    vectors = _pooled(Inference(model), chunks, layer, pooling, max_tokens)
+    vectors = _pooled(Inference(model), chunks, layer, pooling, max_tokens, progress)
     if not both_strands:
         return (vector.astype(np.float32) for vector in vectors)
     return (
@@ -100,6 +102,7 @@ def _pooled(
     layer: int,
     pooling: str,
     max_tokens: int,
+    progress: Callable[[int], object],
 ) -> Iterator[np.ndarray]:
     pool = _Pool()
     for chunk in chunks:
@@ -108,6 +111,7 @@ def _pooled(
             states = inference.hidden_states([chunk[i].ids for i in batch], layer)
             for i, hidden in zip(batch, states, strict=True):
                 parts[i].add(hidden[chunk[i].n_prefix :].float().cpu(), pooling)
+            progress(sum(chunk[i].new_bp for i in batch))
         for window, part in zip(chunk, parts, strict=True):
             pool = pool.followed_by(part)
             if window.is_last:

@@ -281,9 +281,13 @@ class _Rows:
         """Causal attention within each sequence and its parent: (R, 3D) -> (R, D), 0 in the spare rows."""
         width = qkv.shape[1] // 3
         out = qkv.new_zeros(len(qkv), width)
-        for start, stop, B, T in self._attention_groups():
+        for start, B, T in self.groups:
+            stop = start + B * T
             q, k, v = qkv[start:stop].view(B, T, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
-            o = cast(torch.Tensor, attention(q, k, v))
+            if attention_is_batch_independent(T):
+                o = cast(torch.Tensor, attention(q, k, v))
+            else:  # this one is, whatever the number of its queries
+                o = attention_decode(q, k, v, self.positions.new_full((B,), T))
             out[start:stop] = merge_heads(o).view(stop - start, width)
         for start, B, T, seen in self.continued:
             S = seen.shape[1]
@@ -301,13 +305,6 @@ class _Rows:
             length = torch.tensor([stop - start], device=qkv.device)
             out[i] = attention_decode(q[:, :, -1:], k, v, length).reshape(width)
         return out
-
-    def _attention_groups(self) -> Iterator[tuple[int, int, int, int]]:
-        for start, B, T in self.groups:
-            if attention_is_batch_independent(T):
-                yield start, start + B * T, B, T
-            else:  # each sequence alone, so that its bits do not depend on its neighbours
-                yield from ((start + b * T, start + (b + 1) * T, 1, T) for b in range(B))
 
 
 def _round_up(rows: int) -> int:

@@ -5,7 +5,7 @@ last `overlap` k-mers of the previous window as context, and only its new k-mers
 the other sequences: see inference.py.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -80,6 +80,7 @@ def score(
     overlap: int | None = None,
     both_strands: bool = False,
     max_tokens: int = 4096,
+    progress: Callable[[int], object] = lambda bases: None,
 ) -> Iterator[Score]:
     """The score of each sequence, in order. A sequence is text or a range of a genome (`Genome.range`).
 
@@ -87,6 +88,7 @@ def score(
     overlap       k-mers of context that windows repeat; default half of max_len
     both_strands  return the mean of the log-likelihoods of the sequence and of its reverse complement
     max_tokens    tokens in a batch; limits the memory
+    progress      called with the number of bases done since its last call; each strand counts
     Raises ValueError for settings or sequences that cannot be used.
 
     >>> from dnagpt_fast import load_model
@@ -101,7 +103,7 @@ def score(
     chunks = window_chunks(
         tokenizer, sequences, first, model.max_len, overlap, both_strands, BATCHES_AHEAD * max_tokens
     )
-    strands = _strand_scores(Inference(model), tokenizer, chunks, max_tokens)
+    strands = _strand_scores(Inference(model), tokenizer, chunks, max_tokens, progress)
     if not both_strands:
         return strands
     return (
@@ -111,7 +113,11 @@ def score(
 
 
 def _strand_scores(
-    inference: Inference, tokenizer: KmerTokenizer, chunks: Iterator[list[TokenWindow]], max_tokens: int
+    inference: Inference,
+    tokenizer: KmerTokenizer,
+    chunks: Iterator[list[TokenWindow]],
+    max_tokens: int,
+    progress: Callable[[int], object],
 ) -> Iterator[Score]:
     total, scored, kmers = 0.0, 0, 0
     for chunk in chunks:
@@ -122,6 +128,7 @@ def _strand_scores(
             for i, of_window in zip(several, logs, strict=True):
                 new = of_window[max(chunk[i].n_prefix + chunk[i].n_context, 1) - 1 :]
                 sums[i] = float(new.double().sum()), len(new)
+            progress(sum(chunk[i].new_bp for i in batch))
         for window, (part, count) in zip(chunk, sums, strict=True):
             total, scored = total + part, scored + count
             kmers += len(window.ids) - window.n_prefix - window.n_context

@@ -37,6 +37,8 @@ class TokenWindow:
     is_last: bool
     """The last window of its strand."""
     strand_bp: int
+    new_bp: int
+    """Bases that no earlier window covers; of all windows of a strand together its strand_bp."""
 
 
 def clean_bases(text: str) -> str:
@@ -80,6 +82,7 @@ class Kmers(Protocol):
     """The k-mers of one strand, by index."""
 
     length_bp: int
+    k: int
 
     def __len__(self) -> int: ...
 
@@ -91,7 +94,7 @@ class TextKmers:
     """The k-mers of a text, all encoded at once. bases: upper-case over ACGTN."""
 
     def __init__(self, tokenizer: KmerTokenizer, bases: str) -> None:
-        self.length_bp = len(bases)
+        self.length_bp, self.k = len(bases), tokenizer.k
         self._ids = kmer_ids(tokenizer, bases) if bases else np.empty(0, np.int64)
 
     def __len__(self) -> int:
@@ -105,16 +108,15 @@ class PackedKmers:
     """The k-mers of a range of a packed genome, encoded when they are needed."""
 
     def __init__(self, tokenizer: KmerTokenizer, bases: PackedRange) -> None:
-        self.length_bp = len(bases)
+        self.length_bp, self.k = len(bases), tokenizer.k
         self._tokenizer = tokenizer
         self._bases = bases.part(0, usable_bp(tokenizer, len(bases))) if len(bases) else bases
 
     def __len__(self) -> int:
-        return -(-len(self._bases) // self._tokenizer.k)
+        return -(-len(self._bases) // self.k)
 
     def ids(self, start: int, stop: int) -> list[int]:
-        k = self._tokenizer.k
-        some = self._bases.part(k * start, min(k * stop, len(self._bases)))
+        some = self._bases.part(self.k * start, min(self.k * stop, len(self._bases)))
         return self._tokenizer.encode_packed(some).tolist()
 
 
@@ -152,8 +154,10 @@ def token_windows(kmers: Kmers, prefix: list[int], max_len: int, overlap: int) -
         context = overlap if start else 0
         stop = min(start - context + room, len(kmers))
         window = [*prefix, *kmers.ids(start - context, stop)]
-        yield TokenWindow(window, len(prefix), context, stop == len(kmers), kmers.length_bp)
-        if stop == len(kmers):
+        is_last = stop == len(kmers)
+        new_bp = (kmers.length_bp if is_last else kmers.k * stop) - kmers.k * start
+        yield TokenWindow(window, len(prefix), context, is_last, kmers.length_bp, new_bp)
+        if is_last:
             return
         start = stop
 

@@ -45,7 +45,7 @@ from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.run_folder import FORMAT, versions
 from dnagpt_fast.training.settings import ConfigError, ModelSettings, VocabularySettings
 from dnagpt_fast.vocab import Vocabulary
-from dnagpt_fast.weights.start import start_model, state_hash
+from dnagpt_fast.weights.start import resumed_model, start_model, state_hash
 
 # Largest allowed difference between rows of tokens that never occur, relative to the largest value; rounding
 # is far smaller.
@@ -134,9 +134,7 @@ def begin(
     Raises ConfigError, CheckpointError, FileNotFoundError.
     """
     if resumed is not None:
-        record = resumed.config()
-        model = DNAGPT.from_config(ModelConfig.from_dict(record["model"]))
-        return model, Vocabulary(**record["vocabulary"]), record.get("start", {})
+        return *resumed_model(resumed), resumed.config().get("start", {})
     if config.start.path:
         for name, given, default in (
             ("model", config.model, ModelSettings()),

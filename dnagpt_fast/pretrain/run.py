@@ -29,12 +29,11 @@ from dnagpt_fast.training.figures import peak_memory_gib
 from dnagpt_fast.training.log import draw_losses, read_metrics
 from dnagpt_fast.training.loop import StepReport
 from dnagpt_fast.training.processes import Processes
-from dnagpt_fast.training.run_folder import settings_of
+from dnagpt_fast.training.run_folder import part_of, settings_of
 from dnagpt_fast.training.run_lock import sole_writer
-from dnagpt_fast.training.settings import StartSettings
 from dnagpt_fast.vocab import Vocabulary
 from dnagpt_fast.weights.forms import load_folder
-from dnagpt_fast.weights.start import other_start
+from dnagpt_fast.weights.start import other_start, start_then
 
 # Settings that a resumed run may change: they decide how it runs, not what it computes.
 FREE_ON_RESUME = (
@@ -83,7 +82,7 @@ def pretrain(
                 start,
                 console,
                 (*FREE_ON_RESUME, *SETTLED),
-                lambda record: _other_contents(record, job),
+                lambda record, path: _other_contents(record, job, path),
             )
         outcome = train(job, run, first_step, _course(job, run, console), console)
         if outcome.stopped_by is not None:
@@ -128,11 +127,11 @@ def _figures(report: StepReport, line: dict[str, Any]) -> str:
     )
 
 
-def _other_contents(record: dict[str, Any], job: PretrainingRun) -> dict[str, tuple[Any, Any]]:
-    """The contents of the genomes and the start, before and now, where they differ from a checkpoint's
-    record."""
-    before, now = record["genomes"], json.loads(json.dumps(job.record()["genomes"]))
-    if len(before) != len(now):
+def _other_contents(record: dict[str, Any], job: PretrainingRun, path: Path) -> dict[str, tuple[Any, Any]]:
+    """The contents of the genomes and the start, before and now, where they differ from a checkpoint's record, the file
+    `path`."""
+    before, now = part_of(record, "genomes", list, path), json.loads(json.dumps(job.record()["genomes"]))
+    if len(before) != len(now) or not all(isinstance(genome, dict) for genome in before):
         return {"the number of data.genomes": (len(before), len(now))}
     found = {
         f"{key} of {new['path']} (data.genomes)": (old[key], new[key])
@@ -140,9 +139,9 @@ def _other_contents(record: dict[str, Any], job: PretrainingRun) -> dict[str, tu
         for key in GENOME_KEYS
         if key in old and old[key] != new[key]
     }
-    start = record.get("start", {}).get("sha256", "")
-    then = StartSettings(**record["settings"].get("start", {}))
-    return found | other_start(then, job.config.start, start)
+    begun = record.get("start", {})
+    start = begun.get("sha256", "") if isinstance(begun, dict) else ""
+    return found | other_start(start_then(record, path), job.config.start, start)
 
 
 def _validate(job: PretrainingRun, run: Path, steps: int, console: Console) -> ValidationReport | None:

@@ -86,7 +86,9 @@ def oddities(config: PretrainConfig) -> list[str]:
     found = []
     for first, end in pieces(config):
         steps = end - first
-        highest = max(map(rate_at, range(first, min(end, first + schedule.warmup_steps + 1))))
+        # The rate rises up to here.
+        top = min(end, first + schedule.warmup_steps + 1)
+        highest = max(map(rate_at, range(max(first, top - 2), top)))
         if highest < lr * (1 - 1e-3):
             found.append(
                 f"the rate never reaches optimizer.lr = {lr:g}: its maximum in steps {first}-{end - 1} is {highest:g}"

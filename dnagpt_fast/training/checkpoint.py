@@ -28,7 +28,7 @@ from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_st
 from dnagpt_fast.input_files import sha256_of
 from dnagpt_fast.json_files import read_json
 from dnagpt_fast.training.checkpoint_files import METADATA, DataPlanner, DataReader, read_metadata
-from dnagpt_fast.training.torch_files import CheckpointError, reason
+from dnagpt_fast.training.torch_files import CheckpointError, cause, reason
 
 FOLDER = "checkpoints"
 NAME = re.compile(r"step-(\d{8,})")
@@ -75,14 +75,20 @@ class Checkpoint:
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The whole weights by their state-dict names, on the CPU; needs no other process."""
-        prefix = f"{MODEL}."
         state = {
-            name: torch.empty(kept.size, dtype=kept.properties.dtype)
-            for name, kept in self._tensors().items()
-            if name.startswith(prefix)
+            f"{MODEL}.{name}": torch.empty(kept.shape, dtype=kept.dtype)
+            for name, kept in self.shapes().items()
         }
         self._read(state, alone=True)
-        return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+        return {name.removeprefix(f"{MODEL}."): tensor for name, tensor in state.items()}
+
+    def shapes(self) -> dict[str, torch.Tensor]:
+        """The weights on the meta device: names, shapes and dtypes without their memory. Raises CheckpointError."""
+        return {
+            name.removeprefix(f"{MODEL}."): torch.empty(kept.size, dtype=kept.properties.dtype, device="meta")
+            for name, kept in self._tensors().items()
+            if name.startswith(f"{MODEL}.")
+        }
 
     def _tensors(self) -> dict[str, TensorStorageMetadata]:
         try:
@@ -93,15 +99,14 @@ class Checkpoint:
 
     def _check(self, model_state: dict[str, Any]) -> None:
         """Names and shapes of the weights, before anything is read."""
-        there = {name: tuple(entry.size) for name, entry in self._tensors().items()}
-        wanted = {f"{MODEL}.{name}": tuple(tensor.shape) for name, tensor in model_state.items()}
-        there = {name: size for name, size in there.items() if name.startswith(f"{MODEL}.")}
+        there = {name: tuple(kept.shape) for name, kept in self.shapes().items()}
+        wanted = {name: tuple(tensor.shape) for name, tensor in model_state.items()}
         wrong = sorted(name for name in there.keys() | wanted.keys() if there.get(name) != wanted.get(name))
         if wrong:
             name = wrong[0]
             more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
             raise CheckpointError(
-                f"{self.path} does not fit this model: {name.removeprefix(f'{MODEL}.')} is {there.get(name)} in it, "
+                f"{self.path} does not fit this model: {name} is {there.get(name)} in it, "
                 f"{wanted.get(name)} in the model{more}"
             )
 
@@ -114,7 +119,7 @@ class Checkpoint:
                 no_dist=alone or not dist.is_initialized(),
             )
         except CheckpointException as error:
-            raise CheckpointError(f"{self.path} cannot be read: {first_cause(error)}") from error
+            raise CheckpointError(f"{self.path} cannot be read: {first_cause(error)}") from cause(error)
 
 
 def first_cause(error: CheckpointException) -> str:

@@ -18,7 +18,7 @@ from torch.distributed.checkpoint import filesystem, metadata
 from torch.distributed.checkpoint._nested_dict import set_element
 from torch.distributed.checkpoint.planner import ReadItem
 
-from dnagpt_fast.training.torch_files import UnsafeFile, refuse_compressed
+from dnagpt_fast.training.torch_files import UnsafeFile, refuse_growth
 
 METADATA = ".metadata"
 # A checkpoint by hundreds of processes has a few MiB of it.
@@ -141,7 +141,7 @@ class DataReader(dcp.FileSystemReader):
             place = self.storage_data[item.storage_index]
             with open(Path(self.path) / place.relative_path, "rb") as file:
                 part = cast(IO[bytes], _Part(file, place.offset, place.length))
-                refuse_compressed(part, place.length)
+                refuse_growth(part, place.length)
         return super().read_data(plan, planner)
 
 

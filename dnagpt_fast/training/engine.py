@@ -112,12 +112,12 @@ def restore(
     start: checkpoint.Checkpoint | None,
     console: Console,
     free: tuple[str, ...],
-    other_changes: Callable[[dict[str, Any]], dict[str, tuple[Any, Any]]],
+    other_changes: Callable[[dict[str, Any], Path], dict[str, tuple[Any, Any]]],
 ) -> int:
     """Puts weights and optimizer state of a checkpoint into the job; the steps that it has done.
 
     free           beginnings of the settings that may differ from the checkpoint's
-    other_changes  the record of the checkpoint -> what else differs from it, by name: (before, now)
+    other_changes  the record of the checkpoint, and its file -> what else differs from it, by name: (before, now)
     Raises ConfigError naming each setting that differs, CheckpointError.
     """
     for line in checkpoint.damaged(run):
@@ -125,7 +125,8 @@ def restore(
     if start is None:
         console.print(f"{run} holds no checkpoint yet: starting from step 0", soft_wrap=True)
         return 0
-    raise_if_refused(run, refused_changes(start, job.config, free) | other_changes(start.config()))
+    others = other_changes(start.config(), start.path / CONFIG)
+    raise_if_refused(run, refused_changes(start, job.config, free) | others)
     start.load(job.model, job.loop.optimizer)
     console.print(f"resuming from {start.path}, step {start.step} of {job.steps}", soft_wrap=True)
     return start.step
@@ -167,8 +168,11 @@ def _steps(
         logs: list[MetricsLog | TensorBoardLog] = []
         if job.processes.is_main:
             for kind in (MetricsLog, TensorBoardLog) if course.tensorboard else (MetricsLog,):
-                logs.append(kind(run, first_step))
-                files.callback(logs[-1].close)
+                logs.append(log := kind(run, first_step))
+                files.callback(log.close)
+                if isinstance(log, MetricsLog):
+                    for said in log.losses:
+                        console.print(f"warning: {said}", style="yellow", highlight=False, soft_wrap=True)
         progress = files.enter_context(TrainingProgress(console, first_step, job.steps))
         for report in job.loop.run(first_step, job.steps, stop):
             done = report.step + 1

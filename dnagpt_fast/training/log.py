@@ -12,13 +12,22 @@ TENSORBOARD = "tensorboard"
 
 
 class MetricsLog:
-    """Appends one line a step. Opened at step s it drops what an interrupted run wrote from s on: no doubles."""
+    """Appends one line a step. Opened at step s it drops what an interrupted run wrote from s on: no doubles.
+
+    losses  what of the steps before s is not there any more, a line each: a damaged end, steps without a record
+    """
 
     def __init__(self, run: Path, first_step: int) -> None:
         self.path = run / FILE
-        records = read_metrics(run)
-        kept = [json.dumps(record) + "\n" for record in records if record["step"] < first_step]
-        write_text(self.path, "".join(kept))
+        records, damaged_bytes = _read(run)
+        kept = [record for record in records if record["step"] < first_step]
+        self.losses = []
+        if damaged_bytes:
+            self.losses.append(f"{self.path}: {damaged_bytes:,} bytes of a damaged end are dropped")
+        if missing := sorted(set(range(first_step)) - {record["step"] for record in kept}):
+            steps = f"{missing[0]} to {missing[-1]}" if len(missing) > 1 else f"{missing[0]}"
+            self.losses.append(f"{self.path} has no record of {len(missing):,} steps done, {steps}")
+        write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = open(self.path, "a", buffering=1)  # noqa: SIM115 (closed by close())
 
     def write(self, record: dict[str, Any]) -> None:
@@ -58,11 +67,17 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     What a killed process or a power failure left at the end of the file is dropped: a torn line, or NUL bytes. Raises
     ValueError naming file and line where a line before the last is damaged.
     """
+    return _read(run)[0]
+
+
+def _read(run: Path) -> tuple[list[dict[str, Any]], int]:
+    """The records, and how many bytes after them were dropped."""
     path = run / FILE
     try:
-        lines = path.read_bytes().split(b"\n")
+        content = path.read_bytes()
     except FileNotFoundError:
-        return []
+        return [], 0
+    lines = content.split(b"\n")
     if lines[-1:] == [b""]:
         lines.pop()
     elif lines:
@@ -82,7 +97,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
                 f"{path}:{number}: damaged ({error}): remove the line, or start the run anew"
             ) from error
         records.append(record)
-    return records
+    return records, len(content) - sum(len(line) + 1 for line in lines[: len(records)])
 
 
 def running_means(values: Sequence[float], share: float = 0.05) -> list[float]:

@@ -137,7 +137,9 @@ class Processes:
         if isinstance(found, Exception):
             return f"{message}; the host of process 0 does not answer either ({_first_line(found)})"
         names = ", ".join(f"process {rank}" for rank in sorted(found))
-        return f"{message}; gone, or silent for {timeout_s:g} s: {names or 'none of them, the connection broke'}"
+        return (
+            f"{message}; gone, or silent for {timeout_s:g} s: {names or 'none of them, the connection broke'}"
+        )
 
     def _sign(self, missing: Queue[set[int] | Exception]) -> None:
         """Puts the processes that do not sign into the queue, or the error of the request."""

@@ -14,8 +14,17 @@ Settings = TypeVar("Settings")
 
 
 def settings_of(start: "Checkpoint", cls: type[Settings]) -> Settings:
-    """The settings, of the dataclass `cls`, that a checkpoint was made with."""
-    return from_tree(cls, start.config()["settings"], str(start.config_path))
+    """The settings, of the dataclass `cls`, that a checkpoint was made with. Raises ConfigError, CheckpointError."""
+    path = start.config_path
+    return from_tree(cls, part_of(start.config(), "settings", dict, path), str(path))
+
+
+def part_of(record: dict[str, Any], name: str, kind: type, path: Path) -> Any:
+    """A part of config.json, held against its type. `path` is for messages. Raises ConfigError."""
+    if not isinstance(record.get(name), kind):
+        came = f"it is {type(record[name]).__name__}" if name in record else "it is missing"
+        raise ConfigError(f"{path}: {name!r}: wanted {kind.__name__}, but {came}: the file is damaged")
+    return record[name]
 
 
 def refused_changes(start: "Checkpoint", config: Any, free: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:

@@ -11,6 +11,10 @@ from typing import IO, Any
 
 import torch
 
+# What torch's own unpickler of weights runs though no tensor needs it: bytearray(10**12), codecs that double a text.
+COMPUTING = (b"builtin__\nbytearray\n", b"builtins\nbytearray\n", b"_codecs\nencode\n")
+SCANNED_AT_ONCE = 16 << 20
+
 
 class CheckpointError(ValueError):
     """A checkpoint or a file of weights that is damaged, is no DNAGPT or belongs to another; the message names the file
@@ -34,34 +38,69 @@ def reason(error: BaseException) -> str:
     return (text.strip().splitlines() or [type(error).__name__])[0][:300]
 
 
+def cause(error: BaseException) -> BaseException | None:
+    """The error, as the cause of another; None where its text holds torch's advice."""
+    return None if "weights_only" in str(error) else error
+
+
 def load_tensors(path: Path) -> Any:
     """What a torch file holds, on the CPU. Only tensors and plain containers are unpickled.
 
     Raises UnsafeFile, OSError, and what torch raises for a damaged file.
     """
     with open(path, "rb") as file:
-        refuse_compressed(file, path.stat().st_size)
+        refuse_growth(file, path.stat().st_size)
         file.seek(0)
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
-def refuse_compressed(file: IO[bytes], size: int) -> None:
-    """torch stores its archives uncompressed: a small compressed one could fill the memory. Raises UnsafeFile."""
+def refuse_growth(file: IO[bytes], size: int) -> None:
+    """Raises UnsafeFile for a torch file whose reading could take far more memory than it has bytes: a compressed
+    archive (torch's are not), or a pickle that computes what it holds."""
+    _refuse_compressed(file, size)
+    file.seek(0)
+    kept = b""
+    while chunk := file.read(SCANNED_AT_ONCE):
+        text = kept + chunk
+        if any(name in text for name in COMPUTING):
+            raise UnsafeFile("it holds something that is computed while it is read, which is no tensor")
+        kept = text[-32:]
+
+
+def _refuse_compressed(file: IO[bytes], size: int) -> None:
     if not zipfile.is_zipfile(file):
         return
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
+            listed_at = archive.start_dir
+        file.seek(max(size - 22, 0))
+        end = file.read(22)
     except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError) as error:
         raise UnsafeFile(f"its archive is damaged: {error}") from error
+    # Where Python's reader of archives and torch's could see different lists of entries, neither is believed.
+    if not end.startswith(b"PK\x05\x06") or int.from_bytes(end[16:20], "little") not in (
+        listed_at,
+        2**32 - 1,
+    ):
+        raise UnsafeFile("its archive is damaged: bytes before or behind it")
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or (
         sum(entry.file_size for entry in entries) > size
     ):
         raise UnsafeFile("its archive holds more bytes than the file has: it is compressed, or damaged")
 
 
-def refuse_expanded(name: str, tensor: torch.Tensor) -> None:
-    """Raises UnsafeFile for a tensor that names more elements than its file has, as by a stride of 0."""
+def refuse_expanded(tensors: dict[str, torch.Tensor], file_bytes: int) -> None:
+    """Raises UnsafeFile for tensors that name more elements than their file has, as by a stride of 0."""
+    for name, tensor in tensors.items():
+        _refuse_expanded(name, tensor)
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors.values()}
+    total = sum(storage.nbytes() for storage in storages.values())
+    if total > file_bytes:
+        raise UnsafeFile(f"its tensors take {total:,} bytes, but it has {file_bytes:,}")
+
+
+def _refuse_expanded(name: str, tensor: torch.Tensor) -> None:
     if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
         raise UnsafeFile(f"{name} is no plain tensor")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():

@@ -6,6 +6,7 @@ blocks to its own file. A line without a line end was cut off when the process w
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +60,8 @@ class Journal:
             before = read_json(folder / JOB)
         except FileNotFoundError:
             raise JournalError(f"--resume: there is no unfinished job of {output} ({folder / JOB})") from None
+        except ValueError as error:
+            raise JournalError(f"{error}: remove {folder}, and start anew") from error
         changed = sorted(key for key in {*job, *before} if job.get(key) != before.get(key))
         if changed:
             was = ", ".join(f"{key} was {before.get(key)}, is {job.get(key)}" for key in changed)
@@ -83,11 +86,17 @@ class Journal:
             if block not in done:
                 raise JournalError(f"{self.folder}: block {block} is missing: run again with --resume")
             path, start = done[block]
-            with open(path, "rb") as file:
-                file.seek(start)
-                rows = json.loads(file.readline())["scores"]
-            for of_record in rows:
-                yield [_score(*one) for one in of_record]
+            try:
+                with open(path, "rb") as file:
+                    file.seek(start)
+                    rows = json.loads(file.readline())["scores"]
+                found = [[_score(*one) for one in of_record] for of_record in rows]
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise JournalError(
+                    f"{path}: byte {start:,}: block {block} is damaged ({error}): remove its line, and run again "
+                    f"with --resume"
+                ) from error
+            yield from found
 
     def close(self) -> None:
         if self._file is not None:
@@ -122,14 +131,18 @@ def _opened(path: Path) -> BinaryIO:
     return file
 
 
+# How append begins a line; only its number is read until the scores are written out.
+_BLOCK = re.compile(rb'\{"block": ([0-9]{1,12}), "scores": \[.*\]\}\n')
+
+
 def _blocks(folder: Path) -> dict[int, tuple[Path, int]]:
+    """The blocks that are there. Lines that are not whole, as a power failure leaves them, do not count."""
     found: dict[int, tuple[Path, int]] = {}
     for path in sorted(folder.glob("process-*.jsonl")):
         with open(path, "rb") as file:
             start = 0
             for line in file:
-                if line.endswith(b"\n"):
-                    number = line[len(b'{"block": ') : line.index(b",")]
-                    found[int(number)] = path, start
+                if whole := _BLOCK.fullmatch(line):
+                    found[int(whole[1])] = path, start
                 start += len(line)
     return found

@@ -108,7 +108,7 @@ class VcfFile:
                 while (record := next(records, None)) is not None:
                     number += 1
                     yield str(record).rstrip("\n")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, NotImplementedError) as error:
             raise VariantError(f"{self.path} cannot be read as BCF: {error}") from error
         finally:
             pysam.set_verbosity(verbosity)

@@ -27,9 +27,9 @@ from dnagpt_fast.training.run_folder import FORMAT
 from dnagpt_fast.training.tensor_files import StateDict, os_errors, write_safetensors, write_torch
 from dnagpt_fast.training.torch_files import CheckpointError
 from dnagpt_fast.vocab import Vocabulary
-from dnagpt_fast.weights.official import build, config_of, load_official
+from dnagpt_fast.weights.official import build, config_of, load_official, refuse_misfits
 from dnagpt_fast.weights.packaged import is_packaged, known_names, packaged_file
-from dnagpt_fast.weights.unique_rows import with_repeats, without_repeats
+from dnagpt_fast.weights.unique_rows import whole_shapes, with_repeats, without_repeats
 
 FORMS = ("official", "safetensors", "folder", "hf")
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -187,15 +187,12 @@ def load_folder(folder: Path) -> tuple[DNAGPT, KmerTokenizer, dict[str, Any]]:
         raise CheckpointError(
             f"{folder / CONFIG} is not of a DNAGPT model: no model_type 'dnagpt', no part 'model'"
         )
-    config, tokenizer = _config_and_tokenizer(shape, vocabulary, folder / CONFIG)
+    config, tokenizer = config_and_tokenizer(shape, vocabulary, folder / CONFIG)
     return build(config, source(), folder).eval(), tokenizer, content
 
 
 def _load_file(path: Path, num_heads: int | None) -> tuple[DNAGPT, KmerTokenizer]:
-    try:
-        state = with_repeats(_read_safetensors(path))
-    except (KeyError, IndexError) as error:
-        raise CheckpointError(f"{path}: the rows of a table do not fit their index: {error}") from error
+    state = _read_safetensors(path)
     with safe_open(path, "pt") as file:
         header = (file.metadata() or {}).get(HEADER)
     if header is None:
@@ -206,20 +203,30 @@ def _load_file(path: Path, num_heads: int | None) -> tuple[DNAGPT, KmerTokenizer
         shape, vocabulary = content["model"], content["vocabulary"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: part {HEADER!r} of its header cannot be read: {error}") from error
-    config, tokenizer = _config_and_tokenizer(shape, vocabulary, path)
+    config, tokenizer = config_and_tokenizer(shape, vocabulary, path)
+    try:
+        shapes = whole_shapes(state)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if shapes.keys() != state.keys() and config.vocab_size != len(tokenizer):
+        raise CheckpointError(
+            f"{path}: vocab_size is {config.vocab_size}, but its vocabulary has {len(tokenizer)} tokens"
+        )
+    refuse_misfits(config, shapes, path)
+    state = with_repeats(state)
     if "dtype" in content:
         dtype = getattr(torch, str(content["dtype"]), None)
-        if not isinstance(dtype, torch.dtype):
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
             raise CheckpointError(
-                f"{path}: part {HEADER!r} of its header names no dtype: {content['dtype']!r}"
+                f"{path}: part {HEADER!r} of its header names no dtype of weights: {content['dtype']!r}"
             )
         state = {name: tensor.to(dtype) for name, tensor in state.items()}
     return build(config, state, path), tokenizer
 
 
-def _config_and_tokenizer(
-    shape: dict[str, Any], vocabulary: dict[str, Any] | None, where: Path
-) -> tuple[ModelConfig, KmerTokenizer]:
+def config_and_tokenizer(shape: Any, vocabulary: Any, where: Path) -> tuple[ModelConfig, KmerTokenizer]:
+    """A model's shape and its tokenizer from what a JSON file holds; without a vocabulary the one of this size. `where`
+    is for messages. Raises CheckpointError."""
     try:
         config = ModelConfig.from_dict(shape)
         if vocabulary is None:

@@ -18,6 +18,7 @@ from dnagpt_fast.training.tensor_files import StateDict
 from dnagpt_fast.training.torch_files import (
     CheckpointError,
     UnsafeFile,
+    cause,
     load_tensors,
     reason,
     refuse_expanded,
@@ -54,8 +55,10 @@ def read_state_dict(path: str | Path) -> StateDict:
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
         content = load_tensors(path)
-    except Exception as error:
-        raise CheckpointError(f"{path} cannot be read as a torch checkpoint: {reason(error)}") from error
+    except Exception as error:  # noqa: BLE001 raised anew, at times without torch's text
+        raise CheckpointError(f"{path} cannot be read as a torch checkpoint: {reason(error)}") from cause(
+            error
+        )
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
     if not isinstance(content, dict) or not all(
@@ -64,11 +67,10 @@ def read_state_dict(path: str | Path) -> StateDict:
         raise CheckpointError(f"{path} has no state dict, neither at the top nor under 'model'")
     if not all(isinstance(name, str) for name in content):
         raise CheckpointError(f"{path} holds tensors without names")
-    for name, tensor in content.items():
-        try:
-            refuse_expanded(name, tensor)
-        except UnsafeFile as error:
-            raise CheckpointError(f"{path}: {error}") from error
+    try:
+        refuse_expanded(content, path.stat().st_size)
+    except UnsafeFile as error:
+        raise CheckpointError(f"{path}: {error}") from error
     return {re.sub(r"^(module\.)+", "", name): tensor for name, tensor in content.items()}
 
 
@@ -122,6 +124,22 @@ def _most_blocks(found: int) -> int:
 
 def build(config: ModelConfig, state: StateDict, path: str | Path, *, strict: bool = True) -> DNAGPT:
     """A model of this shape with these tensors. `path` is for messages. Raises CheckpointError."""
+    wanted, missing = refuse_misfits(config, state, path, strict=strict)
+    if missing:
+        model = DNAGPT.from_config(config)
+        model.load_state_dict({name: state[name] for name in wanted if name in state}, strict=False)
+        return model
+    with torch.device("meta"):
+        model = DNAGPT.from_config(config)
+    model.load_state_dict({name: state[name] for name in wanted}, strict=True, assign=True)
+    return model
+
+
+def refuse_misfits(
+    config: ModelConfig, state: StateDict, path: str | Path, *, strict: bool = True
+) -> tuple[list[str], list[str]]:
+    """The names of a model's tensors, and of those that are missing in `state`, of which only names and shapes are
+    used. Raises CheckpointError where they are not this model's; strict: as in `load_official`."""
     # Building takes time per block, even without weights: refuse many more blocks than the file has tensors for.
     found = layers_in(state, path)
     if config.num_layers > _most_blocks(found):
@@ -148,11 +166,4 @@ def build(config: ModelConfig, state: StateDict, path: str | Path, *, strict: bo
     ]
     if faults:
         raise CheckpointError(f"{path} does not fit the model. " + "; ".join(faults))
-    if missing:
-        model = DNAGPT.from_config(config)
-        model.load_state_dict({name: state[name] for name in wanted if name in state}, strict=False)
-        return model
-    with torch.device("meta"):
-        model = DNAGPT.from_config(config)
-    model.load_state_dict({name: state[name] for name in wanted}, strict=True, assign=True)
-    return model
+    return list(wanted), missing

@@ -1,14 +1,21 @@
 """The model that a run starts from: an existing model in any form, or a random one."""
 
 import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.initial_values import random_model
-from dnagpt_fast.training.settings import ModelSettings, StartSettings, VocabularySettings
+from dnagpt_fast.training.run_folder import part_of
+from dnagpt_fast.training.settings import ModelSettings, StartSettings, VocabularySettings, from_tree
 from dnagpt_fast.vocab import Vocabulary
-from dnagpt_fast.weights.forms import load_model
+from dnagpt_fast.weights.forms import config_and_tokenizer, load_model
+from dnagpt_fast.weights.official import refuse_misfits
+
+if TYPE_CHECKING:
+    from dnagpt_fast.training.checkpoint import Checkpoint
 
 
 def start_model(
@@ -24,6 +31,13 @@ def start_model(
     torch.manual_seed(seed)
     model, tokenizer = load_model(start.path, num_heads=start.num_heads or None)
     return model, tokenizer.vocabulary
+
+
+def start_then(record: dict[str, Any], path: Path) -> StartSettings:
+    """The start that a run's record, the file `path`, names. Raises ConfigError."""
+    settings = part_of(record, "settings", dict, path)
+    start = part_of(settings, "start", dict, path) if "start" in settings else {}
+    return from_tree(StartSettings, start, str(path))
 
 
 def other_start(then: StartSettings, now: StartSettings, sha256: str) -> dict[str, tuple[str, str]]:
@@ -42,6 +56,15 @@ def other_start(then: StartSettings, now: StartSettings, sha256: str) -> dict[st
     return (
         {} if found == sha256 else {f"the SHA-256 of the weights in {now.path} (start.path)": (sha256, found)}
     )
+
+
+def resumed_model(found: "Checkpoint") -> tuple[DNAGPT, Vocabulary]:
+    """The model and vocabulary of a run that goes on, built once its checkpoint is seen to hold such a one; the caller
+    loads the weights. Raises CheckpointError."""
+    record = found.config()
+    config, tokenizer = config_and_tokenizer(record.get("model"), record.get("vocabulary"), found.config_path)
+    refuse_misfits(config, found.shapes(), found.path)
+    return DNAGPT.from_config(config), tokenizer.vocabulary
 
 
 def state_hash(model: DNAGPT) -> str:

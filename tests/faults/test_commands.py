@@ -1,96 +1,75 @@
-"""The fault table of docs/faults.md: commands are killed, disks are full, outputs are links and devices.
+"""Commands are killed and disks are full: the old output or the whole new one, and nothing beside it.
 
-By default each fault once; `pytest -m slow tests/faults` kills every command at twenty moments by every signal.
+By default each fault once. `pytest -m slow tests/faults/test_commands.py` kills every command at twenty moments by each
+of three signals, and lets the disk be full at four sizes.
 """
 
-import json
-import os
 import random
+import shutil
 import signal
-import subprocess
-import sys
-import tarfile
 import time
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-ARCHIVE = ROOT / "tests" / "data" / "runs_before_the_rooms.tar.xz"
-# Sets a limit on the size of files, as a disk without room; then runs the command.
-LIMITED = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
-from dnagpt_fast.cli import main
-main(sys.argv[2:])
-"""
-# Every command that writes a file, with the name of what it writes. {} is the folder.
-COMMANDS = {
-    "score": (("score", "{}/pretrained", "{}/s.fa", "-o", "{}/out/x.tsv", "--device", "cpu"), {"x.tsv"}),
-    "embed": (
-        ("embed", "{}/pretrained", "{}/s.fa", "-o", "{}/out/x.npy", "--device", "cpu"),
-        {"x.npy", "x.npy.names"},
-    ),
-    "generate": (
-        ("generate", "{}/pretrained", "-o", "{}/out/x.fa", "--samples", "300", "--max-tokens", "20", "--device", "cpu"),
-        {"x.fa"},
-    ),
-    "pack": (("pack", "{}/s.fa", "{}/out/x.2bit"), {"x.2bit"}),
-    "predict": (
-        ("predict", "{}/tuned", "{}/labels.csv", "-o", "{}/out/x.tsv", "--device", "cpu"),
-        {"x.tsv"},
-    ),
-    "convert": (("convert", "{}/pretrained", "{}/out/x.safetensors", "--to", "safetensors"), {"x.safetensors"}),
-}  # fmt: skip
+from dnagpt_fast.training.log import read_metrics
+from tests.faults.jobs import (
+    INTERRUPTED_BEFORE_IT_BEGAN,
+    JOBS,
+    STEPS,
+    Forks,
+    make_inputs,
+    no_larger_files,
+    start,
+)
+
+MOMENTS = 20
+FILES = [name for name, job in JOBS.items() if not job.makes_a_run]
+RUNS = [name for name, job in JOBS.items() if job.makes_a_run]
+# These two want a name that is not there yet.
+NEW_ONLY = ("convert", "track")
+# What a stopped job of variants keeps, to go on with --resume.
+JOURNAL = ".x.vcf.scores"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    made = tmp_path_factory.mktemp("faults")
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(made, filter="data")
-    draw = random.Random(0)
-    records = (f">s{i}\n{''.join(draw.choices('ACGT', k=120))}\n" for i in range(2000))
-    (made / "s.fa").write_text("".join(records))
-    return made
+    return make_inputs(tmp_path_factory.mktemp("faults"))
+
+
+@pytest.fixture(scope="module")
+def forks() -> Forks:
+    return Forks()
 
 
 @pytest.fixture
 def out(folder) -> Path:
-    path = folder / "out"
-    path.mkdir(exist_ok=True)
-    for old in path.iterdir():
-        old.unlink()
-    return path
+    emptied(folder / "out")
+    return folder / "out"
 
 
-def start(folder: Path, command: str, *, most_bytes: int | None = None) -> subprocess.Popen:
-    arguments = [text.format(folder) for text in COMMANDS[command][0]]
-    how = ["-m", "dnagpt_fast"] if most_bytes is None else ["-c", LIMITED, str(most_bytes)]
-    return subprocess.Popen(
-        [sys.executable, *how, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def emptied(folder: Path) -> None:
+    for old in folder.iterdir():
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
-def wait_for_a_file(out: Path, process: subprocess.Popen) -> None:
-    """Until the command has begun to write, or is over."""
-    while process.poll() is None and not any(out.iterdir()):
-        time.sleep(0.005)
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
-def names(out: Path) -> set[str]:
-    return {path.name for path in out.iterdir()}
+def content(path: Path) -> bytes | dict[str, bytes]:
+    """Of a file; of a folder that of all its files."""
+    if path.is_dir():
+        return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    return path.read_bytes()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_command_leaves_nothing_half(folder, out, number):
-    process = start(folder, "generate")
-    wait_for_a_file(out, process)
+    more = ["--samples", "2000"]
+    process = start(*JOBS["generate"].in_folder(folder), *more)
+    while process.poll() is None and not any(out.iterdir()):
+        time.sleep(0.005)
     process.send_signal(number)
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 128 + number, said
@@ -99,98 +78,107 @@ def test_a_stopped_command_leaves_nothing_half(folder, out, number):
 
 
 def test_a_full_disk_is_one_line_that_names_the_file_and_nothing_is_left(folder, out):
-    said = (process := start(folder, "score", most_bytes=20_000)).communicate(timeout=120)[1]
+    process = start(*JOBS["pack"].in_folder(folder), before=no_larger_files(2000))
+    said = process.communicate(timeout=120)[1]
     assert process.returncode == 1
-    assert said.splitlines() == [f"dnagpt-fast: error: [Errno 27] File too large: '{out / 'x.tsv'}'"]
+    assert said.splitlines() == [f"dnagpt-fast: error: [Errno 27] File too large: '{out / 'x.2bit'}'"]
     assert names(out) == set()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", FILES)
 def test_a_command_that_is_killed_at_any_moment_leaves_the_old_output_or_the_whole_new_one(
-    folder, out, command, number
+    folder, out, forks, command
 ):
+    arguments, made = JOBS[command].in_folder(folder), JOBS[command].files
     began = time.monotonic()
-    process = start(folder, command)
-    assert process.wait(300) == 0, process.communicate()
+    assert forks.run(arguments)[0] == 0
     took = time.monotonic() - began
-    made = COMMANDS[command][1]
-    whole = {name: (out / name).read_bytes() for name in made}
+    whole = {name: content(out / name) for name in made}
     draw = random.Random(command)
-    for _ in range(20):
-        for path in out.iterdir():
-            path.unlink()
-        if command != "convert":  # whose target must not be there
-            for name in made:
-                (out / name).write_bytes(b"old")
-        process = start(folder, command)
+    early = 0
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
+        for _ in range(MOMENTS):
+            emptied(out)
+            if command not in NEW_ONLY:
+                for name in made:
+                    (out / name).write_bytes(b"old")
+            forked = forks.start(arguments)
+            time.sleep(draw.uniform(0, took))
+            forked.kill(number)
+            code, said = forked.wait()
+            assert code in (0, 128 + number, -number, INTERRUPTED_BEFORE_IT_BEGAN), (code, said)
+            early += code == INTERRUPTED_BEFORE_IT_BEGAN
+            assert "Traceback" not in said, said
+            found = {name: content(out / name) for name in made & names(out)}
+            assert all(found[name] in (b"old", whole[name]) for name in found), found.keys()
+            assert code != 0 or found == whole
+            left = names(out) - made - {JOURNAL}
+            assert not left or number == signal.SIGKILL, left
+            if command == "variants" and JOURNAL in names(out):
+                assert forks.run([*arguments, "--resume"])[0] == 0
+                assert content(out / "x.vcf") == whole["x.vcf"]
+            if left:  # the kernel let nobody tidy; the next command does
+                assert forks.run(JOBS["pack"].in_folder(folder))[0] == 0
+                assert names(out) <= {*made, "x.2bit", JOURNAL}
+    assert early <= MOMENTS // 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", RUNS)
+def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_end(folder, out, forks, command):
+    """Twenty moments: the signals take turns."""
+    arguments = JOBS[command].in_folder(folder)
+    began = time.monotonic()
+    assert forks.run(arguments)[0] == 0
+    took = time.monotonic() - began
+    losses = [record["loss"] for record in read_metrics(out / "x")]
+    assert len(losses) == STEPS[command]
+    draw = random.Random(command)
+    for moment in range(MOMENTS):
+        emptied(out)
+        number = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)[moment % 3]
+        forked = forks.start(arguments)
         time.sleep(draw.uniform(0, took))
-        process.send_signal(number)
-        said = process.communicate(timeout=120)[1]
-        assert "Traceback" not in said or process.returncode < 0, said
-        for name in made & names(out):
-            assert (out / name).read_bytes() in (b"old", whole[name])
-        left = names(out) - made
-        assert not left or number == signal.SIGKILL
-        if left:  # the kernel let nobody tidy; the next command does
-            assert start(folder, "pack").wait(120) == 0
-            assert not [name for name in names(out) if name.endswith(".partial")]
-            (out / "x.2bit").unlink()
-            for path in [path for path in out.iterdir() if path.is_dir()]:
-                raise AssertionError(f"{path} was left")
+        forked.kill(number)
+        code, said = forked.wait()
+        assert code in (0, 128 + number, -number, INTERRUPTED_BEFORE_IT_BEGAN), (code, said)
+        assert "Traceback" not in said, said
+        code, said = forks.run([*arguments, "--resume"])
+        assert code == 0, said
+        assert [record["loss"] for record in read_metrics(out / "x")] == losses
+        assert names(out) == {"x"}
+        assert not [path for path in (out / "x").rglob("*") if path.name.endswith((".partial", ".writer"))]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_full_disk_at_any_byte_is_one_line(folder, out, command):
-    """The limit meets the first write, one in the middle and the last."""
-    process = start(folder, command)
-    assert process.wait(300) == 0, process.communicate()
-    largest = max((out / name).stat().st_size for name in COMMANDS[command][1])
+@pytest.mark.parametrize("command", JOBS)
+def test_a_full_disk_at_any_byte_is_one_line(folder, out, forks, command):
+    """The limit meets the first write, one in the middle and the last. What a run has begun stays and goes on."""
+    arguments, made = JOBS[command].in_folder(folder), JOBS[command].files
+    assert forks.run(arguments)[0] == 0
+    largest = max(file.stat().st_size for file in out.rglob("*") if file.is_file())
     for limit in (0, 1, largest // 2, largest - 1):
-        for path in out.iterdir():
-            path.unlink()
-        process = start(folder, command, most_bytes=limit)
-        said = process.communicate(timeout=120)[1]
-        assert process.returncode == 1, (limit, said)
-        assert len(said.splitlines()) == 1, said
-        assert str(out / "x") in said or "tmp" in said, said
-        assert names(out) == set()
+        emptied(out)
+        code, said = forks.run(arguments, limit)
+        assert code == 1, (limit, said)
+        lines = [line for line in said.splitlines() if line.startswith("dnagpt-fast: error:")]
+        assert len(lines) == 1, said
+        assert "Traceback" not in said, said
+        assert str(out / "x") in lines[0] or "/x/" in lines[0] or "tmp" in lines[0], said
+        if not JOBS[command].makes_a_run:
+            assert names(out) - {JOURNAL} == set()
+            continue
+        code, said = forks.run([*arguments, "--resume"] if names(out) else arguments)
+        assert code == 0, said
+        assert len(read_metrics(out / "x")) == STEPS[command]
+        assert names(out) == made
 
 
 @pytest.mark.slow
-def test_a_second_resume_is_refused_while_the_first_writes(folder, tmp_path):
-    settings = tmp_path / "settings.toml"
-    record = json.loads((folder / "pretrained" / "config.json").read_text())["settings"]
-    settings.write_text(
-        f"""
-[model]
-max_len = 24
-num_layers = 1
-num_heads = 1
-embedding_dim = 8
-[vocabulary]
-k = 1
-[data]
-genomes = [{{ path = "{folder / "genome.fa"}", species = "human", held_out = ["one:600-800"] }}]
-[schedule]
-warmup_steps = {record["schedule"]["warmup_steps"]}
-[run]
-steps = 4000
-batch_size = 4
-device = "cpu"
-"""
-    )
-    arguments = ["pretrain", "--config", str(settings), "--out", str(tmp_path / "run"), "--resume"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    first, second = (
-        subprocess.Popen(
-            [sys.executable, "-m", "dnagpt_fast", *arguments],
-            cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True,
-        )
-        for _ in range(2)
-    )  # fmt: skip
+def test_a_second_resume_is_refused_while_the_first_writes(folder, out):
+    arguments = [*JOBS["pretrain"].in_folder(folder), "--resume", "--set", "run.steps=4000"]
+    first, second = start(*arguments), start(*arguments)
     deadline = time.monotonic() + 120
     while first.poll() is None and second.poll() is None:
         assert time.monotonic() < deadline

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from dnagpt_fast.input_files import sha256_of
 from dnagpt_fast.model.config import ModelConfig
@@ -21,7 +22,8 @@ from dnagpt_fast.training import checkpoint, checkpoint_files
 from dnagpt_fast.training.checkpoint import CheckpointError
 from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
 from dnagpt_fast.training.optimizer import build_optimizer
-from dnagpt_fast.weights.forms import load_model, save_model
+from dnagpt_fast.weights.forms import load_model, save_compact, save_model
+from dnagpt_fast.weights.start import resumed_model
 from tests.training.test_checkpoint import trained
 
 MOST_MIB = 200
@@ -216,6 +218,66 @@ def test_a_tensor_that_has_no_numbers_for_its_shape_is_refused(tmp_path):
     state["transformer.wpe.weight"] = torch.zeros(1, 1).expand(1 << 30, 4)
     torch.save(state, tmp_path / "wide.pth")
     refused_quickly(lambda: load_model(tmp_path / "wide.pth", num_heads=1), "not so many numbers")
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "old name", "encoded"])
+def test_a_pickle_that_computes_is_refused(tmp_path, kind):
+    """torch's unpickler of weights runs bytearray(10**9) and codecs: twenty bytes could fill the memory."""
+    code = {
+        "old name": b"\x80\x02}X\x01\x00\x00\x00ac__builtin__\nbytearray\nJ\x00\xca\x9a;\x85Rs.",
+        "encoded": b"\x80\x02}X\x01\x00\x00\x00ac_codecs\nencode\nX\x01\x00\x00\x00bX\x03\x00\x00\x00hex\x86Rs.",
+    }.get(kind, b"\x80\x02}X\x01\x00\x00\x00acbuiltins\nbytearray\nJ\x00\xca\x9a;\x85Rs.")
+    path = tmp_path / "computes.pth"
+    torch.save({"a": 1}, path, _use_new_zipfile_serialization=kind == "zip")
+    if kind == "zip":
+        with zipfile.ZipFile(path) as plain, zipfile.ZipFile(tmp_path / "evil.pth", "w") as evil:
+            for name in plain.namelist():
+                evil.writestr(name, code if name.endswith("data.pkl") else plain.read(name))
+        path = tmp_path / "evil.pth"
+    else:
+        whole = path.read_bytes()
+        start = whole.index(pickle.dumps({"a": 1}, protocol=2))
+        path.write_bytes(whole[:start] + code + whole[start:])
+    refused_quickly(lambda: load_model(path, num_heads=1), "computed while it is read")
+
+
+def test_two_lists_of_what_is_in_an_archive_are_refused(tmp_path):
+    """Python's reader of archives takes bytes before one; torch's would see another list of entries there."""
+    model, _ = load_model(write_run(tmp_path / "run"))
+    torch.save(model.state_dict(), tmp_path / "plain.pth")
+    (tmp_path / "two.pth").write_bytes(b"PK\x03\x04" + b"x" * 100 + (tmp_path / "plain.pth").read_bytes())
+    refused_quickly(lambda: load_model(tmp_path / "two.pth", num_heads=1), "bytes before or behind it")
+
+
+def test_a_small_file_whose_tables_would_be_large_is_refused(tmp_path):
+    """A packed table is its different rows and a number for each row: a few MB could name a terabyte."""
+    model, tokenizer = load_model(write_run(tmp_path / "run"))
+    save_compact(model, tokenizer, tmp_path / "a.safetensors")
+    state = load_file(tmp_path / "a.safetensors")
+    with safe_open(tmp_path / "a.safetensors", "pt") as file:
+        header = file.metadata()
+    for name, tensor in (
+        ("transformer.wte.weight.rows", torch.zeros(1, 100_000)),
+        ("transformer.wte.weight.row_of", torch.zeros(2_000_000, dtype=torch.int32)),
+    ):
+        wrong = {**state, name: tensor}
+        save_file(wrong, tmp_path / "wide.safetensors", header)
+        refused_quickly(lambda: load_model(tmp_path / "wide.safetensors"), "does not fit|does not have")
+    about = json.loads(header["dnagpt"])
+    about["model"]["vocab_size"] = 2_000_000
+    state["transformer.wte.weight.row_of"] = torch.zeros(2_000_000, dtype=torch.int32)
+    save_file(state, tmp_path / "wide.safetensors", {"dnagpt": json.dumps(about)})
+    refused_quickly(lambda: load_model(tmp_path / "wide.safetensors"), "vocab_size is 2000000")
+
+
+def test_a_run_that_goes_on_is_not_built_larger_than_its_checkpoint(tmp_path):
+    path = write_run(tmp_path / "run")
+    for name, value in (("num_layers", 10**7), ("embedding_dim", 10**6), ("max_len", 10**9)):
+        record = json.loads((path / "config.json").read_text())
+        record["model"][name] = value
+        (path / "config.json").write_text(json.dumps(record))
+        resign(path)
+        refused_quickly(lambda: resumed_model(checkpoint.newest(tmp_path / "run")), "does not fit the model")
 
 
 def test_a_compressed_archive_is_refused(tmp_path):

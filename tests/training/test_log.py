@@ -65,3 +65,19 @@ def test_damage_before_the_end_names_file_and_line(tmp_path, line):
     path.write_bytes(first + line + b"\n" + second)
     with pytest.raises(ValueError, match=r"metrics\.jsonl:2: damaged"):
         read_metrics(tmp_path)
+
+
+def test_what_is_lost_is_said(tmp_path):
+    write(tmp_path, 0, range(3))
+    with open(tmp_path / "metrics.jsonl", "ab") as file:
+        file.write(b'{"step": 3, "lo\0\0')
+    log = MetricsLog(tmp_path, 5)
+    log.close()
+    assert [line.removeprefix(f"{tmp_path / 'metrics.jsonl'}") for line in log.losses] == [
+        ": 17 bytes of a damaged end are dropped",
+        " has no record of 2 steps done, 3 to 4",
+    ]
+    # What is whole is told of once, and steps that will come again are no loss.
+    log = MetricsLog(tmp_path, 2)
+    log.close()
+    assert log.losses == []

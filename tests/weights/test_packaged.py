@@ -14,7 +14,7 @@ from dnagpt_fast.vocab import Vocabulary
 from dnagpt_fast.weights import packaged
 from dnagpt_fast.weights.forms import load_model, load_pretrained, save_compact
 from dnagpt_fast.weights.official import CheckpointError
-from dnagpt_fast.weights.unique_rows import with_repeats, without_repeats
+from dnagpt_fast.weights.unique_rows import whole_shapes, with_repeats, without_repeats
 
 NAME = "stand_in"
 
@@ -48,9 +48,11 @@ def test_repeated_rows_are_stored_once():
     packed = without_repeats(state, ["a"])
     assert packed["a.rows"].shape == (48, 3)
     assert torch.equal(packed["a.rows"][:8], table[:8])  # in the order of their first occurrence
-    whole = with_repeats(packed)
-    assert whole.keys() == state.keys()
+    whole, shapes = with_repeats(packed), whole_shapes(packed)
+    assert whole.keys() == shapes.keys() == state.keys()
     assert all(torch.equal(whole[name], tensor) for name, tensor in state.items())
+    assert all(shapes[name].shape == tensor.shape for name, tensor in state.items())
+    assert shapes["a"].is_meta
 
 
 def test_a_compact_file_is_the_model_rounded_to_bfloat16(folder):
@@ -110,7 +112,7 @@ def test_a_build_without_models_says_so(folder, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["models"])
     assert caught.value.code == 1
-    assert "carries none" in capsys.readouterr().err
+    assert "has none" in capsys.readouterr().err
 
 
 def test_a_damaged_or_missing_file_is_refused(folder):

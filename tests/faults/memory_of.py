@@ -1,0 +1,63 @@
+"""python -m tests.faults.memory_of WHAT TWOBIT MODEL [BASES]: what the memory of a process reaches beyond its model.
+
+WHAT is score or embed. The first contig is read as one sequence; with BASES only until so many of its bases are done.
+Prints JSON: bases done, seconds, how often progress was told, and by how many bytes the largest resident memory grew,
+in all and at the tenth part of the way.
+"""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+from dnagpt_fast.genome import Genome
+from dnagpt_fast.model.embed import embed
+from dnagpt_fast.model.score import score
+from dnagpt_fast.weights.forms import load_model
+
+
+class Enough(Exception):
+    """So many bases as were asked for are done."""
+
+
+def largest_bytes() -> int:
+    """The largest resident memory of this process so far. Pages of mapped files count."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main(what: str, genome: str, model_path: str, most_bases: int | None) -> None:
+    model, tokenizer = load_model(model_path)
+    call = {"score": score, "embed": embed}[what]
+    # Whatever libraries set up at first use belongs to them.
+    list(call(model, tokenizer, ["ACGT" * model.max_len * tokenizer.k * 16]))
+    before, began = largest_bytes(), time.monotonic()
+    done, told, early = 0, 0, 0
+    with Genome.open(Path(genome)) as opened:
+        wanted = int(opened.lengths[0]) if most_bases is None else most_bases
+
+        def progress(more: int) -> None:
+            nonlocal done, told, early
+            done, told = done + more, told + 1
+            if done <= wanted // 10:
+                early = largest_bytes()
+            if most_bases is not None and done >= wanted:
+                raise Enough
+
+        try:
+            found = list(call(model, tokenizer, [opened.range(opened.names[0])], progress=progress))
+            assert len(found) == 1
+        except Enough:
+            pass
+    answer = {
+        "bases": done,
+        "seconds": time.monotonic() - began,
+        "told": told,
+        "grown_bytes": largest_bytes() - before,
+        "grown_early_bytes": early - before,
+    }
+    sys.stdout.write(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4], int(sys.argv[4]) if len(sys.argv) > 4 else None)

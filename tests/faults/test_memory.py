@@ -1,0 +1,149 @@
+"""Memory and time of `score` and `embed` where contigs are long, and where they are many."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dnagpt_fast.genome import Genome
+from dnagpt_fast.genome.records import PackedRecord
+from dnagpt_fast.genome.twobit import write_twobit
+from dnagpt_fast.model.config import ModelConfig
+from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.model.token_windows import window_chunks
+from dnagpt_fast.model.tokenizer import KmerTokenizer
+from dnagpt_fast.weights.forms import save_model
+from tests.faults.jobs import ENVIRONMENT, ROOT, start
+
+LONGEST_BP = 4_000_000_000
+KNOWN_BP = 1_000_000  # between the two blocks of N
+MANY = 1_000_000
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """Small, so that what grows is the input's; of k = 4, so that its vocabulary costs less than its windows."""
+    tokenizer = KmerTokenizer(4)
+    config = ModelConfig(len(tokenizer), max_len=512, num_layers=1, num_heads=1, embedding_dim=8)
+    path = tmp_path_factory.mktemp("model") / "m.safetensors"
+    save_model(DNAGPT.from_config(config), tokenizer, path, "safetensors")
+    return path
+
+
+@pytest.fixture(scope="module")
+def longest(tmp_path_factory) -> Path:
+    """One contig of four billion bases, 1 GB, of which the disk keeps a megabyte: N but for a stretch in the middle."""
+    path = tmp_path_factory.mktemp("longest") / "longest.2bit"
+    first, second = (0, LONGEST_BP // 2), (LONGEST_BP // 2 + KNOWN_BP, LONGEST_BP)
+    blocks = (2, first[0], second[0], first[1] - first[0], second[1] - second[0])
+    with open(path, "wb") as file:
+        file.write(struct.pack("<IIII", 0x1A412743, 0, 1, 0))
+        file.write(bytes([3]) + b"big" + struct.pack("<I", 16 + 4 + 4))
+        file.write(struct.pack("<8I", LONGEST_BP, *blocks, 0, 0))
+        packed_at = file.tell()
+        file.seek(packed_at + first[1] // 4)
+        file.write(np.random.default_rng(0).integers(256, size=KNOWN_BP // 4, dtype=np.uint8).tobytes())
+        file.truncate(packed_at + LONGEST_BP // 4)
+    return path
+
+
+def random_contigs(path: Path, count: int, length_bp: int) -> Path:
+    packed = np.random.default_rng(0).integers(256, size=(count, -(-length_bp // 4)), dtype=np.uint8)
+    none = np.empty((0, 2), np.int64)
+    write_twobit(path, (PackedRecord(f"c{i}", length_bp, packed[i], none, none) for i in range(count)))
+    return path
+
+
+def measured(what: str, genome: Path, model: Path, bases: int | None = None) -> dict:
+    """What tests/faults/memory_of.py prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.memory_of", what, genome, model, *([] if bases is None else [str(bases)])],
+        cwd=ROOT, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("what", ["score", "embed"])
+def test_a_contig_of_four_billion_bases_is_begun_in_little_memory(longest, model, what):
+    found = measured(what, longest, model, 400_000)
+    assert 400_000 <= found["bases"] < 800_000
+    assert found["told"] > 3
+    assert found["grown_bytes"] < 100 * MIB, found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["score", "embed"])
+def test_the_way_through_four_billion_bases_takes_no_more_memory_than_its_begin(longest, model, what):
+    found = measured(what, longest, model, 20_000_000)
+    assert found["bases"] >= 20_000_000
+    assert found["grown_bytes"] < 100 * MIB, found
+    assert found["grown_bytes"] - found["grown_early_bytes"] < 16 * MIB, found
+
+
+@pytest.mark.slow
+def test_all_windows_of_four_billion_bases_come_in_order_and_are_all(longest):
+    """Without the model, which would take hours; it sees one chunk of windows at a time."""
+    tokenizer = KmerTokenizer(6)
+    with Genome.open(longest) as genome:
+        bases, chunks, known = 0, 0, 0
+        all_n = tokenizer.vocabulary.first_id(6)
+        for chunk in window_chunks(tokenizer, [genome.range("big")], [21], 512, 0, False, 8 * 4096):
+            bases += sum(window.new_bp for window in chunk)
+            known += sum(any(i != all_n for i in window.ids[1:]) for window in chunk)
+            chunks += 1
+    assert bases == LONGEST_BP
+    assert chunks == -(-(LONGEST_BP // 6 + 1) // (511 * 64))
+    assert known == pytest.approx(KNOWN_BP / (6 * 511), abs=2)
+
+
+@pytest.mark.parametrize("region", ["big:0-20000", "big:2000000000-2000020000", "big:3999990000-4000000000"])
+def test_ranges_of_it_are_scored(longest, model, region):
+    process = start("score", model, longest, "--region", region, "--device", "cpu")
+    out, said = process.communicate()
+    assert process.returncode == 0, said
+    first, last = region.removeprefix("big:").split("-")
+    assert out.splitlines()[1].split("\t")[4:6] == ["+", str(int(last) - int(first))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["score", "embed"])
+def test_two_hundred_million_bases_stay_under_a_gigabyte_above_the_model(tmp_path, model, what):
+    found = measured(what, random_contigs(tmp_path / "x.2bit", 1, 200_000_000), model)
+    assert found["bases"] == 200_000_000
+    assert found["grown_bytes"] < 1000 * MIB, found
+
+
+def test_many_contigs_are_scored_and_embedded_one_after_the_other(tmp_path, model):
+    genome = random_contigs(tmp_path / "x.2bit", 3000, 20)
+    for command, output in (("score", "x.tsv"), ("embed", "x.npy")):
+        process = start(command, model, genome, "-o", tmp_path / output, "--device", "cpu")
+        assert process.wait() == 0, process.communicate()[1]
+    assert len((tmp_path / "x.tsv").read_text().splitlines()) == 3001
+    assert np.load(tmp_path / "x.npy").shape == (3000, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["score", "embed"])
+def test_a_million_contigs(tmp_path, model, command):
+    """They begin within seconds and tell how far they are; the model's own work is most of the rest."""
+    genome = random_contigs(tmp_path / "x.2bit", MANY, 20)
+    output = tmp_path / ("x.tsv" if command == "score" else "x.npy")
+    began = time.monotonic()
+    process = start(command, model, genome, "-o", output, "--device", "cpu")
+    said = process.communicate(timeout=600)[1]
+    seconds = time.monotonic() - began
+    assert process.returncode == 0, said
+    lines = [line for line in said.splitlines() if line.startswith("base ")]
+    assert lines[-1].startswith(f"base {20 * MANY}/{20 * MANY} "), said
+    assert len(lines) >= seconds // 20
+    if command == "score":
+        with open(output) as file:
+            assert sum(1 for _ in file) == MANY + 1
