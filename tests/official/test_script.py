@@ -163,7 +163,7 @@ def test_too_many_numbers_are_an_error(checkpoint, capsys):
         main([*arguments, "--numbers", "1 2 3"])
     error = capsys.readouterr().err
     assert "515 positions" in error
-    assert "only the first 512 are read" in error
+    assert "only the first 512 are used" in error
 
 
 def test_lower_case_and_another_models_weights_are_warned_of(checkpoint, capsys, caplog):
