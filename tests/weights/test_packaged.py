@@ -123,5 +123,5 @@ def test_a_damaged_or_missing_file_is_refused(folder):
     with pytest.raises(CheckpointError, match="has SHA-256"):
         load_pretrained(NAME)
     path.unlink()
-    with pytest.raises(CheckpointError, match="is missing: install"):
+    with pytest.raises(CheckpointError, match="is missing: reinstall"):
         load_model(NAME)
