@@ -60,7 +60,7 @@ def load_model(
     path = Path(path)
     if is_packaged(path):
         path = packaged_file(str(path))
-    elif not path.exists() and len(path.parts) == 1 and not path.suffix:
+    elif not path.exists() and not path.suffix:
         raise FileNotFoundError(f"{path} is no file, no folder and no packaged model: {known_names()}")
     if path.is_dir():
         model, tokenizer, _ = load_folder(path)

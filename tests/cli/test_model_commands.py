@@ -240,7 +240,7 @@ def test_convert(capsys, model, tmp_path):
     ("arguments", "code", "message"),
     [
         (["generate", "{model}", "--temperature", "0"], 1, "temperature = 0"),
-        (["generate", "{model}/none"], 1, "no checkpoint at"),
+        (["generate", "{model}/none"], 1, "none is no file, no folder and no packaged model"),
         (["generate", "{model}", "--dtype", "int8"], 1, "--dtype = 'int8'"),
         (["embed", "{model}", "{fasta}", "-o", "x.txt"], 1, ".npy or .safetensors"),
         (["embed", "{model}", "{fasta}", "-o", "{model}/x.npy", "--pooling", "sum"], 1, "pooling = 'sum'"),
