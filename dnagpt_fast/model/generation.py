@@ -10,6 +10,7 @@ ones.
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from dnagpt_fast.model.inference import Inference, KeyValueCache
 from dnagpt_fast.model.network import Network
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.vocab import PAD_ID
+
+logger = logging.getLogger(__name__)
 
 Draw = Callable[[torch.Tensor, list[int]], torch.Tensor]
 """(probabilities (B, V), indices of the B sequences) -> tokens int64 (B,)"""
@@ -311,6 +314,7 @@ def generate_sequences(
     for prompt, ids in zip(prompts, encoded, strict=True):
         if not len(ids):
             raise ValueError(f"prompt {prompt!r} has no token: generation needs at least one, such as <R>")
+    _warn_of_short_ends(tokenizer, prompts, encoded)
     stops = (tokenizer.unk_id, tokenizer.pad_id) if stop_ids is None else tuple(stop_ids)
     allowed = base_tokens(tokenizer) if bases_only else None
     rules = SamplingRules(temperature, do_sample, top_k, top_p, stops, allowed, crop_to)
@@ -322,6 +326,23 @@ def generate_sequences(
     else:
         new = [max(max_tokens - len(ids), 0) for ids in ids_of]
     return _in_batches(inference, ids_of, new, jobs, seed, batch_size, rules)
+
+
+def _warn_of_short_ends(
+    tokenizer: KmerTokenizer, prompts: Sequence[str], encoded: Sequence[Sequence[int]]
+) -> None:
+    """One warning for prompts whose last bases are fewer than k: the model has seen such tokens at the end of a
+    sequence, never before others."""
+    k = tokenizer.k
+    last = [tokenizer.idx_to_token[int(ids[-1])] if len(ids) else "" for ids in encoded]
+    short = [i for i, token in enumerate(last) if 0 < len(token) < k and set(token) <= set("ACGTN")]
+    short = [i for i in short if int(encoded[i][-1]) >= len(tokenizer.reserved_tokens)]
+    if short:
+        logger.warning(
+            "%d prompt(s) end inside a %d-mer; the first is prompt %d, ...%s, whose last %d base(s) become a short "
+            "token. Models have seen those only at the end of a sequence: cut the prompt to a multiple of %d bases",
+            len(short), k, short[0] + 1, prompts[short[0]][-20:], len(last[short[0]]), k,
+        )  # fmt: skip
 
 
 def _in_batches(

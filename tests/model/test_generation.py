@@ -257,3 +257,16 @@ def test_every_product_of_generation_is_the_packed_one(tiny, monkeypatch):
     for kind in {type(layer) for layer in layers}:
         monkeypatch.setattr(kind, "forward", called)
     assert model.generate(prompt, 12).equal(wanted)
+
+
+def test_prompts_that_end_inside_a_kmer_are_reported(tiny, caplog):
+    tokenizer = KmerTokenizer(3)
+    prompts = ["<R>ACGACG", "<R>ACGTT", "<R>", "<R>A"]
+    list(generate_sequences(tiny.model(), tokenizer, prompts, max_new_tokens=1))
+    (said,) = caplog.messages
+    assert said.startswith(
+        "2 prompt(s) end inside a 3-mer; the first is prompt 2, ...<R>ACGTT, whose last 2 base(s)"
+    )
+    caplog.clear()
+    list(generate_sequences(tiny.model(), tokenizer, prompts[::2], max_new_tokens=1))
+    assert not caplog.messages
