@@ -26,7 +26,8 @@ NOT_APPLICABLE = {
     "test_correct_missing_keys": STRICT,
     "test_model_weights_reload_no_missing_tied_weights": STRICT,
     "test_sdpa_padding_matches_padding_free_with_position_ids": (
-        "2 of 6,930 numbers in bfloat16, with some random weights; tests/hub/test_masks.py tests it in float32"
+        "1 of 6,930 numbers in bfloat16 exceeds the tolerance, by 7 %, with initial weights larger than the library's; "
+        "tests/hub/test_masks.py compares the rounding errors of both ways with float64"
     ),
     "test_pretokenized_inputs": "splits text at spaces; DNA has none, and a space is a letter of this vocabulary",
 }
