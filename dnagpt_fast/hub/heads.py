@@ -279,9 +279,10 @@ class DNAGPTForSequenceClassification(_Classifier):
         reduction = "mean" if counted is None else "sum"
         if kind == "single_label_classification":
             loss = F.cross_entropy(logits, labels.view(-1), reduction=reduction)
+        elif kind == "regression":
+            loss = F.mse_loss(logits.view(-1), labels.to(logits.dtype).view(-1), reduction=reduction)
         else:
-            measure = F.mse_loss if kind == "regression" else F.binary_cross_entropy_with_logits
-            loss = measure(logits.view(-1), labels.to(logits.dtype).view(-1), reduction=reduction)
+            loss = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction=reduction)
         return loss if counted is None else loss / counted
 
 
