@@ -2,7 +2,7 @@
 
 {"do": "train", "config", "run", "overrides", "resume"}      a pre-training run, as the command line starts it
 {"do": "tune", "config", "run", "overrides", "resume"}       a fine-tuning run
-{"do": "copy", "config", "overrides", "checkpoint", "run"}   a checkpoint, read into model and optimizer and written again
+{"do": "copy", "config", "overrides", "checkpoint", "run"}   a checkpoint, loaded and written again
 """
 
 import json
