@@ -15,15 +15,17 @@ DEFAULT_SIZES = {"max_len": 512, "num_layers": 12, "num_heads": 12, "embedding_d
 
 
 class DNAGPTConfig(PreTrainedConfig):
-    """The shape of the model under its official names, and under Hugging Face's names beside them.
+    """The shape of the model under its official names and under Hugging Face's names.
 
     vocab_size ... bias  as in `ModelConfig`
-    labels_per_token     of `DNAGPTForTokenClassification`: 1 where a k-mer has one label, k where each base has its own
-    head_in_trunk        of folders for servers (hub/serving.py): the first layers of the token head end the trunk
+    labels_per_token     for `DNAGPTForTokenClassification`: 1 if a k-mer has one label, k if each base has
+                         its own
+    head_in_trunk        for folders for servers (hub/serving.py): the trunk includes the first layers of the
+                         token head
 
-    `config.json` carries both kinds of names, because PEFT, TRL and vLLM read the file and not this class. Either kind
-    may be given. Generation stops at the unknown and the pad token, as in the official script. Raises ValueError for a
-    shape that cannot be, and for two names of one size with different values.
+    `config.json` has both kinds of names, because PEFT, TRL and vLLM read the file and not this class. Either
+    kind may be given. Generation stops at the unknown and the pad token, as in the official script. Raises
+    ValueError for an impossible shape, and for two names of one size with different values.
 
     >>> config = DNAGPTConfig(vocab_size=189, hidden_size=48, num_heads=3, num_layers=2)
     >>> config.embedding_dim, config.to_dict()["num_hidden_layers"]
@@ -88,18 +90,19 @@ class DNAGPTConfig(PreTrainedConfig):
         super().__init__(**kwargs)
 
     def model_config(self) -> ModelConfig:
-        """Raises ValueError for a shape that cannot be."""
+        """The shape as a `ModelConfig`. Raises ValueError for an impossible shape."""
         return ModelConfig(
             self.vocab_size, self.max_len, self.num_layers, self.num_heads, self.embedding_dim, self.bias
         )
 
     @classmethod
     def from_model_config(cls, config: ModelConfig, **settings: Any) -> "DNAGPTConfig":
-        """settings: whatever else the configuration takes, as `num_labels`."""
+        """The configuration of a shape. settings: other arguments of the configuration, such as
+        `num_labels`."""
         return cls(**config.to_dict(), **settings)
 
     def _derived(self) -> dict[str, Any]:
-        """What other libraries ask for and the shape already says: written, and not read."""
+        """Sizes that other libraries expect and that follow from the shape; they are written but not read."""
         return {
             "num_key_value_heads": self.num_heads,
             "head_dim": self.embedding_dim // self.num_heads,
@@ -108,7 +111,7 @@ class DNAGPTConfig(PreTrainedConfig):
         }
 
     def __getattr__(self, name: str) -> Any:
-        """The derived sizes, so that they follow the shape."""
+        """Computes the derived sizes at each access, so that they always fit the shape."""
         if not name.startswith("_") and "num_heads" in self.__dict__:
             derived = self._derived()
             if name in derived:
@@ -116,18 +119,21 @@ class DNAGPTConfig(PreTrainedConfig):
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Both kinds of names; PEFT asks for it before it looks up its default layers."""
+        """The configuration with both kinds of names. PEFT calls this before it looks up its default
+        layers."""
         name_targets_to_peft()
         named = super().to_dict()
         named |= {alias: named[name] for alias, name in self.attribute_map.items() if name in named}
         return named | self._derived()
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
-        """As the base class; beside it a module that `trust_remote_code=True` loads, and a model card (hub/shim.py)."""
+        """As the base class; also writes a module for `trust_remote_code=True` and a model card
+        (hub/shim.py)."""
         saved = super().save_pretrained(save_directory, *args, **kwargs)
         write_beside(save_directory)
         return saved
 
     @classmethod
     def register_for_auto_class(cls, auto_class: Any = "AutoConfig") -> None:
-        """Nothing: these classes live in an installed package, and no copy of them belongs into a saved folder."""
+        """Does nothing: these classes are in an installed package, so a saved folder needs no copy of
+        them."""

@@ -1,4 +1,4 @@
-"""The heads on the trunk: the whole published model, a class or value a sequence, a class a k-mer or base."""
+"""The models with a head: the published model, and classifiers of sequences, k-mers or bases."""
 
 import copy
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ from dnagpt_fast.vocab import PAD_ID, UNKNOWN_ID
 
 @dataclass
 class DNAGPTOutput(CausalLMOutputWithPast):
-    """numbers_out (B, n, 1): what the regression head read at `number_loc`."""
+    """numbers_out (B, n, 1): output of the regression head at `number_loc`."""
 
     numbers_out: torch.Tensor | None = None
 
 
 class _WithHead(DNAGPTPreTrainedModel):
-    """What every head shares: the trunk under its official name."""
+    """Base of the models with a head: the trunk under its official name."""
 
     transformer: DNAGPTModel
 
@@ -41,7 +41,7 @@ class _WithHead(DNAGPTPreTrainedModel):
         super().__init__(config)
         if config.head_in_trunk:
             raise ValueError(
-                "this folder is for servers (hub/serving.py): its trunk holds a part of the token head; load the "
+                "this folder is for servers (hub/serving.py): its trunk includes part of the token head; load the "
                 "folder that it was made from"
             )
         self.transformer = DNAGPTModel(config)
@@ -68,7 +68,7 @@ class DNAGPTForCausalLM(_WithHead, GenerationMixin):
 
     @classmethod
     def from_dnagpt(cls, model: DNAGPT) -> "DNAGPTForCausalLM":
-        """The same weights (shared, not copied) under transformers."""
+        """The model as a transformers model, with the same weights (shared, not copied)."""
         with torch.device("meta"):
             hub = cls(DNAGPTConfig.from_model_config(model.config))
         hub.load_state_dict(model.state_dict(), strict=True, assign=True)
@@ -76,7 +76,7 @@ class DNAGPTForCausalLM(_WithHead, GenerationMixin):
         return hub.train(model.training)
 
     def to_dnagpt(self) -> DNAGPT:
-        """The same weights (shared, not copied) without transformers."""
+        """The model without transformers, with the same weights (shared, not copied)."""
         with torch.device("meta"):
             model = DNAGPT.from_config(self.config.model_config())
         model.load_state_dict(self.state_dict(), strict=True, assign=True)
@@ -91,7 +91,8 @@ class DNAGPTForCausalLM(_WithHead, GenerationMixin):
     def generate(
         self, inputs: torch.Tensor | None = None, generation_config: Any = None, *args: Any, **kwargs: Any
     ) -> Any:
-        """As `GenerationMixin.generate`; `stop_strings`, which needs `tokenizer=` too, by hub/stopping.py."""
+        """As `GenerationMixin.generate`, with `stop_strings` (which needs `tokenizer=`) by
+        hub/stopping.py."""
         wanted = kwargs.pop("stop_strings", None)
         settings = generation_config or self.generation_config
         if wanted is None and getattr(settings, "stop_strings", None) is not None:
@@ -122,12 +123,13 @@ class DNAGPTForCausalLM(_WithHead, GenerationMixin):
         cache: Cache | None = None,
         **kwargs: Any,
     ) -> DNAGPTOutput | tuple[Any, ...]:
-        """Logits (B, T, V), or of the last `logits_to_keep` tokens; the other arguments, in kwargs too, as in
-        `DNAGPTModel.forward`.
+        """Logits (B, T, V), or those of the last `logits_to_keep` tokens. Other arguments, including those in
+        kwargs, are as in `DNAGPTModel.forward`.
 
-        labels       (B, T): ids to predict, shifted here, -100 ignored; so is a label whose predecessor is padding
-        numbers ...  as in `DNAGPT.forward`; they make the sequence grow, so labels and attention_mask must have the
-                     grown length then
+        labels       (B, T): ids to predict, shifted here; -100, and labels whose predecessor is padding, are
+                     ignored
+        numbers ...  as in `DNAGPT.forward`; they make the sequence longer, and labels and attention_mask must
+                     have the new length
         """
         if (numbers is None) != (number_block is None):
             raise ValueError("numbers and number_block go together: one was given without the other")
@@ -168,16 +170,16 @@ class DNAGPTForCausalLM(_WithHead, GenerationMixin):
         return result if self.wants_dict(return_dict) else result.to_tuple()
 
     def _zero_of_idle_heads(self, no_input: bool, no_regression: bool) -> torch.Tensor | int:
-        """0, with a gradient of zeros for the number heads that the batch does not use: DistributedDataParallel waits
-        for a gradient of every parameter."""
+        """0, with a gradient of zeros for the number heads that the batch does not use, because
+        DistributedDataParallel waits for a gradient of every parameter."""
         idle = [*(no_input * [self.number_embedding]), *(no_regression * [self.num_regression])]
         parameters = [p for module in idle for p in module.parameters() if p.requires_grad]
         return sum((p * 0).sum() for p in parameters)
 
 
 def _without_first_of_padded(labels: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-    """Labels whose predecessor is padding are ignored: otherwise the first token of a sequence padded at the left is
-    predicted from padding, and the loss of a sequence depends on its batch."""
+    """The labels, without those whose predecessor is padding. Otherwise the first token of a left-padded
+    sequence would be predicted from padding, and the loss of a sequence would depend on its batch."""
     if attention_mask is None or attention_mask.shape != labels.shape:
         return labels
     before = F.pad(attention_mask[:, :-1], (1, 0), value=1)
@@ -185,7 +187,8 @@ def _without_first_of_padded(labels: torch.Tensor, attention_mask: torch.Tensor 
 
 
 class _Classifier(_WithHead):
-    """What the two classifiers share: a linear layer on hidden states, and everything but the number of them."""
+    """Base of the two classifiers: a linear layer on hidden states; subclasses choose the states and the
+    loss."""
 
     may_be_missing = r"score\..*"
     _keys_to_ignore_on_load_unexpected = [r"^(number_embedding|mlm_head|num_regression)\."]  # noqa: RUF012
@@ -202,8 +205,8 @@ class _Classifier(_WithHead):
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Logits and, with labels, the loss, in the shapes that the class names; the other arguments, in kwargs too, as
-        in `DNAGPTModel.forward`."""
+        """Logits and, with labels, the loss, in the shapes of the class. Other arguments, including those in
+        kwargs, are as in `DNAGPTModel.forward`."""
         attention_mask = self._mask(input_ids, attention_mask)
         output = self.transformer(
             input_ids=input_ids,
@@ -233,7 +236,8 @@ class _Classifier(_WithHead):
     def _loss(
         self, logits: torch.Tensor, labels: torch.Tensor, counted: torch.Tensor | int | None
     ) -> torch.Tensor:
-        """counted: labels of all micro-batches of a step, by which `Trainer` then does not divide."""
+        """counted: number of labels in all micro-batches of a step; `Trainer` then does not divide the loss
+        itself."""
         raise NotImplementedError
 
 
@@ -241,8 +245,8 @@ class DNAGPTForSequenceClassification(_Classifier):
     """A linear layer on the last hidden state of the last token that is not padding: logits (B, labels).
 
     labels  int64 (B,) classes, float (B,) or (B, labels) values, or float (B, labels) of 0 and 1, as
-            `config.problem_type` says; without it, by their number and dtype
-    Padding is known by attention_mask, without it by the pad token.
+            `config.problem_type` says; without it, their number and dtype decide
+    Padding is found by attention_mask, or without it by the pad token.
     """
 
     output_class = SequenceClassifierOutputWithPast
@@ -289,7 +293,7 @@ class DNAGPTForSequenceClassification(_Classifier):
 class DNAGPTForTokenClassification(_Classifier):
     """A linear layer on every hidden state: a class for each k-mer, logits (B, T, classes), or, with
     `config.labels_per_token` = k, for each of its bases, logits (B, T, labels_per_token, classes). A token's state
-    knows what stands before it and the token, not what comes after.
+    depends on the tokens up to it, not on later ones.
 
     labels  int64 (B, T), or (B, T, labels_per_token), -100 ignored
     `forward` raises ValueError for labels of another shape.

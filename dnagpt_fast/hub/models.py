@@ -1,8 +1,9 @@
-"""The blocks and the trunk of DNAGPT under transformers, and how its weights are loaded and initialised.
+"""The blocks and the trunk of DNAGPT for transformers, with loading and initialisation of the weights.
 
-No remote code: the classes live in this package. Tensors bear the official names here too, so the same numbers serve
-the official code, a run folder and a Hugging Face folder. `from_pretrained` refuses a folder whose tensors are not
-exactly this model's (transformers itself only warns), unless called with `strict=False`.
+There is no remote code: the classes are in this package. Tensors have the official names here too, so the
+same weights work in the official code, a run folder and a Hugging Face folder. `from_pretrained` refuses a
+folder whose tensors are not exactly those of the model (transformers only warns), unless called with
+`strict=False`.
 """
 
 import math
@@ -24,7 +25,8 @@ from dnagpt_fast.training.torch_files import cause, reason
 
 
 class TensorsDoNotFit(ValueError, RuntimeError):
-    """A folder's tensors are not the model's. Of both kinds because transformers raises RuntimeError for some of it."""
+    """A folder's tensors are not those of the model. Also a RuntimeError, as transformers raises in some such
+    cases."""
 
 
 class DNAGPTBlock(GradientCheckpointingLayer):
@@ -35,7 +37,7 @@ class DNAGPTBlock(GradientCheckpointingLayer):
         shape = config.model_config()
         self.attn = DNAGPTAttention(config, layer_idx)
         self.mlp = MLP(shape)
-        # transformers initialises module by module and passes over those without tensors of their own
+        # transformers initialises each module separately, and skips modules without tensors of their own
         last: list[Any] = [self.attn.c_proj, self.mlp.c_proj]
         for layer in last:
             layer.ends_residual_branch = True
@@ -45,7 +47,7 @@ class DNAGPTBlock(GradientCheckpointingLayer):
     def forward(
         self, x: torch.Tensor, mask: Any = None, cache: Cache | None = None, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(B, T, D) -> (B, T, D) and the attention's weights, where its function gives any."""
+        """(B, T, D) -> (B, T, D) and the attention's weights, if its function returns them."""
         attended, weights = self.attn(self.ln_1(x), mask, cache, **kwargs)
         x = x + attended
         return x + self.mlp(self.ln_2(x)), weights
@@ -61,21 +63,23 @@ class DNAGPTPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    # Tensors that may be absent when weights of another head are taken over; transformers warns of them. Those that
-    # may be there for nothing are in transformers' own _keys_to_ignore_on_load_unexpected.
+    # Tensors that may be missing when the weights come from a model with another head; transformers warns
+    # about them. Tensors that may be present without use are in transformers' own
+    # _keys_to_ignore_on_load_unexpected.
     may_be_missing = ""
 
     @classmethod
     def from_pretrained(cls, *args: Any, strict: bool = True, **kwargs: Any) -> Any:
-        """As `PreTrainedModel.from_pretrained`, but raises TensorsDoNotFit (a ValueError) with the names of missing,
-        unexpected or misshapen tensors.
+        """As `PreTrainedModel.from_pretrained`, but raises TensorsDoNotFit (a ValueError) with the names of
+        missing and unexpected tensors and of tensors with another shape.
 
-        strict  False: load what fits and only warn, as transformers does. With `ignore_mismatched_sizes=True`, as for
-                a head of another number of classes, misshapen tensors alone are taken as new ones.
+        strict  False: loads the tensors that fit and only warns, as transformers does.
+                `ignore_mismatched_sizes=True`, for example for a head with another number of classes, only
+                allows tensors with another shape; they are initialised.
         """
         wants_info = kwargs.pop("output_loading_info", False)
         misshapen_allowed = kwargs.pop("ignore_mismatched_sizes", False) or not strict
-        # they are named below, instead of by an error that names nothing
+        # tensors with another shape are allowed here and named below; transformers' error would not name them
         try:
             loaded: Any = super().from_pretrained(
                 *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
@@ -103,16 +107,16 @@ class DNAGPTPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def register_for_auto_class(cls, auto_class: Any = "AutoModel") -> None:
-        """Nothing, as for the configuration."""
+        """Does nothing, as for the configuration."""
 
     def wants_dict(self, return_dict: bool | None) -> bool:
-        """Whether forward gives an output object, and not a tuple."""
+        """Whether forward returns an output object or a tuple."""
         return bool(self.config.return_dict if return_dict is None else return_dict)
 
     @torch.no_grad()
     def _init_weights(self, module: Any) -> None:
-        """torch's defaults, and c_proj normal with std 0.02 / sqrt(2 * layers), through functions that leave loaded
-        tensors alone."""
+        """torch's defaults, and c_proj normal with std 0.02 / sqrt(2 * layers), by functions that do not
+        change loaded tensors."""
         if getattr(module, "ends_residual_branch", False):
             initialization.normal_(module.weight, std=0.02 / math.sqrt(2 * self.config.num_layers))
         elif isinstance(module, nn.Linear):
@@ -130,7 +134,8 @@ class DNAGPTPreTrainedModel(PreTrainedModel):
 
 
 class DNAGPTModel(DNAGPTPreTrainedModel):
-    """Embeddings, blocks and last norm; with `config.head_in_trunk` the first three layers of the token head too."""
+    """Embeddings, blocks and last norm; with `config.head_in_trunk` also the first three layers of the token
+    head."""
 
     _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012
         r"^(number_embedding|mlm_head|num_regression|score)\."
@@ -167,17 +172,18 @@ class DNAGPTModel(DNAGPTPreTrainedModel):
         cache: Cache | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast | tuple[Any, ...]:
-        """Hidden states (B, T, D), after the last norm, or what the last layer of the token head reads.
+        """Hidden states (B, T, D) after the last norm, or the input of the token head's last layer.
 
         attention_mask        (B, S), 0 at padding; or (B, 1, T, S), bool (True: seen) or float (added to the scores)
-        position_ids          (B, T); default: the count of attended tokens before each one, so left padding moves
-                              nothing. Without mask and cache, positions that restart part sequences laid end to end.
-        cache                 by this name or the older `past_key_values`
-        output_hidden_states  True, or the indices of those wanted (the others are None then)
-        kwargs                handed to the attention function
+        position_ids          (B, T); default: the count of attended tokens before each token, so left padding
+                              does not shift positions. Without mask and cache, positions that restart
+                              separate packed sequences
+        cache                 also under the older name `past_key_values`
+        output_hidden_states  True, or the indices of the wanted states (the others are then None)
+        kwargs                passed to the attention function
 
-        Raises ValueError for positions past max_len and masks of no known form, TypeError for tensors and caches under
-        unknown names.
+        Raises ValueError for positions past max_len and masks of another form, TypeError for tensors and
+        caches under unknown names.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("wanted one of input_ids and inputs_embeds")
@@ -195,7 +201,7 @@ class DNAGPTModel(DNAGPTPreTrainedModel):
         x = x + self.wpe(position_ids)
         wants_weights = self.config.output_attentions if output_attentions is None else output_attentions
         if wants_weights:
-            kwargs["output_attentions"] = True  # a function that has no weights to show says so
+            kwargs["output_attentions"] = True  # a function without weights warns about it
         states, weights = [], []
         for block in self.h:
             states.append(x)
@@ -216,13 +222,13 @@ class DNAGPTModel(DNAGPTPreTrainedModel):
         return output if self.wants_dict(return_dict) else output.to_tuple()
 
     def _chosen_cache(self, cache: Cache | None, use_cache: bool | None) -> tuple[Cache | None, bool]:
-        """The cache to write to, if any, and whether it is returned."""
+        """The cache to use, if any, and whether it is returned."""
         use_cache = self.config.use_cache if use_cache is None else use_cache
         if self.training and self.gradient_checkpointing and torch.is_grad_enabled():
             if cache is not None:
                 raise ValueError(
-                    "gradient checkpointing runs each block twice and would write the cache twice: leave out the "
-                    "cache, or switch one of them off"
+                    "gradient checkpointing runs each block twice and would write the cache twice: use only one of "
+                    "them"
                 )
             return None, False
         if use_cache and cache is None:
@@ -232,8 +238,9 @@ class DNAGPTModel(DNAGPTPreTrainedModel):
     def _refuse_positions(self, position_ids: torch.Tensor, end: Any, *, given: bool) -> None:
         """Raises ValueError for positions past max_len.
 
-        end: tokens so far, or a tensor of that with a static cache. Values are read where the shape leaves it open; on
-        a device, where reading waits for it, only where there are too many tokens for one sequence.
+        end: number of tokens so far; with a static cache a tensor. The values are read if the shape does not
+        decide; on a GPU, where reading waits for the device, only if there are too many tokens for one
+        sequence.
         """
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return
@@ -244,12 +251,12 @@ class DNAGPTModel(DNAGPTPreTrainedModel):
         if bool((position_ids >= self.config.max_len).any()):
             raise ValueError(
                 f"{int(position_ids.max()) + 1} positions: this model has max_len = {self.config.max_len}; "
-                "dnagpt_fast.generation goes on past it as the official code does"
+                "DNAGPT.generate continues past it as the official code does"
             )
 
 
 def _checked_mask(attention_mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-    """A mask (B, S) as it is; one of four dimensions in a dtype that the attention functions take."""
+    """A mask (B, S) unchanged; a mask of four dimensions in a dtype that the attention functions take."""
     if not isinstance(attention_mask, torch.Tensor) or attention_mask.dim() == 2:
         return attention_mask
     if attention_mask.dim() != 4 or not (
@@ -261,7 +268,7 @@ def _checked_mask(attention_mask: torch.Tensor | None, dtype: torch.dtype) -> to
         )
     if attention_mask.dtype in (torch.bool, dtype):
         return attention_mask
-    # what is -inf in the narrower dtype could leave a row without any key, whose softmax is NaN
+    # a value that becomes -inf in the narrower dtype could leave a row without keys, whose softmax is NaN
     return attention_mask.clamp(min=torch.finfo(dtype).min).to(dtype)
 
 
@@ -274,7 +281,8 @@ def _positions(
 
 
 def _selected(states: list[torch.Tensor], wanted: bool | int | list[int] | None) -> tuple[Any, ...] | None:
-    """All states for True, none for False, otherwise those of the indices, with None in the others' places."""
+    """All states for True, None for False, otherwise those of the indices, with None in place of the
+    others."""
     if isinstance(wanted, bool) or wanted is None:
         return tuple(states) if wanted else None
     indices = [wanted] if isinstance(wanted, int) else list(wanted)

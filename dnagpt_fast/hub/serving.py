@@ -1,4 +1,5 @@
-"""A folder for servers such as vLLM, which put one linear layer on the trunk where our token head has four layers."""
+"""Saves a folder for servers such as vLLM, whose token head is one linear layer where ours has four
+layers."""
 
 import copy
 from pathlib import Path
@@ -11,7 +12,8 @@ from dnagpt_fast.training.tensor_files import write_safetensors
 
 
 def save_for_serving(model: DNAGPTForCausalLM, folder: str | Path) -> None:
-    """Writes the trunk and the first three layers of the token head as one base model, and the last layer as `lm_head`.
+    """Writes the trunk with the first three layers of the token head as the base model, and the last as
+    `lm_head`.
 
     vLLM's transformers backend builds the base model of `config.json` and loads `lm_head.weight` into its own layer
     (https://docs.vllm.ai/en/latest/models/supported_models/#writing-custom-models). The number heads are left out, so

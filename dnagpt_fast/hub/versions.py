@@ -1,4 +1,4 @@
-"""What changed its name or form between the tested versions of transformers (`dnagpt-fast doctor` names them)."""
+"""Differences between the tested versions of transformers (`dnagpt-fast doctor` shows them)."""
 
 import warnings
 from collections.abc import Mapping
@@ -13,7 +13,8 @@ from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 CACHE = "cache" if "cache" in {field.name for field in fields(BaseModelOutputWithPast)} else "past_key_values"
-"""What the installed transformers calls the key-value cache: `past_key_values` up to 5.23, `cache` since."""
+"""The name of the key-value cache in the installed transformers: `past_key_values` up to 5.23, then
+`cache`."""
 KNOWN_TENSORS = frozenset(
     (
         "num_items_in_batch",
@@ -25,13 +26,13 @@ KNOWN_TENSORS = frozenset(
         "max_length_k",
     )
 )
-"""Tensors that transformers passes to any model: for the loss, for the attention functions, or saying once more what
-the cache and the positions say."""
+"""Tensors that transformers passes to any model: for the loss, for the attention functions, or with
+information that the cache and the positions already have."""
 
 
 def one_cache(cache: Cache | None, past_key_values: Cache | None) -> Cache | None:
-    """The cache, which may come by either of its names; warns of the older one as the installed transformers does.
-    Raises ValueError for two."""
+    """The cache, which may be passed under either name; warns about the older name as the installed
+    transformers does. Raises ValueError for two."""
     if past_key_values is None:
         return cache
     if cache is not None:
@@ -67,11 +68,11 @@ def causal_mask(
     cache: Cache | None,
     position_ids: torch.Tensor | None,
 ) -> Any:
-    """The mask in the form that the configured attention wants, by transformers' own function: None (plain causal),
-    bool or float (B, 1, T, S), or what its registered mask function gives.
+    """The mask in the form that the configured attention needs, by transformers' own function: None (plain
+    causal), bool or float (B, 1, T, S), or the result of its registered mask function.
 
     x             embeddings (B, T, D)
-    position_ids  (B, T) where restarts may part packed sequences, which counts without mask and cache only
+    position_ids  (B, T); without mask and cache, restarts separate packed sequences
     """
     return create_causal_mask(
         config=config,

@@ -1,5 +1,4 @@
-"""What people do with a model of transformers: PEFT's defaults, TRL, Trainer on two processes, datasets, and the way in
-which servers run it."""
+"""Common uses of a transformers model: PEFT's defaults, TRL, Trainer on two processes, datasets, and servers."""
 
 import os
 import re
@@ -63,11 +62,12 @@ def test_peft_without_naming_layers_or_sizes(folder, kind, tmp_path):
 
 
 class Instances(dict):
-    """What a server hands down to its attention function, by the layer's number."""
+    """The state that a server passes to its attention function, by layer number."""
 
 
 def served_attention(module, query, key, value, attention_mask, scaling=None, attention_instances=None, **_):
-    """As vLLM's: it finds its own state by `layer_idx`, knows the sequences from elsewhere, and gives (T, H * K)."""
+    """An attention function like vLLM's: it finds its state by `layer_idx`, gets the sequences separately, and returns
+    (T, H * K)."""
     assert attention_mask is None
     state = attention_instances[module.layer_idx]
     state["calls"] += 1
@@ -82,7 +82,7 @@ def served_attention(module, query, key, value, attention_mask, scaling=None, at
 
 
 class ServedLinear(nn.Linear):
-    """A server's own layer in the place of each nn.Linear."""
+    """A server's layer in place of each nn.Linear."""
 
 
 def put_served_layers(module):
@@ -174,7 +174,7 @@ def test_the_trunk_as_vllm_runs_it(folder):
         wanted = torch.cat((plain(IDS).last_hidden_state[0], plain(IDS[:, :5]).last_hidden_state[0]))
     torch.testing.assert_close(hidden, wanted, atol=2e-5, rtol=2e-5)
     assert [instances[i]["calls"] for i in instances] == [1] * config.num_hidden_layers
-    # tensors of the heads are passed over by the server, which reads this list
+    # the server skips tensors of the heads, which this list names
     (unused,) = model._keys_to_ignore_on_load_unexpected
     heads = [name for name in strong_model().state_dict() if not name.startswith("transformer.")]
     assert heads
@@ -212,7 +212,7 @@ for batch, steps in ways:
 
 @pytest.mark.slow
 def test_trainer_on_two_processes_with_gradient_checkpointing(folder, tmp_path):
-    """Four steps, which stopped at the second; the losses of one process, however the eight rows are cut."""
+    """Four steps (a second step used to hang); the losses of one process for every division of the eight rows."""
     pytest.importorskip("accelerate", reason="needs accelerate, which comes with peft")
     script = tmp_path / "train.py"
     script.write_text(TWO_PROCESSES)
@@ -283,7 +283,7 @@ def test_datasets_map_on_two_processes(folder):
 
 @pytest.mark.slow
 def test_loader_with_spawned_workers(folder):
-    """The way of macOS and Python 3.14: the collator and its tokenizer are pickled."""
+    """Spawned as on macOS and in Python 3.14: the collator and its tokenizer are pickled."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     collate = transformers.DataCollatorForLanguageModeling(tokenizer, mlm=False)
     rows = [tokenizer("<R>" + "ACG" * n) for n in (1, 3)]
