@@ -14,11 +14,13 @@ def pack_fasta(
     output: str | Path,
     progress: Callable[[int, int], object] = lambda contigs, bases: None,
 ) -> Written:
-    """Packs the contigs of all files, in order, as UCSC's faToTwoBit does; memory holds one contig at a time.
+    """Packs the contigs of all files, in order, as UCSC's faToTwoBit does, with one contig at a time in
+    memory.
 
-    A FASTA may be a pipe; `-` is standard input. progress: is called after each contig with their number and bases.
-    Raises FileNotFoundError for a file that is not there, before any is read; ValueError where the output is one of the
-    inputs; GenomeFileError for bad FASTA. On an error nothing appears under the output's name.
+    A FASTA may be a pipe; `-` is standard input. progress: called after each contig with the numbers of
+    contigs and bases so far. Raises FileNotFoundError for a missing file, before any file is read; ValueError
+    if the output is one of the inputs; GenomeFileError for bad FASTA. After an error there is no file under
+    the output's name.
     """
     output = Path(output)
     if not is_stream(output) and not output.parent.is_dir():

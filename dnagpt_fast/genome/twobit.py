@@ -1,4 +1,5 @@
-"""UCSC .2bit files, read by mapping and written atomically (https://genome.ucsc.edu/FAQ/FAQformat.html#format7).
+"""Reads UCSC .2bit files by memory mapping and writes them
+(https://genome.ucsc.edu/FAQ/FAQformat.html#format7).
 
 Header: signature, version (0: 32-bit, 1: 64-bit offsets in the index), sequence count, reserved 0; either byte order.
 Index: name length byte, name, offset, per sequence. Record: dnaSize, nBlockCount, starts[], sizes[], maskBlockCount,
@@ -26,18 +27,21 @@ HEADER_BYTES = 16
 LONGEST_CONTIG = 2**32 - 1
 LONGEST_NAME = 255
 MASKS_AT_ONCE = 1 << 20
-SPOOL_BYTES = 256 << 20  # packed records wait in memory up to here, then in an unnamed file beside the target
+SPOOL_BYTES = (
+    256 << 20
+)  # packed records are kept in memory up to this size, then in an unnamed file beside the target
 
 
 @dataclass(frozen=True)
 class TwoBit:
-    """A mapped .2bit file of C contigs and M N-blocks. Mask blocks stay in the file until asked for.
+    """A mapped .2bit file of C contigs and M N-blocks. Mask blocks are read from the file only when they are
+    needed.
 
-    data            uint8 (file bytes,), copy-on-write: torch may wrap it, the file never changes
-    byte_offset     int64 (C,) where the packed bases of each contig begin in `data`
+    data            uint8 (file bytes,), copy-on-write: torch accepts it, and the file never changes
+    byte_offset     int64 (C,): start of each contig's packed bases in `data`
     n_block_index   int64 (C + 1,); n_blocks int64 (M, 2) [start_bp, end_bp)
-    mask_offset     int64 (C,) where each contig's mask starts begin in `data`; mask_count int64 (C,)
-    mapped          what `data` lies in; None for an empty file
+    mask_offset     int64 (C,): start of each contig's mask block starts in `data`; mask_count int64 (C,)
+    mapped          the memory map under `data`; None for an empty file
     """
 
     path: Path
@@ -58,7 +62,8 @@ class TwoBit:
         return _blocks(self, "mask", np.zeros(1, np.int64) + contig, begin, count)
 
     def masked_bp(self) -> np.ndarray:
-        """Soft-masked bases of every contig, int64 (C,), read in steps of many contigs. Raises as `mask_blocks`."""
+        """Number of soft-masked bases of every contig, int64 (C,), read in groups of contigs. Raises as
+        `mask_blocks`."""
         found = np.zeros(len(self.names), np.int64)
         ends = np.cumsum(self.mask_count)
         first = 0
@@ -74,8 +79,8 @@ class TwoBit:
         return found
 
     def expect_random_reads(self) -> None:
-        """Tells the system to read no more of the file than is asked for. By itself it reads ahead and around, 128 kB
-        to several MB for a window of 800 bytes, which a corpus larger than the memory pays for at every window."""
+        """Switches off the system's read-ahead for this file. It reads 128 kB to several MB for a window of
+        800 bytes, which makes every window slow when the corpus is larger than the memory."""
         if self.mapped is not None and hasattr(mmap, "MADV_RANDOM"):
             self.mapped.madvise(mmap.MADV_RANDOM)
 
@@ -86,9 +91,9 @@ def is_twobit(start: bytes) -> bool:
 
 
 def read_twobit(path: str | Path) -> TwoBit:
-    """Maps the file and checks everything but the mask blocks, whose extent alone is checked; no base is copied.
+    """Maps the file and checks everything except the contents of the mask blocks; no base is copied.
 
-    Raises GenomeFileError with the offset for a truncated, corrupt or foreign file.
+    Raises GenomeFileError with the offset for a file that is truncated, corrupt or of another format.
     """
     path = Path(path)
     data, mapped = _map(path)
@@ -96,7 +101,7 @@ def read_twobit(path: str | Path) -> TwoBit:
         raise GenomeFileError(f"{path}: {len(data)} bytes, less than the {HEADER_BYTES} of a .2bit header")
     if not is_twobit(data[:4].tobytes()):
         raise GenomeFileError(
-            f"{path}: offset 0: {data[:4].tobytes().hex()} is no .2bit signature (wanted 4327411a or 1a412743)"
+            f"{path}: offset 0: {data[:4].tobytes().hex()} is not a .2bit signature (wanted 4327411a or 1a412743)"
         )
     word = np.dtype("<u4" if data[0] == SIGNATURE & 0xFF else ">u4")
     version, count, reserved = data[4:HEADER_BYTES].view(word).tolist()
@@ -114,7 +119,8 @@ def read_twobit(path: str | Path) -> TwoBit:
 
 
 def _map(path: Path) -> tuple[np.ndarray, mmap.mmap | None]:
-    """The file as uint8: private and writable, for torch takes no other; no swap reserved, so 50 GB fit anywhere."""
+    """The file as uint8, mapped privately and writable, as torch requires; without reserved swap, so any size
+    fits."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size == 0:
@@ -132,7 +138,7 @@ def _map(path: Path) -> tuple[np.ndarray, mmap.mmap | None]:
 def _read_index(
     path: Path, data: np.ndarray, count: int, offset: np.dtype
 ) -> tuple[list[str], np.ndarray, int]:
-    """Names, record offsets int64 (C,), and where the index ends."""
+    """Names, record offsets int64 (C,), and the end of the index."""
     longest = min(len(data), HEADER_BYTES + count * (1 + LONGEST_NAME + offset.itemsize))
     index = data[HEADER_BYTES:longest].tobytes()
     place = 0
@@ -156,7 +162,7 @@ def _read_index(
         contig = int(np.argmax(wrong))
         raise GenomeFileError(
             f"{path}: offset {HEADER_BYTES + spots[contig]:,}: sequence {contig} begins at {record[contig]:,}: "
-            f"wanted {end:,}..{len(data) - 16:,}, behind the index and inside the file"
+            f"wanted {end:,}..{len(data) - 16:,}, after the index and inside the file"
         )
     names: list[str] = []
     first: dict[str, int] = {}
@@ -164,7 +170,7 @@ def _read_index(
         try:
             name = raw.decode()
         except UnicodeDecodeError:
-            wrong_name = f"{raw!r}, which is no text"
+            wrong_name = f"{raw!r}, which is not text"
         else:
             names.append(name)
             if name and name.isprintable() and first.setdefault(name, contig) == contig:
@@ -183,7 +189,7 @@ def _read_index(
 def _read_records(
     path: Path, data: np.ndarray, word: np.dtype, names: list[str], record: np.ndarray, index_end: int
 ) -> TwoBit:
-    """Walks all records at once: each step reads one number of every contig."""
+    """Reads all records together: each step reads one number of every contig."""
     size = len(data)
 
     def inside(end: np.ndarray, what: str, at: np.ndarray) -> None:
@@ -226,7 +232,7 @@ def _read_records(
 
 
 def _words(data: np.ndarray, at: np.ndarray, word: np.dtype) -> np.ndarray:
-    """The 32-bit numbers at these byte offsets, as int64; they need not be aligned."""
+    """The 32-bit numbers at these byte offsets, which need not be aligned, as int64."""
     return data[at[:, None] + np.arange(4)].view(word).reshape(-1).astype(np.int64)
 
 
@@ -263,13 +269,15 @@ class Written:
 
 
 def write_twobit(path: str | Path, records: Iterable[PackedRecord], *, version: int | None = None) -> Written:
-    """Writes the contigs in UCSC's own layout, little-endian; version 1 where an offset passes 2^32, or as asked.
+    """Writes the contigs in UCSC's layout, little-endian. version: None: 1 if an offset exceeds 32 bits,
+    otherwise 0.
 
-    Memory: one contig and at most SPOOL_BYTES of packed data. The file appears under its name whole or not at all.
-    Raises ValueError for no contigs, a name twice, a name or contig too long for the format, and what `records` raises.
+    Memory: one contig and at most SPOOL_BYTES of packed data. The file is complete or does not appear under
+    its name. Raises ValueError for no contigs, a duplicate name, a name or contig too long for the format,
+    and the errors of `records`.
     """
     path = Path(path)
-    # A stream's folder, such as /dev, has no room.
+    # The folder of a stream, such as /dev, has no space for a file.
     spool_folder = None if is_stream(path) else str(path.parent)
     with tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=spool_folder) as body:
         names: dict[bytes, None] = {}
@@ -311,7 +319,7 @@ def write_twobit(path: str | Path, records: Iterable[PackedRecord], *, version: 
 
 
 def _index(names: list[bytes], sizes: list[int], version: int | None) -> tuple[int, bytes]:
-    """(version, index bytes): 32-bit offsets as long as the last one fits."""
+    """(version, index bytes): with 32-bit offsets if the last one fits."""
     starts = np.cumsum([0, *sizes[:-1]])
     name_bytes = sum(map(len, names))
     if version is None:

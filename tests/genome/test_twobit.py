@@ -145,7 +145,7 @@ def good(tmp_path):
 
 
 DAMAGE = {
-    "signature": (lambda d: damaged(d, 0, 0x1A412744), "offset 0: .* is no .2bit signature"),
+    "signature": (lambda d: damaged(d, 0, 0x1A412744), "offset 0: .* is not a .2bit signature"),
     "version": (lambda d: damaged(d, 4, 2), "offset 4: .2bit version 2: wanted 0 or 1"),
     "count": (lambda d: damaged(d, 8, 2**32 - 1), "offset 8: 4,294,967,295 sequences do not fit"),
     "one more": (lambda d: damaged(d, 8, 3), "offset 18: sequence 0 begins at 28: wanted 4"),

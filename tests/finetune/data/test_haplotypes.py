@@ -117,7 +117,7 @@ def test_a_vcf_line_that_is_cut_off(tmp_path):
 
 
 def test_a_variant_before_the_first_base_is_counted(tmp_path):
-    """VCF's position 0 is the telomere; no base stands there, and the line was left out without a word."""
+    """VCF's position 0 is the telomere, where there is no base; such a line was left out without a message."""
     panel = read_haplotypes(vcf(tmp_path, (0, "A", "C", "0|1", "0|1"), *GOOD), min_allele_count=0)
     assert panel.position_bp.min() >= 0
     assert panel.skipped["position 0, before the first base"] == 1
