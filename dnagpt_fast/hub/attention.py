@@ -1,10 +1,9 @@
-"""Attention functions for transformers' interface: one that returns its weights, and the kernels of this
-package.
+"""Attention functions for transformers' interface: one returns its weights, one uses our kernels.
 
 `attn_implementation` takes any registered function. "eager" is the one of this file, "dnagpt" uses the
 kernels of ops/attention; "sdpa", "flex_attention" and the flash functions are transformers'. An attention
-function gets q (B, H, T, K), k and v (B, H, S, K) and the mask made by its mask function; it returns o (B, T,
-H, K) and the weights.
+function gets q (B, H, T, K), k and v (B, H, S, K) and the mask made by its mask function. It returns
+o (B, T, H, K) and the weights.
 """
 
 from typing import Any, cast

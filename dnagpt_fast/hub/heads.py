@@ -91,8 +91,7 @@ class DNAGPTForCausalLM(_WithHead, GenerationMixin):
     def generate(
         self, inputs: torch.Tensor | None = None, generation_config: Any = None, *args: Any, **kwargs: Any
     ) -> Any:
-        """As `GenerationMixin.generate`, with `stop_strings` (which needs `tokenizer=`) by
-        hub/stopping.py."""
+        """As `GenerationMixin.generate`; hub/stopping.py does `stop_strings`, which needs `tokenizer=`."""
         wanted = kwargs.pop("stop_strings", None)
         settings = generation_config or self.generation_config
         if wanted is None and getattr(settings, "stop_strings", None) is not None:
@@ -187,8 +186,7 @@ def _without_first_of_padded(labels: torch.Tensor, attention_mask: torch.Tensor 
 
 
 class _Classifier(_WithHead):
-    """Base of the two classifiers: a linear layer on hidden states; subclasses choose the states and the
-    loss."""
+    """Base of the two classifiers, a linear layer on hidden states; subclasses choose states and loss."""
 
     may_be_missing = r"score\..*"
     _keys_to_ignore_on_load_unexpected = [r"^(number_embedding|mlm_head|num_regression)\."]  # noqa: RUF012
@@ -236,8 +234,7 @@ class _Classifier(_WithHead):
     def _loss(
         self, logits: torch.Tensor, labels: torch.Tensor, counted: torch.Tensor | int | None
     ) -> torch.Tensor:
-        """counted: number of labels in all micro-batches of a step; `Trainer` then does not divide the loss
-        itself."""
+        """counted: labels in all micro-batches of a step; `Trainer` then does not divide the loss itself."""
         raise NotImplementedError
 
 
