@@ -1,4 +1,5 @@
-"""What a command works on in a genome: contigs, their windows, given ranges, the intervals of a BED file."""
+"""The parts of a genome that a command works on: contigs, windows, given ranges, the intervals of a BED
+file."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,11 +24,11 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Places:
-    """The places that were asked for, made as they are walked through: a million contigs, or windows of one, are held
-    by nobody.
+    """The places of `places_of`, made one at a time, so that a million contigs or windows need no memory.
 
-    given      None: all contigs but empty ones
-    window_bp  each place is cut into windows from its start, the last one shorter, named contig:start_bp-end_bp
+    given      None: all contigs except empty ones
+    window_bp  each place is divided into windows from its start, the last one shorter, named
+               contig:start_bp-end_bp
     """
 
     genome: Genome
@@ -56,12 +57,12 @@ def places_of(
     bed: str | Path | None = None,
     window_bp: int | None = None,
 ) -> Places:
-    """The ranges (`contig` or `contig:start_bp-end_bp`, 0-based and half-open) and then the intervals of the BED file,
-    in their order; where neither is given all contigs but empty ones.
+    """The given ranges (`contig` or `contig:start_bp-end_bp`, 0-based and half-open), then the intervals of
+    the BED file; if neither is given, all contigs except empty ones.
 
     window_bp  see Places
-    Raises InputFileError (RegionError for what the genome does not have), naming the range, or the file and line;
-    ValueError for window_bp < 1. All is checked here, before the first place is given.
+    Raises InputFileError (RegionError for a place that the genome does not have), with the range, or the file
+    and line; ValueError for window_bp < 1. Everything is checked here, before the first place is made.
     """
     if window_bp is not None and window_bp < 1:
         raise ValueError(f"window_bp = {window_bp}: wanted 1 or more")
@@ -72,7 +73,7 @@ def places_of(
 
 
 def range_name(contig: str, start_bp: int, end_bp: int, strand: str = "+") -> str:
-    """As bedtools names sequences: `chr1:10-20`, on the reverse strand `chr1:10-20(-)`."""
+    """The name of a range as in bedtools: `chr1:10-20`, on the reverse strand `chr1:10-20(-)`."""
     return f"{contig}:{start_bp}-{end_bp}" + ("(-)" if strand == "-" else "")
 
 
@@ -89,8 +90,8 @@ def _of_text(genome: Genome, text: str) -> Place:
 
 
 def read_bed_places(genome: Genome, path: str | Path) -> list[Place]:
-    """The intervals of a BED file, plain or gzip, with name and strand where it has them. A name that is missing or `.`
-    is the range. Raises InputFileError naming file and line."""
+    """The intervals of a BED file, plain or gzip, with name and strand if present. Without a name, or with
+    `.`, the range is the name. Raises InputFileError that names file and line."""
     places = []
     for line in interval_lines(path, bed=True):
         number, start, end = line.place(genome)

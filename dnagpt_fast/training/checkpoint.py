@@ -1,13 +1,14 @@
-"""Checkpoints of a run as they lie on disk: folders that are there whole or not at all; finding and reading them.
+"""Finding and reading the checkpoints of a run, folders on disk that are complete or absent.
 
 RUN/checkpoints/step-00001000/
-    .metadata, __*.distcp   weights and optimizer state, in torch.distributed.checkpoint's format: every process wrote
-                            what it held, and any number of processes, sharded or not, reads what it needs
-    config.json             the settings and everything else that the run is made of
-    state.json              steps done, size and SHA-256 of each file above, to find damage
+    .metadata, __*.distcp   weights and optimizer state, in torch.distributed.checkpoint's format: every
+                            process writes its part, and any number of processes, sharded or not, can read
+                            them
+    config.json             the settings and the rest of the run's record
+    state.json              steps done, size and SHA-256 of each file above, to detect damage
 
 checkpoint_writer.py writes them. .metadata and the parts of .distcp are pickles by torch; checkpoint_files.py reads
-them as data, so a folder from a stranger runs no code.
+them as data, so no code in an untrusted folder runs.
 """
 
 import os
@@ -34,7 +35,8 @@ FOLDER = "checkpoints"
 NAME = re.compile(r"step-(\d{8,})")
 CONFIG, STATE = "config.json", "state.json"
 MODEL, OPTIMIZER = "model", "optimizer"
-# One process by itself is no reason for a warning. For good, because a thread may not change filters for a while.
+# A run with one process needs no warning. Set once and for all, because a thread must not change filters
+# temporarily.
 warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
 
@@ -50,14 +52,15 @@ class Checkpoint:
         return self.path / CONFIG
 
     def config(self) -> dict[str, Any]:
-        """Raises CheckpointError for one that cannot be read."""
+        """The record in config.json. Raises CheckpointError where it cannot be read."""
         try:
             return read_json(self.config_path)
         except ValueError as error:
             raise CheckpointError(str(error)) from error
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
-        """Puts the weights (and the optimizer's state) back; all processes of a run at once, each its share.
+        """Loads the weights (and the optimizer's state); all processes of a run call it, and each loads its
+        part.
 
         Raises CheckpointError where they do not fit.
         """
@@ -74,7 +77,7 @@ class Checkpoint:
             set_state_dict(model, optimizer, model_state_dict=state[MODEL], optim_state_dict=state[OPTIMIZER])
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The whole weights by their state-dict names, on the CPU; needs no other process."""
+        """All weights by their state-dict names, on the CPU; needs no other process."""
         state = {
             f"{MODEL}.{name}": torch.empty(kept.shape, dtype=kept.dtype)
             for name, kept in self.shapes().items()
@@ -98,7 +101,7 @@ class Checkpoint:
         return {name: entry for name, entry in kept.items() if isinstance(entry, TensorStorageMetadata)}
 
     def _check(self, model_state: dict[str, Any]) -> None:
-        """Names and shapes of the weights, before anything is read."""
+        """Compares names and shapes of the weights before anything is read. Raises CheckpointError."""
         there = {name: tuple(kept.shape) for name, kept in self.shapes().items()}
         wanted = {name: tuple(tensor.shape) for name, tensor in model_state.items()}
         wrong = sorted(name for name in there.keys() | wanted.keys() if there.get(name) != wanted.get(name))
@@ -123,13 +126,14 @@ class Checkpoint:
 
 
 def first_cause(error: CheckpointException) -> str:
-    """`process 1: OSError: ...`, out of torch's collection of tracebacks."""
+    """`process 1: OSError: ...`, from torch's collection of tracebacks."""
     rank, (cause, _) = min(error.failures.items(), key=lambda item: item[0])
     return f"process {rank}: {type(cause).__name__}: {reason(cause)}"
 
 
 def _folders(run: Path) -> list[Path]:
-    """Those with a checkpoint's name, newest first. Raises OSError for a folder that is there and cannot be read."""
+    """Folders with a checkpoint's name, newest first. Raises OSError for an existing folder that cannot be
+    read."""
     try:
         names = os.listdir(run / FOLDER)
     except FileNotFoundError:
@@ -139,14 +143,15 @@ def _folders(run: Path) -> list[Path]:
 
 
 def complete(run: Path) -> list[Checkpoint]:
-    """The checkpoints of a run whose files are all there in their sizes, oldest first. Their contents are not read."""
+    """The checkpoints of a run whose files all have the right sizes, oldest first. Their contents are not
+    read."""
     found = [path for path in _folders(run) if damage(path, contents=False) is None]
     return [Checkpoint(path, int(path.name.removeprefix("step-"))) for path in reversed(found)]
 
 
 def examine(run: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest undamaged checkpoint of a run, None where there is none; and a line for each one that cannot be used,
-    saying why: those newer than it, and older ones whose files are not all there."""
+    """The newest undamaged checkpoint of a run, or None; and one line for each checkpoint that cannot be
+    used, with the reason: newer ones that are damaged, and older ones with missing or incomplete files."""
     newest, left_out = None, []
     for path in _folders(run):
         why = damage(path, contents=newest is None)
@@ -158,27 +163,30 @@ def examine(run: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def damaged(run: Path) -> list[str]:
-    """One line for each checkpoint folder that cannot be used, saying why; see `examine`."""
+    """One line for each checkpoint folder that cannot be used, with the reason; see `examine`."""
     return examine(run)[1]
 
 
 def damage(path: Path, *, contents: bool = True) -> str | None:
-    """Why a checkpoint folder cannot be used; None where it can. contents=False: the files' sizes are compared, their
-    bytes not read. Checkpoints written before there were checksums have sizes only."""
+    """The reason why a checkpoint folder cannot be used; None if it can be used.
+
+    contents=False: only the sizes of the files are compared. Checkpoints written before checksums have only
+    sizes.
+    """
     try:
         state = read_json(path / STATE)
         sizes, sums = state["bytes"], state.get("sha256", {})
         if METADATA not in sizes:
-            return f"{STATE} names no {METADATA}: written by another version"
+            return f"{STATE} does not list {METADATA}: written by another version"
         if sums and sums.keys() != sizes.keys():
-            return f"{STATE} has no checksum of some file"
+            return f"{STATE} lacks the checksum of a file"
         for name, size in sizes.items():
             there = (path / name).stat().st_size
             if there != size:
                 return f"{name} has {there} bytes instead of {size}"
         for name in sums if contents else ():
             if sha256_of(path / name) != sums[name]:
-                return f"the bytes of {name} are not those that were written: its SHA-256 is another"
+                return f"the bytes of {name} have changed since it was written: its SHA-256 differs"
     except (FileNotFoundError, NotADirectoryError) as error:
         missing = re.search(r"no ([\w.]+) in", str(error))
         return f"{missing[1] if missing else Path(str(error.filename)).name} is missing"
@@ -188,19 +196,20 @@ def damage(path: Path, *, contents: bool = True) -> str | None:
 
 
 def newest(run: Path) -> Checkpoint | None:
-    """The newest undamaged checkpoint of a run, None where there is none."""
+    """The newest undamaged checkpoint of a run, or None."""
     return examine(run)[0]
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """A checkpoint folder, or the newest checkpoint of a run folder. Raises CheckpointError that says what is wrong."""
+    """Opens a checkpoint folder, or the newest checkpoint of a run folder. Raises CheckpointError with the
+    reason."""
     if (path / STATE).is_file():
         why = damage(path)
         if why is not None:
             raise CheckpointError(f"{path} is damaged: {why}")
         step = read_json(path / STATE).get("step")
         if not isinstance(step, int):
-            raise CheckpointError(f"{path / STATE} names no step")
+            raise CheckpointError(f"{path / STATE} has no step number")
         return Checkpoint(path, step)
     found, left_out = examine(path)
     if found is None:

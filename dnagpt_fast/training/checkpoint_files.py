@@ -1,5 +1,5 @@
-"""Checkpoint folders in torch.distributed.checkpoint's format, read as data: no code of a file runs, and no more memory
-is taken than the folder has bytes.
+"""Reads checkpoint folders in torch.distributed.checkpoint's format as data: no code in a file runs, and no
+more memory is used than the folder has bytes.
 
 The tensors (.distcp) and the list of them (.metadata) are pickles by torch.
 """
@@ -21,9 +21,9 @@ from torch.distributed.checkpoint.planner import ReadItem
 from dnagpt_fast.training.torch_files import UnsafeFile, refuse_growth
 
 METADATA = ".metadata"
-# A checkpoint by hundreds of processes has a few MiB of it.
+# A checkpoint of hundreds of processes has a few MiB of metadata.
 MOST_METADATA_BYTES = 64 << 20
-# Everything that torch's own writer puts into .metadata, beside numbers, strings, lists, tuples and dicts.
+# All classes that torch's own writer puts into .metadata, except numbers, strings, lists, tuples and dicts.
 KNOWN_CLASSES: dict[tuple[str, str], Any] = {
     **{
         (metadata.__name__, kind.__name__): kind
@@ -47,7 +47,8 @@ KNOWN_CLASSES: dict[tuple[str, str], Any] = {
 
 
 class _DataUnpickler(pickle._Unpickler):
-    """Python's unpickler, which unlike the one in C takes no memory for what the file only announces."""
+    """Python's unpickler. Unlike the one in C, it allocates no memory for data that a file announces but does
+    not have."""
 
     stack: list[Any]
     dispatch: ClassVar[dict[int, Callable[..., Any]]] = dict(pickle._Unpickler.dispatch)
@@ -60,13 +61,13 @@ class _DataUnpickler(pickle._Unpickler):
         return KNOWN_CLASSES[module, name]
 
     def load_build(self) -> None:
-        # Objects take their attributes; classes and functions are shared by the whole process.
+        # Objects may get attributes. Classes and functions may not: the whole process shares them.
         if callable(self.stack[-2]):
             raise UnsafeFile("it changes a class")
         pickle._Unpickler.dispatch[pickle.BUILD[0]](cast(Any, self))
 
     def refuse(self) -> None:
-        raise UnsafeFile("it holds an object of a kind that no checkpoint has")
+        raise UnsafeFile("it has an object of a kind that no checkpoint has")
 
     dispatch[pickle.BUILD[0]] = load_build
     for _code in (pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.PERSID, pickle.BINPERSID):
@@ -74,15 +75,15 @@ class _DataUnpickler(pickle._Unpickler):
 
 
 def read_metadata(folder: Path) -> metadata.Metadata:
-    """The list of what a checkpoint holds. Raises UnsafeFile where it names anything but data of this folder's files,
-    or more of it than they have bytes; ValueError for a damaged one, OSError."""
+    """The list of a checkpoint's tensors and objects. Raises UnsafeFile where it names anything except data
+    in this folder's files, or more data than they have bytes; ValueError for a damaged list, OSError."""
     path = folder / METADATA
     if path.stat().st_size > MOST_METADATA_BYTES:
         raise UnsafeFile(f"{METADATA} has more than {MOST_METADATA_BYTES:,} bytes")
     try:
         found = _DataUnpickler(io.BytesIO(path.read_bytes())).load()
     except UnsafeFile as error:
-        raise UnsafeFile(f"{METADATA}: {error}; nothing of it was run") from error
+        raise UnsafeFile(f"{METADATA}: {error}; no code of it was run") from error
     except Exception as error:
         raise ValueError(f"{METADATA} is damaged: {type(error).__name__}") from error
     try:
@@ -127,7 +128,8 @@ def _check(found: Any, folder: Path) -> None:
 
 
 class DataReader(dcp.FileSystemReader):
-    """torch's reader of checkpoint folders, by `read_metadata` and within the bounds of the files."""
+    """torch's reader of checkpoint folders, with `read_metadata` above and a check of each part before it is
+    read."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> metadata.Metadata:
         found = read_metadata(Path(self.path))
@@ -146,7 +148,7 @@ class DataReader(dcp.FileSystemReader):
 
 
 class DataPlanner(dcp.DefaultLoadPlanner):
-    """torch's planner, which unpickles the optimizer's numbers as data only."""
+    """torch's planner, but the optimizer's numbers are unpickled as data only."""
 
     def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
         loaded = torch.load(value, map_location="cpu", weights_only=True)
@@ -158,7 +160,7 @@ class DataPlanner(dcp.DefaultLoadPlanner):
 
 
 class _Part(io.RawIOBase):
-    """Some bytes of a file as a file of their own."""
+    """A range of bytes of a file, as a file."""
 
     def __init__(self, file: IO[bytes], offset: int, length: int) -> None:
         self._file, self._offset, self._length, self._at = file, offset, length, 0

@@ -1,6 +1,7 @@
-"""One run, from its folder to its last step: where it goes on, its logs, progress and checkpoints, and its early end.
+"""The run engine of pre-training and fine-tuning: resuming, logs, progress, checkpoints and the early end of
+a run.
 
-Pre-training and fine-tuning both run here; what differs between them, they pass in as a `Course`.
+What differs between the two kinds of run is passed in as a `Course`.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ CONFIG = "config.json"
 
 
 class Job(Protocol):
-    """What is trained. `loop` is asked for only once all processes are connected."""
+    """The model with its training loop. `loop` is used only after all processes are connected."""
 
     config: Any
     processes: Processes
@@ -39,18 +40,18 @@ class Job(Protocol):
 
     @property
     def steps(self) -> int:
-        """Of the whole run."""
+        """Number of steps of the whole run."""
         ...
 
     def record(self) -> dict[str, Any]:
-        """What config.json holds, in the run's folder and in every checkpoint."""
+        """The content of config.json, in the run's folder and in every checkpoint."""
         ...
 
 
 @dataclass(frozen=True)
 class StepNote:
-    """line: what metrics.jsonl holds beside the step's own figures. figures: the text beside the progress bar.
-    checkpoint: whether one is written now; after the last step one always is."""
+    """line: entries of metrics.jsonl in addition to those of the step. figures: the text beside the progress
+    bar. checkpoint: whether a checkpoint is written now; after the last step one always is."""
 
     line: dict[str, Any]
     figures: str
@@ -63,12 +64,13 @@ def _never(done: int) -> bool:
 
 @dataclass(frozen=True)
 class Course:
-    """
-    after_step   called by all processes once a step is done, before its line and its checkpoint are written
-    finished     steps done -> whether the run is finished before its last step; asked before the first step and after
-                 each, once the step's checkpoint is begun; the same in all processes
-    keep         checkpoints that stay on disk
-    timeout_s    how long the processes wait for each other's share of a checkpoint
+    """What a kind of run adds to the engine.
+
+    after_step   called by all processes after each step, before its line and its checkpoint are written
+    finished     steps done -> whether the run ends early; called before the first step and after each step,
+                 when the step's checkpoint has been started; the same in all processes
+    keep         number of checkpoints that stay on disk
+    timeout_s    the longest wait for another process's part of a checkpoint
     tensorboard  whether event files are written as well
     """
 
@@ -81,8 +83,8 @@ class Course:
 
 @dataclass(frozen=True)
 class Outcome:
-    """steps: optimizer steps done in all. stopped_by: the signal that ended the run early, or None. report: of the
-    finished run; None for one that was stopped."""
+    """steps: optimizer steps done in total. stopped_by: the signal that ended the run early, or None. report:
+    the report of a finished run; None for a run that was stopped."""
 
     steps: int
     stopped_by: str | None
@@ -90,11 +92,11 @@ class Outcome:
 
 
 def find_start(run: Path, processes: Processes, *, resume: bool) -> checkpoint.Checkpoint | None:
-    """The newest undamaged checkpoint of a folder, None where it has none; the same in all processes.
+    """The newest undamaged checkpoint of a folder, or None; the same in all processes.
 
     Raises ConfigError where the folder holds a run and `resume` is False.
     """
-    # What is on disk is looked at by one process, so that all go on from the same step.
+    # Only one process reads the disk, so that all continue from the same step.
     start, taken = processes.first(_look(run) if processes.is_main else None)
     if taken and not resume:
         raise ConfigError(f"{run} holds a run already: continue it with --resume, or choose another folder")
@@ -114,11 +116,11 @@ def restore(
     free: tuple[str, ...],
     other_changes: Callable[[dict[str, Any], Path], dict[str, tuple[Any, Any]]],
 ) -> int:
-    """Puts weights and optimizer state of a checkpoint into the job; the steps that it has done.
+    """Loads weights and optimizer state of a checkpoint into the job; returns the number of steps done.
 
-    free           beginnings of the settings that may differ from the checkpoint's
-    other_changes  the record of the checkpoint, and its file -> what else differs from it, by name: (before, now)
-    Raises ConfigError naming each setting that differs, CheckpointError.
+    free           prefixes of the settings that may differ from the checkpoint's
+    other_changes  the checkpoint's record and its path -> other differences, by name: (before, now)
+    Raises ConfigError that names each setting that differs, CheckpointError.
     """
     for line in checkpoint.damaged(run):
         console.print(f"left out: {line}", style="yellow", soft_wrap=True)
@@ -133,10 +135,11 @@ def restore(
 
 
 def train(job: Job, run: Path, first_step: int, course: Course, console: Console) -> Outcome:
-    """Trains to the last step, to the end that `course` sees, or to a signal, which leaves a checkpoint.
+    """Trains until the last step, until `course` is finished, or until a signal, after which a checkpoint is
+    written.
 
-    Files are process 0's work alone. A checkpoint that could not be written ends the run after the next step.
-    Raises CheckpointError for that, NonFiniteLoss, OSError.
+    Only process 0 writes files. If a checkpoint could not be written, the run ends after the next step.
+    Raises CheckpointError for such a checkpoint, NonFiniteLoss, OSError.
     """
     if job.processes.is_main:
         run.mkdir(parents=True, exist_ok=True)
@@ -145,7 +148,7 @@ def train(job: Job, run: Path, first_step: int, course: Course, console: Console
         done, finished = _steps(job, run, first_step, course, stop, console)
     if finished:
         return Outcome(done, None)
-    # Another process may be the one that got the signal.
+    # Without a name: another process got the signal.
     name = stop.signal_name or "SIGTERM"
     console.print(
         f"stopped by {name} after step {done} of {job.steps}; the checkpoint is in "
@@ -158,7 +161,7 @@ def train(job: Job, run: Path, first_step: int, course: Course, console: Console
 def _steps(
     job: Job, run: Path, first_step: int, course: Course, stop: StopRequest, console: Console
 ) -> tuple[int, bool]:
-    """Steps done, and whether the run is finished."""
+    """Runs the steps; returns the number of steps done, and whether the run is finished."""
     done = first_step
     if done == job.steps or course.finished(done):
         return done, True

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a step, and the curve drawn from it."""
+"""metrics.jsonl, with one JSON object per step, and the loss curve drawn from it."""
 
 import json
 from collections.abc import Sequence
@@ -12,9 +12,10 @@ TENSORBOARD = "tensorboard"
 
 
 class MetricsLog:
-    """Appends one line a step. Opened at step s it drops what an interrupted run wrote from s on: no doubles.
+    """Appends one line per step. When opened at step s it removes the lines of an interrupted run from step s
+    on, so that no step is there twice.
 
-    losses  what of the steps before s is not there any more, a line each: a damaged end, steps without a record
+    losses  messages about records of steps before s that are lost: a damaged end, steps without a record
     """
 
     def __init__(self, run: Path, first_step: int) -> None:
@@ -31,7 +32,8 @@ class MetricsLog:
         self._file = open(self.path, "a", buffering=1)  # noqa: SIM115 (closed by close())
 
     def write(self, record: dict[str, Any]) -> None:
-        """`record` must hold `step`. Reaches the operating system line by line, so a killed run loses none."""
+        """Writes a record, which must have `step`. Each line goes to the operating system at once, so a
+        killed run loses none."""
         self._file.write(json.dumps(record) + "\n")
 
     def close(self) -> None:
@@ -39,8 +41,8 @@ class MetricsLog:
 
 
 class TensorBoardLog:
-    """The same records as event files for TensorBoard, in RUN/tensorboard. Raises RuntimeError that says how to
-    install it."""
+    """The same records as event files for TensorBoard, in RUN/tensorboard. Raises RuntimeError, with the
+    command to install it, if it is missing."""
 
     def __init__(self, run: Path, first_step: int) -> None:
         try:
@@ -49,7 +51,7 @@ class TensorBoardLog:
             raise RuntimeError(
                 "run.tensorboard = true needs TensorBoard: pip install 'dnagpt-fast[log]'"
             ) from error
-        # TensorBoard then hides what an interrupted run wrote from first_step on.
+        # TensorBoard then hides the records of an interrupted run from first_step on.
         self._writer = SummaryWriter(str(run / TENSORBOARD), purge_step=first_step)
 
     def write(self, record: dict[str, Any]) -> None:
@@ -64,14 +66,14 @@ class TensorBoardLog:
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The records of a run, in the order of its steps.
 
-    What a killed process or a power failure left at the end of the file is dropped: a torn line, or NUL bytes. Raises
-    ValueError naming file and line where a line before the last is damaged.
+    An incomplete line or NUL bytes at the end of the file, left by a kill or a power failure, are dropped.
+    Raises ValueError that names file and line where a line before the last is damaged.
     """
     return _read(run)[0]
 
 
 def _read(run: Path) -> tuple[list[dict[str, Any]], int]:
-    """The records, and how many bytes after them were dropped."""
+    """The records, and the number of bytes dropped after them."""
     path = run / FILE
     try:
         content = path.read_bytes()
@@ -81,7 +83,7 @@ def _read(run: Path) -> tuple[list[dict[str, Any]], int]:
     if lines[-1:] == [b""]:
         lines.pop()
     elif lines:
-        lines.pop()  # a line that does not end was not written whole
+        lines.pop()  # a line without an end is incomplete
     while lines and not lines[-1].strip(b"\0 \r"):
         lines.pop()
     records = []
@@ -94,14 +96,15 @@ def _read(run: Path) -> tuple[list[dict[str, Any]], int]:
             if number == len(lines):
                 break
             raise ValueError(
-                f"{path}:{number}: damaged ({error}): remove the line, or start the run anew"
+                f"{path}:{number}: damaged ({error}): remove the line, or start a new run"
             ) from error
         records.append(record)
     return records, len(content) - sum(len(line) + 1 for line in lines[: len(records)])
 
 
 def running_means(values: Sequence[float], share: float = 0.05) -> list[float]:
-    """Exponential means in which a new value has `share`, without the first value's lead (Kingma and Ba 2015, 3).
+    """Exponential means with weight `share` for a new value, corrected for the start (Kingma and Ba 2015,
+    section 3).
 
     >>> running_means([4.0, 2.0], share=0.5)
     [4.0, 2.6666666666666665]
@@ -121,10 +124,12 @@ def draw_losses(
     lines: dict[str, float],
     points: dict[str, list[tuple[int, float]]] | None = None,
 ) -> Path | None:
-    """RUN/loss.png: the record `name` over the steps, thin, and its running mean; `lines` are drawn level, by label,
-    and `points` (steps done, value) as dots on a line, by label.
+    """Draws RUN/loss.png: the entry `name` over the steps as a thin line, and its running mean.
 
-    None where there are no records yet.
+    lines    label -> height of a horizontal line
+    points   label -> (steps done, value) of a line with dots
+
+    Returns None if there are no records yet.
     """
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""What a run shows on the terminal: a bar where there is one, a line now and then where there is none."""
+"""Progress of a run: a bar on a terminal, otherwise a line every few seconds."""
 
 import sys
 import time
@@ -18,15 +18,15 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class TrainingProgress:
-    """Steps done, a text of figures, time gone and time left."""
+    """Shows steps done, a text of figures, elapsed time and remaining time."""
 
     def __init__(
         self, console: Console, first_step: int, steps: int, unit: str = "step", *, at_once: bool = True
     ) -> None:
         """
-        first_step  steps that an earlier start did
-        unit        what a step is called
-        at_once     False: where there is no bar, nothing is shown of what ends within SECONDS_BETWEEN_LINES
+        first_step  steps done in earlier starts
+        unit        the name of a step
+        at_once     False: without a bar, work that ends within SECONDS_BETWEEN_LINES shows nothing
         """
         self.console = console
         self.first_step = first_step
@@ -41,7 +41,7 @@ class TrainingProgress:
                 BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"),
                 TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
             )  # fmt: skip
-            # The bar is drawn on standard error. Where the output goes into a file or a pipe, it stays out of its way.
+            # The bar is drawn on standard error. Output to a file or a pipe must not pass through it.
             self._bar = Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty())
             self._task = self._bar.add_task("", total=steps, completed=first_step, figures="")
 
@@ -57,7 +57,7 @@ class TrainingProgress:
             self._bar.stop()
 
     def update(self, done: int, figures: str) -> None:
-        """`done` steps of the run are behind us."""
+        """Shows that `done` steps of the run are done."""
         if self._bar:
             self._bar.update(self._task, completed=done, figures=figures)
             return

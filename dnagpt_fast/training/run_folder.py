@@ -1,4 +1,4 @@
-"""What a run's folder says of its settings: versions, and the changes that resuming refuses."""
+"""The record in a run's folder: library versions, and the changes of settings that resuming refuses."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -14,13 +14,13 @@ Settings = TypeVar("Settings")
 
 
 def settings_of(start: "Checkpoint", cls: type[Settings]) -> Settings:
-    """The settings, of the dataclass `cls`, that a checkpoint was made with. Raises ConfigError, CheckpointError."""
+    """The settings of a checkpoint, as the dataclass `cls`. Raises ConfigError, CheckpointError."""
     path = start.config_path
     return from_tree(cls, part_of(start.config(), "settings", dict, path), str(path))
 
 
 def part_of(record: dict[str, Any], name: str, kind: type, path: Path) -> Any:
-    """A part of config.json, held against its type. `path` is for messages. Raises ConfigError."""
+    """An entry of config.json, checked for its type. `path` is for messages. Raises ConfigError."""
     if not isinstance(record.get(name), kind):
         came = f"it is {type(record[name]).__name__}" if name in record else "it is missing"
         raise ConfigError(f"{path}: {name!r}: wanted {kind.__name__}, but {came}: the file is damaged")
@@ -28,7 +28,7 @@ def part_of(record: dict[str, Any], name: str, kind: type, path: Path) -> Any:
 
 
 def refused_changes(start: "Checkpoint", config: Any, free: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
-    """Settings that are others than those of the checkpoint, but for what begins with one of `free`."""
+    """Settings that differ from the checkpoint's, except those that start with a prefix in `free`."""
     then = settings_of(start, type(config))
     changed = differences(then.to_dict(), config.to_dict())
     return {key: pair for key, pair in changed.items() if not key.startswith(free)}
@@ -42,7 +42,8 @@ def raise_if_refused(run: Path, refused: dict[str, tuple[Any, Any]]) -> None:
 
 
 def _shown(value: Any) -> str:
-    """A list of held-out ranges may hold a range of each of 200,000 contigs."""
+    """The value for a message, shortened: a list of held-out ranges may have one for each of 200,000
+    contigs."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:150]}... ({len(text):,} characters)"
 
@@ -58,12 +59,13 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> d
     return found
 
 
-# Of config.json in runs, checkpoints and converted models: the number a later layout would raise.
+# Version of the layout of config.json in runs, checkpoints and converted models.
 FORMAT = 1
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of what decides the numbers. A clone that is run without being installed has no version."""
+    """Versions of Python and of the libraries that affect the results. A clone that is not installed has no
+    version."""
     found = {"python": platform.python_version()}
     for name in ("dnagpt-fast", "torch", "numpy", "safetensors"):
         try:

@@ -1,6 +1,7 @@
-"""torch's own files, read such that no code of the file runs and no more memory is taken than it has bytes.
+"""Reads torch's files (.pth) as data: no code in the file runs, and no more memory is used than the file has
+bytes.
 
-Published .pth files; checkpoint_files.py reads checkpoint folders by the same rules.
+checkpoint_files.py reads checkpoint folders by the same rules.
 """
 
 import pickle
@@ -11,42 +12,44 @@ from typing import IO, Any
 
 import torch
 
-# What torch's own unpickler of weights runs though no tensor needs it: bytearray(10**12), codecs that double a text.
+# Calls that torch's own unpickler of weights allows but no tensor needs: bytearray(10**12), codecs that
+# double a text.
 COMPUTING = (b"builtin__\nbytearray\n", b"builtins\nbytearray\n", b"_codecs\nencode\n")
 SCANNED_AT_ONCE = 16 << 20
 
 
 class CheckpointError(ValueError):
-    """A checkpoint or a file of weights that is damaged, is no DNAGPT or belongs to another; the message names the file
-    or folder and the reason."""
+    """A checkpoint or a file of weights that is damaged, is no DNAGPT or does not fit the model; the message
+    names the file or folder and the reason."""
 
 
 class UnsafeFile(ValueError):
-    """A file that asks for more than data: for code, for files beside it, for memory that it has no bytes for."""
+    """A file that asks for more than data: for code, for other files, or for more memory than it has
+    bytes."""
 
 
 def reason(error: BaseException) -> str:
-    """One line that says why torch could not read a file. torch's own advice, to turn the protection off, is not
-    passed on."""
+    """The reason, in one line, why torch could not read a file. torch's advice to turn the protection off is
+    left out."""
     text = str(error)
     if "weights_only" in text or isinstance(error, pickle.UnpicklingError):
         asked = re.search(r"(?:GLOBAL|Unsupported class|Unsupported global:) ([\w.]+)", text)
         what = f"{asked[1]}, which is no tensor" if asked else "something that is no tensor, or it is damaged"
         return (
-            f"it holds {what}; nothing of it was run. Load files with code only where you trust their author"
+            f"it holds {what}; no code of it was run. Load files with code only where you trust their author"
         )
     return (text.strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def cause(error: BaseException) -> BaseException | None:
-    """The error, as the cause of another; None where its text holds torch's advice."""
+    """The error, as the cause of another; None if its text has torch's advice to turn the protection off."""
     return None if "weights_only" in str(error) else error
 
 
 def load_tensors(path: Path) -> Any:
-    """What a torch file holds, on the CPU. Only tensors and plain containers are unpickled.
+    """The content of a torch file, on the CPU. Only tensors and plain containers are unpickled.
 
-    Raises UnsafeFile, OSError, and what torch raises for a damaged file.
+    Raises UnsafeFile, OSError, and torch's own errors for a damaged file.
     """
     with open(path, "rb") as file:
         refuse_growth(file, path.stat().st_size)
@@ -55,8 +58,8 @@ def load_tensors(path: Path) -> Any:
 
 
 def refuse_growth(file: IO[bytes], size: int) -> None:
-    """Raises UnsafeFile for a torch file whose reading could take far more memory than it has bytes: a compressed
-    archive (torch's are not), or a pickle that computes what it holds."""
+    """Raises UnsafeFile for a torch file that could need far more memory than it has bytes: a compressed
+    archive (torch's are not compressed), or a pickle that computes its content."""
     _refuse_compressed(file, size)
     file.seek(0)
     kept = b""
@@ -78,12 +81,12 @@ def _refuse_compressed(file: IO[bytes], size: int) -> None:
         end = file.read(22)
     except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError) as error:
         raise UnsafeFile(f"its archive is damaged: {error}") from error
-    # Where Python's reader of archives and torch's could see different lists of entries, neither is believed.
+    # Python's reader of archives and torch's could find different lists of entries here.
     if not end.startswith(b"PK\x05\x06") or int.from_bytes(end[16:20], "little") not in (
         listed_at,
         2**32 - 1,
     ):
-        raise UnsafeFile("its archive is damaged: bytes before or behind it")
+        raise UnsafeFile("its archive is damaged: bytes before or after it")
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or (
         sum(entry.file_size for entry in entries) > size
     ):
@@ -91,7 +94,7 @@ def _refuse_compressed(file: IO[bytes], size: int) -> None:
 
 
 def refuse_expanded(tensors: dict[str, torch.Tensor], file_bytes: int) -> None:
-    """Raises UnsafeFile for tensors that name more elements than their file has, as by a stride of 0."""
+    """Raises UnsafeFile for tensors with more elements than their file has, for example by a stride of 0."""
     for name, tensor in tensors.items():
         _refuse_expanded(name, tensor)
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors.values()}
@@ -104,4 +107,4 @@ def _refuse_expanded(name: str, tensor: torch.Tensor) -> None:
     if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
         raise UnsafeFile(f"{name} is no plain tensor")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise UnsafeFile(f"{name} has shape {tuple(tensor.shape)} but not so many numbers")
+        raise UnsafeFile(f"{name} has shape {tuple(tensor.shape)}, but the file has fewer numbers")

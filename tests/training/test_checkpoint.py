@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, the newest kept, damage seen, written beside the training."""
+"""Checkpoints: complete or absent, the newest kept, damage detected, written during the training."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def test_what_was_saved_comes_back_bit_for_bit(tmp_path):
 
 
 def test_an_optimizer_that_never_stepped_takes_the_state(tmp_path):
-    """As in a resumed run: loading makes the moments, and neither they nor the weights feel that."""
+    """As in a resumed run: loading creates the moments, without an effect on them or the weights."""
     model, optimizer = trained(1)
     with CheckpointWriter(tmp_path, 3) as writer:
         writer.save(1, model, optimizer, {})
@@ -75,8 +75,8 @@ def test_an_optimizer_that_never_stepped_takes_the_state(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), fresh.parameters(), strict=True))
 
 
-def test_the_training_goes_on_while_it_is_written_and_one_is_in_hand_at_most(tmp_path, monkeypatch):
-    """What is written is what there was when save() returned, however the weights moved since."""
+def test_training_continues_while_at_most_one_checkpoint_is_written(tmp_path, monkeypatch):
+    """The weights at the return of save() are written, although they change afterwards."""
     may_write, saved = threading.Event(), dcp.FileSystemWriter.write_data
     monkeypatch.setattr(
         dcp.FileSystemWriter, "write_data", lambda *args: (may_write.wait(30), saved(*args))[1]
@@ -116,7 +116,7 @@ def test_saving_a_step_again_replaces_it(tmp_path):
 
 @pytest.mark.parametrize("name", [*FILES, "state.json"])
 @pytest.mark.parametrize("harm", ["removed", "cut"])
-def test_a_damaged_checkpoint_is_passed_over_and_told(tmp_path, name, harm):
+def test_a_damaged_checkpoint_is_skipped_and_reported(tmp_path, name, harm):
     for step in (1, 2):
         save(tmp_path, step, step)
     victim = tmp_path / "checkpoints" / "step-00000002" / name
@@ -130,12 +130,12 @@ def test_a_damaged_checkpoint_is_passed_over_and_told(tmp_path, name, harm):
     assert name in told
 
 
-def test_an_interrupted_write_hides_nothing_and_is_swept_away_by_the_next_run(tmp_path):
+def test_an_interrupted_write_hides_nothing_and_is_removed_by_the_next_run(tmp_path):
     save(tmp_path, 3, 1)
     leftover = tmp_path / "checkpoints" / "tmp-step-00000004"
     leftover.mkdir()
     (leftover / "__0_0.distcp").write_bytes(b"half")
-    # Reading must not sweep: a run may be writing there.
+    # Reading must not remove it: a run may be writing there.
     assert checkpoint.newest(tmp_path).step == 3
     assert leftover.exists()
     with CheckpointWriter(tmp_path, 5):
@@ -165,7 +165,7 @@ def test_a_full_disk_leaves_the_older_checkpoints(tmp_path, monkeypatch, where):
     assert names(tmp_path) == ["step-00000001"]
 
 
-def test_a_failure_of_the_training_lets_the_checkpoint_in_hand_finish(tmp_path, monkeypatch):
+def test_a_failure_of_the_training_lets_the_current_checkpoint_finish(tmp_path, monkeypatch):
     def fail(step):
         with CheckpointWriter(tmp_path, 2) as writer:
             writer.save(step, *trained(1), {})
@@ -193,7 +193,7 @@ def test_weights_of_another_model_are_refused(tmp_path):
         checkpoint.newest(tmp_path).load(nn.Sequential(nn.Embedding(8, 4), nn.Linear(4, 3)))
 
 
-def test_a_checkpoint_that_is_no_pickle_is_told(tmp_path):
+def test_a_checkpoint_that_is_no_pickle_is_an_error(tmp_path):
     save(tmp_path, 1, 1)
     metadata = tmp_path / "checkpoints" / "step-00000001" / ".metadata"
     metadata.write_bytes(b"x" * metadata.stat().st_size)
@@ -269,13 +269,13 @@ def test_changed_bytes_are_noticed_and_the_one_before_is_taken(tmp_path):
         found, left_out = checkpoint.examine(run)
         assert found.step == 1
         assert len(left_out) == 1
-        assert f"step-00000002: the bytes of {name} are not those that were written" in left_out[0]
+        assert f"step-00000002: the bytes of {name} have changed since it was written" in left_out[0]
         with pytest.raises(checkpoint.CheckpointError, match="is damaged: the bytes of"):
             checkpoint.open_checkpoint(victim.parent)
         assert torch.equal(found.weights()["1.weight"], model[1].weight)
 
 
-def test_what_the_disk_gives_back_is_compared_before_an_older_one_goes(tmp_path, monkeypatch):
+def test_a_checkpoint_is_read_back_before_an_older_one_is_removed(tmp_path, monkeypatch):
     save(tmp_path, 1, 1, keep=1)
     flushed = checkpoint_writer._forget
 

@@ -1,4 +1,4 @@
-"""Files from strangers: nothing of them runs, and refusing them takes neither time nor memory."""
+"""Untrusted files: no code in them runs, and they are refused quickly and with little memory."""
 
 import io
 import json
@@ -41,7 +41,7 @@ class Runs:
 
 @pytest.fixture
 def mark(tmp_path):
-    """The file that hostile code would make; the test fails where it is there at the end."""
+    """The file that hostile code would make; the test fails if it exists at the end."""
     path = tmp_path / "code-ran"
     yield path
     assert not path.exists()
@@ -64,7 +64,7 @@ def write_run(folder: Path) -> Path:
 
 
 def resign(path: Path) -> None:
-    """state.json as a stranger would write it for files of his own."""
+    """state.json as an attacker would write it for other files."""
     files = [file for file in sorted(path.iterdir()) if file.name != "state.json"]
     state = {
         "step": 1,
@@ -80,14 +80,14 @@ def refused_quickly(load, match: str) -> None:
     began = time.monotonic()
     with pytest.raises(CheckpointError, match=match) as caught:
         load()
-    # On a machine with other work too.
+    # Also on a machine with other work.
     assert time.monotonic() - began < 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_MIB * 1024
     assert "weights_only" not in str(caught.value)
 
 
 def test_the_demonstration_is_one(tmp_path, mark):
-    """What the other tests hold off does run where it is let."""
+    """The code that the other tests prevent does run without protection."""
     pickle.loads(pickle.dumps(Runs(mark)))
     assert mark.exists()
     mark.unlink()
@@ -97,7 +97,7 @@ def test_metadata_with_code_runs_nothing(tmp_path, mark):
     path = write_run(tmp_path / "run")
     (path / ".metadata").write_bytes(pickle.dumps(Runs(mark)))
     resign(path)
-    refused_quickly(lambda: load_model(tmp_path / "run"), r"asks for posix\.system; nothing of it was run")
+    refused_quickly(lambda: load_model(tmp_path / "run"), r"asks for posix\.system; no code of it was run")
     refused_quickly(lambda: checkpoint.newest(tmp_path / "run").load(trained(1)[0]), r"posix\.system")
 
 
@@ -118,18 +118,18 @@ def test_code_between_the_optimizers_numbers_runs_nothing(tmp_path, mark):
     (path / ".metadata").write_bytes(pickle.dumps(found))
     resign(path)
     refused_quickly(
-        lambda: checkpoint.newest(tmp_path / "run").load(model, optimizer), "nothing of it was run"
+        lambda: checkpoint.newest(tmp_path / "run").load(model, optimizer), "no code of it was run"
     )
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "raw"])
-def test_published_files_with_code_run_nothing_and_nobody_is_told_to_let_them(tmp_path, mark, kind):
+def test_code_in_published_files_does_not_run_and_no_message_advises_it(tmp_path, mark, kind):
     path = tmp_path / "model.pth"
     if kind == "raw":
         path.write_bytes(pickle.dumps({"model": Runs(mark)}))
     else:
         torch.save({"model": Runs(mark)}, path, _use_new_zipfile_serialization=kind == "zip")
-    refused_quickly(lambda: load_model(path), "nothing of it was run")
+    refused_quickly(lambda: load_model(path), "no code of it was run")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_published_files_with_code_run_nothing_and_nobody_is_told_to_let_them(tm
         (pickle.dumps([1, 2]), "damaged"),
     ],
 )
-def test_pickles_that_only_announce_much_are_refused(tmp_path, harm, match):
+def test_pickles_that_claim_more_than_they_have_are_refused(tmp_path, harm, match):
     path = write_run(tmp_path / "run")
     (path / ".metadata").write_bytes(harm)
     resign(path)
@@ -212,17 +212,17 @@ def test_ten_million_layers_are_refused_before_one_is_built(tmp_path, form):
 
 
 def test_a_tensor_that_has_no_numbers_for_its_shape_is_refused(tmp_path):
-    """A view with a stride of 0 costs its file four bytes, and whoever copies it a million times that."""
+    """A view with a stride of 0 needs four bytes in its file, and a million times that when it is copied."""
     model, _ = load_model(write_run(tmp_path / "run"))
     state = model.state_dict()
     state["transformer.wpe.weight"] = torch.zeros(1, 1).expand(1 << 30, 4)
     torch.save(state, tmp_path / "wide.pth")
-    refused_quickly(lambda: load_model(tmp_path / "wide.pth", num_heads=1), "not so many numbers")
+    refused_quickly(lambda: load_model(tmp_path / "wide.pth", num_heads=1), "the file has fewer numbers")
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "old name", "encoded"])
 def test_a_pickle_that_computes_is_refused(tmp_path, kind):
-    """torch's unpickler of weights runs bytearray(10**9) and codecs: twenty bytes could fill the memory."""
+    """torch's unpickler of weights calls bytearray(10**9) and codecs: twenty bytes could fill the memory."""
     code = {
         "old name": b"\x80\x02}X\x01\x00\x00\x00ac__builtin__\nbytearray\nJ\x00\xca\x9a;\x85Rs.",
         "encoded": b"\x80\x02}X\x01\x00\x00\x00ac_codecs\nencode\nX\x01\x00\x00\x00bX\x03\x00\x00\x00hex\x86Rs.",
@@ -241,16 +241,16 @@ def test_a_pickle_that_computes_is_refused(tmp_path, kind):
     refused_quickly(lambda: load_model(path, num_heads=1), "computed while it is read")
 
 
-def test_two_lists_of_what_is_in_an_archive_are_refused(tmp_path):
-    """Python's reader of archives takes bytes before one; torch's would see another list of entries there."""
+def test_an_archive_with_two_lists_of_entries_is_refused(tmp_path):
+    """Python's reader of archives accepts bytes before the archive; torch's could find another list of entries."""
     model, _ = load_model(write_run(tmp_path / "run"))
     torch.save(model.state_dict(), tmp_path / "plain.pth")
     (tmp_path / "two.pth").write_bytes(b"PK\x03\x04" + b"x" * 100 + (tmp_path / "plain.pth").read_bytes())
-    refused_quickly(lambda: load_model(tmp_path / "two.pth", num_heads=1), "bytes before or behind it")
+    refused_quickly(lambda: load_model(tmp_path / "two.pth", num_heads=1), "bytes before or after it")
 
 
-def test_a_small_file_whose_tables_would_be_large_is_refused(tmp_path):
-    """A packed table is its different rows and a number for each row: a few MB could name a terabyte."""
+def test_a_small_file_with_huge_tables_is_refused(tmp_path):
+    """A packed table has its distinct rows and one number per row: a few MB could expand to a terabyte."""
     model, tokenizer = load_model(write_run(tmp_path / "run"))
     save_compact(model, tokenizer, tmp_path / "a.safetensors")
     state = load_file(tmp_path / "a.safetensors")
@@ -270,7 +270,7 @@ def test_a_small_file_whose_tables_would_be_large_is_refused(tmp_path):
     refused_quickly(lambda: load_model(tmp_path / "wide.safetensors"), "vocab_size is 2000000")
 
 
-def test_a_run_that_goes_on_is_not_built_larger_than_its_checkpoint(tmp_path):
+def test_a_resumed_model_is_not_built_larger_than_its_checkpoint(tmp_path):
     path = write_run(tmp_path / "run")
     for name, value in (("num_layers", 10**7), ("embedding_dim", 10**6), ("max_len", 10**9)):
         record = json.loads((path / "config.json").read_text())
@@ -302,7 +302,7 @@ def test_a_compressed_archive_is_refused(tmp_path):
         '{"model_type": "dnagpt", "num_layers": NaN}',
     ],
 )
-def test_a_config_that_is_none_names_its_file(tmp_path, text):
+def test_a_bad_config_names_its_file(tmp_path, text):
     model, tokenizer = load_model(write_run(tmp_path / "run"))
     save_model(model, tokenizer, tmp_path / "folder", "folder")
     (tmp_path / "folder" / "config.json").write_text(text)

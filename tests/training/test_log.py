@@ -12,7 +12,7 @@ def write(run, first, steps):
     log.close()
 
 
-def test_resuming_drops_the_steps_that_will_come_again(tmp_path):
+def test_resuming_drops_the_steps_that_are_repeated(tmp_path):
     write(tmp_path, 0, range(7))
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 7, "lo')
@@ -28,7 +28,7 @@ def test_the_curve_is_drawn(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["loss.png", "metrics.jsonl"]
 
 
-def test_nothing_is_drawn_of_nothing(tmp_path):
+def test_without_records_nothing_is_drawn(tmp_path):
     assert draw_losses(tmp_path, "loss", "loss", {}) is None
 
 
@@ -38,7 +38,7 @@ def test_a_record_without_the_name_is_an_error(tmp_path):
         draw_losses(tmp_path, "gain", "gain", {})
 
 
-def test_the_running_mean_starts_without_the_lead_of_the_first_value():
+def test_the_running_mean_is_corrected_for_its_start():
     assert running_means([3.0] * 50) == pytest.approx([3.0] * 50)
     assert running_means([10.0, 0.0]) == pytest.approx([10.0, 10.0 * 0.95 / 1.95])
 
@@ -67,7 +67,7 @@ def test_damage_before_the_end_names_file_and_line(tmp_path, line):
         read_metrics(tmp_path)
 
 
-def test_what_is_lost_is_said(tmp_path):
+def test_lost_records_are_reported(tmp_path):
     write(tmp_path, 0, range(3))
     with open(tmp_path / "metrics.jsonl", "ab") as file:
         file.write(b'{"step": 3, "lo\0\0')
@@ -77,7 +77,7 @@ def test_what_is_lost_is_said(tmp_path):
         ": 17 bytes of a damaged end are dropped",
         " has no record of 2 steps done, 3 to 4",
     ]
-    # What is whole is told of once, and steps that will come again are no loss.
+    # A loss is reported once, and steps that will run again are not lost.
     log = MetricsLog(tmp_path, 2)
     log.close()
     assert log.losses == []

@@ -1,4 +1,4 @@
-"""Progress without a terminal: lines now and then, and none for work that is over at once."""
+"""Progress without a terminal: a line every few seconds, and none for short work."""
 
 import io
 
@@ -10,7 +10,7 @@ from dnagpt_fast.training.progress import TrainingProgress
 
 
 def lines(monkeypatch, seconds: list[float], *, at_once: bool) -> list[str]:
-    """What is printed where the clock shows these times, from the begin on, and each is one of as many steps."""
+    """The lines for steps that end at these times of the clock; the first time is the start."""
     out, clock = io.StringIO(), iter(seconds)
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     with TrainingProgress(Console(file=out, width=200), 0, len(seconds) - 1, at_once=at_once) as shown:
@@ -28,5 +28,5 @@ def lines(monkeypatch, seconds: list[float], *, at_once: bool) -> list[str]:
         ([0, 11, 12, 22, 23], False, ["1/4", "3/4", "4/4"]),
     ],
 )
-def test_lines_now_and_then(monkeypatch, seconds, at_once, wanted):
+def test_lines_every_few_seconds(monkeypatch, seconds, at_once, wanted):
     assert lines(monkeypatch, seconds, at_once=at_once) == wanted
