@@ -148,5 +148,7 @@ def test_without_the_model_the_message_is_about_the_path(tmp_path):
 def test_a_name_that_is_no_packaged_model_lists_those_that_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = load_config(None, [f'data.genomes=[{{path="{GENOME}", species="W"}}]', "start.path=dna_gpt6m"])
-    with pytest.raises(FileNotFoundError, match=r"dna_gpt6m is no file, no folder and no packaged model: .*dna_gpt6m_m"):
+    with pytest.raises(
+        FileNotFoundError, match=r"dna_gpt6m is no file, no folder and no packaged model: .*dna_gpt6m_m"
+    ):
         PretrainingRun(config, Processes())
