@@ -125,7 +125,8 @@ def test_many_contigs_are_scored_and_embedded_one_after_the_other(tmp_path, mode
     genome = random_contigs(tmp_path / "x.2bit", 3000, 20)
     for command, output in (("score", "x.tsv"), ("embed", "x.npy")):
         process = start(command, model, genome, "-o", tmp_path / output, "--device", "cpu")
-        assert process.wait() == 0, process.communicate()[1]
+        said = process.communicate()[1]
+        assert process.returncode == 0, said
     assert len((tmp_path / "x.tsv").read_text().splitlines()) == 3001
     assert np.load(tmp_path / "x.npy").shape == (3000, 8)
 
