@@ -9,8 +9,18 @@ import typer
 from dnagpt_fast.output_files import is_stream
 
 
+def folder(text: str) -> Path:
+    """An empty name, as of an unset variable in a script, would be the current folder."""
+    if not str(text).strip():
+        raise typer.BadParameter("the name is empty: wanted the folder of the run", param_hint="--out")
+    return Path(text)
+
+
 def pretrain(
-    out: Annotated[Path | None, typer.Option("--out", help="the run's folder; new, unless --resume")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", parser=folder, metavar="PATH", help="the run's folder; new, unless --resume"),
+    ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="settings, a TOML file")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="one setting: section.key=value, e.g. optimizer.lr=3e-4")
@@ -109,7 +119,10 @@ def plan(
 
 
 def finetune(
-    out: Annotated[Path, typer.Option("--out", help="the run's folder; new, unless --resume")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", parser=folder, metavar="PATH", help="the run's folder; new, unless --resume"),
+    ],
     config: Annotated[Path | None, typer.Option("--config", help="settings, a TOML file")] = None,
     task: Annotated[
         str | None,
@@ -160,8 +173,15 @@ def predict(
     """Predict the labels of new sequences with a fine-tuned model."""
     from dnagpt_fast.finetune.predict import predict as answer
     from dnagpt_fast.finetune.settings import load_finetune_config
-    from dnagpt_fast.training.settings import settings_of_run
+    from dnagpt_fast.json_files import read_json
+    from dnagpt_fast.training.settings import ConfigError, settings_of_run
 
-    config = load_finetune_config(settings_of_run(run), [*(settings or []), f"data.path={data}"])
+    source = settings_of_run(run)
+    if read_json(source).get("kind") == "pretrain":
+        raise ConfigError(
+            f"{run} is a pre-training run, which answers no question about a sequence: tune it first with `dnagpt-fast "
+            f"finetune --start {run}`"
+        )
+    config = load_finetune_config(source, [*(settings or []), f"data.path={data}"])
     found, _ = answer(run, config.data, output, device=device)
     typer.echo(f"{output}: {len(found.where):,} answers", err=is_stream(output))

@@ -74,6 +74,14 @@ def finetune(
             raise ConfigError(
                 f"{run} holds a run already: continue it with --resume, or choose another folder"
             )
+        if config.run.warmup_epochs >= config.run.epochs and config.optimizer.lr:
+            console.print(
+                f"warning: the warm-up takes run.warmup_epochs = {config.run.warmup_epochs:g} of run.epochs = "
+                f"{config.run.epochs}: the rate is never lowered, or never reaches optimizer.lr",
+                style="yellow",
+                highlight=False,
+                soft_wrap=True,
+            )
         if config.run.runs == 1:
             return [_one_run(config, 0, run, processes, resume, console)[0]]
         return _several_runs(config, run, processes, resume, console)

@@ -13,7 +13,7 @@ import torch
 
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.inference import Inference, row_batches
-from dnagpt_fast.model.token_windows import Source, TokenWindow, prefix_ids, window_chunks
+from dnagpt_fast.model.token_windows import Source, TokenWindow, check_is_list, prefix_ids, window_chunks
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 
 POOLINGS = ("mean", "last", "max")
@@ -41,13 +41,14 @@ def embed(
     prefix        tokens before every window; the species token that the model was trained with, or ""
     max_tokens    tokens in a batch; limits the memory
     progress      called with the number of bases done since its last call; each strand counts
-    Raises ValueError for settings or sequences that cannot be used.
+    Raises ValueError for settings or sequences that cannot be used, TypeError for one str.
 
     >>> from dnagpt_fast import load_model
     >>> model, tokenizer = load_model("dna_gpt6m_m")
     >>> [vector.shape for vector in embed(model, tokenizer, ["ACGTACGTACGT", "GGG"])]
     [(128,), (128,)]
     """
+    check_is_list(sequences)
     if pooling not in POOLINGS:
         raise ValueError(f"pooling = {pooling!r}: wanted one of {', '.join(POOLINGS)}")
     layer = model.layer_index(layer)

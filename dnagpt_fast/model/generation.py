@@ -19,6 +19,7 @@ import torch
 
 from dnagpt_fast.model.inference import Inference, KeyValueCache
 from dnagpt_fast.model.network import Network
+from dnagpt_fast.model.token_windows import check_is_list
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.vocab import PAD_ID
 
@@ -310,6 +311,7 @@ def generate_sequences(
         raise ValueError("wanted one of max_new_tokens and max_tokens")
     if num_samples < 1 or batch_size < 1:
         raise ValueError(f"num_samples = {num_samples}, batch_size = {batch_size}: wanted 1 or more")
+    check_is_list(prompts, "prompts")
     encoded = [tokenizer.encode(prompt, to_tensor=False) for prompt in prompts]
     for prompt, ids in zip(prompts, encoded, strict=True):
         if not len(ids):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from dnagpt_fast.batch import IGNORE_INDEX
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.inference import PLAIN, Inference, row_batches
-from dnagpt_fast.model.token_windows import Source, TokenWindow, prefix_ids, window_chunks
+from dnagpt_fast.model.token_windows import Source, TokenWindow, check_is_list, prefix_ids, window_chunks
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.ops.combined_loss.op import combined_loss
 from dnagpt_fast.ops.traits import loss_is_batch_independent
@@ -89,13 +89,14 @@ def score(
     both_strands  return the mean of the log-likelihoods of the sequence and of its reverse complement
     max_tokens    tokens in a batch; limits the memory
     progress      called with the number of bases done since its last call; each strand counts
-    Raises ValueError for settings or sequences that cannot be used.
+    Raises ValueError for settings or sequences that cannot be used, TypeError for one str.
 
     >>> from dnagpt_fast import load_model
     >>> model, tokenizer = load_model("dna_gpt6m_m")
     >>> [(one.scored_bp, one.log_likelihood < 0) for one in score(model, tokenizer, ["ACGTACGTACGT"])]
     [(12, True)]
     """
+    check_is_list(sequences)
     first = prefix_ids(tokenizer, prefix)
     overlap = model.max_len // 2 if overlap is None else overlap
     if not 0 <= overlap < model.max_len - len(first):

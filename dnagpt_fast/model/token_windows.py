@@ -54,6 +54,12 @@ def clean_bases(text: str) -> str:
     return bases
 
 
+def check_is_list(sequences: object, what: str = "sequences") -> None:
+    """Raises TypeError for one text where a list of them is wanted: its letters would be read as sequences."""
+    if isinstance(sequences, str):
+        raise TypeError(f"{what} is one str: wanted a list of them, such as [{sequences[:20]!r}]")
+
+
 def prefix_ids(tokenizer: KmerTokenizer, prefix: str) -> list[int]:
     """Token ids of a prefix such as `<R>`; none for an empty one. Raises ValueError for an unknown token in it."""
     pieces = tokenizer.tokenize(prefix)

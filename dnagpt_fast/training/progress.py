@@ -68,7 +68,9 @@ class TrainingProgress:
         self._last_line, self._shown = now, True
         left = (now - self._began) / max(done - self.first_step, 1) * (self.steps - done)
         self.console.print(
-            f"{self.unit} {done}/{self.steps}  {figures}  left {duration(left)}", highlight=False
+            f"{self.unit} {done}/{self.steps}  {figures}  left {duration(left)}",
+            highlight=False,
+            soft_wrap=True,
         )
 
 

@@ -166,6 +166,11 @@ def load_folder(folder: Path) -> tuple[DNAGPT, KmerTokenizer, dict[str, Any]]:
     """The model (eval mode, CPU), the tokenizer and the content of config.json of a folder. Raises CheckpointError."""
     if (folder / WEIGHTS).is_file() or (folder / INDEX).is_file():
         source: Callable[[], StateDict] = partial(_read_weights, folder)
+    elif (folder / "adapter_config.json").is_file():
+        raise CheckpointError(
+            f"{folder} holds a PEFT adapter, not a whole model: merge it into its base model first, by peft's "
+            f"merge_and_unload() and save_pretrained()"
+        )
     else:
         # imported late: torch's checkpoint module takes half as long to import as torch
         from dnagpt_fast.training.checkpoint import open_checkpoint

@@ -6,6 +6,7 @@ import torch
 
 from dnagpt_fast import KmerTokenizer
 from dnagpt_fast.model.embed import embed
+from dnagpt_fast.model.score import score
 from dnagpt_fast.model.token_windows import clean_bases, kmer_ids
 from dnagpt_fast.vocab import reverse_complement
 from tests.tiny import NAMES, load_tiny
@@ -130,3 +131,10 @@ def test_what_cannot_be_embedded_is_named(tiny, tokenizer, settings, message):
     settings = {"sequences": ["ACG"], **settings}
     with pytest.raises(ValueError, match=message):
         list(embed(tiny.model(), tokenizer, **settings))
+
+
+def test_one_text_is_no_list_of_sequences(tiny, tokenizer):
+    """Each of its letters was taken for a sequence."""
+    for ask in (embed, score):
+        with pytest.raises(TypeError, match=r"sequences is one str: wanted a list of them"):
+            ask(tiny.model(), tokenizer, "ACGTACGT")

@@ -174,3 +174,9 @@ def test_without_transformers_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match=r"pip install 'dnagpt-fast\[hf\]'"):
         importlib.import_module("dnagpt_fast.hub")
+
+
+def test_an_adapter_is_not_a_model(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"holds a PEFT adapter, .* merge it into its base model first"):
+        load_model(tmp_path)
