@@ -114,6 +114,7 @@ class DNAGPTForCausalLM(_WithHead, GenerationMixin):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         numbers: torch.Tensor | None = None,
         number_loc: torch.Tensor | None = None,
@@ -142,6 +143,7 @@ class DNAGPTForCausalLM(_WithHead, GenerationMixin):
             position_ids=position_ids,
             cache=one_cache(cache, past_key_values),
             inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
             return_dict=True,
             **kwargs,
         )

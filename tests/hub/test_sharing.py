@@ -16,6 +16,14 @@ from dnagpt_fast import hub  # noqa: E402 after the check for transformers
 from dnagpt_fast.hub.shim import MODULE  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
+# the error of a package that is not installed
+ABSENT = """
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "dnagpt_fast":
+            raise ModuleNotFoundError(f"No module named {name!r}")
+sys.meta_path.insert(0, Absent())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +43,7 @@ def run(code, folder, tmp_path, package=True):
     }
     head = "import os, sys; folder = os.environ['FOLDER']\n"
     if not package:
-        head += "sys.modules['dnagpt_fast'] = None\n"
+        head += ABSENT
     code = head + code
     return subprocess.run(
         [sys.executable, "-c", code],
