@@ -416,7 +416,7 @@ def test_haplotypes_that_cannot_be_judged_are_refused_before_training(tmp_path, 
 @pytest.mark.parametrize(
     ("more", "error", "said"),
     [
-        (("task.kind=tagging",), ConfigError, r"task.kind = 'tagging': wanted one of classification"),
+        (("task.kind=naming",), ConfigError, r"task.kind = 'naming': wanted one of classification"),
         (("run.epoch=3",), ConfigError, r"unknown key 'run.epoch'"),
         (("task.classes=['no']",), ValueError, r"label 'yes' is not one of the classes no"),
         (
