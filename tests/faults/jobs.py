@@ -225,6 +225,8 @@ def _run(arguments: list[str], said: Connection, most_bytes: int | None) -> None
     for standard in (1, 2):
         os.dup2(said.fileno(), standard)
     said.close()
+    # Those of the fork server were made for the files that stood under these numbers.
+    sys.stdout, sys.stderr = (os.fdopen(standard, "w", buffering=1, closefd=False) for standard in (1, 2))
     os.chdir(ROOT)
     if most_bytes is not None:
         no_larger_files(most_bytes)()

@@ -92,7 +92,8 @@ def test_a_command_that_is_killed_at_any_moment_leaves_the_old_output_or_the_who
 ):
     arguments, made = JOBS[command].in_folder(folder), JOBS[command].files
     began = time.monotonic()
-    assert forks.run(arguments)[0] == 0
+    code, said = forks.run(arguments)
+    assert code == 0, said
     took = time.monotonic() - began
     whole = {name: content(out / name) for name in made}
     draw = random.Random(command)
@@ -130,7 +131,8 @@ def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_end(folder, out,
     """Twenty moments: the signals take turns."""
     arguments = JOBS[command].in_folder(folder)
     began = time.monotonic()
-    assert forks.run(arguments)[0] == 0
+    code, said = forks.run(arguments)
+    assert code == 0, said
     took = time.monotonic() - began
     losses = [record["loss"] for record in read_metrics(out / "x")]
     assert len(losses) == STEPS[command]
@@ -156,7 +158,8 @@ def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_end(folder, out,
 def test_a_full_disk_at_any_byte_is_one_line(folder, out, forks, command):
     """The limit meets the first write, one in the middle and the last. What a run has begun stays and goes on."""
     arguments, made = JOBS[command].in_folder(folder), JOBS[command].files
-    assert forks.run(arguments)[0] == 0
+    code, said = forks.run(arguments)
+    assert code == 0, said
     largest = max(file.stat().st_size for file in out.rglob("*") if file.is_file())
     for limit in (0, 1, largest // 2, largest - 1):
         emptied(out)
