@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import re
 import shutil
@@ -328,7 +329,7 @@ class TextFile(_OutputFile):
 
 
 class VectorFile(_OutputFile):
-    """Writes float32 rows of one width to .npy or .safetensors (tensor `embeddings`), without keeping them in memory.
+    """Writes float32 arrays of one shape to .npy or .safetensors (tensor `embeddings`), without keeping them in memory.
 
     The header is written last, into space reserved for it. Raises ValueError for another file ending.
     """
@@ -338,7 +339,7 @@ class VectorFile(_OutputFile):
 
     def __init__(self, path: str | Path) -> None:
         self.rows = 0
-        self.width: int | None = None
+        self.shape: tuple[int, ...] | None = None
         self.kind = Path(path).suffix
         if self.kind not in (".npy", ".safetensors"):
             raise ValueError(f"{path}: wanted a name that ends in .npy or .safetensors")
@@ -348,33 +349,33 @@ class VectorFile(_OutputFile):
         self._put(bytes(self.HEAD))
 
     def write(self, vectors: "Iterable[np.ndarray]") -> None:
-        """Raises ValueError for a vector of another width."""
+        """Raises ValueError for an array of another shape."""
         for vector in vectors:
-            if self.width is None:
-                self.width = len(vector)
-            if vector.shape != (self.width,):
-                raise ValueError(f"a vector has shape {vector.shape}: wanted ({self.width},)")
+            if self.shape is None:
+                self.shape = vector.shape
+            if vector.shape != self.shape:
+                raise ValueError(f"a vector has shape {vector.shape}: wanted {self.shape}")
             self._put(vector.astype("<f4").tobytes())
             self.rows += 1
 
     def _complete(self) -> None:
-        shape = (self.rows, self.width or 0)
+        shape = (self.rows, *(self.shape or (0,)))
         self._file.seek(0)
         self._file.write(
             _npy_head(shape, self.HEAD) if self.kind == ".npy" else _safetensors_head(shape, self.HEAD)
         )
 
 
-def _npy_head(shape: tuple[int, int], size: int) -> bytes:
+def _npy_head(shape: tuple[int, ...], size: int) -> bytes:
     """NumPy format 1.0, https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html"""
     text = repr({"descr": "<f4", "fortran_order": False, "shape": shape}).encode()
     room = size - 10
     return b"\x93NUMPY\x01\x00" + room.to_bytes(2, "little") + text.ljust(room - 1) + b"\n"
 
 
-def _safetensors_head(shape: tuple[int, int], size: int) -> bytes:
+def _safetensors_head(shape: tuple[int, ...], size: int) -> bytes:
     """https://huggingface.co/docs/safetensors: 8 bytes of length, then JSON padded with spaces."""
-    end = shape[0] * shape[1] * 4
+    end = 4 * math.prod(shape)
     text = json.dumps(
         {"embeddings": {"dtype": "F32", "shape": list(shape), "data_offsets": [0, end]}}
     ).encode()

@@ -72,6 +72,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "track": variant_commands.track,
     "variants": variant_commands.variants,
     "mutate": variant_commands.mutate,
+    "attribute": variant_commands.attribute,
     "convert": model_commands.convert,
     "models": models,
     "doctor": doctor,

@@ -113,7 +113,12 @@ def embed(
         Path,
         typer.Option("--output", "-o", help=".npy or .safetensors, with names in OUTPUT.names; or .parquet"),
     ],
-    layer: Annotated[int, typer.Option(help="0 the embeddings, i after block i, -1 the last")] = -1,
+    layer: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="0 the embeddings, i after block i, -1 (default) the last; again for several in one pass"
+        ),
+    ] = None,
     pooling: Annotated[str, typer.Option(help="mean, last or max over the k-mers")] = "mean",
     region: Regions = None,
     bed: Bed = None,
@@ -125,22 +130,23 @@ def embed(
     dtype: Dtype = None,
     num_heads: Heads = None,
 ) -> None:
-    """One vector for each sequence of a file."""
+    """One vector for each sequence of a file; with several layers one for each layer."""
     from dnagpt_fast.cli.sequence_jobs import Where, embed_file, open_model
 
     refuse_inputs(output, model, genome, bed)
     opened, tokenizer = open_model(model, device, dtype, num_heads)
     settings = {
-        "layer": layer,
+        # one layer gives vectors, several give a matrix for each sequence
+        "layer": layer[0] if layer and len(layer) == 1 else layer or -1,
         "pooling": pooling,
         "both_strands": both_strands,
         "prefix": prefix,
         "max_tokens": max_tokens,
     }
-    rows, width = embed_file(
+    rows, shape = embed_file(
         opened, tokenizer, genome, output, Where(tuple(region or ()), bed, window_bp), settings
     )
-    typer.echo(f"{output}: {rows} vectors of {width}")
+    typer.echo(f"{output}: {rows} vectors of {' x '.join(map(str, shape))}")
 
 
 def score(

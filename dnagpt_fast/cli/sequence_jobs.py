@@ -3,7 +3,7 @@
 import itertools
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,9 +123,9 @@ def embed_file(
     output: Path,
     where: Where,
     settings: dict[str, Any],
-) -> tuple[int, int]:
+) -> tuple[int, tuple[int, ...]]:
     """Writes the vectors of places to OUTPUT: .npy or .safetensors, with the names of the rows in OUTPUT.names, one per
-    line, or .parquet with the places as columns. Returns (rows, width)."""
+    line, or .parquet with the places as columns. Returns (rows, shape of a row)."""
     names_path = f"{output}.names"
     for path in (output, *(() if output.suffix == ".parquet" else (names_path,))):
         refuse_inputs(path, source, where.bed)
@@ -135,14 +135,14 @@ def embed_file(
             ranges = _ranges(tokenizer, genome, chosen)
             rows = embed(model, tokenizer, ranges, progress=progress, **settings)
             if output.suffix == ".parquet":
-                return _embed_parquet(output, iter(chosen), rows)
+                return _embed_parquet(output, iter(chosen), rows, settings["layer"])
             with TextFile(names_path) as names, VectorFile(output) as file:
                 for place, vector in zip(chosen, rows, strict=True):
                     file.write([vector])
                     names.write(place.name)
                 for one in (file, names):
                     one.finish()
-        return file.rows, file.width or 0
+        return file.rows, file.shape or (0,)
 
 
 @contextmanager
@@ -160,26 +160,33 @@ def _bases_done(total_bp: int, both_strands: bool) -> Iterator[Callable[[int], N
         yield report
 
 
-def _embed_parquet(output: Path, places: Iterator[Place], vectors: Iterator[np.ndarray]) -> tuple[int, int]:
+def _embed_parquet(
+    output: Path, places: Iterator[Place], vectors: Iterator[np.ndarray], layers: int | Sequence[int]
+) -> tuple[int, tuple[int, ...]]:
+    """A column `embedding`, or with several layers a column `embedding_<layer>` for each."""
     pa, parquet = need("pyarrow"), need("pyarrow.parquet")
-    count, width, writer = 0, 0, None
+    names = ["embedding"] if isinstance(layers, int) else [f"embedding_{layer}" for layer in layers]
+    count, shape, writer = 0, (0,), None
     with whole(output) as temporary, ExitStack() as stack:
         pairs = zip(places, vectors, strict=True)
         while some := list(itertools.islice(pairs, ROWS_OF_PARQUET)):
-            width = len(some[0][1])
+            shape = some[0][1].shape
             columns = {
                 name: [getattr(place, name) for place, _ in some]
                 for name in ("name", "contig", "start_bp", "end_bp", "strand")
             }
-            flat = pa.array(np.concatenate([vector for _, vector in some]))
-            table = pa.table({**columns, "embedding": pa.FixedSizeListArray.from_arrays(flat, width)})
+            by_layer = np.stack([vector for _, vector in some]).reshape(len(some), len(names), shape[-1])
+            for number, name in enumerate(names):
+                flat = pa.array(by_layer[:, number].reshape(-1))
+                columns[name] = pa.FixedSizeListArray.from_arrays(flat, shape[-1])
+            table = pa.table(columns)
             if writer is None:
                 writer = stack.enter_context(parquet.ParquetWriter(temporary, table.schema))
             writer.write_table(table)
             count += len(some)
         if writer is None:
             raise ValueError(f"{output}: no sequence to embed")
-    return count, width
+    return count, shape
 
 
 def score_lines(

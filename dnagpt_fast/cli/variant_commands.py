@@ -1,4 +1,4 @@
-"""The commands that score a genome base by base: variants, mutate, track."""
+"""The commands that score a genome base by base: variants, track, mutate, attribute."""
 
 import sys
 import time
@@ -19,6 +19,13 @@ from dnagpt_fast.cli.model_commands import (
     Regions,
     Source,
 )
+
+Label = Annotated[
+    str | None, typer.Option(help="class that a fine-tuned model is asked about; default the second of two")
+]
+Number = Annotated[
+    list[float] | None, typer.Option(help="side input of a fine-tuned model; once for each, in their order")
+]
 
 
 def variants(
@@ -156,8 +163,14 @@ def mutate(
         Path | None, typer.Option("--plot", help="logo and heat map: .pdf, .svg or .png")
     ] = None,
     score: Annotated[
-        str, typer.Option(help="llr, or conditional: given only the bases before (fast)")
-    ] = "llr",
+        str,
+        typer.Option(
+            help="llr; conditional: given only the bases before (fast). For a fine-tuned model only difference: "
+            "of its answers"
+        ),
+    ] = "",
+    label: Label = None,
+    number: Number = None,
     strand: Annotated[str, typer.Option(help="+ or -: the strand that is shown")] = "+",
     context_bp: Annotated[int | None, typer.Option(help="bases before a base; default 384")] = None,
     after_bp: Annotated[int | None, typer.Option(help="bases after it that count; default 192")] = None,
@@ -168,10 +181,16 @@ def mutate(
     dtype: Dtype = None,
     num_heads: Heads = None,
 ) -> None:
-    """Saturation mutagenesis: score every single-base substitution of a region; table, logo and heat map."""
+    """Saturation mutagenesis: score every single-base substitution of a region; table, logo and heat map.
+
+    MODEL may be the folder of a fine-tuning run: the region is then one sequence for it, as `predict` reads it, and the
+    score is the difference that a substitution makes to its answer.
+    """
     from rich.console import Console
 
     from dnagpt_fast.cli.sequence_jobs import open_model
+    from dnagpt_fast.finetune.answer import Answer
+    from dnagpt_fast.finetune.predict import is_finetuned
     from dnagpt_fast.genome import Genome
     from dnagpt_fast.genome.selection import places_of
     from dnagpt_fast.output_files import refuse_inputs
@@ -184,7 +203,20 @@ def mutate(
         maps.check_figure(figure)
     for path in (output, figure):
         refuse_inputs(path, model, genome)
-    opened, tokenizer = open_model(model, device, dtype, num_heads)
+    tuned = is_finetuned(model)
+    if score == "difference" and not tuned:
+        raise typer.BadParameter(f"{model} is no fine-tuning run", param_hint="--score")
+    if tuned and score not in ("", "difference"):
+        raise typer.BadParameter(f"{model} is a fine-tuning run: wanted difference", param_hint="--score")
+    if not tuned and (label is not None or number):
+        raise typer.BadParameter(
+            f"{model} is no fine-tuning run", param_hint="--label" if label else "--number"
+        )
+    if tuned:
+        _refuse_pretrained_options(context_bp=context_bp, after_bp=after_bp, phases=phases, dtype=dtype)
+        answer = Answer(model, label=label, numbers=number or (), device=device or "auto")
+    else:
+        opened, tokenizer = open_model(model, device, dtype, num_heads)
     with Genome.open(genome) as source:
         place = next(iter(places_of(source, [region])))._replace(strand=strand)
         done, length = 0, place.end_bp - place.start_bp
@@ -195,14 +227,67 @@ def mutate(
                 done += more
                 progress.update(done, f"{3 * done:,} substitutions")
 
-            found = maps.mutate(
-                opened, tokenizer, source, place, score=score, progress=report, context_bp=context_bp,
-                after_bp=after_bp, phases=1 if score == "conditional" else phases, prefix=prefix,
-                max_tokens=max_tokens, rule="dnagpt",
-            )  # fmt: skip
+            if tuned:
+                found = maps.mutate_answer(answer, source, place, progress=report)
+            else:
+                found = maps.mutate(
+                    opened, tokenizer, source, place, score=score or "llr", progress=report, context_bp=context_bp,
+                    after_bp=after_bp, phases=1 if score == "conditional" else phases, prefix=prefix,
+                    max_tokens=max_tokens, rule="dnagpt",
+                )  # fmt: skip
     maps.write_table(output, found)
     if figure is not None:
         maps.plot(figure, found)
     typer.echo(
         f"{output}: {3 * length:,} substitutions of {place.name}" + (f", drawn in {figure}" if figure else "")
     )
+
+
+def attribute(
+    run: Annotated[Path, typer.Argument(help="folder of a fine-tuning run (classification or regression)")],
+    genome: Source,
+    region: Annotated[
+        str, typer.Argument(help="CONTIG:START-END, 0-based and half-open: one sequence for the model")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="table, .tsv")],
+    figure: Annotated[Path | None, typer.Option("--plot", help="sequence logo: .pdf, .svg or .png")] = None,
+    method: Annotated[str, typer.Option(help="integrated (gradients) or gradient")] = "integrated",
+    steps: Annotated[int, typer.Option(help="points of the line for integrated gradients")] = 64,
+    strand: Annotated[str, typer.Option(help="+ or -: the strand that the model reads")] = "+",
+    label: Label = None,
+    number: Number = None,
+    device: Device = None,
+) -> None:
+    """Attribute a fine-tuned model's answer for a region to its bases; table and sequence logo."""
+    from dnagpt_fast.finetune.answer import Answer
+    from dnagpt_fast.genome import Genome
+    from dnagpt_fast.genome.selection import places_of
+    from dnagpt_fast.output_files import refuse_inputs
+    from dnagpt_fast.tracks import attribution
+
+    if strand not in ("+", "-"):
+        raise typer.BadParameter("wanted + or -", param_hint="--strand")
+    if figure is not None:
+        attribution.check_figure(figure)
+    for path in (output, figure):
+        refuse_inputs(path, genome)
+    answer = Answer(run, label=label, numbers=number or (), device=device or "auto")
+    with Genome.open(genome) as source:
+        place = next(iter(places_of(source, [region])))._replace(strand=strand)
+        found = attribution.attribute(answer, source, place, method=method, steps=steps)
+    attribution.write_table(output, found)
+    if figure is not None:
+        attribution.plot(figure, found)
+    line = f"{output}: {answer.name} is {found.answer:.4g} for {place.name}"
+    if found.baseline is not None:
+        line += (
+            f", {found.baseline:.4g} at the baseline; the attributions miss the difference by {found.gap:.2g}"
+        )
+    typer.echo(line + (f"; drawn in {figure}" if figure else ""))
+
+
+def _refuse_pretrained_options(**given: object) -> None:
+    """Options that only mean something for a pre-trained model."""
+    for name, value in given.items():
+        if value is not None:
+            raise typer.BadParameter("is for pre-trained models", param_hint=f"--{name.replace('_', '-')}")

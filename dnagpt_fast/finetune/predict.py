@@ -28,6 +28,12 @@ from dnagpt_fast.training.settings import from_tree
 from dnagpt_fast.weights.forms import WEIGHTS, load_folder
 
 
+def is_finetuned(path: Path) -> bool:
+    """True for a folder that a fine-tuning run wrote."""
+    config = path / "config.json"
+    return (path / "run-0").is_dir() or (config.is_file() and read_json(config).get("kind") == "finetune")
+
+
 def load_finetuned(run: Path) -> tuple[DNAGPT, Language, dict[str, Any]]:
     """The best model of a fine-tuning run (eval mode, CPU), its language and its record.
 

@@ -60,14 +60,18 @@ class TaskLosses(nn.Module):
     def predict(self, batch: TaskBatch) -> torch.Tensor:
         """Classification: probabilities of the answers (B, C); tagging: at each token (B, T, C), meaningful
         at k-mers; regression: standardised values (B,). float32"""
+        raw = self.answer(batch)
+        return raw if self.kind == "regression" else raw.softmax(-1)
+
+    def answer(self, batch: TaskBatch) -> torch.Tensor:
+        """`predict` before the softmax: logits of the answers, or standardised values. float32"""
         read = self.model.hidden_states(batch.token_ids) if self.kind == "tagging" else self._read(batch)
         if self.kind == "regression":
             return self.model.num_regression(read).squeeze(-1).float()
         answers = cast(torch.Tensor, self.answers)
         last = self.model.last_projection
         bias = None if last.bias is None else last.bias[answers]
-        logits = nn.functional.linear(self.model.head_rows(read), last.weight[answers], bias)
-        return logits.float().softmax(-1)
+        return nn.functional.linear(self.model.head_rows(read), last.weight[answers], bias).float()
 
     def _read(self, batch: TaskBatch) -> torch.Tensor:
         """Hidden states (B, D) at the answer positions."""

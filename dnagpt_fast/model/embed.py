@@ -5,7 +5,7 @@ not grow with the input: windows go through the model in batches of a bounded nu
 only sums are kept. A vector does not depend on the other sequences: see inference.py.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,7 @@ def embed(
     tokenizer: KmerTokenizer,
     sequences: Iterable[Source],
     *,
-    layer: int = -1,
+    layer: int | Sequence[int] = -1,
     pooling: str = "mean",
     both_strands: bool = False,
     prefix: str = "<R>",
@@ -35,7 +35,8 @@ def embed(
 ) -> Iterator[np.ndarray]:
     """float32 (D,) for each sequence, in order. A sequence is text or a range of a genome (`Genome.range`).
 
-    layer         0 the embeddings, i the output of block i, num_layers or -1 the last one after ln_f
+    layer         0 the embeddings, i the output of block i, num_layers or -1 the last one after ln_f; a list of layers
+                  gives (L, D) from one pass through the model, each row with the bits that its layer alone gives
     pooling       over the sequence's k-mers, without the prefix: "mean", "max", or "last" for the state at the last one
     both_strands  return the mean of the vectors of the sequence and of its reverse complement
     prefix        tokens before every window; the species token that the model was trained with, or ""
@@ -47,11 +48,15 @@ def embed(
     >>> model, tokenizer = load_model("dna_gpt6m_m")
     >>> [vector.shape for vector in embed(model, tokenizer, ["ACGTACGTACGT", "GGG"])]
     [(128,), (128,)]
+    >>> next(embed(model, tokenizer, ["ACGTACGTACGT"], layer=[1, 2, -1])).shape
+    (3, 128)
     """
     check_is_list(sequences)
     if pooling not in POOLINGS:
         raise ValueError(f"pooling = {pooling!r}: wanted one of {', '.join(POOLINGS)}")
-    layer = model.layer_index(layer)
+    layers = [model.layer_index(one) for one in ([layer] if isinstance(layer, int) else layer)]
+    if not layers:
+        raise ValueError("layer is empty: wanted at least one layer")
     chunks = window_chunks(
         tokenizer,
         sequences,
@@ -61,7 +66,9 @@ def embed(
         both_strands,
         BATCHES_AHEAD * max_tokens,
     )
-    vectors = _pooled(Inference(model), chunks, layer, pooling, max_tokens, progress)
+    vectors = _pooled(Inference(model), chunks, layers, pooling, max_tokens, progress)
+    if isinstance(layer, int):
+        vectors = (of_layers[0] for of_layers in vectors)
     if not both_strands:
         return (vector.astype(np.float32) for vector in vectors)
     return (
@@ -100,21 +107,23 @@ class _Pool:
 def _pooled(
     inference: Inference,
     chunks: Iterator[list[TokenWindow]],
-    layer: int,
+    layers: list[int],
     pooling: str,
     max_tokens: int,
     progress: Callable[[int], object],
 ) -> Iterator[np.ndarray]:
-    pool = _Pool()
+    """(L, D) for each sequence."""
+    pools = [_Pool() for _ in layers]
     for chunk in chunks:
-        parts = [_Pool() for _ in chunk]
+        parts = [[_Pool() for _ in layers] for _ in chunk]
         for batch in row_batches([len(window.ids) for window in chunk], max_tokens):
-            states = inference.hidden_states([chunk[i].ids for i in batch], layer)
-            for i, hidden in zip(batch, states, strict=True):
-                parts[i].add(hidden[chunk[i].n_prefix :].float().cpu(), pooling)
+            states = inference.hidden_layers([chunk[i].ids for i in batch], layers)
+            for number, of_layer in enumerate(states):
+                for i, hidden in zip(batch, of_layer, strict=True):
+                    parts[i][number].add(hidden[chunk[i].n_prefix :].float().cpu(), pooling)
             progress(sum(chunk[i].new_bp for i in batch))
         for window, part in zip(chunk, parts, strict=True):
-            pool = pool.followed_by(part)
+            pools = [pool.followed_by(more) for pool, more in zip(pools, part, strict=True)]
             if window.is_last:
-                yield pool.result(pooling)
-                pool = _Pool()
+                yield np.stack([pool.result(pooling) for pool in pools])
+                pools = [_Pool() for _ in layers]

@@ -59,20 +59,27 @@ class Inference:
             if sum(layer.weight.nbytes for layer in layers) <= PACK_LIMIT_BYTES:
                 self._packed = {id(layer): pack_weight(layer.weight) for layer in layers}
 
-    @torch.no_grad()
     def hidden_states(self, sequences: Sequence[Sequence[int]], layer: int = -1) -> list[torch.Tensor]:
         """Hidden states (T_i, D) of each sequence of token ids, all in memory at once.
 
         layer  as in `Network.hidden_states`. Raises ValueError for an empty or too long sequence, or ids out of range.
         """
-        layer = self.model.layer_index(layer)
+        return self.hidden_layers(sequences, [layer])[0]
+
+    @torch.no_grad()
+    def hidden_layers(
+        self, sequences: Sequence[Sequence[int]], layers: Sequence[int]
+    ) -> list[list[torch.Tensor]]:
+        """The same for several layers in one pass: a list for each of `layers`, in their order."""
+        wanted = [self.model.layer_index(layer) for layer in layers]
         rows = _Rows(self.model, sequences)
         x = self._embed(rows)
-        for block in self.blocks[:layer]:
+        states = {0: x}
+        for number, block in enumerate(self.blocks[: max(wanted)], 1):
             x = self._block(block, x, lambda qkv: rows.attend(qkv, self.model.num_heads))
-        if layer == self.model.num_layers:
-            x = self.model.transformer.ln_f(x)
-        return rows.split(x)
+            if number in wanted:
+                states[number] = self.model.transformer.ln_f(x) if number == self.model.num_layers else x
+        return [rows.split(states[layer]) for layer in wanted]
 
     @torch.no_grad()
     def continuations(

@@ -1,19 +1,22 @@
 """Saturation mutagenesis: scores of all single-base substitutions of a region, as a table and as a figure.
 
-A score is the log-ratio of the mutated sequence to the reference (model/alleles.py), or its conditional form. The
-figure shows a sequence logo above a heat map: the height of a reference base is the mean loss over its three
-substitutions, so that bases which the model expects are tall. The colours of the heat map are diverging, centred on 0
-and suitable for colour-blind readers.
+A score of a pre-trained model is the log-ratio of the mutated sequence to the reference (model/alleles.py), or its
+conditional form. A score of a fine-tuned model is its answer for the mutated sequence minus its answer for the
+reference. The figure shows a sequence logo above a heat map: the height of a reference base is the mean loss over its
+three substitutions, so that bases which the model expects are tall. The colours of the heat map are diverging, centred
+on 0 and suitable for colour-blind readers.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dnagpt_fast.extras import need
+from dnagpt_fast.finetune.answer import Answer
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.selection import Place
 from dnagpt_fast.model.dnagpt import DNAGPT
@@ -32,12 +35,13 @@ MOST_BP = 2000
 @dataclass(frozen=True)
 class MutationMap:
     """scores: (length_bp, 4), columns A C G T, in the direction of the place; 0 for the reference base, NaN if there is
-    no score."""
+    no score. quantity: what the scores are, with their unit, for the figure."""
 
     place: Place
     bases: str
     scores: np.ndarray
     score: str
+    quantity: str
 
 
 def mutate(
@@ -81,7 +85,34 @@ def mutate(
         progress(1)
     if place.strand == "-":
         bases, values = reverse_complement(bases), values[::-1, ::-1]
-    return MutationMap(place, bases, values, score)
+    return MutationMap(place, bases, values, score, f"{score} (nats)")
+
+
+def mutate_answer(
+    answer: Answer, genome: Genome, place: Place, *, progress: Callable[[int], object] = lambda bases: None
+) -> MutationMap:
+    """Every substitution of a place that a fine-tuned model reads as one sequence, in the direction of the place.
+
+    progress  is called with how many more bases are done
+    Raises LabelError (a ValueError) for a place that is longer than the model reads.
+    """
+    bases = strand_bases(genome, place)
+    values = np.full((len(bases), 4), np.nan)
+    reference = answer.values([bases], name=place.name)[0]
+    for i, old in enumerate(bases):
+        if old in BASE_ORDER:
+            others = [base for base in BASE_ORDER if base != old]
+            found = answer.values([bases[:i] + base + bases[i + 1 :] for base in others], name=place.name)
+            values[i, BASE_ORDER.index(old)] = 0.0
+            values[i, [BASE_ORDER.index(base) for base in others]] = found - reference
+        progress(1)
+    return MutationMap(place, bases, values, "difference", f"difference in {answer.name}")
+
+
+def strand_bases(genome: Genome, place: Place) -> str:
+    """The bases of a place in its direction."""
+    bases = genome.sequence(place.contig, place.start_bp, place.end_bp)
+    return reverse_complement(bases) if place.strand == "-" else bases
 
 
 def write_table(path: str | Path, found: MutationMap) -> None:
@@ -111,7 +142,6 @@ def plot(path: str | Path, found: MutationMap) -> None:
         raise ValueError(f"{found.place.name}: none of its bases has a score, so there is nothing to draw")
     logomaker, pd = need("logomaker", "tracks"), need("pandas", "tracks")
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     length, place = len(found.bases), found.place
     figure = Figure(figsize=(min(max(length * 0.09, 5.0), 24.0), 3.2), layout="constrained")
@@ -124,7 +154,7 @@ def plot(path: str | Path, found: MutationMap) -> None:
     frame = pd.DataFrame(rows, columns=list(BASE_ORDER))
     logomaker.Logo(frame, ax=logo, color_scheme=LOGO_COLOURS, flip_below=False)
     logo.axhline(0, color="black", linewidth=0.5)
-    logo.set_ylabel("mean loss\n(nats)")
+    logo.set_ylabel("mean loss")
     largest = float(np.nanmax(np.abs(found.scores), initial=1e-9))
     image = heat.imshow(
         found.scores.T, cmap="PuOr", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest"
@@ -136,13 +166,19 @@ def plot(path: str | Path, found: MutationMap) -> None:
         heat.plot(x, y, ".", color="black", markersize=2)
     heat.set_yticks(range(4), list(BASE_ORDER))
     heat.set_ylabel("mutated to")
-    heat.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    label_positions(heat, place)
+    figure.colorbar(image, ax=heat, label=found.quantity, shrink=0.9)
+    with whole(path) as temporary:
+        figure.savefig(temporary, dpi=200, format=Path(path).suffix[1:])
+
+
+def label_positions(axes: Any, place: Place) -> None:
+    """The horizontal axis of a figure of a place: positions in the contig, 1-based as genome browsers show them."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     def position(i: float, _: object) -> str:
         return f"{place.start_bp + int(i) + 1 if place.strand == '+' else place.end_bp - int(i):,}"
 
-    heat.xaxis.set_major_formatter(FuncFormatter(position))
-    heat.set_xlabel(f"{place.contig}, position (1-based), strand {place.strand}")
-    figure.colorbar(image, ax=heat, label=f"{found.score} (nats)", shrink=0.9)
-    with whole(path) as temporary:
-        figure.savefig(temporary, dpi=200, format=Path(path).suffix[1:])
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(position))
+    axes.set_xlabel(f"{place.contig}, position (1-based), strand {place.strand}")

@@ -119,6 +119,23 @@ def test_embed(capsys, model, fasta, tmp_path, ending):
     )
 
 
+def test_several_layers_are_embedded_in_one_pass(capsys, model, fasta, tmp_path):
+    """.npy and .safetensors have the layers as the second axis, .parquet a column for each."""
+    tiny, tokenizer = load_tiny("tiny_bias").model(), KmerTokenizer(3)
+    texts = [bases for bases in SEQUENCES.values() if bases]
+    wanted = np.stack(list(embed(tiny, tokenizer, texts, layer=[0, -1])))
+    layers = ("--layer", 0, "--layer", -1)
+    for ending in ("npy", "safetensors", "parquet"):
+        path = tmp_path / f"x.{ending}"
+        code, out, err = run(capsys, "embed", model, fasta, "-o", path, *layers)
+        assert (code, out, err) == (0, f"{path}: {len(texts)} vectors of 2 x 64\n", "")
+    assert np.array_equal(np.load(tmp_path / "x.npy"), wanted)
+    assert np.array_equal(load_file(tmp_path / "x.safetensors")["embeddings"], wanted)
+    table = pd.read_parquet(tmp_path / "x.parquet")
+    for number, layer in enumerate((0, -1)):
+        assert np.array_equal(np.stack(table[f"embedding_{layer}"]), wanted[:, number])
+
+
 def test_score(capsys, model, fasta, tmp_path):
     code, out, err = run(capsys, "score", model, fasta, "--overlap", 7)
     assert (code, err) == (0, "")

@@ -138,3 +138,21 @@ def test_one_text_is_no_list_of_sequences(tiny, tokenizer):
     for ask in (embed, score):
         with pytest.raises(TypeError, match=r"sequences is one str: wanted a list of them"):
             ask(tiny.model(), tokenizer, "ACGTACGT")
+
+
+@pytest.mark.parametrize("both_strands", [False, True])
+@pytest.mark.parametrize("pooling", ["mean", "max", "last"])
+def test_several_layers_in_one_pass_are_the_layers_alone(tiny, tokenizer, pooling, both_strands):
+    model, texts = tiny.model(), random_bases(6, 200)
+    layers, settings = [-1, 0, 1, 1], {"pooling": pooling, "both_strands": both_strands, "max_tokens": 100}
+    together = list(embed(model, tokenizer, texts, layer=layers, **settings))
+    for number, layer in enumerate(layers):
+        alone = embed(model, tokenizer, texts, layer=layer, **settings)
+        for several, one in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(several[number], one)
+
+
+def test_no_layer_or_one_that_is_not_there_is_refused(tiny, tokenizer):
+    for layer, message in (([], "layer is empty"), ([0, 99], "layer = 99")):
+        with pytest.raises(ValueError, match=message):
+            embed(tiny.model(), tokenizer, ["ACG"], layer=layer)
