@@ -31,6 +31,7 @@ COMMANDS = {
     "track": {"numpy", "torch"},
     "variants": {"numpy", "torch"},
     "mutate": {"numpy", "torch"},
+    "attribute": {"numpy", "torch"},
     "convert": {"numpy", "torch"},
     "models": {"numpy", "torch"},
     "doctor": {"numpy", "torch"},
