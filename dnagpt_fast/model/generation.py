@@ -312,9 +312,9 @@ def generate_sequences(
     if num_samples < 1 or batch_size < 1:
         raise ValueError(f"num_samples = {num_samples}, batch_size = {batch_size}: wanted 1 or more")
     check_is_list(prompts, "prompts")
-    encoded = [tokenizer.encode(prompt, to_tensor=False) for prompt in prompts]
+    encoded = [list(tokenizer.encode(prompt, to_tensor=False)) for prompt in prompts]
     for prompt, ids in zip(prompts, encoded, strict=True):
-        if not len(ids):
+        if not ids:
             raise ValueError(f"prompt {prompt!r} has no token: generation needs at least one, such as <R>")
     _warn_of_short_ends(tokenizer, prompts, encoded)
     stops = (tokenizer.unk_id, tokenizer.pad_id) if stop_ids is None else tuple(stop_ids)
@@ -322,12 +322,11 @@ def generate_sequences(
     rules = SamplingRules(temperature, do_sample, top_k, top_p, stops, allowed, crop_to)
     inference = Inference(model, pack=True)
     jobs = [(p, sample) for p in range(len(prompts)) for sample in range(num_samples)]
-    ids_of = [list(ids) for ids in encoded]
     if max_tokens is None:
-        new = [max_new_tokens or 0] * len(ids_of)
+        new = [max_new_tokens or 0] * len(encoded)
     else:
-        new = [max(max_tokens - len(ids), 0) for ids in ids_of]
-    return _in_batches(inference, ids_of, new, jobs, seed, batch_size, rules)
+        new = [max(max_tokens - len(ids), 0) for ids in encoded]
+    return _in_batches(inference, encoded, new, jobs, seed, batch_size, rules)
 
 
 def _warn_of_short_ends(
