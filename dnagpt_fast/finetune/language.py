@@ -74,7 +74,7 @@ class Language:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], vocabulary: Vocabulary) -> "Language":
-        """What `to_dict` gave. Raises KeyError, TypeError or ValueError for anything else."""
+        """Reads the result of `to_dict`. Raises KeyError, TypeError or ValueError for anything else."""
         kind, species, count = values["kind"], values["species"], values["numbers"]
         transform, classes, answers = values["target_transform"], values["classes"], values["answers"]
         if kind not in TASKS or transform not in TRANSFORMS or not isinstance(count, int) or count < 0:

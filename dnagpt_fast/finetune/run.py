@@ -211,7 +211,7 @@ def _report(job: FinetuneRun, run: Path, console: Console) -> dict[str, Any]:
     config, language, records = job.config, job.prepared.language, read_metrics(run)
     best = _best(records)
     if best is None:
-        raise ConfigError(f"{run / METRICS} holds no validation loss any more: start the run anew")
+        raise ConfigError(f"{run / METRICS} has no validation loss any more: start a new run")
     model, _, record = load_finetuned(run)
     losses = TaskLosses(model.to(job.device), config.task.kind, language.answers).to(job.device)
     test = job.prepared.sets.get("test")

@@ -86,7 +86,7 @@ def oddities(config: PretrainConfig) -> list[str]:
     found = []
     for first, end in pieces(config):
         steps = end - first
-        # The rate rises up to here.
+        # The rate rises until this step.
         top = min(end, first + schedule.warmup_steps + 1)
         highest = max(map(rate_at, range(max(first, top - 2), top)))
         if highest < lr * (1 - 1e-3):

@@ -1,11 +1,13 @@
-"""python -m tests.faults.fuzz [COUNT] [NAME ...]: harmed files of every format but text of data, and what came out.
+"""python -m tests.faults.fuzz [COUNT] [NAME ...]: reads damaged files of every format except text, counts
+outcomes.
 
-COUNT (200,000) inputs, shared out over the readers by their weight; NAMEs choose readers. Counts, for each reader,
-files that were read, files that were refused, and the faults: errors of a kind that the command line calls a fault of
-its own, errors that do not name the file, advice to turn protection off, more than 10 s, more than 200 MiB. The first
-of each kind of fault is printed with its input's number, which `--seed` repeats. Exit code 1 where there are faults.
+COUNT (200,000) inputs are divided among the readers by their weights; NAMEs choose readers. For each reader
+it counts files that were read, files that were refused, and faults: errors that the command line reports as
+its own faults, errors that do not name the file, advice to turn protection off, more than 10 s, more than 200
+MiB. The first fault of each kind is printed with the number of its input, which `--seed` repeats. Exit code 1
+if there are faults.
 
-Text of data (tables, FASTA, BED, VCF, annotation) is harmed by tests/test_corpus.py and tests/genome/test_fuzz.py.
+tests/test_corpus.py and tests/genome/test_fuzz.py do the same for text (tables, FASTA, BED, VCF, annotation).
 """
 
 import argparse
@@ -65,7 +67,7 @@ def fuzz(target: Target, count: int, seed: int, folder: Path, show: bool = True)
     """The outcomes of `count` inputs, by name; `show` prints the first faults."""
     found: Counter[str] = Counter()
     harm, read = target.prepare(folder)
-    read()  # sound files are read
+    read()  # undamaged files are read
     before = peak_bytes()
     for number in range(count):
         chance = random.Random(f"{target.name} {seed} {number}")

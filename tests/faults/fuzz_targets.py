@@ -1,4 +1,5 @@
-"""What tests/faults/fuzz.py harms, and how it is read: checkpoints, records, logs, weights, settings, journals."""
+"""The files of tests/faults/fuzz.py, how they are damaged and read: checkpoints, records, logs, weights,
+settings."""
 
 import gzip
 import io
@@ -52,7 +53,8 @@ Read = Callable[[], object]
 
 @dataclass(frozen=True)
 class Target:
-    """prepare(folder) makes sound files there and returns what harms them and what reads them. weight: its share."""
+    """prepare(folder) makes undamaged files, and returns a function that damages and one that reads them.
+    weight: the share of the inputs."""
 
     name: str
     weight: int
@@ -81,7 +83,7 @@ NUMBERS = (0, 1, 2, 3, 255, 65535, 2**31 - 1, -1, -(2**31), 10**7, 10**9)
 
 
 def pickle_harmed(chance: random.Random, data: bytes) -> bytes:
-    """One or two operations of a pickle: another number or name, left out, twice; or bytes as anywhere."""
+    """Changes one or two operations of a pickle (another number or name, removed, doubled), or bytes."""
     for _ in range(chance.randint(1, 2)):
         if chance.randrange(4) == 0:
             data = harmed(chance, data)
@@ -156,7 +158,7 @@ def _(folder: Path) -> tuple[Harm, Read]:
 
 @target("pretrain --resume", 1)
 def _(folder: Path) -> tuple[Harm, Read]:
-    """A harmed record, resumed with sound settings: up to the first step."""
+    """A damaged record, resumed with valid settings until the first step."""
     run, path = run_and_checkpoint(folder)
     genomes = f'data.genomes=[{{path="{folder / "genome.fa"}", species="human", held_out=["one:600-800"]}}]'
     config = load_config(path / "config.json", [genomes])
@@ -173,7 +175,8 @@ def _(folder: Path) -> tuple[Harm, Read]:
 
 
 def resumable(folder: Path) -> tuple[Path, Read]:
-    """A run's only checkpoint, and what reads all of it: its weights, and weights and optimizer as a run goes on."""
+    """A run's only checkpoint, read completely: its weights, and weights and optimizer as in a resumed
+    run."""
     run, path = run_and_checkpoint(folder)
     record = json.loads((path / "config.json").read_text())
     model, _ = load_model(run)
@@ -301,7 +304,7 @@ def _(folder: Path) -> tuple[Harm, Read]:
 
 
 def zip_harmed(chance: random.Random, data: bytes) -> bytes:
-    """The pickle of torch's archive, in an archive that fits it; or bytes as anywhere."""
+    """Changes the pickle of torch's archive, in a matching archive; or bytes."""
     if chance.randrange(3) == 0:
         return harmed(chance, data)
     out = io.BytesIO()
@@ -388,7 +391,7 @@ def _(folder: Path) -> tuple[Harm, Read]:
 
 @target("predict", 1)
 def _(folder: Path) -> tuple[Harm, Read]:
-    """A harmed record, asked about sound rows."""
+    """A damaged record, checked against valid rows."""
     run, _ = run_and_checkpoint(folder, "tuned")
     data = LabelledDataSettings(path=str(folder / "labels.csv"))
     return harms(run / "config.json", json_harmed), (

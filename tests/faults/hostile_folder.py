@@ -1,7 +1,8 @@
-"""python -m tests.faults.hostile_folder FOLDER: code in every place of a folder where a pickle can lie, opened by every
-command. The code, were it run, would make the file FOLDER/code-ran.
+"""python -m tests.faults.hostile_folder FOLDER: every command opens folders with code in each place for a
+pickle.
 
-Prints a line for each: how the folder was opened, what was answered. Exit code 1 where code ran.
+If the code ran, it would make the file FOLDER/code-ran. Prints one line for each: the folder, how it was
+opened, and the answer. Exit code 1 if code ran.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ ADVICE = ("weights_only", "safe_globals", "from a trusted source")
 
 
 class Runs:
-    """Unpickled without care, it makes a file."""
+    """Makes a file when it is unpickled without protection."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -44,7 +45,7 @@ def as_torch_file(evil: object) -> bytes:
 
 
 def resign(path: Path) -> None:
-    """state.json as a stranger would write it for files of his own."""
+    """Writes state.json with the checksums of the changed files, as an attacker would."""
     files = [file for file in sorted(path.iterdir()) if file.name != checkpoint.STATE]
     state = {
         "step": json.loads((path / checkpoint.STATE).read_text())["step"],
@@ -78,7 +79,7 @@ def put_into_part(path: Path, evil: Runs, wanted: str) -> None:
 
 
 def make(folder: Path, mark: Path) -> dict[str, Path]:
-    """Hostile runs, folders and files by what is wrong with them."""
+    """Hostile runs, folders and files, by what they contain."""
     make_inputs(folder, sequences=3)
     evil = Runs(mark)
     code = pickle.dumps(evil, protocol=2)
@@ -193,7 +194,7 @@ def answer_of_call(call: Callable[[], object]) -> str:
 def answers(
     folder: Path, mark: Path, wanted: Callable[[tuple[str, ...]], bool] = lambda arguments: True
 ) -> Iterator[tuple[str, str, str]]:
-    """(what is hostile, how it was opened, what was answered), by the commands that are `wanted` and by calls."""
+    """(the hostile part, how it was opened, the answer) for the `wanted` commands and for calls."""
     for name, path in make(folder, mark).items():
         for arguments in filter(wanted, commands_for(folder, name, path)):
             yield name, " ".join(arguments[:2])[:40], answer_of_command(arguments)

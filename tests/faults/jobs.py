@@ -1,5 +1,6 @@
-"""Every command that writes files, on inputs that take a second, and how the fault tests start them: as a user does, or
-forked from a process that has torch loaded already, so that hundreds of kills meet the work and not the imports.
+"""Every command that writes files, with small inputs, and two ways to start it: as a user does, or by a fork.
+
+The forked process has torch loaded already, so that hundreds of kills hit the work and not the imports.
 """
 
 import contextlib
@@ -25,8 +26,8 @@ INTERRUPTED_BEFORE_IT_BEGAN = 77
 
 @dataclass(frozen=True)
 class Job:
-    """arguments: of the command; {} is the folder of the inputs, whose `out` it writes into. files: what it makes.
-    makes_a_run: a run folder, which `--resume` goes on with."""
+    """arguments: of the command; {} is the folder of the inputs, with the output folder `out`. files: its
+    outputs. makes_a_run: it writes a run folder, which `--resume` continues."""
 
     arguments: str
     files: frozenset[str]
@@ -145,12 +146,12 @@ def start(
 
 
 def no_larger_files(size: int) -> Callable[[], None]:
-    """As a disk without room: the system refuses to write more."""
+    """Imitates a full disk: the system refuses to write more."""
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def obey_permissions() -> None:
-    """Takes root's power to read and write whatever the modes say from this process and what it executes."""
+    """Makes file permissions apply to this process and its children, even as root."""
     if os.geteuid() == 0:
         drop_from_bounding_set = 24
         for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
@@ -158,7 +159,7 @@ def obey_permissions() -> None:
 
 
 def permissions_count() -> bool:
-    """Whether a process that has called `obey_permissions` may not write into a folder that nobody may write into."""
+    """Whether a folder without write permission refuses a process that has called `obey_permissions`."""
     code = (
         "import os, sys, tempfile\nwith tempfile.TemporaryDirectory() as room:\n    os.chmod(room, 0o500)\n"
         "    try: open(room + '/x', 'w')\n    except PermissionError: sys.exit(0)\n    sys.exit(1)"

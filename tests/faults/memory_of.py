@@ -1,8 +1,9 @@
-"""python -m tests.faults.memory_of WHAT TWOBIT MODEL [BASES]: what the memory of a process reaches beyond its model.
+"""python -m tests.faults.memory_of WHAT TWOBIT MODEL [BASES]: measures the peak memory of a process beyond
+its model.
 
-WHAT is score or embed. The first contig is read as one sequence; with BASES only until so many of its bases are done.
-Prints JSON: bases done, seconds, how often progress was told, and by how many bytes the largest resident memory grew,
-in all and at the tenth part of the way.
+WHAT is score or embed. The first contig is read as one sequence, or only its first BASES bases. Prints JSON:
+bases done, seconds, number of progress reports, and the growth of the largest resident memory in bytes, in
+total and after a tenth of the work.
 """
 
 import json
@@ -18,7 +19,7 @@ from dnagpt_fast.weights.forms import load_model
 
 
 class Enough(Exception):
-    """So many bases as were asked for are done."""
+    """Raised when BASES bases are done."""
 
 
 def largest_bytes() -> int:
@@ -29,7 +30,7 @@ def largest_bytes() -> int:
 def main(what: str, genome: str, model_path: str, most_bases: int | None) -> None:
     model, tokenizer = load_model(model_path)
     call = {"score": score, "embed": embed}[what]
-    # Whatever libraries set up at first use belongs to them.
+    # Memory that libraries allocate at first use is not counted.
     list(call(model, tokenizer, ["ACGT" * model.max_len * tokenizer.k * 16]))
     before, began = largest_bytes(), time.monotonic()
     done, told, early = 0, 0, 0

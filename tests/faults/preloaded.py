@@ -1,4 +1,4 @@
-"""What a command imports, imported once for all that are forked from this process."""
+"""The imports of all commands, done once for all processes that are forked from this one."""
 
 from dnagpt_fast.cli import sequence_jobs
 from dnagpt_fast.finetune import predict

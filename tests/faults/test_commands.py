@@ -1,7 +1,7 @@
-"""Commands are killed and disks are full: the old output or the whole new one, and nothing beside it.
+"""After a kill or with a full disk there is the old output or the complete new one, and no other file.
 
-By default each fault once. `pytest -m slow tests/faults/test_commands.py` kills every command at twenty moments by each
-of three signals, and lets the disk be full at four sizes.
+By default each fault is tested once. `pytest -m slow tests/faults/test_commands.py` kills every command at
+twenty moments with each of three signals, and fills the disk at four sizes.
 """
 
 import random
@@ -26,9 +26,9 @@ from tests.faults.jobs import (
 MOMENTS = 20
 FILES = [name for name, job in JOBS.items() if not job.makes_a_run]
 RUNS = [name for name, job in JOBS.items() if job.makes_a_run]
-# These two want a name that is not there yet.
+# These two need a new output name.
 NEW_ONLY = ("convert", "track")
-# What a stopped job of variants keeps, to go on with --resume.
+# Files that a stopped job of variants keeps for --resume.
 JOURNAL = ".x.vcf.scores"
 
 
@@ -119,7 +119,7 @@ def test_a_command_that_is_killed_at_any_moment_leaves_the_old_output_or_the_who
             if command == "variants" and JOURNAL in names(out):
                 assert forks.run([*arguments, "--resume"])[0] == 0
                 assert content(out / "x.vcf") == whole["x.vcf"]
-            if left:  # the kernel let nobody tidy; the next command does
+            if left:  # after SIGKILL nothing is removed; the next command does it
                 assert forks.run(JOBS["pack"].in_folder(folder))[0] == 0
                 assert names(out) <= {*made, "x.2bit", JOURNAL}
     assert early <= MOMENTS // 2
@@ -156,7 +156,8 @@ def test_a_run_that_is_killed_at_any_moment_goes_on_to_the_same_end(folder, out,
 @pytest.mark.slow
 @pytest.mark.parametrize("command", JOBS)
 def test_a_full_disk_at_any_byte_is_one_line(folder, out, forks, command):
-    """The limit meets the first write, one in the middle and the last. What a run has begun stays and goes on."""
+    """The limit hits the first write, one in the middle and the last. A run that has started can be
+    resumed."""
     arguments, made = JOBS[command].in_folder(folder), JOBS[command].files
     code, said = forks.run(arguments)
     assert code == 0, said

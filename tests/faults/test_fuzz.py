@@ -1,4 +1,4 @@
-"""A few harmed files of every format that tests/faults/fuzz.py knows; its command reads 200,000."""
+"""A few damaged files of every format of tests/faults/fuzz.py; its command reads 200,000."""
 
 import signal
 import warnings
@@ -27,7 +27,7 @@ def test_harmed_files_are_read_or_refused_in_words_that_name_them(tmp_path, targ
 
 
 def test_faults_are_seen(tmp_path):
-    """The judge of the others."""
+    """The check itself finds each kind of fault."""
     assert fuzz.judged(KeyError("x"), tmp_path) == "traceback"
     assert fuzz.judged(ValueError("something"), tmp_path) == "no file"
     assert fuzz.judged(ValueError(f"{tmp_path}/x: weights_only"), tmp_path) == "advice"

@@ -1,4 +1,4 @@
-"""Nothing of a hostile folder runs, however it is opened, and nobody is advised to let it."""
+"""No code in a hostile folder runs, however it is opened, and no message advises to allow it."""
 
 import pickle
 import re
@@ -10,7 +10,8 @@ import pytest
 from tests.faults.hostile_folder import ADVICE, Runs, answers
 
 ROOT = Path(__file__).resolve().parents[2]
-# What holds code in a place that is read for this way of opening it. The rest opens well: nothing there is looked at.
+# Folders with code in a place that this way of opening reads. The others open without an error: the place is
+# not read.
 READ = {
     "run, metadata": ".*",
     "run, weights": ".*",
@@ -24,7 +25,7 @@ READ = {
 }
 
 
-# Each way of reading once; the other commands read by the same functions.
+# Each way of reading once; the other commands use the same functions.
 FEW = ("score", "predict")
 
 
@@ -65,7 +66,8 @@ def test_code_in_a_folder_is_refused_and_nobody_is_advised_to_let_it_run(tmp_pat
 
 
 def test_no_message_of_the_package_holds_the_advice():
-    """weights_only is an argument in the source, always True, and a word that is looked for, never one that is said."""
+    """In the source, weights_only is an argument that is always True, or a word to search for, never part of
+    a message."""
     for path in (ROOT / "dnagpt_fast").rglob("*.py"):
         for line in path.read_text().splitlines():
             if any(word in line for word in ADVICE):

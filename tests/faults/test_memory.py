@@ -1,4 +1,4 @@
-"""Memory and time of `score` and `embed` where contigs are long, and where they are many."""
+"""Memory and time of `score` and `embed` for long contigs and for many contigs."""
 
 import json
 import os
@@ -29,7 +29,8 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    """Small, so that what grows is the input's; of k = 4, so that its vocabulary costs less than its windows."""
+    """Small, so that memory grows only by the input; with k = 4, so that the vocabulary costs less than the
+    windows."""
     tokenizer = KmerTokenizer(4)
     config = ModelConfig(len(tokenizer), max_len=512, num_layers=1, num_heads=1, embedding_dim=8)
     path = tmp_path_factory.mktemp("model") / "m.safetensors"
@@ -39,7 +40,8 @@ def model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def longest(tmp_path_factory) -> Path:
-    """One contig of four billion bases, 1 GB, of which the disk keeps a megabyte: N but for a stretch in the middle."""
+    """One contig of four billion bases, a sparse file of 1 GB with a megabyte on disk: N except for a part in
+    the middle."""
     path = tmp_path_factory.mktemp("longest") / "longest.2bit"
     first, second = (0, LONGEST_BP // 2), (LONGEST_BP // 2 + KNOWN_BP, LONGEST_BP)
     blocks = (2, first[0], second[0], first[1] - first[0], second[1] - second[0])
@@ -62,7 +64,7 @@ def random_contigs(path: Path, count: int, length_bp: int) -> Path:
 
 
 def measured(what: str, genome: Path, model: Path, bases: int | None = None) -> dict:
-    """What tests/faults/memory_of.py prints."""
+    """The output of tests/faults/memory_of.py."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.memory_of", what, genome, model, *([] if bases is None else [str(bases)])],
         cwd=ROOT, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False,
@@ -134,7 +136,7 @@ def test_many_contigs_are_scored_and_embedded_one_after_the_other(tmp_path, mode
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["score", "embed"])
 def test_a_million_contigs(tmp_path, model, command):
-    """They begin within seconds and tell how far they are; the model's own work is most of the rest."""
+    """The work starts within seconds and shows progress; most of the remaining time is the model's."""
     genome = random_contigs(tmp_path / "x.2bit", MANY, 20)
     output = tmp_path / ("x.tsv" if command == "score" else "x.npy")
     began = time.monotonic()

@@ -1,5 +1,5 @@
-"""What is around a command is not as it should be: folders that nobody may write into, no home, no room for temporary
-files, another command at work on the same output."""
+"""Commands in difficult surroundings: folders without permission, no home, no folder for temporary files, and
+another command that writes the same output."""
 
 import os
 import re
@@ -12,7 +12,7 @@ import pytest
 from tests.faults.jobs import JOBS, ROOT, make_inputs, obey_permissions, permissions_count, start
 
 FILES = [name for name, job in JOBS.items() if not job.makes_a_run]
-# A file system that is mounted to be read only, in a mount table of its own.
+# A file system that is mounted read-only, in a separate mount namespace.
 MOUNTED = ("unshare", "--mount", "--map-root-user", "sh", "-c", 'mount -t tmpfs none "$0" && {} && exec "$@"')
 
 
@@ -93,7 +93,7 @@ def test_a_device_without_room_is_named(folder, output):
 
 
 def mounted(prepare: str, room: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """`dnagpt-fast ARGUMENTS` where a small file system of its own is mounted on `room`."""
+    """`dnagpt-fast ARGUMENTS` with a small separate file system mounted on `room`."""
     shell = [*MOUNTED[:-1], MOUNTED[-1].format(prepare), str(room), sys.executable, "-m", "dnagpt_fast"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.run(
@@ -146,7 +146,8 @@ def test_every_command_names_the_output_that_it_may_not_write(folder, command):
 @pytest.mark.slow
 @pytest.mark.parametrize("command", JOBS)
 def test_every_command_runs_without_a_home_and_with_no_temporary_folder(folder, command):
-    """The libraries that keep settings and caches at home (matplotlib, Triton, Hugging Face) find another place."""
+    """Libraries with settings and caches in the home folder (matplotlib, Triton, Hugging Face) use another
+    folder."""
     process = start(*JOBS[command].in_folder(folder), HOME="/absent", TMPDIR="/absent", XDG_CACHE_HOME=None)
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 0, said
