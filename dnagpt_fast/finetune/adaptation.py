@@ -9,6 +9,7 @@ from torch import nn
 from dnagpt_fast.extras import need
 from dnagpt_fast.finetune.settings import ConfigError, TuningSettings
 from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.weights.start import without_lora
 
 USED_HEADS = {
     "classification": ("mlm_head",),
@@ -51,11 +52,8 @@ class Adaptation:
 
     def state(self) -> dict[str, torch.Tensor]:
         """A copy of the weights by official names, on the CPU; the low-rank additions are added to them."""
-        state = {
-            name.replace(".base_layer.", "."): tensor.detach().cpu().clone()
-            for name, tensor in self.model.state_dict().items()
-            if ".lora_" not in name
-        }
+        weights = without_lora(self.model.state_dict())
+        state = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
         if self._lora is not None:
             # not peft's merge and unmerge: they would leave rounding errors in the weights that are being
             # trained

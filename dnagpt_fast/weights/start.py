@@ -63,8 +63,15 @@ def resumed_model(found: "Checkpoint") -> tuple[DNAGPT, Vocabulary]:
     loads the weights. Raises CheckpointError."""
     record = found.config()
     config, tokenizer = config_and_tokenizer(record.get("model"), record.get("vocabulary"), found.config_path)
-    refuse_misfits(config, found.shapes(), found.path)
+    refuse_misfits(config, without_lora(found.shapes()), found.path)
     return DNAGPT.from_config(config), tokenizer.vocabulary
+
+
+def without_lora(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The model's own tensors by their official names, of a state dict that may hold peft's low-rank additions too."""
+    return {
+        name.replace(".base_layer.", "."): tensor for name, tensor in state.items() if ".lora_" not in name
+    }
 
 
 def state_hash(model: DNAGPT) -> str:

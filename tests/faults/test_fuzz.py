@@ -35,5 +35,6 @@ def test_faults_are_seen(tmp_path):
     assert fuzz.judged(fuzz.Hang(), tmp_path) == "hang"
     fuzz.forget_peak()
     before = fuzz.peak_bytes()
-    assert len(b"x" * (fuzz.MOST_BYTES // 8)) > 0
-    assert fuzz.peak_bytes() - before > fuzz.MOST_BYTES // 16
+    # more than malloc ever takes from memory that it holds already
+    assert len(b"x" * (fuzz.MOST_BYTES // 4)) > 0
+    assert fuzz.peak_bytes() - before > fuzz.MOST_BYTES // 8

@@ -4,21 +4,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from dnagpt_fast.finetune.answer import Answer
 from dnagpt_fast.finetune.data.examples import LabelError
 from dnagpt_fast.finetune.predict import is_finetuned, predict
-from dnagpt_fast.finetune.run import finetune
 from dnagpt_fast.finetune.settings import ConfigError
-from tests.finetune.labelled import config_for, write_motif_table, write_number_table
+from tests.finetune.labelled import config_for, quick_finetune, write_motif_table, write_number_table
 
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory):
     folder = tmp_path_factory.mktemp("classes")
     config = config_for(write_motif_table(folder), "task.positive=yes", "run.epochs=1")
-    finetune(config, folder / "run", console=Console(quiet=True))
+    quick_finetune(config, folder / "run")
     return config, folder / "run"
 
 
@@ -27,7 +25,7 @@ def regressor(tmp_path_factory):
     folder = tmp_path_factory.mktemp("numbers")
     more = ("task.kind=regression", "data.number_columns=['x', 'y']", "run.epochs=1")
     config = config_for(write_number_table(folder), *more)
-    finetune(config, folder / "run", console=Console(quiet=True))
+    quick_finetune(config, folder / "run")
     return config, folder / "run"
 
 

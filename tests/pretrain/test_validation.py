@@ -80,7 +80,7 @@ def test_nats_are_those_of_the_logits_without_kmers_with_n(maker, windows, model
 
 def test_the_tokens_that_occur_give_the_same_report(maker, windows, model):
     template = maker.template
-    prompts = (*template.gc_prompt, *template.order_prompt, template.as_it_stands, template.reversed)
+    prompts = (*template.gc_prompt, *template.order_prompt, template.not_reversed, template.reversed)
     tokens, last = occurring_tokens(VOCABULARY, prompts), model.last_projection
     equalize_rest(last.weight, last.bias, tokens)
     validator = Validator(maker, windows, unfitted(), 3)

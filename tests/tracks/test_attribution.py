@@ -3,17 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 
 from dnagpt_fast.cli.app import main
 from dnagpt_fast.finetune.answer import Answer
-from dnagpt_fast.finetune.run import finetune
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.selection import Place
 from dnagpt_fast.tracks.attribution import attribute
 from dnagpt_fast.tracks.mutate import mutate_answer
 from dnagpt_fast.vocab import reverse_complement
-from tests.finetune.labelled import config_for, write_motif_table
+from tests.finetune.labelled import config_for, quick_finetune, write_motif_table
 
 BASES = "ACGT"
 
@@ -22,7 +20,7 @@ BASES = "ACGT"
 def tuned(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tuned")
     config = config_for(write_motif_table(folder), "task.positive=yes", "run.epochs=1")
-    finetune(config, folder / "run", console=Console(quiet=True))
+    quick_finetune(config, folder / "run")
     return folder / "run"
 
 

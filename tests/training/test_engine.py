@@ -8,14 +8,13 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from dnagpt_fast.finetune.run import finetune
 from dnagpt_fast.pretrain.run import pretrain
 from dnagpt_fast.pretrain.settings import load_config
 from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
 from dnagpt_fast.training.log import read_metrics
 from dnagpt_fast.training.loop import Loop
-from tests.finetune.labelled import config_for, write_motif_table
+from tests.finetune.labelled import config_for, quick_finetune, write_motif_table
 from tests.pretrain.runs import write_config
 
 QUIET = Console(quiet=True)
@@ -29,7 +28,7 @@ def start(kind, folder, *, resume=False):
         config = load_config(write_config(folder), ["checkpoint.every_steps=3", "checkpoint.keep=9"])
         return pretrain(config, folder / "run", resume=resume, console=QUIET)
     config = config_for(write_motif_table(folder), "run.epochs=4", "run.patience=0", "run.keep=9")
-    return finetune(config, folder / "run", resume=resume, console=QUIET)[0]
+    return quick_finetune(config, folder / "run", resume=resume)[0]
 
 
 @contextlib.contextmanager
