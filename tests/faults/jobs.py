@@ -51,7 +51,8 @@ JOBS = {
     "predict": job("predict {}/tuned {}/labels.csv -o {}/out/x.tsv --device cpu", "x.tsv"),
     "convert": job("convert {}/pretrained {}/out/x.safetensors --to safetensors", "x.safetensors"),
     "make-task": job(
-        "make-task tis --genome {}/genes.fa --annotation {}/genes.txt -o {}/out/x.tsv --window-bp 60 --block-bp 500",
+        "make-task tis --genome {}/genes.fa --annotation {}/genes.txt -o {}/out/x.tsv --window-bp 60 --block-bp 100 "
+        "--negatives 9",
         "x.tsv",
     ),
     "variants": job(

@@ -3,6 +3,7 @@ another command that writes the same output."""
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,8 @@ def test_every_command_names_the_output_that_it_may_not_write(folder, command):
 def test_every_command_runs_without_a_home_and_with_no_temporary_folder(folder, command):
     """Libraries with settings and caches in the home folder (matplotlib, Triton, Hugging Face) use another
     folder."""
+    shutil.rmtree(folder / "out")
+    (folder / "out").mkdir()
     process = start(*JOBS[command].in_folder(folder), HOME="/absent", TMPDIR="/absent", XDG_CACHE_HOME=None)
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 0, said
