@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dnagpt_fast.evaluation.markov import MarkovChain, base_codes, spread
+from dnagpt_fast.evaluation.markov import MarkovChain, base_codes, joined, spread
 from dnagpt_fast.genome.intervals import Intervals, outside
 from dnagpt_fast.packed import PackedGenome
 
@@ -39,7 +39,7 @@ class Chains:
         are not counted yet; then counts both strands of them. Without any known base in `choosing`: the
         chain's own order and the smallest pseudo-count."""
         losses = np.zeros((len(PSEUDOS), chain.order + 1))
-        for codes in choosing:
+        for codes in joined(choosing):
             for loss, pseudo in zip(losses, PSEUDOS, strict=True):
                 loss -= chain.log_probs_by_order(codes, pseudo).sum(axis=1)
         # Ties: the highest order, then the smallest pseudo-count.

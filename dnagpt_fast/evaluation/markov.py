@@ -7,7 +7,7 @@ bases precede a base (at the start of a window, after an N), the highest order w
 used.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -40,6 +40,21 @@ def spread(ranges: Intervals, max_bp: int) -> list[tuple[int, int, int]]:
     return chunks[::every]
 
 
+def joined(sequences: Iterable[np.ndarray], most_bp: int = CHUNK_BP) -> Iterator[np.ndarray]:
+    """Sequences of base codes end to end, with an unknown base after each, in arrays of at most `most_bp` where one
+    sequence is not longer. A chain counts and predicts each as alone: for thousands of contigs in few calls."""
+    pieces: list[np.ndarray] = []
+    size = 0
+    for codes in sequences:
+        if pieces and size + len(codes) + 1 > most_bp:
+            yield np.concatenate(pieces)
+            pieces, size = [], 0
+        pieces += [codes, np.array([-1])]
+        size += len(codes) + 1
+    if pieces:
+        yield np.concatenate(pieces)
+
+
 class MarkovChain:
     """Counts of all (n + 1)-mers for n = 0 .. order, then `log_probs` of any order up to it."""
 
@@ -53,7 +68,7 @@ class MarkovChain:
 
     def fit(self, sequences: Iterable[np.ndarray]) -> "MarkovChain":
         """Counts sequences of base codes (see `base_codes`); returns itself."""
-        for codes in sequences:
+        for codes in joined(sequences):
             self.fitted_bp += int((codes >= 0).sum())
             mers, run = _mers(codes, self.order)
             # Each base is counted once, at the highest order for which it has enough known bases before it;

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dnagpt_fast.evaluation.markov import PSEUDO, MarkovChain, base_codes, spread
+from dnagpt_fast.evaluation.markov import PSEUDO, MarkovChain, base_codes, joined, spread
 from dnagpt_fast.genome.intervals import Intervals
 from tests.genome.synthetic import packed_genome
 
@@ -97,3 +97,20 @@ def test_chunks_are_spread_over_the_ranges():
 def test_a_negative_order_is_refused():
     with pytest.raises(ValueError, match="order -1"):
         MarkovChain(-1)
+
+
+def test_joined_sequences_count_and_predict_as_alone():
+    rng = np.random.default_rng(5)
+    sequences = [rng.integers(-1, 4, rng.integers(0, 9)) for _ in range(300)]
+    together = list(joined(sequences, most_bp=50))
+    assert all(len(codes) <= 50 for codes in together)
+    assert len(together) < 60
+    chain, alone = MarkovChain(3).fit(sequences), MarkovChain(3)
+    for codes in sequences:
+        alone.fit([codes])
+    assert chain.fitted_bp == alone.fitted_bp
+    for one, other in zip(chain._counts, alone._counts, strict=True):
+        np.testing.assert_array_equal(one, other)
+    losses = sum(chain.log_probs_by_order(codes).sum(1) for codes in sequences)
+    np.testing.assert_allclose(sum(chain.log_probs_by_order(c).sum(1) for c in together), losses, rtol=1e-12)
+    assert list(joined([])) == []
