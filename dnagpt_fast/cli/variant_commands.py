@@ -195,12 +195,13 @@ def mutate(
     from dnagpt_fast.genome.selection import places_of
     from dnagpt_fast.output_files import refuse_inputs
     from dnagpt_fast.tracks import mutate as maps
+    from dnagpt_fast.tracks.place_maps import check_figure
     from dnagpt_fast.training.progress import TrainingProgress
 
     if strand not in ("+", "-"):
         raise typer.BadParameter("wanted + or -", param_hint="--strand")
     if figure is not None:
-        maps.check_figure(figure)
+        check_figure(figure)
     for path in (output, figure):
         refuse_inputs(path, model, genome)
     tuned = is_finetuned(model)
@@ -264,11 +265,12 @@ def attribute(
     from dnagpt_fast.genome.selection import places_of
     from dnagpt_fast.output_files import refuse_inputs
     from dnagpt_fast.tracks import attribution
+    from dnagpt_fast.tracks.place_maps import check_figure
 
     if strand not in ("+", "-"):
         raise typer.BadParameter("wanted + or -", param_hint="--strand")
     if figure is not None:
-        attribution.check_figure(figure)
+        check_figure(figure)
     for path in (output, figure):
         refuse_inputs(path, genome)
     answer = Answer(run, label=label, numbers=number or (), device=device or "auto")

@@ -15,13 +15,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dnagpt_fast.extras import need
 from dnagpt_fast.finetune.answer import Answer, EmbeddingGradients
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.selection import Place
 from dnagpt_fast.model.marginals import BASE_ORDER
-from dnagpt_fast.output_files import TextFile, whole
-from dnagpt_fast.tracks.mutate import LOGO_COLOURS, check_figure, label_positions, strand_bases
+from dnagpt_fast.output_files import TextFile
+from dnagpt_fast.tracks.place_maps import (
+    check_figure,
+    draw_logo,
+    label_positions,
+    new_figure,
+    position_of,
+    strand_bases,
+)
 
 METHODS = ("gradient", "integrated")
 STEPS = 64
@@ -101,7 +107,7 @@ def write_table(path: str | Path, found: Attribution) -> None:
     with TextFile(path) as table:
         table.write("\t".join(("contig", "position", "strand", "base", "attribution")))
         for i, (base, value) in enumerate(zip(found.bases, found.values, strict=True)):
-            position = place.start_bp + i if place.strand == "+" else place.end_bp - 1 - i
+            position = position_of(place, i)
             if np.isfinite(value):
                 table.write("\t".join(map(str, (place.contig, position, place.strand, base, f"{value:.6g}"))))
 
@@ -112,21 +118,8 @@ def plot(path: str | Path, found: Attribution) -> None:
     check_figure(path)
     if not np.isfinite(found.values).any():
         raise ValueError(f"{found.place.name}: no base of it has an attribution, so there is nothing to draw")
-    logomaker, pd = need("logomaker", "tracks"), need("pandas", "tracks")
-    from matplotlib.figure import Figure
-
-    length = len(found.bases)
-    figure = Figure(figsize=(min(max(length * 0.09, 5.0), 24.0), 2.2), layout="constrained")
-    axes = figure.subplots()
-    rows = np.zeros((length, 4))
-    for i, base in enumerate(found.bases):
-        if base in BASE_ORDER:
-            rows[i, BASE_ORDER.index(base)] = np.nan_to_num(found.values[i])
-    logomaker.Logo(
-        pd.DataFrame(rows, columns=list(BASE_ORDER)), ax=axes, color_scheme=LOGO_COLOURS, flip_below=False
-    )
-    axes.axhline(0, color="black", linewidth=0.5)
-    axes.set_ylabel(f"attribution to\n{found.quantity}")
-    label_positions(axes, found.place)
-    with whole(path) as temporary:
-        figure.savefig(temporary, dpi=200, format=Path(path).suffix[1:])
+    with new_figure(path, len(found.bases), 2.2) as figure:
+        axes = figure.subplots()
+        draw_logo(axes, found.bases, found.values)
+        axes.set_ylabel(f"attribution to\n{found.quantity}")
+        label_positions(axes, found.place)

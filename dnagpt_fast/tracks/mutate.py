@@ -11,24 +11,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from dnagpt_fast.extras import need
 from dnagpt_fast.finetune.answer import Answer
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.selection import Place
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.marginals import BASE_ORDER
 from dnagpt_fast.model.tokenizer import KmerTokenizer
-from dnagpt_fast.output_files import TextFile, whole
+from dnagpt_fast.output_files import TextFile
+from dnagpt_fast.tracks.place_maps import (
+    check_figure,
+    draw_logo,
+    label_positions,
+    new_figure,
+    position_of,
+    strand_bases,
+)
 from dnagpt_fast.variants.places import variant_scores
 from dnagpt_fast.vocab import reverse_complement
 
 SCORES = ("llr", "conditional")
-FIGURES = (".png", ".pdf", ".svg")
-LOGO_COLOURS = {"A": "#009e73", "C": "#0072b2", "G": "#e69f00", "T": "#d55e00"}
 MOST_BP = 2000
 
 
@@ -109,30 +113,17 @@ def mutate_answer(
     return MutationMap(place, bases, values, "difference", f"difference in {answer.name}")
 
 
-def strand_bases(genome: Genome, place: Place) -> str:
-    """The bases of a place in its direction."""
-    bases = genome.sequence(place.contig, place.start_bp, place.end_bp)
-    return reverse_complement(bases) if place.strand == "-" else bases
-
-
 def write_table(path: str | Path, found: MutationMap) -> None:
     """Writes contig, position (0-based), strand, reference, alternative, score; bases as on the strand."""
     place = found.place
     with TextFile(path) as table:
         table.write("\t".join(("contig", "position", "strand", "reference", "alternative", found.score)))
         for i, reference in enumerate(found.bases):
-            position = place.start_bp + i if place.strand == "+" else place.end_bp - 1 - i
+            position = position_of(place, i)
             for base, value in zip(BASE_ORDER, found.scores[i], strict=True):
                 if base != reference and np.isfinite(value):
                     row = (place.contig, position, place.strand, reference, base, f"{value:.6g}")
                     table.write("\t".join(map(str, row)))
-
-
-def check_figure(path: str | Path) -> None:
-    """Raises ValueError for a name with another ending than FIGURES, ImportError without logomaker."""
-    if Path(path).suffix not in FIGURES:
-        raise ValueError(f"{path}: wanted a name that ends in {', '.join(FIGURES)}")
-    need("logomaker", "tracks")
 
 
 def plot(path: str | Path, found: MutationMap) -> None:
@@ -140,45 +131,21 @@ def plot(path: str | Path, found: MutationMap) -> None:
     check_figure(path)
     if not np.isfinite(found.scores).any():
         raise ValueError(f"{found.place.name}: none of its bases has a score, so there is nothing to draw")
-    logomaker, pd = need("logomaker", "tracks"), need("pandas", "tracks")
-    from matplotlib.figure import Figure
-
-    length, place = len(found.bases), found.place
-    figure = Figure(figsize=(min(max(length * 0.09, 5.0), 24.0), 3.2), layout="constrained")
-    logo, heat = figure.subplots(2, 1, sharex=True, height_ratios=(1.2, 1))
-    importance = -np.nan_to_num(np.nansum(found.scores, axis=1) / 3)
-    rows = np.zeros((length, 4))
-    for i, base in enumerate(found.bases):
-        if base in BASE_ORDER:
-            rows[i, BASE_ORDER.index(base)] = importance[i]
-    frame = pd.DataFrame(rows, columns=list(BASE_ORDER))
-    logomaker.Logo(frame, ax=logo, color_scheme=LOGO_COLOURS, flip_below=False)
-    logo.axhline(0, color="black", linewidth=0.5)
-    logo.set_ylabel("mean loss")
-    largest = float(np.nanmax(np.abs(found.scores), initial=1e-9))
-    image = heat.imshow(
-        found.scores.T, cmap="PuOr", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest"
-    )
-    heat.set_facecolor("0.8")  # bases without a score
-    here = [(i, BASE_ORDER.index(base)) for i, base in enumerate(found.bases) if base in BASE_ORDER]
-    if here:
-        x, y = zip(*here, strict=True)
-        heat.plot(x, y, ".", color="black", markersize=2)
-    heat.set_yticks(range(4), list(BASE_ORDER))
-    heat.set_ylabel("mutated to")
-    label_positions(heat, place)
-    figure.colorbar(image, ax=heat, label=found.quantity, shrink=0.9)
-    with whole(path) as temporary:
-        figure.savefig(temporary, dpi=200, format=Path(path).suffix[1:])
-
-
-def label_positions(axes: Any, place: Place) -> None:
-    """The horizontal axis of a figure of a place: positions in the contig, 1-based as genome browsers show them."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    def position(i: float, _: object) -> str:
-        return f"{place.start_bp + int(i) + 1 if place.strand == '+' else place.end_bp - int(i):,}"
-
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(position))
-    axes.set_xlabel(f"{place.contig}, position (1-based), strand {place.strand}")
+    place = found.place
+    with new_figure(path, len(found.bases), 3.2) as figure:
+        logo, heat = figure.subplots(2, 1, sharex=True, height_ratios=(1.2, 1))
+        draw_logo(logo, found.bases, -np.nan_to_num(np.nansum(found.scores, axis=1) / 3))
+        logo.set_ylabel("mean loss")
+        largest = float(np.nanmax(np.abs(found.scores), initial=1e-9))
+        image = heat.imshow(
+            found.scores.T, cmap="PuOr", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest"
+        )
+        heat.set_facecolor("0.8")  # bases without a score
+        here = [(i, BASE_ORDER.index(base)) for i, base in enumerate(found.bases) if base in BASE_ORDER]
+        if here:
+            x, y = zip(*here, strict=True)
+            heat.plot(x, y, ".", color="black", markersize=2)
+        heat.set_yticks(range(4), list(BASE_ORDER))
+        heat.set_ylabel("mutated to")
+        label_positions(heat, place)
+        figure.colorbar(image, ax=heat, label=found.quantity, shrink=0.9)

@@ -33,13 +33,13 @@ def main(what: str, genome: str, model_path: str, most_bases: int | None) -> Non
     # Memory that libraries allocate at first use is not counted.
     list(call(model, tokenizer, ["ACGT" * model.max_len * tokenizer.k * 16]))
     before, began = largest_bytes(), time.monotonic()
-    done, told, early = 0, 0, 0
+    done, reports, early = 0, 0, 0
     with Genome.open(Path(genome)) as opened:
         wanted = int(opened.lengths[0]) if most_bases is None else most_bases
 
         def progress(more: int) -> None:
-            nonlocal done, told, early
-            done, told = done + more, told + 1
+            nonlocal done, reports, early
+            done, reports = done + more, reports + 1
             if done <= wanted // 10:
                 early = largest_bytes()
             if most_bases is not None and done >= wanted:
@@ -53,7 +53,7 @@ def main(what: str, genome: str, model_path: str, most_bases: int | None) -> Non
     answer = {
         "bases": done,
         "seconds": time.monotonic() - began,
-        "told": told,
+        "reports": reports,
         "grown_bytes": largest_bytes() - before,
         "grown_early_bytes": early - before,
     }

@@ -29,7 +29,7 @@ READ = {
 FEW = ("score", "predict")
 
 
-def told(folder: Path, commands: tuple[str, ...]) -> list[tuple[str, str, str]]:
+def messages(folder: Path, commands: tuple[str, ...]) -> list[tuple[str, str, str]]:
     mark = folder / "code-ran"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -55,7 +55,7 @@ def test_the_code_would_run_where_it_is_let(tmp_path):
     ],
 )
 def test_code_in_a_folder_is_refused_and_nobody_is_advised_to_let_it_run(tmp_path, commands):
-    found = told(tmp_path / "hostile", commands)
+    found = messages(tmp_path / "hostile", commands)
     assert {name for name, _, _ in found} == READ.keys()
     assert len(found) >= (50 if len(commands) > len(FEW) else 20)
     for name, how, answer in found:

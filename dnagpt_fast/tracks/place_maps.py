@@ -1,0 +1,71 @@
+"""What the maps of a place share: its bases and positions on their strand, the logo, and the file of the figure."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dnagpt_fast.extras import need
+from dnagpt_fast.genome import Genome
+from dnagpt_fast.genome.selection import Place
+from dnagpt_fast.model.marginals import BASE_ORDER
+from dnagpt_fast.output_files import whole
+from dnagpt_fast.vocab import reverse_complement
+
+FIGURES = (".png", ".pdf", ".svg")
+LOGO_COLOURS = {"A": "#009e73", "C": "#0072b2", "G": "#e69f00", "T": "#d55e00"}
+
+
+def strand_bases(genome: Genome, place: Place) -> str:
+    """The bases of a place in its direction."""
+    bases = genome.sequence(place.contig, place.start_bp, place.end_bp)
+    return reverse_complement(bases) if place.strand == "-" else bases
+
+
+def position_of(place: Place, i: int) -> int:
+    """The 0-based position in the contig of base i of a place, counted in its direction."""
+    return place.start_bp + i if place.strand == "+" else place.end_bp - 1 - i
+
+
+def check_figure(path: str | Path) -> None:
+    """Raises ValueError for a name with another ending than FIGURES, ImportError without logomaker."""
+    if Path(path).suffix not in FIGURES:
+        raise ValueError(f"{path}: wanted a name that ends in {', '.join(FIGURES)}")
+    need("logomaker", "tracks")
+
+
+@contextmanager
+def new_figure(path: str | Path, length_bp: int, height: float) -> Iterator[Any]:
+    """A figure for so many bases; it is written to .png, .pdf or .svg when the block ends."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(min(max(length_bp * 0.09, 5.0), 24.0), height), layout="constrained")
+    yield figure
+    with whole(path) as temporary:
+        figure.savefig(temporary, dpi=200, format=Path(path).suffix[1:])
+
+
+def draw_logo(axes: Any, bases: str, heights: np.ndarray) -> None:
+    """A sequence logo: each base A, C, G, T as high as its value; letters below the line stay upright. NaN is 0."""
+    logomaker, pd = need("logomaker", "tracks"), need("pandas", "tracks")
+    rows = np.zeros((len(bases), 4))
+    for i, base in enumerate(bases):
+        if base in BASE_ORDER:
+            rows[i, BASE_ORDER.index(base)] = np.nan_to_num(heights[i])
+    frame = pd.DataFrame(rows, columns=list(BASE_ORDER))
+    logomaker.Logo(frame, ax=axes, color_scheme=LOGO_COLOURS, flip_below=False)
+    axes.axhline(0, color="black", linewidth=0.5)
+
+
+def label_positions(axes: Any, place: Place) -> None:
+    """The horizontal axis of a figure of a place: positions in the contig, 1-based as genome browsers show them."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    def position(i: float, _: object) -> str:
+        return f"{position_of(place, int(i)) + 1:,}"
+
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(position))
+    axes.set_xlabel(f"{place.contig}, position (1-based), strand {place.strand}")
