@@ -70,7 +70,7 @@ def harmed_text(chance: random.Random, text: str, separators: str, words: Sequen
     if chance.randrange(12) == 0:
         data = b"\xef\xbb\xbf" + data
     if chance.randrange(12) == 0:
-        data = gzip.compress(data, 1)
+        data = gzip.compress(data, 1, mtime=0)
         if chance.randrange(3) == 0:
             data = data[: chance.randrange(len(data))]
     return data

@@ -456,7 +456,7 @@ def _(folder: Path) -> tuple[Harm, Read]:
 
     def inner_harmed(chance: random.Random, data: bytes) -> bytes:
         return (
-            gzip.compress(harmed(chance, gzip.decompress(data)), 1)
+            gzip.compress(harmed(chance, gzip.decompress(data)), 1, mtime=0)
             if chance.randrange(3)
             else harmed(chance, data)
         )
