@@ -194,8 +194,12 @@ def _temporary_folder(parent: Path, path: str | Path) -> Iterator[Path]:
             yield room
             return
         finally:
-            shutil.rmtree(room, ignore_errors=True)
-            os.close(handle)
+            try:
+                shutil.rmtree(room, ignore_errors=True)
+            finally:
+                if room.exists():  # a signal came during the removal
+                    shutil.rmtree(room, ignore_errors=True)
+                os.close(handle)
 
 
 def sweep(folder: Path) -> None:

@@ -6,14 +6,18 @@ Exit codes: 0 done, 1 the input or the work failed (one line on stderr), 2 the c
 
 import contextlib
 import functools
+import math
 import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Annotated, Any, TextIO, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -93,8 +97,27 @@ def _with_early_ends(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def path(text: str) -> Path:
+    """The value of a path parameter. An empty name, as of an unset variable in a script, would be the current folder.
+    Files are not looked at here: a command reports them like all its errors, in one line."""
+    if not str(text).strip():
+        raise typer.BadParameter("the name is empty: wanted a file or folder")
+    return Path(text)
+
+
+def _parsed_by_path(command: Callable[..., None]) -> Callable[..., None]:
+    for hint in get_type_hints(command, include_extras=True).values():
+        if get_origin(hint) is Annotated and {Path, list[Path]} & {
+            hint.__origin__,
+            *get_args(hint.__origin__),
+        }:
+            (parameter,) = hint.__metadata__
+            parameter.parser = path
+    return command
+
+
 for _name, _command in COMMANDS.items():
-    app.command(name=_name)(_with_early_ends(_command))
+    app.command(name=_name)(_with_early_ends(_parsed_by_path(_command)))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -103,11 +126,13 @@ def main(arguments: list[str] | None = None) -> None:
         if hasattr(stream, "reconfigure"):
             # UTF-8 in every locale, as in files; file names that are not valid UTF-8 are written as they are
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
-    with warnings.catch_warnings(), _tidy_at_signals():
+    with warnings.catch_warnings(), _tidy_at_signals() as ended:
         warnings.showwarning = _warn
         try:
             app(args=arguments, prog_name="dnagpt-fast")
         except Exception as error:
+            if ended.by is not None:
+                sys.exit(128 + ended.by)
             if os.environ.get("DNAGPT_FAST_TRACEBACK") == "1":
                 raise
             typer.echo(f"dnagpt-fast: error: {_one_line(error)}", err=True)
@@ -130,26 +155,61 @@ def _one_line(error: Exception) -> str:
     )
 
 
+@dataclass
+class _End:
+    """How SIGTERM, SIGINT and SIGHUP end a command: by SystemExit, so that no incomplete file is left.
+
+    by  the signal, or None. Python can change an exception in a handler into another one.
+    """
+
+    by: int | None = None
+    _raised_at: float = -math.inf
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        self.by = self.by or (number if number != signal.SIGALRM else None)
+        if self.by is None:
+            return
+        if _is_importing(frame):
+            signal.signal(signal.SIGALRM, self.handle)
+            signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_ASK_AGAIN)
+        elif (
+            time.monotonic() - self._raised_at > SECONDS_TO_TIDY
+        ):  # otherwise it would interrupt the clean-up
+            self._raised_at = time.monotonic()
+            raise SystemExit(128 + self.by)
+
+
+# A signal during an import is handled after it: an exception in the middle of an import can abort the process (Triton's
+# C++ library) or become another one (`__set_name__` of a class).
+SECONDS_TO_ASK_AGAIN = 0.02
+SECONDS_TO_TIDY = 5.0
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code is not main.__code__:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
 @contextlib.contextmanager
-def _tidy_at_signals() -> Iterator[None]:
-    """Makes SIGTERM and SIGHUP end a command like an exception, so that no incomplete file is left. In runs of several
-    processes the signals are left to torchrun: a handler that waits for Python could block them."""
+def _tidy_at_signals() -> Iterator[_End]:
+    """Handles signals as `_End` says. In runs of several processes they are left to torchrun: a handler that waits for
+    Python could block them."""
+    ended = _End()
     if "RANK" in os.environ or threading.current_thread() is not threading.main_thread():
-        yield
+        yield ended
         return
-
-    def end(number: int, _: FrameType | None) -> None:
-        for each in previous:
-            signal.signal(each, signal.SIG_IGN)  # the clean-up is not interrupted
-        raise SystemExit(128 + number)
-
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in previous.items():
-        if handler == signal.SIG_DFL:  # nohup ignores SIGHUP
-            signal.signal(number, end)
+    ended_by = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    previous = {number: signal.getsignal(number) for number in (*ended_by, signal.SIGALRM)}
+    for number in ended_by:
+        if previous[number] != signal.SIG_IGN:  # nohup ignores SIGHUP
+            signal.signal(number, ended.handle)
     try:
-        yield
+        yield ended
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in previous.items():
             signal.signal(number, handler)
 

@@ -9,17 +9,10 @@ import typer
 from dnagpt_fast.output_files import is_stream
 
 
-def folder(text: str) -> Path:
-    """An empty name, as of an unset variable in a script, would be the current folder."""
-    if not str(text).strip():
-        raise typer.BadParameter("the name is empty: wanted the folder of the run", param_hint="--out")
-    return Path(text)
-
-
 def pretrain(
     out: Annotated[
         Path | None,
-        typer.Option("--out", parser=folder, metavar="PATH", help="the run's folder; new, unless --resume"),
+        typer.Option("--out", help="the run's folder; new, unless --resume"),
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="settings, a TOML file")] = None,
     settings: Annotated[
@@ -121,7 +114,7 @@ def plan(
 def finetune(
     out: Annotated[
         Path,
-        typer.Option("--out", parser=folder, metavar="PATH", help="the run's folder; new, unless --resume"),
+        typer.Option("--out", help="the run's folder; new, unless --resume"),
     ],
     config: Annotated[Path | None, typer.Option("--config", help="settings, a TOML file")] = None,
     task: Annotated[

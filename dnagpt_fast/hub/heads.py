@@ -22,6 +22,7 @@ from dnagpt_fast.hub.stopping import StopAtText
 from dnagpt_fast.hub.versions import CACHE, one_cache
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.layers import NumberBlock, head, insert_numbers
+from dnagpt_fast.model.shapes_only import shapes_only
 from dnagpt_fast.vocab import PAD_ID, UNKNOWN_ID
 
 
@@ -69,7 +70,7 @@ class DNAGPTForCausalLM(_WithHead, GenerationMixin):
     @classmethod
     def from_dnagpt(cls, model: DNAGPT) -> "DNAGPTForCausalLM":
         """The model as a transformers model, with the same weights (shared, not copied)."""
-        with torch.device("meta"):
+        with shapes_only():
             hub = cls(DNAGPTConfig.from_model_config(model.config))
         hub.load_state_dict(model.state_dict(), strict=True, assign=True)
         hub.generation_config = GenerationConfig(eos_token_id=[UNKNOWN_ID, PAD_ID], pad_token_id=PAD_ID)
@@ -77,7 +78,7 @@ class DNAGPTForCausalLM(_WithHead, GenerationMixin):
 
     def to_dnagpt(self) -> DNAGPT:
         """The model without transformers, with the same weights (shared, not copied)."""
-        with torch.device("meta"):
+        with shapes_only():
             model = DNAGPT.from_config(self.config.model_config())
         model.load_state_dict(self.state_dict(), strict=True, assign=True)
         return model.train(self.training)

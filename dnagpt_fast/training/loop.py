@@ -44,8 +44,8 @@ class StepReport:
 
 @dataclass
 class StopRequest:
-    """A request to end the loop after the current step: by SIGTERM or SIGINT, or because a checkpoint could
-    not be written."""
+    """A request to end the loop after the current step: by SIGTERM, SIGINT or SIGHUP, or because a checkpoint
+    could not be written."""
 
     signal_name: str | None = None
     checkpoint_failed: bool = False
@@ -56,10 +56,12 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator["StopRequest"]:
-        """Catches SIGTERM and SIGINT; a second SIGINT acts as without this handler. More SIGTERMs change
-        nothing: Slurm sends one to every process of a job, and then torchrun, which also got one, sends
-        another."""
+        """Catches SIGTERM, SIGINT and, unless nohup ignores it, SIGHUP; a second SIGINT acts as without this
+        handler. More of the others change nothing: Slurm sends a SIGTERM to every process of a job, and then
+        torchrun, which also got one, sends another."""
         previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            previous[signal.SIGHUP] = signal.getsignal(signal.SIGHUP)
 
         def note(number: int, _: FrameType | None) -> None:
             self.signal_name = signal.Signals(number).name

@@ -13,6 +13,7 @@ import torch
 
 from dnagpt_fast.model.config import PRESETS, ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.model.shapes_only import shapes_only
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.training.tensor_files import StateDict
 from dnagpt_fast.training.torch_files import (
@@ -129,7 +130,7 @@ def build(config: ModelConfig, state: StateDict, path: str | Path, *, strict: bo
         model = DNAGPT.from_config(config)
         model.load_state_dict({name: state[name] for name in wanted if name in state}, strict=False)
         return model
-    with torch.device("meta"):
+    with shapes_only():
         model = DNAGPT.from_config(config)
     model.load_state_dict({name: state[name] for name in wanted}, strict=True, assign=True)
     return model
@@ -146,7 +147,7 @@ def refuse_misfits(
         raise CheckpointError(
             f"{path} does not fit the model: num_layers is {config.num_layers}, but it holds {found} blocks"
         )
-    with torch.device("meta"):
+    with shapes_only():
         wanted = DNAGPT.from_config(config).state_dict()
     missing = sorted(set(wanted) - set(state))
     unexpected = sorted(set(state) - set(wanted))

@@ -106,6 +106,15 @@ def test_a_command_that_reads_genomes_runs_without_torch(tmp_path, arguments):
     assert python(RUN, *(text.format(fasta=fasta, twobit=twobit) for text in arguments))
 
 
+def test_a_model_is_built_and_read_without_a_compiler(tmp_path):
+    """torch imports it, Triton and SymPy for random numbers on the meta device: see model/shapes_only.py."""
+    fasta = tmp_path / "a.fa"
+    fasta.write_text(">a\nACGTACGTACGT\n")
+    without = RUN.replace('"torch", "pysam"', '"torch._dynamo", "triton", "sympy"')
+    assert without != RUN
+    assert python(without, "score", "dna_gpt6m_m", str(fasta), "--device", "cpu").startswith("name\t")
+
+
 def test_letters_and_counts_need_no_torch():
     python(
         f"import sys; from dnagpt_fast import Genome, ops; genome = Genome.open({GENOME!r});"
