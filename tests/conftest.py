@@ -1,6 +1,7 @@
 """Settings of all tests: the Triton interpreter if there is no GPU, poisoned memory, fixed seeds."""
 
 import os
+import signal
 
 import pytest
 import torch
@@ -9,6 +10,10 @@ from hypothesis import settings
 if not torch.cuda.is_available():
     # read by triton when it is first imported, so it is set before any test module is
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell's background job ignores Ctrl-C, and so would the commands that the tests start and interrupt
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DEFAULT = "not slow and not ptx and not gpu"  # the markers of `pytest` alone, as pyproject.toml has them
 
