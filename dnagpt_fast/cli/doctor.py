@@ -93,7 +93,18 @@ def _native() -> list[Finding]:
     for op, devices in report["implementations"].items():
         message = ", ".join(f"{device} {name}" for device, name in devices.items())
         findings.append(Finding(f"op {op}", True, message))
-    return findings
+    return [*findings, _products()]
+
+
+def _products() -> Finding:
+    from dnagpt_fast.ops.traits import FAST_PRODUCTS, fast_products
+
+    fast = fast_products()
+    missing = [
+        f"{name} (no {' or '.join(wanted)})" for name, wanted in FAST_PRODUCTS.items() if name not in fast
+    ]
+    message = ", ".join(fast) + (f"; too slow on this processor: {', '.join(missing)}" if missing else "")
+    return Finding("--products", True, message)
 
 
 def _cuda_kernels(archs: list[str]) -> Finding:

@@ -20,6 +20,13 @@ Device = Annotated[str | None, typer.Option(help="cpu or cuda; default cuda if a
 
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; default as stored")]
 
+Products = Annotated[
+    str,
+    typer.Option(
+        help="matrix products on the CPU: float32, or bfloat16 or int8 where the processor has instructions for them"
+    ),
+]
+
 Heads = Annotated[
     int | None,
     typer.Option(help="attention heads; needed for a bare file whose shape is not a published one"),
@@ -76,6 +83,7 @@ def generate(
     batch_size: Annotated[int, typer.Option(help="sequences at once")] = 16,
     device: Device = None,
     dtype: Dtype = None,
+    products: Products = "float32",
     num_heads: Heads = None,
 ) -> None:
     """Sample sequences from a model into FASTA."""
@@ -87,7 +95,7 @@ def generate(
     if genome is not None and prompt:
         raise typer.BadParameter("wanted prompts as text or from a genome, not both", param_hint="--prompt")
     refuse_inputs(output, model, genome, bed)
-    opened, tokenizer = open_model(model, device, dtype, num_heads)
+    opened, tokenizer = open_model(model, device, dtype, num_heads, products)
     settings = {
         "max_tokens": max_tokens,
         "num_samples": samples,
@@ -128,13 +136,14 @@ def embed(
     max_tokens: MaxTokens = 4096,
     device: Device = None,
     dtype: Dtype = None,
+    products: Products = "float32",
     num_heads: Heads = None,
 ) -> None:
     """One vector for each sequence of a file; with several layers one for each layer."""
     from dnagpt_fast.cli.sequence_jobs import Where, embed_file, open_model
 
     refuse_inputs(output, model, genome, bed)
-    opened, tokenizer = open_model(model, device, dtype, num_heads)
+    opened, tokenizer = open_model(model, device, dtype, num_heads, products)
     settings = {
         # one layer gives vectors, several give a matrix for each sequence
         "layer": layer[0] if layer and len(layer) == 1 else layer or -1,
@@ -168,19 +177,31 @@ def score(
     max_tokens: MaxTokens = 4096,
     device: Device = None,
     dtype: Dtype = None,
+    products: Products = "float32",
     num_heads: Heads = None,
 ) -> None:
     """Log-likelihood of each sequence of a file, or of single-base substitutions."""
-    from dnagpt_fast.cli.sequence_jobs import Where, open_model, score_lines, substitution_lines, write_lines
+    from dnagpt_fast.cli.sequence_jobs import (
+        Where,
+        open_model,
+        score_lines,
+        substitution_lines,
+        use_compared_products,
+        write_lines,
+    )
+    from dnagpt_fast.ops.traits import refuse_products
 
     where = Where(tuple(region or ()), bed, window_bp)
     if substitution and (where != Where() or both_strands or overlap is not None):
         raise typer.BadParameter("goes with --prefix only", param_hint="--substitution")
     refuse_inputs(output, model, genome, bed)
-    opened, tokenizer = open_model(model, device, dtype, num_heads)
+    refuse_products(products, "--products")
+    opened, tokenizer = open_model(model, device, dtype, num_heads, products if substitution else "float32")
     if substitution:
         write_lines(substitution_lines(opened, tokenizer, genome, substitution, prefix), output)
         return
+    if products != "float32":
+        typer.echo(use_compared_products(opened, tokenizer, genome, where, prefix, products), err=True)
     settings = {"both_strands": both_strands, "prefix": prefix, "overlap": overlap, "max_tokens": max_tokens}
     write_lines(score_lines(opened, tokenizer, genome, where, settings), output)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dnagpt_fast.cli.model_commands import Products
 from dnagpt_fast.output_files import is_stream
 
 
@@ -162,6 +163,7 @@ def predict(
         typer.Option("--set", help="a data setting that differs from the run's, e.g. data.on_long=window"),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    products: Products = "float32",
 ) -> None:
     """Predict the labels of new sequences with a fine-tuned model."""
     from dnagpt_fast.finetune.predict import predict as answer
@@ -176,5 +178,5 @@ def predict(
             f"finetune --start {run}`"
         )
     config = load_finetune_config(source, [*(settings or []), f"data.path={data}"])
-    found, _ = answer(run, config.data, output, device=device)
+    found, _ = answer(run, config.data, output, device=device, products=products)
     typer.echo(f"{output}: {len(found.where):,} answers", err=is_stream(output))

@@ -20,9 +20,11 @@ from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.embed import embed
 from dnagpt_fast.model.generation import Generated, generate_sequences
 from dnagpt_fast.model.marginals import context_prefix, substitution_scores
+from dnagpt_fast.model.products import use_products
 from dnagpt_fast.model.score import score
 from dnagpt_fast.model.token_windows import usable_bp
 from dnagpt_fast.model.tokenizer import KmerTokenizer
+from dnagpt_fast.ops.traits import refuse_products
 from dnagpt_fast.output_files import FastaFile, TextFile, VectorFile, fasta_record, refuse_inputs, whole
 from dnagpt_fast.packed import PackedRange
 from dnagpt_fast.training.devices import pick_device, pick_dtype
@@ -31,6 +33,8 @@ from dnagpt_fast.vocab import reverse_complement
 from dnagpt_fast.weights.forms import load_model
 
 ROWS_OF_PARQUET = 4096
+COMPARED_BP = 20_000
+"""Bases over which `score` compares other products with float32."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,20 @@ class Where:
 
 
 def open_model(
-    path: Path, device: str | None, dtype: str | None, num_heads: int | None = None
+    path: Path,
+    device: str | None,
+    dtype: str | None,
+    num_heads: int | None = None,
+    products: str = "float32",
 ) -> tuple[DNAGPT, KmerTokenizer]:
-    """device: default cuda if available. dtype: default as stored, but float32 for half precision on the CPU."""
+    """device: default cuda if available. dtype: default as stored, but float32 for half precision on the CPU. products:
+    of the matrices, see model.products."""
+    refuse_products(products, "--products")
     place, wanted = pick_device(device, what="--device"), pick_dtype(dtype, what="--dtype")
     model, tokenizer = load_model(path, num_heads=num_heads, device=place, dtype=wanted)
     if wanted is None and place.type == "cpu" and model.transformer.wte.weight.dtype == torch.float16:
         model = model.float()
-    return model, tokenizer
+    return use_products(model, products, what="--products"), tokenizer
 
 
 def _ranges(tokenizer: KmerTokenizer, genome: Genome, places: Iterable[Place]) -> Iterator[PackedRange]:
@@ -204,6 +214,33 @@ def score_lines(
             for one, place in zip(scores, places, strict=True):
                 name = "\t".join(map(str, (place.name, *(getattr(place, column) for column in columns))))
                 yield f"{name}\t{one.length_bp}\t{one.scored_bp}\t{one.log_likelihood:.6f}\t{one.per_bp:.6f}"
+
+
+def use_compared_products(
+    model: DNAGPT, tokenizer: KmerTokenizer, source: Path, where: Where, prefix: str, products: str
+) -> str:
+    """Changes the products of the model as `use_products`; returns what changes in the score of the first places."""
+    pieces, left = [], COMPARED_BP
+    with Genome.open(source) as genome:
+        for _, contig, start_bp, end_bp, strand in where.places(genome):
+            length = min(end_bp - start_bp, left)
+            if length >= tokenizer.k:
+                pieces.append(genome.range(contig, start_bp, start_bp + length, strand))
+                left -= length
+            if left < tokenizer.k:
+                break
+
+        def nats_per_bp() -> float:
+            scores = list(score(model, tokenizer, pieces, prefix=prefix))
+            return -sum(one.log_likelihood for one in scores) / max(sum(one.scored_bp for one in scores), 1)
+
+        before = nats_per_bp()
+        use_products(model, products, what="--products")
+        after = nats_per_bp()
+    return (
+        f"--products {products}: {after:.5f} nats/bp, float32 {before:.5f}, a change of {after - before:+.5f} over the "
+        f"first {COMPARED_BP - left:,} bases"
+    )
 
 
 def substitution_lines(

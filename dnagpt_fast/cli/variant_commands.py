@@ -16,6 +16,7 @@ from dnagpt_fast.cli.model_commands import (
     MaxTokens,
     Model,
     Prefix,
+    Products,
     Regions,
     Source,
 )
@@ -54,6 +55,7 @@ def variants(
     max_tokens: MaxTokens = 4096,
     device: Device = None,
     dtype: Dtype = None,
+    products: Products = "float32",
     num_heads: Heads = None,
 ) -> None:
     """Score the variants of a VCF file: each alternative relative to the reference.
@@ -71,7 +73,7 @@ def variants(
 
     processes = Processes.from_environment()
     place = pick_device(device, processes.local_rank, what="--device")
-    opened, tokenizer = open_model(model, str(place), dtype, num_heads)
+    opened, tokenizer = open_model(model, str(place), dtype, num_heads, products)
     settings = AlleleRule.of(
         opened, tokenizer, rule, strands=strands, phases=phases, context_bp=context_bp, after_bp=after_bp,
         prefix=prefix,
@@ -119,6 +121,7 @@ def track(
     max_tokens: MaxTokens = 4096,
     device: Device = None,
     dtype: Dtype = None,
+    products: Products = "float32",
     num_heads: Heads = None,
 ) -> None:
     """Write the model's predictions at every base as BigWig tracks: log-likelihood, entropy, P(A), P(C), P(G), P(T)."""
@@ -132,7 +135,7 @@ def track(
     from dnagpt_fast.tracks.bigwig import KINDS, PIECE_BP, merged, write_tracks
     from dnagpt_fast.training.progress import TrainingProgress
 
-    opened, tokenizer = open_model(model, device, dtype, num_heads)
+    opened, tokenizer = open_model(model, device, dtype, num_heads, products)
     tracks = BaseTracks(Inference(opened), tokenizer, prefix=prefix, overlap=overlap, max_tokens=max_tokens)
     with Genome.open(genome) as source:
         places = places_of(source, region or (), bed)
@@ -179,6 +182,7 @@ def mutate(
     max_tokens: MaxTokens = 4096,
     device: Device = None,
     dtype: Dtype = None,
+    products: Products = "float32",
     num_heads: Heads = None,
 ) -> None:
     """Saturation mutagenesis: score every single-base substitution of a region; table, logo and heat map.
@@ -214,10 +218,13 @@ def mutate(
             f"{model} is no fine-tuning run", param_hint="--label" if label else "--number"
         )
     if tuned:
-        _refuse_pretrained_options(context_bp=context_bp, after_bp=after_bp, phases=phases, dtype=dtype)
+        _refuse_pretrained_options(
+            context_bp=context_bp, after_bp=after_bp, phases=phases, dtype=dtype,
+            products=None if products == "float32" else products,
+        )  # fmt: skip
         answer = Answer(model, label=label, numbers=number or (), device=device or "auto")
     else:
-        opened, tokenizer = open_model(model, device, dtype, num_heads)
+        opened, tokenizer = open_model(model, device, dtype, num_heads, products)
     with Genome.open(genome) as source:
         place = next(iter(places_of(source, [region])))._replace(strand=strand)
         done, length = 0, place.end_bp - place.start_bp

@@ -21,6 +21,8 @@ from dnagpt_fast.finetune.tagging import (
 from dnagpt_fast.finetune.task_loss import TaskLosses
 from dnagpt_fast.json_files import read_json
 from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.model.products import use_products
+from dnagpt_fast.ops.traits import refuse_products
 from dnagpt_fast.output_files import refuse_inputs
 from dnagpt_fast.training.devices import pick_device
 from dnagpt_fast.training.run_folder import part_of
@@ -59,15 +61,23 @@ def load_finetuned(run: Path) -> tuple[DNAGPT, Language, dict[str, Any]]:
 
 
 def predict(
-    run: Path, data: LabelledDataSettings | None, output: Path, *, device: str = "auto", batch_size: int = 32
+    run: Path,
+    data: LabelledDataSettings | None,
+    output: Path,
+    *,
+    device: str = "auto",
+    batch_size: int = 32,
+    products: str = "float32",
 ) -> tuple[Predictions | TaggedSpans, Language]:
     """Predicts new sequences and writes the table `output` (.tsv or .csv): one row for each sequence, or for each span
     that a tagging model finds in them.
 
-    data: the file of sequences and its columns; None: those of the training run. Labels are not read.
+    data      the file of sequences and its columns; None: those of the training run. Labels are not read.
+    products  float32, or bfloat16 or int8 for the matrix products on the CPU: model/products.py
     Raises ConfigError, LabelError, FileNotFoundError, ValueError for another suffix of `output`.
     """
     delimiter(output)
+    refuse_products(products)
     model, language, record = load_finetuned(run)
     if language.template.kind == "generation":
         raise ConfigError(
@@ -90,7 +100,8 @@ def predict(
     else:
         examples = fit_length(examples, longest, data.on_long)
     where = pick_device(device, what="device")
-    losses = TaskLosses(model.to(where), language.template.kind, language.answers).to(where)
+    model = use_products(model.to(where), products)
+    losses = TaskLosses(model, language.template.kind, language.answers).to(where)
     rows = encode(examples, language, labelled=False)
     if tags:
         spans = predicted_spans(examples, predict_tags(losses, rows, batch_size, where), language)

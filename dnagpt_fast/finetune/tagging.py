@@ -85,7 +85,9 @@ def predict_tags(
 ) -> list[np.ndarray]:
     """Probabilities float64 (k-mers, classes) of each row."""
     found: list[np.ndarray] = [np.empty(0)] * len(data)
-    for batch in data.in_order_of_length(batch_size):
+    # a padded row differs in the last bits, which rounded products would enlarge
+    equal = losses.model.products != "float32"
+    for batch in data.in_order_of_length(batch_size, equal=equal):
         values = losses.predict(batch.to(device)).double().cpu().numpy()
         for row, value in zip(batch.row.tolist(), values, strict=True):
             found[row] = value[1 : data.length[row]]

@@ -144,11 +144,16 @@ class TaskData:
             rows[epoch == e] = order[place[epoch == e]]
         return rows
 
-    def in_order_of_length(self, batch_size: int) -> Iterator[TaskBatch]:
-        """Every row once, in batches of rows of similar length."""
+    def in_order_of_length(self, batch_size: int, *, equal: bool = False) -> Iterator[TaskBatch]:
+        """Every row once, in batches of rows of similar length, or of equal length: then no row is padded."""
         order = np.argsort(self.length, kind="stable")
-        for first in range(0, len(order), batch_size):
-            yield self.batch(order[first : first + batch_size])
+        first = 0
+        while first < len(order):
+            batch = order[first : first + batch_size]
+            if equal:
+                batch = batch[self.length[batch] == self.length[batch[0]]]
+            yield self.batch(batch)
+            first += len(batch)
 
     def describe(self, batch: TaskBatch) -> list[str]:
         """One line per row, for error messages about a batch."""

@@ -24,6 +24,9 @@ class Network(nn.Module):
     Initial values: torch's defaults, and every `c_proj.weight` normal with std 0.02 / sqrt(2 * num_layers).
     """
 
+    products = "float32"
+    """What its matrix products are computed in: model/products.py can change it for inference."""
+
     def __init__(
         self,
         vocab_size: int = 7,

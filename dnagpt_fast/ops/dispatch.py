@@ -26,6 +26,8 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "attention_decode": ("grouped", "sdpa", "triton", "reference", "rule"),
     "combined_loss": ("chunked", "triton", "reference"),
     "linear": ("onednn", "torch"),
+    "linear_bfloat16": ("torch", "reference"),
+    "linear_int8": ("torch", "reference"),
 }
 
 DEFAULTS: dict[str, dict[str, str]] = {
@@ -40,6 +42,9 @@ DEFAULTS: dict[str, dict[str, str]] = {
     "combined_loss": {"cpu": "chunked", "cuda": "triton"},
     # "onednn" if torch was built with it, as for x86 and ARM servers, otherwise "torch": see _default
     "linear": {"cpu": "onednn", "cuda": "torch"},
+    # without the processor's instructions they must be forced: traits.refuse_products
+    "linear_bfloat16": {"cpu": "torch"},
+    "linear_int8": {"cpu": "torch"},
 }
 
 ENVIRONMENT = "DNAGPT_FAST_IMPL"
@@ -66,17 +71,22 @@ def choose(op: str, device_type: str) -> str:
     """
     if op not in DEFAULTS:
         raise ValueError(f"unknown op {op!r}: the table has {', '.join(DEFAULTS)}")
-    forced = _forced.get()
-    if forced and op in forced:
-        return forced[op]
-    if os.environ.get(ENVIRONMENT) and op in (forced := _from_environment()):
-        return forced[op]
+    if (name := forced(op)) is not None:
+        return name
     if device_type not in DEFAULTS[op]:
         raise NotImplementedError(
             f"{op} has no implementation for device {device_type!r} (it has {', '.join(DEFAULTS[op])}); "
             f'force one with dispatch.using({op}="reference")'
         )
     return _default(op, device_type)
+
+
+def forced(op: str) -> str | None:
+    """The implementation of `op` that `using` or the environment names; None: neither does."""
+    inside = _forced.get()
+    if inside and op in inside:
+        return inside[op]
+    return _from_environment().get(op) if os.environ.get(ENVIRONMENT) else None
 
 
 def _default(op: str, device_type: str) -> str:

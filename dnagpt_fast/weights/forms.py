@@ -21,7 +21,9 @@ from safetensors.torch import load_file
 from dnagpt_fast.json_files import read_json
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.model.products import use_products
 from dnagpt_fast.model.tokenizer import KmerTokenizer
+from dnagpt_fast.ops.traits import refuse_products
 from dnagpt_fast.output_files import is_stream, whole, whole_folder, write_json
 from dnagpt_fast.training.run_folder import FORMAT
 from dnagpt_fast.training.tensor_files import StateDict, os_errors, write_safetensors, write_torch
@@ -45,18 +47,22 @@ def load_model(
     num_heads: int | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
+    products: str = "float32",
 ) -> tuple[DNAGPT, KmerTokenizer]:
     """The model (in eval mode) and tokenizer of a published checkpoint, a run folder, one of its checkpoints, a Hugging
     Face folder or a .safetensors file, or of a packaged model by its name. transformers is not needed. No code from a
     file is run: a file from an unknown source can waste time, but cannot do more harm.
 
     num_heads  needed for bare files whose shape is not a published one; folders contain it
-    Raises CheckpointError that names the file and the fault, FileNotFoundError.
+    products   float32, or bfloat16 or int8 for the matrix products of a float32 CPU model: model/products.py
+    Raises CheckpointError that names the file and the fault, FileNotFoundError, ValueError for products that cannot be
+    used here.
 
     >>> model, tokenizer = load_model("dna_gpt6m_m")
     >>> model.max_len, tokenizer.k
     (256, 6)
     """
+    refuse_products(products)
     path = Path(path)
     if is_packaged(path):
         path = packaged_file(str(path))
@@ -68,18 +74,24 @@ def load_model(
         model, tokenizer = _load_file(path, num_heads)
     else:
         model, tokenizer = load_official(path, num_heads=num_heads)
-    return model.to(device=device, dtype=dtype).eval(), tokenizer
+    return use_products(model.to(device=device, dtype=dtype).eval(), products), tokenizer
 
 
 def load_pretrained(
-    name: str, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    name: str,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    products: str = "float32",
 ) -> tuple[DNAGPT, KmerTokenizer]:
     """A packaged model (in eval mode, float32 by default) and its tokenizer; needs no network.
 
-    `dnagpt-fast models` lists the names. Raises FileNotFoundError for another name, CheckpointError for a damaged file.
+    `dnagpt-fast models` lists the names; products as in `load_model`. Raises FileNotFoundError for another name,
+    CheckpointError for a damaged file, ValueError for products that cannot be used here.
     """
+    refuse_products(products)
     model, tokenizer = _load_file(packaged_file(name), None)
-    return model.to(device=device, dtype=dtype).eval(), tokenizer
+    return use_products(model.to(device=device, dtype=dtype).eval(), products), tokenizer
 
 
 def form_of(path: str | Path) -> str:
@@ -134,6 +146,10 @@ def convert(source: str | Path, target: str | Path, form: str, *, num_heads: int
 
 
 def _tensors(model: DNAGPT) -> StateDict:
+    if model.products != "float32":
+        raise ValueError(
+            f"this model has {model.products} products, for inference only: save the float32 model it was made from"
+        )
     return {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
 
 

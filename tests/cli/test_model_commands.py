@@ -12,6 +12,7 @@ from dnagpt_fast.model.embed import embed
 from dnagpt_fast.model.generation import generate_sequences
 from dnagpt_fast.model.marginals import base_probabilities
 from dnagpt_fast.model.score import score
+from dnagpt_fast.ops import traits
 from dnagpt_fast.vocab import reverse_complement
 from dnagpt_fast.weights.forms import load_model, save_model
 from tests.tiny import load_tiny
@@ -289,3 +290,38 @@ def test_an_error_is_one_line(capsys, model, fasta, arguments, code, message):
     assert sorted(model.parent.rglob("*")) == before
     if code == 1:
         assert len(err.splitlines()) == 1
+
+
+def test_products_are_taken_by_every_command_and_score_says_what_they_change(
+    capsys, model, fasta, tmp_path, monkeypatch
+):
+    option, short = ["--products", "int8"], tmp_path / "short.fa"
+    short.write_text(">one\n" + "ACGTTGCAAC" * 9 + "\n>two\nACGTTGC\n")
+    monkeypatch.setattr(traits, "processor_flags", lambda: frozenset({"avx2"}))
+    code, out, err = run(capsys, "score", model, short, *option)
+    assert (code, out) == (1, "")
+    assert "--products = 'int8': this processor lacks avx512_vnni or amx_int8" in err
+    assert err.count("\n") == 1
+    monkeypatch.setenv("DNAGPT_FAST_IMPL", "linear_int8=torch")
+    _, exact, _ = run(capsys, "score", model, short)
+    code, out, err = run(capsys, "score", model, short, *option)
+    assert code == 0, err
+    tiny, tokenizer = load_model(model, products="int8")
+    texts = ["ACGTTGCAAC" * 9, "ACGTTGC"]
+    scores = list(score(tiny, tokenizer, texts))
+    for line, one in zip(out.splitlines()[1:], scores, strict=True):
+        assert float(line.split("\t")[3]) == pytest.approx(one.log_likelihood, abs=1e-6)
+    rounded, before = (
+        -sum(float(line.split("\t")[3]) for line in text.splitlines()[1:]) / 97 for text in (out, exact)
+    )
+    assert err.splitlines()[0] == (
+        f"--products int8: {rounded:.5f} nats/bp, float32 {before:.5f}, a change of {rounded - before:+.5f} "
+        "over the first 97 bases"
+    )
+    run(capsys, "embed", model, short, "-o", tmp_path / "v.npy", *option)
+    assert np.load(tmp_path / "v.npy").tolist() == [v.tolist() for v in embed(tiny, tokenizer, texts)]
+    code, out, _ = run(capsys, "generate", model, "--prompt", "<R>ACG", "--max-tokens", 12, *option)
+    made = generate_sequences(tiny, tokenizer, ["<R>ACG"], max_tokens=12, top_p=0.95)
+    assert [bases for _, bases in records(out)] == [
+        tokenizer.decode_bases(one.prompt_ids + one.new_ids) for one in made
+    ]

@@ -82,6 +82,18 @@ def test_predict_gives_the_predictions_of_the_report(motif_run, tmp_path):
     assert language.classes == ("no", "yes")
 
 
+def test_predictions_with_int8_products_do_not_depend_on_the_batch(motif_run, tmp_path, monkeypatch):
+    table, folder = motif_run
+    data, output = config_for(table).data, tmp_path / "p.tsv"
+    exact, _ = predict(folder, data, output, device="cpu")
+    monkeypatch.setenv("DNAGPT_FAST_IMPL", "linear_int8=torch")
+    settings = {"device": "cpu", "products": "int8"}
+    found = [predict(folder, data, output, batch_size=n, **settings)[0].values for n in (1, 3, 32)]
+    # the last product, with the rows of the answers, is in float32: its sums may differ in the last bit
+    assert max(np.abs(found[0] - other).max() for other in found) < 1e-6
+    assert 1e-5 < np.abs(found[0] - exact.values).max() < 0.05
+
+
 def test_predict_refuses_a_table_of_another_kind_before_it_predicts(motif_run, tmp_path):
     table, folder = motif_run
     with pytest.raises(ValueError, match=r"p.xlsx: tables are written as .tsv or .csv"):
