@@ -49,6 +49,8 @@ Bed = Annotated[
 
 BothStrands = Annotated[bool, typer.Option(help="average with the reverse complement")]
 
+Resume = Annotated[bool, typer.Option(help="continue an unfinished job of this output")]
+
 MaxTokens = Annotated[int, typer.Option(help="tokens at once; limits the memory")]
 
 
@@ -119,7 +121,11 @@ def embed(
     genome: Source,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help=".npy or .safetensors, with names in OUTPUT.names; or .parquet"),
+        typer.Option(
+            "--output",
+            "-o",
+            help=".npy or .safetensors, with names in OUTPUT.names; .parquet or .h5ad (AnnData)",
+        ),
     ],
     layer: Annotated[
         list[int] | None,
@@ -132,6 +138,7 @@ def embed(
     bed: Bed = None,
     window_bp: WindowBp = None,
     both_strands: BothStrands = False,
+    resume: Resume = False,
     prefix: Prefix = "<R>",
     max_tokens: MaxTokens = 4096,
     device: Device = None,
@@ -140,7 +147,8 @@ def embed(
     num_heads: Heads = None,
 ) -> None:
     """One vector for each sequence of a file; with several layers one for each layer."""
-    from dnagpt_fast.cli.sequence_jobs import Where, embed_file, open_model
+    from dnagpt_fast.cli.embed_job import embed_file
+    from dnagpt_fast.cli.sequence_jobs import Where, open_model
 
     refuse_inputs(output, model, genome, bed)
     opened, tokenizer = open_model(model, device, dtype, num_heads, products)
@@ -152,8 +160,9 @@ def embed(
         "prefix": prefix,
         "max_tokens": max_tokens,
     }
+    where = Where(tuple(region or ()), bed, window_bp)
     rows, shape = embed_file(
-        opened, tokenizer, genome, output, Where(tuple(region or ()), bed, window_bp), settings
+        opened, tokenizer, genome, output, where, settings, resume=resume, name=str(model)
     )
     typer.echo(f"{output}: {rows} vectors of {' x '.join(map(str, shape))}")
 
@@ -172,6 +181,7 @@ def score(
         typer.Option(help="CONTIG:POSITION:BASE, 0-based; scores it instead of the sequences"),
     ] = None,
     both_strands: BothStrands = False,
+    resume: Resume = False,
     prefix: Prefix = "<R>",
     overlap: Annotated[int | None, typer.Option(help="k-mers of context that windows share")] = None,
     max_tokens: MaxTokens = 4096,
@@ -184,14 +194,16 @@ def score(
     from dnagpt_fast.cli.sequence_jobs import (
         Where,
         open_model,
-        score_lines,
         substitution_lines,
         use_compared_products,
         write_lines,
+        write_scores,
     )
     from dnagpt_fast.ops.traits import refuse_products
 
     where = Where(tuple(region or ()), bed, window_bp)
+    if resume and (substitution or output is None or is_stream(output)):
+        raise typer.BadParameter("wanted with -o FILE, and without --substitution", param_hint="--resume")
     if substitution and (where != Where() or both_strands or overlap is not None):
         raise typer.BadParameter("goes with --prefix only", param_hint="--substitution")
     refuse_inputs(output, model, genome, bed)
@@ -203,7 +215,7 @@ def score(
     if products != "float32":
         typer.echo(use_compared_products(opened, tokenizer, genome, where, prefix, products), err=True)
     settings = {"both_strands": both_strands, "prefix": prefix, "overlap": overlap, "max_tokens": max_tokens}
-    write_lines(score_lines(opened, tokenizer, genome, where, settings), output)
+    write_scores(opened, tokenizer, genome, output, where, settings, resume=resume)
 
 
 def convert(

@@ -1,38 +1,39 @@
-"""The work of the commands generate, embed and score on sequence files: read, call one module, write."""
+"""The work of the commands generate and score on sequence files: read, call one module, write."""
 
+import hashlib
 import itertools
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 
-from dnagpt_fast.extras import need
+from dnagpt_fast.cli.row_journal import row_journal
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.selection import Place, Places, places_of
 from dnagpt_fast.model.dnagpt import DNAGPT
-from dnagpt_fast.model.embed import embed
 from dnagpt_fast.model.generation import Generated, generate_sequences
 from dnagpt_fast.model.marginals import context_prefix, substitution_scores
 from dnagpt_fast.model.products import use_products
-from dnagpt_fast.model.score import score
+from dnagpt_fast.model.score import Score, score
 from dnagpt_fast.model.token_windows import usable_bp
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.ops.traits import refuse_products
-from dnagpt_fast.output_files import FastaFile, TextFile, VectorFile, fasta_record, refuse_inputs, whole
+from dnagpt_fast.output_files import FastaFile, TextFile, fasta_record, is_stream
 from dnagpt_fast.packed import PackedRange
 from dnagpt_fast.training.devices import pick_device, pick_dtype
+from dnagpt_fast.training.job_folder import JobFolder
 from dnagpt_fast.training.progress import TrainingProgress
 from dnagpt_fast.vocab import reverse_complement
 from dnagpt_fast.weights.forms import load_model
 
-ROWS_OF_PARQUET = 4096
+HASHED_BP = 1 << 20
+SCORE_FIELDS = tuple(field.name for field in fields(Score))
 COMPARED_BP = 20_000
 """Bases over which `score` compares other products with float32."""
 
@@ -70,7 +71,7 @@ def open_model(
     return use_products(model, products, what="--products"), tokenizer
 
 
-def _ranges(tokenizer: KmerTokenizer, genome: Genome, places: Iterable[Place]) -> Iterator[PackedRange]:
+def check_lengths(tokenizer: KmerTokenizer, genome: Genome, places: Iterable[Place]) -> None:
     """Raises ValueError, which names it, for a place that is too short for the vocabulary."""
     for place in places:
         try:
@@ -79,7 +80,29 @@ def _ranges(tokenizer: KmerTokenizer, genome: Genome, places: Iterable[Place]) -
             raise ValueError(
                 f"{genome.path}: {place.name}: {error}: leave it out by --region or --bed"
             ) from error
-        yield genome.range(*place[1:])
+
+
+def ranges(genome: Genome, places: Iterable[Place]) -> Iterator[PackedRange]:
+    return (genome.range(*place[1:]) for place in places)
+
+
+def identity(
+    model: DNAGPT, tokenizer: KmerTokenizer, genome: Genome, places: Iterable[Place], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """What a row of a job depends on, to the last bit, as --resume compares it: model, sequences, settings, device."""
+    digest = hashlib.sha256()
+    for place in places:
+        digest.update("\t".join(map(str, place)).encode() + b"\n")
+        for start in range(place.start_bp, place.end_bp, HASHED_BP):
+            digest.update(genome.sequence(place.contig, start, min(start + HASHED_BP, place.end_bp)).encode())
+    return {
+        "model": model.content_hash(),
+        "vocabulary": f"k = {tokenizer.k}, {'dynamic' if tokenizer.dynamic_kmer else 'fixed'}",
+        "sequences": digest.hexdigest(),
+        "device": model.transformer.wte.weight.device.type,
+        "products": model.products,
+        **{name: value for name, value in settings.items() if name != "max_tokens"},
+    }
 
 
 def prompts_of(source: Path, where: Where, prefix: str) -> tuple[list[str], list[str]]:
@@ -126,94 +149,73 @@ def fasta_of(tokenizer: KmerTokenizer, one: Generated, name: str) -> tuple[str, 
     return title, prompt + tokenizer.decode_bases(one.new_ids)
 
 
-def embed_file(
-    model: DNAGPT,
-    tokenizer: KmerTokenizer,
-    source: Path,
-    output: Path,
-    where: Where,
-    settings: dict[str, Any],
-) -> tuple[int, tuple[int, ...]]:
-    """Writes the vectors of places to OUTPUT: .npy or .safetensors, with the names of the rows in OUTPUT.names, one per
-    line, or .parquet with the places as columns. Returns (rows, shape of a row)."""
-    names_path = f"{output}.names"
-    for path in (output, *(() if output.suffix == ".parquet" else (names_path,))):
-        refuse_inputs(path, source, where.bed)
-    with Genome.open(source) as genome:
-        chosen = where.places(genome)
-        with _bases_done(chosen.total_bp, settings["both_strands"]) as progress:
-            ranges = _ranges(tokenizer, genome, chosen)
-            rows = embed(model, tokenizer, ranges, progress=progress, **settings)
-            if output.suffix == ".parquet":
-                return _embed_parquet(output, iter(chosen), rows, settings["layer"])
-            with TextFile(names_path) as names, VectorFile(output) as file:
-                for place, vector in zip(chosen, rows, strict=True):
-                    file.write([vector])
-                    names.write(place.name)
-                for one in (file, names):
-                    one.finish()
-        return file.rows, file.shape or (0,)
-
-
 @contextmanager
-def _bases_done(total_bp: int, both_strands: bool) -> Iterator[Callable[[int], None]]:
-    """What shall be called with how many more bases are done: a bar on a terminal, elsewhere a line now and then."""
-    began, done = time.monotonic(), 0
-    total_bp *= 1 + both_strands
-    with TrainingProgress(Console(stderr=True), 0, total_bp, unit="base", at_once=False) as progress:
+def bases_done(
+    total_bp: int, both_strands: bool, finished: Iterable[Place] = ()
+) -> Iterator[Callable[[int], None]]:
+    """What shall be called with how many more bases are done: a bar on a terminal, elsewhere a line now and then.
+    finished: places of an earlier run, which count as done."""
+    strands = 1 + both_strands
+    before = strands * sum(place.end_bp - place.start_bp for place in finished)
+    began, done = time.monotonic(), before
+    with TrainingProgress(
+        Console(stderr=True), before, strands * total_bp, unit="base", at_once=False
+    ) as progress:
 
         def report(more: int) -> None:
             nonlocal done
             done += more
-            progress.update(done, f"{done / max(time.monotonic() - began, 1e-9):,.0f} bp/s")
+            progress.update(done, f"{(done - before) / max(time.monotonic() - began, 1e-9):,.0f} bp/s")
 
         yield report
 
 
-def _embed_parquet(
-    output: Path, places: Iterator[Place], vectors: Iterator[np.ndarray], layers: int | Sequence[int]
-) -> tuple[int, tuple[int, ...]]:
-    """A column `embedding`, or with several layers a column `embedding_<layer>` for each."""
-    pa, parquet = need("pyarrow"), need("pyarrow.parquet")
-    names = ["embedding"] if isinstance(layers, int) else [f"embedding_{layer}" for layer in layers]
-    count, shape, writer = 0, (0,), None
-    with whole(output) as temporary, ExitStack() as stack:
-        pairs = zip(places, vectors, strict=True)
-        while some := list(itertools.islice(pairs, ROWS_OF_PARQUET)):
-            shape = some[0][1].shape
-            columns = {
-                name: [getattr(place, name) for place, _ in some]
-                for name in ("name", "contig", "start_bp", "end_bp", "strand")
-            }
-            by_layer = np.stack([vector for _, vector in some]).reshape(len(some), len(names), shape[-1])
-            for number, name in enumerate(names):
-                flat = pa.array(by_layer[:, number].reshape(-1))
-                columns[name] = pa.FixedSizeListArray.from_arrays(flat, shape[-1])
-            table = pa.table(columns)
-            if writer is None:
-                writer = stack.enter_context(parquet.ParquetWriter(temporary, table.schema))
-            writer.write_table(table)
-            count += len(some)
-        if writer is None:
-            raise ValueError(f"{output}: no sequence to embed")
-    return count, shape
+def write_scores(
+    model: DNAGPT,
+    tokenizer: KmerTokenizer,
+    source: Path,
+    output: Path | None,
+    where: Where,
+    settings: dict[str, Any],
+    *,
+    resume: bool = False,
+) -> None:
+    """Writes a header, then name, length_bp, scored_bp, log_likelihood (nats) and log_likelihood_per_bp of each place,
+    separated by tabs; for given ranges also contig, start_bp, end_bp and strand.
 
-
-def score_lines(
-    model: DNAGPT, tokenizer: KmerTokenizer, source: Path, where: Where, settings: dict[str, Any]
-) -> Iterator[str]:
-    """A header, then name, length_bp, scored_bp, log_likelihood (nats) and log_likelihood_per_bp of each place,
-    separated by tabs; for given ranges also contig, start_bp, end_bp and strand."""
+    output  a file, which gets its name when it is complete; or a stream or None (standard output), line by line
+    resume  continue the unfinished job of this output
+    Raises ValueError (JournalError for a job that cannot be continued) and OSError.
+    """
     columns = ("contig", "start_bp", "end_bp", "strand") if where.is_given else ()
-    yield "\t".join(("name", *columns, "length_bp", "scored_bp", "log_likelihood", "log_likelihood_per_bp"))
+    head = "\t".join(("name", *columns, "length_bp", "scored_bp", "log_likelihood", "log_likelihood_per_bp"))
+
+    def line(place: Place, one: Score) -> str:
+        name = "\t".join(map(str, (place.name, *(getattr(place, column) for column in columns))))
+        return f"{name}\t{one.length_bp}\t{one.scored_bp}\t{one.log_likelihood:.6f}\t{one.per_bp:.6f}"
+
     with Genome.open(source) as genome:
         places = where.places(genome)
-        with _bases_done(places.total_bp, settings["both_strands"]) as progress:
-            sequences = _ranges(tokenizer, genome, places)
-            scores = score(model, tokenizer, sequences, progress=progress, **settings)
-            for one, place in zip(scores, places, strict=True):
-                name = "\t".join(map(str, (place.name, *(getattr(place, column) for column in columns))))
-                yield f"{name}\t{one.length_bp}\t{one.scored_bp}\t{one.log_likelihood:.6f}\t{one.per_bp:.6f}"
+        check_lengths(tokenizer, genome, places)
+
+        def scores(finished: int = 0) -> Iterator[Score]:
+            done, rest = itertools.islice(places, finished), itertools.islice(places, finished, None)
+            with bases_done(places.total_bp, settings["both_strands"], done) as progress:
+                yield from score(model, tokenizer, ranges(genome, rest), progress=progress, **settings)
+
+        if output is None or is_stream(output):
+            found = (line(place, one) for place, one in zip(places, scores(), strict=True))
+            write_lines(itertools.chain([head], found), output)
+            return
+        job = identity(model, tokenizer, genome, places, settings)
+        folder = JobFolder(output, "scores")
+        with row_journal(folder, job, (len(SCORE_FIELDS),), "<f8", resume=resume) as journal:
+            for one in scores(journal.count):
+                journal.append([getattr(one, field) for field in SCORE_FIELDS])
+            # float64 holds the counts exactly
+            rows = (Score(float(row[0]), *map(int, row[1:])) for row in journal.rows())
+            found = (line(place, one) for place, one in zip(places, rows, strict=True))
+            write_lines(itertools.chain([head], found), output)
 
 
 def use_compared_products(

@@ -18,6 +18,7 @@ from dnagpt_fast.cli.model_commands import (
     Prefix,
     Products,
     Regions,
+    Resume,
     Source,
 )
 
@@ -50,7 +51,7 @@ def variants(
         str, typer.Option(help="error, or flag: keep variants that do not fit the genome, with DG_FLAG")
     ] = "error",
     overwrite_tags: Annotated[bool, typer.Option(help="replace DG_ tags that the input has")] = False,
-    resume: Annotated[bool, typer.Option(help="continue an unfinished job of this output")] = False,
+    resume: Resume = False,
     prefix: Prefix = "<R>",
     max_tokens: MaxTokens = 4096,
     device: Device = None,

@@ -5,6 +5,7 @@ the code is our own.
 Shape letters: B batch, T tokens, D width, H heads, K head size, V vocabulary, R rows (B*T).
 """
 
+import hashlib
 import math
 from typing import Self, cast
 
@@ -123,6 +124,14 @@ class Network(nn.Module):
         for block in self.transformer.h[:layer]:
             x = block(x)
         return self.transformer.ln_f(x) if layer == self.num_layers else x
+
+    def content_hash(self) -> str:
+        """SHA-256 of the names, dtypes, shapes and bits of all tensors: of equal weights the same, however stored."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     def layer_index(self, layer: int) -> int:
         """The layer as 0..num_layers. Raises ValueError for a layer out of range."""

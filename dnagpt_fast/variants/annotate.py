@@ -1,6 +1,5 @@
 """Adds scores to a VCF file: the whole file is checked first, then scored block by block and written at the end."""
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -9,7 +8,6 @@ from datetime import date
 from itertools import islice
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from dnagpt_fast.extras import need
@@ -21,10 +19,11 @@ from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.inference import Inference
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.output_files import TextFile, is_stream, refuse_inputs, whole
+from dnagpt_fast.training.job_folder import JobFolder
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.progress import TrainingProgress
 from dnagpt_fast.training.run_folder import versions
-from dnagpt_fast.variants.journal import Journal, refuse_unfinished
+from dnagpt_fast.variants.journal import Journal
 from dnagpt_fast.variants.places import (
     FLAGS,
     Variant,
@@ -124,24 +123,25 @@ def annotate(
     _check_tags(vcf, what)
     _check_lengths(vcf, genome)
     contents = _first_pass(vcf, genome, what)
-    model_hash, genome_hash = _hash_of_model(model), genome.content_hash()
+    model_hash, genome_hash = model.content_hash(), genome.content_hash()
     job = {
         "model": model_hash, "genome": genome_hash, "rule": _json(asdict(rule)),
         "source": sha256_of(what.source),
         "on_mismatch": what.on_mismatch, "block_records": BLOCK_RECORDS,
     }  # fmt: skip
+    folder = JobFolder(Path(what.output), "scores")
     if not what.resume:
-        refuse_unfinished(Path(what.output))
+        folder.refuse_unfinished()
     # all processes have checked this before process 0 makes the folder
     processes.barrier()
-    journal = Journal.open(Path(what.output), job, resume=what.resume, main=processes.is_main)
+    journal = Journal.open(folder, job, resume=what.resume, main=processes.is_main)
     processes.barrier()
     began = time.monotonic()
     try:
         _score_blocks(model, tokenizer, genome, rule, what, vcf, contents, journal, processes, console)
     finally:
         journal.close()
-        if processes.world_size == 1 and not any(journal.folder.glob("process-*")):
+        if processes.world_size == 1 and journal.is_empty:
             journal.remove()  # nothing is lost
     processes.barrier()
     summary = Summary(contents.records, contents.alternatives, seconds=time.monotonic() - began)
@@ -369,11 +369,3 @@ def _json(value: object) -> object:
     if isinstance(value, dict):
         return {key: _json(item) for key, item in value.items()}
     return [_json(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _hash_of_model(model: DNAGPT) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -1,90 +1,56 @@
 """Scores on disk while a job runs: blocks of records, one JSON line each, so that a killed job can be resumed.
 
-The folder `.<output>.scores` is next to the output. Its `job.json` describes the job, and each process appends its
-blocks to its own file. A line without a line end was cut off when the process was killed, and is ignored.
+They are in the job's folder (training/job_folder.py); each process appends its blocks to its own file. A line without a
+line end was cut off when the process was killed, and is ignored.
 """
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dnagpt_fast.json_files import read_json
 from dnagpt_fast.model.alleles import AlleleScore
-from dnagpt_fast.output_files import try_lock, write_json
-
-JOB = "job.json"
-
-
-class JournalError(ValueError):
-    """An unfinished job that cannot be continued."""
-
-
-def folder_of(output: Path) -> Path:
-    """The folder of the journal of an output."""
-    return output.with_name(f".{output.name}.scores")
-
-
-def refuse_unfinished(output: Path) -> None:
-    """Raises JournalError if the output has the journal of an unfinished job."""
-    if (folder := folder_of(output)).exists():
-        raise JournalError(
-            f"{folder} has the scores of an unfinished job: continue it with --resume, or remove the folder"
-        )
+from dnagpt_fast.training.job_folder import JobFolder, JournalError, Parts
 
 
 class Journal:
-    """The folder of one job. `done`: block -> (file, byte) of its scores."""
+    """The scores of one job. `done`: block -> (file, byte) of its scores."""
 
-    def __init__(self, folder: Path, done: dict[int, tuple[Path, int]]) -> None:
+    def __init__(self, folder: JobFolder, done: dict[int, tuple[Path, int]]) -> None:
         self.folder = folder
         self.done = done
-        self._file: BinaryIO | None = None
+        self._parts: Parts | None = None
 
     @classmethod
-    def open(cls, output: Path, job: dict[str, Any], *, resume: bool, main: bool) -> "Journal":
+    def open(cls, folder: JobFolder, job: dict[str, Any], *, resume: bool, main: bool) -> "Journal":
         """A new journal, or with `resume` the existing one. `main`: this process makes the folder of a new one.
 
         Raises JournalError with `resume` if there is no journal or it is of another job.
         """
-        folder = folder_of(output)
-        if not resume:
-            if main:
-                folder.mkdir()
-                write_json(folder / JOB, job)
-            return cls(folder, {})
-        try:
-            before = read_json(folder / JOB)
-        except FileNotFoundError:
-            raise JournalError(f"--resume: there is no unfinished job of {output} ({folder / JOB})") from None
-        except ValueError as error:
-            raise JournalError(f"{error}: remove {folder}, and start anew") from error
-        changed = sorted(key for key in {*job, *before} if job.get(key) != before.get(key))
-        if changed:
-            was = ", ".join(f"{key} was {before.get(key)}, is {job.get(key)}" for key in changed)
-            raise JournalError(f"--resume: {folder} is of another job: {was}")
-        return cls(folder, _blocks(folder))
+        if resume:
+            folder.check(job)
+            return cls(folder, _blocks(folder.path))
+        if main:
+            folder.make(job)
+        return cls(folder, {})
 
     def append(self, rank: int, block: int, scores: list[list[AlleleScore]]) -> None:
         """Writes a block to the file. Raises JournalError if another process writes to it."""
-        if self._file is None:
-            self._file = _opened(self.folder / f"process-{rank}.jsonl")
+        if self._parts is None:
+            self._parts = self.folder.parts(f"process-{rank}.jsonl", _whole_lines)
         rows = [
             [[s.llr, s.llr_forward, s.llr_reverse, s.sd, s.conditional, list(s.flags)] for s in of_record]
             for of_record in scores
         ]
-        self._file.write(f"{json.dumps({'block': block, 'scores': rows})}\n".encode())
-        self._file.flush()
+        self._parts.append(f"{json.dumps({'block': block, 'scores': rows})}\n".encode())
 
     def scores(self, blocks: int) -> Iterator[list[AlleleScore]]:
         """The scores of each record, all blocks in order. Raises JournalError for a missing block."""
-        done = _blocks(self.folder)
+        done = _blocks(self.folder.path)
         for block in range(blocks):
             if block not in done:
-                raise JournalError(f"{self.folder}: block {block} is missing: run again with --resume")
+                raise JournalError(f"{self.folder.path}: block {block} is missing: run again with --resume")
             path, start = done[block]
             try:
                 with open(path, "rb") as file:
@@ -98,13 +64,18 @@ class Journal:
                 ) from error
             yield from found
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no process has written a block."""
+        return not any(self.folder.path.glob("process-*"))
+
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        if self._parts is not None:
+            self._parts.close()
 
     def remove(self) -> None:
         self.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.remove()
 
 
 def _score(
@@ -118,17 +89,8 @@ def _score(
     return AlleleScore(llr, llr_forward, llr_reverse, sd, conditional, tuple(flags))
 
 
-def _opened(path: Path) -> BinaryIO:
-    """A file to which lines are appended; an incomplete last line is removed first."""
-    file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")  # noqa: SIM115 closed by Journal
-    if try_lock(file.fileno()) is False:
-        file.close()
-        raise JournalError(f"{path}: another process is working on this job")
-    file.seek(0)
-    whole = file.read().rfind(b"\n") + 1
-    file.truncate(whole)
-    file.seek(whole)
-    return file
+def _whole_lines(file: BinaryIO) -> int:
+    return file.read().rfind(b"\n") + 1
 
 
 # How append begins a line; only its number is read until the scores are written out.

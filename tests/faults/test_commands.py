@@ -28,8 +28,8 @@ FILES = [name for name, job in JOBS.items() if not job.makes_a_run]
 RUNS = [name for name, job in JOBS.items() if job.makes_a_run]
 # These two need a new output name.
 NEW_ONLY = ("convert", "track")
-# Files that a stopped job of variants keeps for --resume.
-JOURNAL = ".x.vcf.scores"
+# What a stopped job keeps for --resume.
+JOURNALS = {"variants": ".x.vcf.scores", "embed": ".x.npy.vectors", "score": ".x.tsv.scores"}
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +91,7 @@ def test_a_command_that_is_killed_at_any_moment_leaves_the_old_output_or_the_who
     folder, out, forks, command
 ):
     arguments, made = JOBS[command].in_folder(folder), JOBS[command].files
+    journal = JOURNALS.get(command)
     began = time.monotonic()
     code, said = forks.run(arguments)
     assert code == 0, said
@@ -114,14 +115,14 @@ def test_a_command_that_is_killed_at_any_moment_leaves_the_old_output_or_the_who
             found = {name: content(out / name) for name in made & names(out)}
             assert all(found[name] in (b"old", whole[name]) for name in found), found.keys()
             assert code != 0 or found == whole
-            left = names(out) - made - {JOURNAL}
+            left = names(out) - made - {journal}
             assert not left or number == signal.SIGKILL, left
-            if command == "variants" and JOURNAL in names(out):
+            if journal in names(out):
                 assert forks.run([*arguments, "--resume"])[0] == 0
-                assert content(out / "x.vcf") == whole["x.vcf"]
+                assert {name: content(out / name) for name in made} == whole
             if left:  # after SIGKILL nothing is removed; the next command does it
                 assert forks.run(JOBS["pack"].in_folder(folder))[0] == 0
-                assert names(out) <= {*made, "x.2bit", JOURNAL}
+                assert names(out) <= {*made, "x.2bit", journal}
     assert early <= MOMENTS // 2
 
 
@@ -171,7 +172,7 @@ def test_a_full_disk_at_any_byte_is_one_line(folder, out, forks, command):
         assert "Traceback" not in said, said
         assert str(out / "x") in lines[0] or "/x/" in lines[0] or "tmp" in lines[0], said
         if not JOBS[command].makes_a_run:
-            assert names(out) - {JOURNAL} == set()
+            assert names(out) - {JOURNALS.get(command)} == set()
             continue
         code, said = forks.run([*arguments, "--resume"] if names(out) else arguments)
         assert code == 0, said
