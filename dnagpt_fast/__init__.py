@@ -14,6 +14,7 @@ _PUBLIC = {
     "embed": "model.embed",
     "score": "model.score",
     "variant_scores": "variants.places",
+    "attention_weights": "model.attention_maps",
     "generate_sequences": "model.generation",
     "CheckpointError": "official",
     "Genome": "genome",

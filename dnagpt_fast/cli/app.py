@@ -77,6 +77,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "variants": variant_commands.variants,
     "mutate": variant_commands.mutate,
     "attribute": variant_commands.attribute,
+    "attention": variant_commands.attention,
     "convert": model_commands.convert,
     "models": models,
     "doctor": doctor,

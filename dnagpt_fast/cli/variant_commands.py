@@ -1,4 +1,4 @@
-"""The commands that score a genome base by base: variants, track, mutate, attribute."""
+"""The commands that score a genome base by base: variants, track, mutate, attribute, attention."""
 
 import sys
 import time
@@ -294,6 +294,55 @@ def attribute(
             f", {found.baseline:.4g} at the baseline; the attributions miss the difference by {found.gap:.2g}"
         )
     typer.echo(line + (f"; drawn in {figure}" if figure else ""))
+
+
+def attention(
+    model: Model,
+    genome: Source,
+    region: Annotated[
+        str, typer.Argument(help="CONTIG or CONTIG:START-END, 0-based and half-open; one window of the model")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="heat map, .pdf, .svg or .png; or .npz with the numbers")
+    ],
+    layer: Annotated[
+        int | None, typer.Option(help="block 1, 2 ..., or -1 the last: default of a figure; .npz: all")
+    ] = None,
+    head: Annotated[
+        int | None, typer.Option(help="0, 1 ...; default the mean of all heads; .npz: all")
+    ] = None,
+    strand: Annotated[str, typer.Option(help="+ or -: the strand that the model reads")] = "+",
+    prefix: Prefix = "<R>",
+    device: Device = None,
+    dtype: Dtype = None,
+    num_heads: Heads = None,
+) -> None:
+    """Show which tokens of a region attend to which: a heat map with genome coordinates, or all weights as an array."""
+    from dnagpt_fast.cli.sequence_jobs import open_model
+    from dnagpt_fast.genome import Genome
+    from dnagpt_fast.genome.selection import places_of
+    from dnagpt_fast.output_files import refuse_inputs
+    from dnagpt_fast.tracks import attention_map as maps
+    from dnagpt_fast.tracks.place_maps import check_ending
+
+    if strand not in ("+", "-"):
+        raise typer.BadParameter("wanted + or -", param_hint="--strand")
+    check_ending(output, maps.ENDINGS)
+    as_numbers = output.suffix == ".npz"
+    if as_numbers and head is not None:
+        raise typer.BadParameter("is for figures: an .npz file has all heads", param_hint="--head")
+    refuse_inputs(output, model, genome)
+    opened, tokenizer = open_model(model, device, dtype, num_heads)
+    with Genome.open(genome) as source:
+        place = next(iter(places_of(source, [region])))._replace(strand=strand)
+        wanted = layer if layer is not None or as_numbers else -1
+        found = maps.attention_of_place(opened, tokenizer, source, place, layer=wanted, prefix=prefix)
+    if as_numbers:
+        maps.write_arrays(output, found, place)
+    else:
+        maps.plot(output, found, place, head)
+    layers, heads, tokens, _ = found.weights.shape
+    typer.echo(f"{output}: {place.name}, {tokens} tokens, {layers} layer(s), {heads} heads")
 
 
 def _refuse_pretrained_options(**given: object) -> None:

@@ -19,6 +19,7 @@ from torch import nn
 from dnagpt_fast.model.layers import Block, Linear, merge_heads
 from dnagpt_fast.model.network import Network
 from dnagpt_fast.ops.attention.op import attention, attention_decode
+from dnagpt_fast.ops.attention.reference import attention_weights, visible_keys
 from dnagpt_fast.ops.linear import ROWS_MULTIPLE, linear, pack_weight
 from dnagpt_fast.ops.traits import attention_is_batch_independent
 
@@ -80,6 +81,27 @@ class Inference:
             if number in wanted:
                 states[number] = self.model.transformer.ln_f(x) if number == self.model.num_layers else x
         return [rows.split(states[layer]) for layer in wanted]
+
+    @torch.no_grad()
+    def attention_weights(self, sequence: Sequence[int], blocks: Sequence[int]) -> torch.Tensor:
+        """float32 (len(blocks), H, T, T), on the CPU: softmax of the scores of each head, query by key, in the blocks
+        with these numbers (1..num_layers, ascending). Raises ValueError as `hidden_states`."""
+        rows, heads, tokens = _Rows(self.model, [sequence]), self.model.num_heads, len(sequence)
+        visible = visible_keys(tokens, self.device, True, None, None)
+        found = []
+        x = self._embed(rows)
+        for number, block in enumerate(self.blocks[: max(blocks)], 1):
+
+            def attend(qkv: torch.Tensor, wanted: bool = number in blocks) -> torch.Tensor:
+                if wanted:
+                    width = qkv.shape[1] // 3
+                    q, k, _ = qkv[:tokens].view(1, tokens, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+                    weights, _ = attention_weights(q, k, visible, (width // heads) ** -0.5)
+                    found.append(weights[0].float().cpu())
+                return rows.attend(qkv, heads)
+
+            x = self._block(block, x, attend)
+        return torch.stack(found)
 
     @torch.no_grad()
     def continuations(

@@ -1,6 +1,6 @@
 """What the maps of a place share: its bases and positions on their strand, the logo, and the file of the figure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,14 @@ def position_of(place: Place, i: int) -> int:
 
 def check_figure(path: str | Path) -> None:
     """Raises ValueError for a name with another ending than FIGURES, ImportError without logomaker."""
-    if Path(path).suffix not in FIGURES:
-        raise ValueError(f"{path}: wanted a name that ends in {', '.join(FIGURES)}")
+    check_ending(path)
     need("logomaker", "tracks")
+
+
+def check_ending(path: str | Path, endings: Sequence[str] = FIGURES) -> None:
+    """Raises ValueError for a name with another ending."""
+    if Path(path).suffix not in endings:
+        raise ValueError(f"{path}: wanted a name that ends in {', '.join(endings)}")
 
 
 @contextmanager
@@ -43,6 +48,12 @@ def new_figure(path: str | Path, length_bp: int, height: float) -> Iterator[Any]
 
     figure = Figure(figsize=(min(max(length_bp * 0.09, 5.0), 24.0), height), layout="constrained")
     yield figure
+    save_figure(path, figure)
+
+
+def save_figure(path: str | Path, figure: Any) -> None:
+    """Writes a figure as .png, .pdf or .svg. Raises ValueError for another ending."""
+    check_ending(path)
     with whole(path) as temporary:
         figure.savefig(temporary, dpi=200, format=Path(path).suffix[1:])
 

@@ -15,6 +15,7 @@ transformers = pytest.importorskip("transformers", reason="needs the extra [hf]"
 
 from dnagpt_fast import hub  # noqa: E402 after the check for transformers
 from dnagpt_fast.hub.versions import CACHE  # noqa: E402
+from dnagpt_fast.model.inference import Inference  # noqa: E402
 
 # transformers and related libraries give deprecation warnings on loading and training.
 pytestmark = pytest.mark.filterwarnings(
@@ -141,6 +142,8 @@ def test_all_hidden_states_and_attentions(tiny, folder):
         for layer, state in enumerate(out.hidden_states):
             torch.testing.assert_close(state, own.hidden_states(ids, layer=layer), atol=2e-5, rtol=2e-5)
     assert all(torch.allclose(w.sum(-1), torch.ones(())) for w in out.attentions)
+    found = Inference(own).attention_weights(ids[0].tolist(), range(1, own.num_layers + 1))
+    torch.testing.assert_close(found, torch.stack([w[0] for w in out.attentions]), atol=2e-5, rtol=2e-5)
 
 
 def test_padding_changes_nothing(folder):

@@ -336,7 +336,9 @@ def test_journals_are_json_lines(model, genome, tmp_path, monkeypatch):
     remove = annotate_module.Journal.remove
 
     def keep(self):
-        seen.extend(json.loads(row) for row in (self.folder / "process-0.jsonl").read_text().splitlines())
+        seen.extend(
+            json.loads(row) for row in (self.folder.path / "process-0.jsonl").read_text().splitlines()
+        )
         remove(self)
 
     monkeypatch.setattr(annotate_module.Journal, "remove", keep)

@@ -44,12 +44,19 @@ def attend(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, visible: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The three equations above; `visible` is bool and broadcasts to (B, H, T, keys)."""
+    weights, lse = attention_weights(q, k, visible, scale)
+    return weights.to(q.dtype) @ v, lse
+
+
+def attention_weights(
+    q: torch.Tensor, k: torch.Tensor, visible: torch.Tensor, scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """p (B, H, T, keys) and lse (B, H, T) of the first two equations, in float32 or float64."""
     scores = ((q * scale) @ k.transpose(-1, -2)).to(torch.promote_types(q.dtype, torch.float32))
     scores = scores.masked_fill(~visible, -torch.inf)
     lse = torch.logsumexp(scores, dim=-1)
     seen = visible.any(-1, keepdim=True)
-    weights = torch.exp(scores - lse.unsqueeze(-1).where(seen, 0.0)).to(q.dtype)
-    return weights @ v, lse
+    return torch.exp(scores - lse.unsqueeze(-1).where(seen, 0.0)), lse
 
 
 def visible_keys(

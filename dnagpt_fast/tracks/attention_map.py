@@ -1,0 +1,107 @@
+"""Attention weights of a place as a file: an array with coordinates, or a heat map with positions of the genome."""
+
+from pathlib import Path
+
+import numpy as np
+
+from dnagpt_fast.genome import Genome
+from dnagpt_fast.genome.selection import Place
+from dnagpt_fast.model.attention_maps import AttentionMaps, attention_weights
+from dnagpt_fast.model.dnagpt import DNAGPT
+from dnagpt_fast.model.tokenizer import KmerTokenizer
+from dnagpt_fast.output_files import whole
+from dnagpt_fast.tracks.place_maps import FIGURES, position_of, save_figure
+
+ENDINGS = (*FIGURES, ".npz")
+
+
+def attention_of_place(
+    model: DNAGPT,
+    tokenizer: KmerTokenizer,
+    genome: Genome,
+    place: Place,
+    *,
+    layer: int | None = None,
+    prefix: str = "<R>",
+) -> AttentionMaps:
+    """`model.attention_maps.attention_weights` of a place, in its direction. Raises ValueError that names the place."""
+    try:
+        sequence = genome.range(place.contig, place.start_bp, place.end_bp, place.strand)
+        return attention_weights(model, tokenizer, sequence, layer=layer, prefix=prefix)
+    except ValueError as error:
+        raise ValueError(f"{place.name}: {error}") from error
+
+
+def write_arrays(path: str | Path, found: AttentionMaps, place: Place) -> None:
+    """.npz: `weights` (layers, heads, T, T), `layers`, `tokens`, and for each token `start_bp` and `end_bp` in the
+    contig (0-based, half-open; -1 for the prefix), with `contig` and `strand`."""
+    inside = found.start_bp >= 0
+    first, last = (
+        (place.start_bp + found.start_bp, place.start_bp + found.end_bp)
+        if place.strand == "+"
+        else (place.end_bp - found.end_bp, place.end_bp - found.start_bp)
+    )
+    with whole(path) as temporary:
+        np.savez_compressed(
+            temporary,
+            weights=found.weights,
+            layers=np.array(found.layers),
+            tokens=np.array(found.tokens),
+            start_bp=np.where(inside, first, -1),
+            end_bp=np.where(inside, last, -1),
+            contig=np.array(place.contig),
+            strand=np.array(place.strand),
+        )
+
+
+def chosen_head(found: AttentionMaps, head: int | None) -> np.ndarray:
+    """(T, T) of the last layer in `found`: one head, or the mean of all. Raises ValueError for a head out of range."""
+    weights = found.weights[-1]
+    if head is None:
+        return weights.mean(0)
+    if not 0 <= head < len(weights):
+        raise ValueError(f"head = {head}: wanted 0..{len(weights) - 1}")
+    return weights[head]
+
+
+def plot(path: str | Path, found: AttentionMaps, place: Place, head: int | None = None) -> None:
+    """A heat map as .png, .pdf or .svg: queries downwards, keys to the right, both with positions in the contig.
+
+    The colours (cividis) suit colour-blind readers. Their scale is that of square roots, because most weights are small.
+    Later tokens, which have no weight, are white. Raises ValueError for another ending and a head
+    out of range.
+    """
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    weights = chosen_head(found, head)
+    later = np.triu(np.ones_like(weights, bool), 1)
+
+    def position(i: float, _: object) -> str:
+        token = round(i)
+        if not 0 <= token < len(found.tokens):
+            return ""
+        start = int(found.start_bp[token])
+        return found.tokens[token] if start < 0 else f"{position_of(place, start) + 1:,}"
+
+    figure = Figure(figsize=(6.4, 5.4), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(
+        np.ma.masked_array(weights, later),
+        cmap="cividis",
+        norm=PowerNorm(0.5, 0, weights.max()),
+        interpolation="nearest",
+    )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(6, integer=True))
+        axis.set_major_formatter(FuncFormatter(position))
+    axes.tick_params(axis="x", rotation=30)
+    where = f"{place.contig}, strand {place.strand}"
+    axes.set_xlabel(f"token that is looked at: its first base (1-based), {where}")
+    axes.set_ylabel("token that looks")
+    axes.set_title(
+        f"layer {found.layers[-1]}, {'mean of all heads' if head is None else f'head {head}'}", fontsize=10
+    )
+    figure.colorbar(image, ax=axes, label="attention weight", shrink=0.9)
+    save_figure(path, figure)
