@@ -315,6 +315,7 @@ def attention(
     prefix: Prefix = "<R>",
     device: Device = None,
     dtype: Dtype = None,
+    products: Products = "float32",
     num_heads: Heads = None,
 ) -> None:
     """Show which tokens of a region attend to which: a heat map with genome coordinates, or all weights as an array."""
@@ -332,7 +333,7 @@ def attention(
     if as_numbers and head is not None:
         raise typer.BadParameter("is for figures: an .npz file has all heads", param_hint="--head")
     refuse_inputs(output, model, genome)
-    opened, tokenizer = open_model(model, device, dtype, num_heads)
+    opened, tokenizer = open_model(model, device, dtype, num_heads, products)
     with Genome.open(genome) as source:
         place = next(iter(places_of(source, [region])))._replace(strand=strand)
         wanted = layer if layer is not None or as_numbers else -1

@@ -45,14 +45,14 @@ def attention_weights(
     layer   i for block i, 1..num_layers, whose output `embed` calls layer i; -1 the last one; a list of them, which is
             put in order; None for all
     prefix  tokens before the sequence; the species token that the model was trained with, or ""
-    The result has 4 bytes x layers x heads x T x T; T is at most max_len. Raises ValueError for a sequence that does not
-    fit into the model at once, or cannot be used, and for a layer out of range.
+    The result has 4 bytes x layers x heads x T x T; T is at most max_len. Raises ValueError for a layer out of range,
+    and for a sequence that cannot be used or does not fit into the model at once.
 
     >>> from dnagpt_fast import load_model
     >>> model, tokenizer = load_model("dna_gpt6m_m")
     >>> found = attention_weights(model, tokenizer, "ACGTACGTACGT", layer=-1)
     >>> found.weights.shape, found.tokens, found.start_bp.tolist()
-    ((1, 8, 3, 3), ('<R>', 'ACGTAC', 'GTACGT'), [-1, 0, 6])
+    ((1, 4, 3, 3), ('<R>', 'ACGTAC', 'GTACGT'), [-1, 0, 6])
     """
     numbers = (
         range(1, model.num_layers + 1) if layer is None else [layer] if isinstance(layer, int) else layer

@@ -67,9 +67,8 @@ def chosen_head(found: AttentionMaps, head: int | None) -> np.ndarray:
 def plot(path: str | Path, found: AttentionMaps, place: Place, head: int | None = None) -> None:
     """A heat map as .png, .pdf or .svg: queries downwards, keys to the right, both with positions in the contig.
 
-    The colours (cividis) suit colour-blind readers. Their scale is that of square roots, because most weights are small.
-    Later tokens, which have no weight, are white. Raises ValueError for another ending and a head
-    out of range.
+    The colours (cividis) suit colour-blind readers. Their scale is that of square roots, for most weights are small.
+    Later tokens, which have no weight, are white. Raises ValueError for another ending and a head out of range.
     """
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure

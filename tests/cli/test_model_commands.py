@@ -260,7 +260,7 @@ def test_convert(capsys, model, tmp_path):
         (["generate", "{model}", "--temperature", "0"], 1, "temperature = 0"),
         (["generate", "{model}/none"], 1, "none is no file, no folder and no packaged model"),
         (["generate", "{model}", "--dtype", "int8"], 1, "--dtype = 'int8'"),
-        (["embed", "{model}", "{fasta}", "-o", "x.txt"], 1, ".npy or .safetensors"),
+        (["embed", "{model}", "{fasta}", "-o", "x.txt"], 1, ".npy, .safetensors, .parquet, .h5ad"),
         (["embed", "{model}", "{fasta}", "-o", "{model}/x.npy", "--pooling", "sum"], 1, "pooling = 'sum'"),
         (["embed", "{model}", "{fasta}", "-o", "{model}/x.npy", "--window-bp", "0"], 1, "window_bp = 0"),
         (["score", "{model}", "{fasta}", "--substitution", "one:A:3"], 1, "CONTIG:POSITION:BASE"),

@@ -32,6 +32,7 @@ COMMANDS = {
     "variants": {"numpy", "torch"},
     "mutate": {"numpy", "torch"},
     "attribute": {"numpy", "torch"},
+    "attention": {"numpy", "torch"},
     "convert": {"numpy", "torch"},
     "models": {"numpy", "torch"},
     "doctor": {"numpy", "torch"},
