@@ -41,9 +41,18 @@ def variants(
     rule: Annotated[
         str, typer.Option(help="dnagpt, full-ll (Evo 2, Carbon) or next-token (GENERator)")
     ] = "dnagpt",
-    context_bp: Annotated[int | None, typer.Option(help="bases before a variant; default 384")] = None,
+    context_bp: Annotated[
+        int | None, typer.Option(help="fewest bases before a variant; default 384")
+    ] = None,
     after_bp: Annotated[
         int | None, typer.Option(help="bases after it whose probabilities count; default 192")
+    ] = None,
+    stride_bp: Annotated[
+        int | None,
+        typer.Option(
+            help="windows begin every so many bases, so that neighbours share them; default half of --context-bp, 0 for "
+            "exactly --context-bp"
+        ),
     ] = None,
     strands: Annotated[int | None, typer.Option(help="2, or 1 for the forward strand only")] = None,
     phases: Annotated[int | None, typer.Option(help="token boundaries tried; divides k, default k")] = None,
@@ -77,7 +86,7 @@ def variants(
     opened, tokenizer = open_model(model, str(place), dtype, num_heads, products)
     settings = AlleleRule.of(
         opened, tokenizer, rule, strands=strands, phases=phases, context_bp=context_bp, after_bp=after_bp,
-        prefix=prefix,
+        stride_bp=stride_bp, prefix=prefix,
     )  # fmt: skip
     what = Annotation(
         vcf,

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from dnagpt_fast.model.inference import Inference, row_batches
-from dnagpt_fast.model.marginals import KmerTable, context_prefix
-from dnagpt_fast.model.score import ROWS_OF_LOGITS
+from dnagpt_fast.model.marginals import NextBase, context_prefix
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.packed import PackedRange
 
@@ -58,7 +57,7 @@ class BaseTracks:
             raise ValueError(f"overlap = {self.overlap} tokens: wanted 0..{room - 1}")
         # a window of `room` k-mers also predicts the k-mer after its last one
         self.stride = room - self.overlap + 1
-        self._table = KmerTable(tokenizer)
+        self._next_base = NextBase(inference, tokenizer)
 
     def strand(self, contig: PackedRange, start: int, end: int) -> torch.Tensor:
         """float32 (end - start, 4), columns A C G T, for the bases [start, end) of a whole contig; the contig is given
@@ -106,13 +105,7 @@ class BaseTracks:
             some = [windows[i] for i in batch]
             states = self.inference.hidden_states([window.ids for window in some])
             rows = torch.cat([s[w.row : w.row + w.bases] for s, w in zip(states, some, strict=True)])
-            answers = torch.cat(
-                [
-                    self._table.first_base(self.inference.logits(part)).cpu()
-                    for part in rows.split(ROWS_OF_LOGITS)
-                ]
-            )
-            parts = answers.split([window.bases for window in some])
+            parts = self._next_base(rows).split([window.bases for window in some])
             for window, answer in zip(some, parts, strict=True):
                 stop = window.first + self.tokenizer.k * window.bases
                 out[window.first : stop : self.tokenizer.k] = answer

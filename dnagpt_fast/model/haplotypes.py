@@ -6,6 +6,11 @@ before this boundary are the same for both alleles: the context. The tokens afte
 number for both, up to `after_bp` bases after the longer allele. So all ways to write a variant give the same windows:
 an indel in a repeat may be left- or right-aligned, and the reverse strand uses the same definition in the other
 direction.
+
+Windows begin on a grid: the tokens of a phase are counted from the first base of the contig (on its strand), and a
+context begins at a multiple of `stride` tokens. Neighbouring variants therefore have the same window of the reference,
+which is computed once for all of them and also contains their reference continuations. The grid does not depend on
+which variants are scored together, so a score does not either.
 """
 
 from dataclasses import dataclass
@@ -27,44 +32,56 @@ class NotScorable(Exception):
 @dataclass(frozen=True)
 class Site:
     """One strand of a variant: `left` + allele + `right`, upper-case over ACGTN. left and right are the sequence around
-    it, as far as it was read; see `needed_bp`."""
+    it, as far as it was read; see `needed_bp`. left_bp and right_bp: bases of the contig before `left` and after
+    `right`."""
 
     left: str
     reference: str
     alternative: str
     right: str
+    left_bp: int = 0
+    right_bp: int = 0
 
     def reverse_complement(self) -> "Site":
         sides = (self.right, self.reference, self.alternative, self.left)
-        return Site(*(reverse_complement(side) for side in sides))
+        return Site(*(reverse_complement(side) for side in sides), self.right_bp, self.left_bp)
 
 
 @dataclass(frozen=True)
 class Reach:
     """How much of the sequence is used.
 
-    context_bp  bases before the variant
+    context_bp  fewest bases before the variant
     after_bp    bases after it whose probabilities count
     max_tokens  most tokens of a window, without the prefix
+    stride      windows begin at multiples of so many tokens; 1: each variant has `context_bp` and a window of its own
     """
 
     context_bp: int
     after_bp: int
     max_tokens: int
+    stride: int = 1
 
-    @property
-    def needed_bp(self) -> int:
+    def needed_bp(self, k: int) -> int:
         """Bases to read on each side of an allele (on the right side plus its own length), enough for every window."""
-        return max(self.context_bp, self.after_bp) + 6 + MOST_SHIFT_BP
+        return max(self.context_bp, self.after_bp) + k * (self.stride + 3) + MOST_SHIFT_BP
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Token ids of the context and of its two continuations, which have the same length."""
+    """Token ids of a window of the reference, and of a continuation with the alternative.
 
-    context: list[int]
-    reference: list[int]
+    The first `context` tokens of the window are common to both alleles; as many tokens as `alternative` has follow with
+    the reference, then the rest of the window, which other variants may need.
+    """
+
+    window: list[int]
+    context: int
     alternative: list[int]
+
+    @property
+    def reference(self) -> list[int]:
+        return self.window[self.context : self.context + len(self.alternative)]
 
 
 @dataclass(frozen=True)
@@ -146,18 +163,26 @@ def pair_of(tokenizer: KmerTokenizer, site: Site, phase: int, reach: Reach) -> P
     tokens = -(-(phase + longest + reach.after_bp) // k)
     if -(-(phase + longest + LEAST_BP) // k) + -(-LEAST_BP // k) > reach.max_tokens:
         raise NotScorable("LONG")
-    available = min((len(haplotype) - boundary) // k for haplotype in haplotypes)
-    tokens = min(tokens, available, reach.max_tokens - -(-LEAST_BP // k))
+    available = [(len(haplotype) - boundary) // k for haplotype in haplotypes]
+    tokens = min(tokens, *available, reach.max_tokens - -(-LEAST_BP // k))
     if tokens * k < phase + longest + min(LEAST_BP, reach.after_bp):
         raise NotScorable("EDGE")
-    before = min(reach.context_bp // k, boundary // k, reach.max_tokens - tokens)
+    # all phases and single bases have windows of one length, or they could not share them
+    usual = max(tokens, -(-(k + reach.after_bp) // k)) if reach.stride > 1 else tokens
+    least = min(reach.context_bp // k, reach.max_tokens - tokens)
+    stride = max(min(reach.stride, reach.max_tokens - usual - least + 1), 1)
+    before = (site.left_bp + boundary) // k  # tokens from the first base of the contig
+    if before > least:
+        before = least + (before - least) % stride
     if before * k < min(LEAST_BP, reach.context_bp // k * k):
         raise NotScorable("EDGE")
-    context, reference, alternative = (
+    length = min(least + stride - 1 + usual, before + available[0], reach.max_tokens)
+    start = boundary - before * k
+    window, alternative = (
         kmer_ids(tokenizer, bases).tolist() if bases else []
         for bases in (
-            haplotypes[0][boundary - before * k : boundary],
-            *(haplotype[boundary : boundary + tokens * k] for haplotype in haplotypes),
+            haplotypes[0][start : start + length * k],
+            haplotypes[1][boundary : boundary + tokens * k],
         )
     )
-    return Pair(context, reference, alternative)
+    return Pair(window, before, alternative)

@@ -9,6 +9,7 @@ product.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import cast
 
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dnagpt_fast.model.head_part import DistinctRows, HeadPart, distinct_rows, head_part
 from dnagpt_fast.model.layers import Block, Linear, merge_heads
 from dnagpt_fast.model.network import Network
 from dnagpt_fast.ops.attention.op import attention, attention_decode
@@ -105,40 +107,49 @@ class Inference:
 
     @torch.no_grad()
     def continuations(
-        self, contexts: Sequence[Sequence[int]], branches: Sequence[Sequence[Sequence[int]]]
+        self,
+        windows: Sequence[Sequence[int]],
+        kept: Sequence[Sequence[int]],
+        branches: Sequence[Sequence[tuple[int, Sequence[int]]]],
     ) -> list[tuple[torch.Tensor, list[torch.Tensor]]]:
-        """Several continuations of each context; the context is computed once.
+        """Windows, and continuations of parts of them; each window is computed once.
 
-        contexts  token ids; branches[i]: the continuations of context i, token ids, which may be empty
-        Returns for each context the hidden state (D,) at its last token, and for each continuation the states (L, D) at
-        its tokens, after ln_f. Raises ValueError for an empty context, too many tokens, or ids out of range.
+        windows   token ids
+        kept      for each window the places whose hidden states are returned
+        branches  for each window pairs (n, token ids, which may be empty): what may follow its first n >= 1 tokens
+        Returns for each window the states (len(kept), D), and for each of its branches the states (L, D) at the
+        branch's tokens, after ln_f. Raises ValueError for an empty window, too many tokens, or ids out of range.
         """
-        of = [(c, branch) for c, some in enumerate(branches) for branch in some if len(branch)]
+        of = [(w, n, ids) for w, some in enumerate(branches) for n, ids in some if len(ids)]
         rows = _Rows(
             self.model,
-            [*contexts, *(branch for _, branch in of)],
-            [None] * len(contexts) + [c for c, _ in of],
+            [*windows, *(ids for *_, ids in of)],
+            [None] * len(windows) + [(w, n) for w, n, _ in of],
         )
-        kept = [rows.bounds(c)[1] - 1 for c in range(len(contexts))]
+        needed: list[int] = []
         spans = []
-        for i in range(len(contexts), len(contexts) + len(of)):
+        for w, places in enumerate(kept):
+            start, stop = rows.bounds(w)
+            if not all(0 <= place < stop - start for place in places):
+                raise ValueError(f"window {w} has {stop - start} tokens: wanted places of 0..{stop - start - 1}")
+            spans.append((len(needed), len(needed) + len(places)))
+            needed += [start + place for place in places]
+        for i in range(len(windows), len(windows) + len(of)):
             start, stop = rows.bounds(i)
-            spans.append((len(kept), len(kept) + stop - start))
-            kept += range(start, stop)
-        needed = torch.tensor(kept + [0] * (_round_up(len(kept)) - len(kept)), device=self.device)
+            spans.append((len(needed), len(needed) + stop - start))
+            needed += range(start, stop)
+        last = torch.tensor(needed + [0] * (_round_up(len(needed)) - len(needed)), device=self.device)
         x = self._embed(rows)
         for block in self.blocks[:-1]:
             x = self._block(block, x, lambda qkv: rows.attend(qkv, self.model.num_heads))
-        # only the last row of a context is needed: the last block computes only the rows that are needed
-        x = self._block(
-            self.blocks[-1], x, lambda qkv: rows.attend(qkv, self.model.num_heads)[needed], needed
-        )
+        # the last block computes only the rows that are needed
+        x = self._block(self.blocks[-1], x, lambda qkv: rows.attend(qkv, self.model.num_heads)[last], last)
         x = self.model.transformer.ln_f(x)
-        states = iter([x[start:stop] for start, stop in spans])
-        nothing = x[:0]
+        states = [x[start:stop] for start, stop in spans]
+        of_branches = iter(states[len(windows) :])
         return [
-            (x[c], [next(states) if len(branch) else nothing for branch in some])
-            for c, some in enumerate(branches)
+            (states[w], [next(of_branches) if len(ids) else x[:0] for _, ids in some])
+            for w, some in enumerate(branches)
         ]
 
     @torch.no_grad()
@@ -209,10 +220,23 @@ class Inference:
         return self.model.transformer.ln_f(x)[:B]
 
     @torch.no_grad()
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(R, D) after ln_f -> (R, V)"""
-        padded = F.pad(hidden, (0, 0, 0, _round_up(len(hidden)) - len(hidden)))
-        return self.linear(self.model.last_projection, self.head_rows(padded))[: len(hidden)]
+    def logits(self, hidden: torch.Tensor, part: HeadPart | None = None) -> torch.Tensor:
+        """(R, D) after ln_f -> (R, V); with `part` only the columns of some tokens."""
+        padded = self.head_rows(F.pad(hidden, (0, 0, 0, _round_up(len(hidden)) - len(hidden))))
+        if part is None:
+            return self.linear(self.model.last_projection, padded)[: len(hidden)]
+        return linear(padded, part.weight, part.bias)[: len(hidden)]
+
+    def head_part(self, tokens: torch.Tensor) -> HeadPart | None:
+        """The last projection of some tokens, int64 (n,), for `logits`; None if an adapter has replaced it."""
+        last = self.model.last_projection
+        return head_part(last, tokens) if type(last) in PLAIN else None
+
+    @cached_property
+    def distinct_head(self) -> DistinctRows | None:
+        """The last projection with equal rows computed once; None without (many) equal rows or with an adapter."""
+        last = self.model.last_projection
+        return distinct_rows(last) if type(last) in PLAIN else None
 
     @torch.no_grad()
     def head_rows(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -247,17 +271,23 @@ class Inference:
 class _Rows:
     """Sequences concatenated, those of equal length adjacent, then rows of token 0 up to a multiple of ROWS_MULTIPLE.
 
-    parents  for each sequence the index of the sequence that it continues, whose tokens it sees too, or None
+    parents  for each sequence None, or (i, n): it continues the first n tokens of sequence i, which it sees too
     """
 
     def __init__(
         self,
         model: Network,
         sequences: Sequence[Sequence[int]],
-        parents: Sequence[int | None] | None = None,
+        parents: Sequence[tuple[int, int] | None] | None = None,
     ) -> None:
         device = model.transformer.wte.weight.device
-        before = [0 if p is None else len(sequences[p]) for p in parents or [None] * len(sequences)]
+        parents = parents or [None] * len(sequences)
+        before = [0 if parent is None else parent[1] for parent in parents]
+        for parent in parents:
+            if parent is not None and not 1 <= parent[1] <= len(sequences[parent[0]]):
+                raise ValueError(
+                    f"a branch after {parent[1]} tokens: sequence {parent[0]} has {len(sequences[parent[0]])}"
+                )
         for i, sequence in enumerate(sequences):
             if not 1 <= len(sequence) <= model.max_len - before[i]:
                 raise ValueError(
@@ -283,9 +313,12 @@ class _Rows:
             if not first:
                 self.groups.append((start, len(members), tokens))
                 continue
-            assert parents is not None
             # parents come before the sequences that continue them, because their first position is 0
-            seen = [[*range(*self.bounds(cast(int, parents[i]))), *range(*self.bounds(i))] for i in members]
+            began = [self._start[cast("tuple[int, int]", parents[i])[0]] for i in members]
+            seen = [
+                [*range(row, row + first), *range(*self.bounds(i))]
+                for row, i in zip(began, members, strict=True)
+            ]
             self.continued.append((start, len(members), tokens, torch.tensor(seen, device=device)))
         self.count = len(flat)
         spare = _round_up(self.count) - self.count
@@ -319,9 +352,10 @@ class _Rows:
                 o = attention_decode(q, k, v, self.positions.new_full((B,), T))
             out[start:stop] = merge_heads(o).view(stop - start, width)
         for start, B, T, seen in self.continued:
-            S = seen.shape[1]
-            q, k, v = qkv[seen].view(B, S, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
-            o = attention_decode(q[:, :, S - T :], k, v, seen.new_full((B,), S))
+            S, size = seen.shape[1], width // heads
+            q = qkv[start : start + B * T, :width].view(B, T, heads, size).transpose(1, 2)
+            k, v = qkv[:, width:][seen].view(B, S, 2, heads, size).permute(2, 0, 3, 1, 4)
+            o = attention_decode(q, k, v, seen.new_full((B,), S))
             out[start : start + B * T] = merge_heads(o).view(B * T, width)
         return out
 

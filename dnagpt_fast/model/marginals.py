@@ -38,6 +38,27 @@ class KmerTable:
         return self.probabilities(logits).view(len(logits), 4, -1).sum(-1)
 
 
+class NextBase:
+    """P(A), P(C), P(G), P(T) of the base after a token, from its hidden state; computes the logits of the 4^k k-mers of
+    A, C, G and T only."""
+
+    def __init__(self, inference: Inference, tokenizer: KmerTokenizer) -> None:
+        self.inference = inference
+        self._table = KmerTable(tokenizer)
+        self._part = inference.head_part(self._table.ids)
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(R, D) after ln_f -> float32 (R, 4) on the CPU."""
+        return torch.cat([self._some(rows).cpu() for rows in hidden.split(ROWS_OF_LOGITS)])
+
+    def _some(self, rows: torch.Tensor) -> torch.Tensor:
+        if self._part is None:
+            return self._table.first_base(self.inference.logits(rows))
+        p = self.inference.logits(rows, self._part).float().softmax(-1)
+        return p.view(len(rows), 4, p.shape[1] // 4).sum(-1)
+
+
+
 def place_marginals(logits: torch.Tensor, table: KmerTable) -> torch.Tensor:
     """Logits (R, V) of the next token -> (R, k, 4): P(the next k-mer has base b at place j), for each place."""
     joint = table.probabilities(logits)
@@ -83,7 +104,8 @@ def _probabilities(
 ) -> torch.Tensor:
     """As base_probabilities, but only the rows phase, phase + k ... of the given phases; NaN in the other rows."""
     overlap = model.max_len // 2 if overlap is None else overlap
-    inference, table, k = Inference(model), KmerTable(tokenizer), tokenizer.k
+    inference, k = Inference(model), tokenizer.k
+    next_base = NextBase(inference, tokenizer)
     out = torch.full((len(bases), 4), torch.nan)
     for phase in phases:
         # The last token of the prefix predicts the k-mer at base `phase`, each k-mer predicts the next one.
@@ -93,10 +115,7 @@ def _probabilities(
         for window in token_windows(TextKmers(tokenizer, context), prefix, model.max_len, overlap):
             before = window.n_prefix + window.n_context - (0 if rows else 1)
             rows.append(inference.hidden_states([window.ids])[0][before:])
-        answers = [
-            table.first_base(inference.logits(some)).cpu() for some in torch.cat(rows).split(ROWS_OF_LOGITS)
-        ]
-        out[phase::k] = torch.cat(answers)
+        out[phase::k] = next_base(torch.cat(rows))
     return out
 
 

@@ -58,10 +58,16 @@ def target_log_probs(inference: Inference, rows: torch.Tensor, targets: torch.Te
     """log P(target) of up to ROWS_OF_LOGITS rows (R, D): float32 (R,).
 
     The Triton kernels do not write the logits. On other devices the logits are computed with the product whose rows do
-    not depend on each other (ops/linear.py); the rows of combined_loss on the CPU do depend on each other.
+    not depend on each other (ops/linear.py), equal rows of the projection once; the rows of combined_loss on the CPU do
+    depend on each other.
     """
     last = inference.model.last_projection
     if not loss_is_batch_independent(rows.device.type) or type(last) not in PLAIN:
+        distinct = inference.distinct_head
+        if distinct is not None:
+            logits = inference.logits(rows, distinct.rows).float()
+            of_target = logits.gather(1, distinct.place[targets][:, None])[:, 0]
+            return of_target - (logits + distinct.log_count).logsumexp(-1)
         return inference.logits(rows).float().log_softmax(-1).gather(1, targets[:, None])[:, 0]
     # the kernels split the vocabulary by the number of rows: with a constant number, a row's bits are constant
     spare = ROWS_OF_LOGITS - len(rows)

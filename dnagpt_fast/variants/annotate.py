@@ -285,7 +285,8 @@ def _header(
     command = what.command.replace('"', "'")
     new.append(
         f'{COMMAND}<ID=dnagpt_fast,Version="{version}",Model="sha256:{model_hash}",Genome="sha256:{genome_hash}",'
-        f'Rule="{rule.name}",ContextBp={rule.reach.context_bp},AfterBp={rule.reach.after_bp},Strands={rule.strands},'
+        f'Rule="{rule.name}",ContextBp={rule.reach.context_bp},AfterBp={rule.reach.after_bp},'
+        f"StrideTokens={rule.reach.stride},Strands={rule.strands},"
         f'Phases={rule.phases},Background="reference",Date="{date.today().isoformat()}",CommandLine="{command}">'
     )
     return [*kept, *new, vcf.header[-1]]

@@ -89,14 +89,15 @@ def site_of(genome: Genome, variant: Variant, rule: AlleleRule, k: int) -> Site 
     place = genome.contigs.find(variant.contig)
     name, length = genome.names[place], int(genome.lengths[place])
     start_bp, end_bp = variant.start_bp, variant.start_bp + len(reference)
-    needed = rule.reach.needed_bp + max(len(reference), len(alternative))
+    needed = rule.reach.needed_bp(k) + max(len(reference), len(alternative))
     left = genome.sequence(name, max(start_bp - needed, 0), start_bp)
     right = genome.sequence(name, end_bp, min(end_bp + needed, length))
     sides = max(rule.reach.context_bp, rule.reach.after_bp if rule.strands == 2 else 0)
     window = left[-sides:] + reference + right[:sides] if sides else reference
     if window.count("N") > MOST_N * len(window):
         return "N"
-    return Site(left, reference, alternative, right)
+    left_bp, right_bp = start_bp - len(left), length - end_bp - len(right)
+    return Site(left, reference, alternative, right, left_bp, right_bp)
 
 
 def score_chunk(
@@ -140,13 +141,14 @@ def variant_scores(
     phases: int | None = None,
     context_bp: int | None = None,
     after_bp: int | None = None,
+    stride_bp: int | None = None,
     prefix: str = "<R>",
     on_mismatch: str = "error",
     max_tokens: int = 4096,
 ) -> Iterator[AlleleScore]:
     """The score of each variant (contig, start_bp (0-based), reference, alternative), in order.
 
-    rule, strands, phases, context_bp, after_bp  see model.alleles.AlleleRule
+    rule, strands, phases, context_bp, after_bp, stride_bp  see model.alleles.AlleleRule
     prefix       tokens before every window; the species token that the model was trained with
     on_mismatch  "error", or "flag": a contig or reference that the genome does not have gives a score without numbers
     max_tokens   tokens at once; limits the memory and does not change the scores
@@ -165,7 +167,7 @@ def variant_scores(
         raise ValueError(f"on_mismatch = {on_mismatch!r}: wanted error or flag")
     settings = AlleleRule.of(
         model, tokenizer, rule, strands=strands, phases=phases, context_bp=context_bp, after_bp=after_bp,
-        prefix=prefix,
+        stride_bp=stride_bp, prefix=prefix,
     )  # fmt: skip
     inference = Inference(model)
 

@@ -45,10 +45,14 @@ def directly_computed(model, tokenizer, site, phase, rule):
     """ALT minus REF of sums of log P over whole windows, one pass of the model each, with windows cut here."""
     found, k, reach = difference(site), tokenizer.k, rule.reach
     tokens = math.ceil((phase + found.longest + reach.after_bp) / k)
-    before = min(reach.context_bp // k, reach.max_tokens - tokens)
+    boundary = found.first - phase
+    # tokens are counted from the first base of the contig, and windows begin at multiples of the stride
+    earliest = (site.left_bp + boundary) // k - reach.context_bp // k
+    before = reach.context_bp // k + earliest % reach.stride
+    assert before + tokens <= reach.max_tokens
     sums = []
     for allele in (site.reference, site.alternative):
-        start = found.first - phase - before * k
+        start = boundary - before * k
         text = (site.left + allele + site.right)[start : start + (before + tokens) * k]
         ids = tokenizer.encode("<R>" + text)
         with torch.no_grad():
@@ -68,6 +72,7 @@ def test_scores_are_differences_of_whole_windows(tiny, tokenizer, site, phases):
         for side in (site, site.reverse_complement())
     ]
     wanted = np.array(by_strand)
+    assert rule.reach.stride == 7
     assert found.llr == pytest.approx(wanted.mean(), abs=1e-5)
     assert found.llr_forward == pytest.approx(wanted[0].mean(), abs=1e-5)
     assert found.llr_reverse == pytest.approx(wanted[1].mean(), abs=1e-5)
@@ -91,7 +96,7 @@ def test_the_published_rules(tiny, tokenizer):
     of = {base: sum(float(p[i]) for i in kmers if tokenizer.idx_to_token[i][0] == base) for base in "AG"}
     assert next_token.conditional == pytest.approx(math.log(of["G"] / of["A"]), abs=1e-5)
     assert next_token.llr is None
-    both = scores(tiny, tokenizer, [site], context_bp=48)[0].conditional
+    both = scores(tiny, tokenizer, [site], context_bp=48, stride_bp=3)[0].conditional
     other = scores(tiny, tokenizer, [site.reverse_complement()], name="next-token", context_bp=48)[0]
     assert both == pytest.approx((next_token.conditional + other.conditional) / 2)
     assert scores(tiny, tokenizer, [SITES[2]], name="next-token") == [AlleleScore(flags=("LENGTH",))]
@@ -106,8 +111,54 @@ def test_a_score_does_not_depend_on_the_batch(tiny, tokenizer):
     assert [scores(tiny, tokenizer, [site])[0] for site in sites] == together
 
 
+def test_neighbours_share_their_windows(tiny, tokenizer, monkeypatch):
+    """48 neighbouring bases need the reference windows of 3 phases and 2 strands once, not 48 times; each score is that
+    of the site alone, in parts of a window too."""
+    text, first = LEFT + RIGHT, 684
+    sites = [
+        Site(text[: first + i], text[first + i], other, text[first + i + 1 :])
+        for i in range(0, 48, 3)
+        for other in "ACGT"
+        if other != text[first + i]
+    ]
+    settings = {"context_bp": 45, "after_bp": 30, "stride_bp": 24}
+    alone = [scores(tiny, tokenizer, [site], **settings)[0] for site in sites]
+    seen = []
+    continuations = Inference.continuations
+
+    def counted(self, windows, kept, branches):
+        seen.extend(windows)
+        return continuations(self, windows, kept, branches)
+
+    monkeypatch.setattr(Inference, "continuations", counted)
+    assert scores(tiny, tokenizer, sites, **settings) == alone
+    # 45 bases in strides of 24: they touch at most 3 windows
+    assert len(set(seen)) == len(seen) <= 3 * 2 * 3
+    assert {len(window) for window in seen} == {1 + 15 + 8 - 1 + 11}
+    few, seen[:] = len(seen), []
+    assert scores(tiny, tokenizer, sites, max_tokens=100, **settings) == alone
+    assert len(set(seen)) == few < len(seen)
+
+
+def test_the_grid_is_that_of_the_contig_whatever_was_read(tiny, tokenizer):
+    """A site in the middle, with only the sequence that is needed beside it, has the score of the whole contig."""
+    settings = {"context_bp": 45, "after_bp": 30}
+    reach = AlleleRule.of(tiny, tokenizer, **settings).reach
+    for site in SITES:
+        needed = reach.needed_bp(tokenizer.k) + 5
+        cut = Site(
+            site.left[-needed:], site.reference, site.alternative, site.right[:needed],
+            len(site.left) - needed, len(site.right) - needed,
+        )  # fmt: skip
+        assert cut.left_bp > 0
+        assert scores(tiny, tokenizer, [cut], **settings) == scores(tiny, tokenizer, [site], **settings)
+        shifted = Site(*(getattr(site, name) for name in ("left", "reference", "alternative", "right")), 3 * 7)
+        assert scores(tiny, tokenizer, [shifted], **settings) == scores(tiny, tokenizer, [site], **settings)
+
+
 @pytest.mark.parametrize("site", SITES)
-def test_symmetries_hold_to_the_last_bit(tiny, tokenizer, site):
+def test_symmetries(tiny, tokenizer, site):
+    """Those of the strands to the last bit. Swapped alleles to rounding: the reference is part of a longer window."""
     forward, reverse, swapped, same = scores(
         tiny,
         tokenizer,
@@ -121,9 +172,13 @@ def test_symmetries_hold_to_the_last_bit(tiny, tokenizer, site):
     assert (reverse.llr, reverse.llr_forward, reverse.llr_reverse, reverse.sd, reverse.conditional) == (
         forward.llr, forward.llr_reverse, forward.llr_forward, forward.sd, forward.conditional
     )  # fmt: skip
-    assert (swapped.llr, swapped.llr_forward, swapped.llr_reverse) == (
-        -forward.llr, -forward.llr_forward, -forward.llr_reverse
-    )  # fmt: skip
+    for got, wanted in (
+        (swapped.llr, -forward.llr),
+        (swapped.llr_forward, -forward.llr_forward),
+        (swapped.llr_reverse, -forward.llr_reverse),
+        (swapped.sd, forward.sd),
+    ):
+        assert got == pytest.approx(wanted, abs=2e-5)
     assert (same.llr, same.llr_forward, same.llr_reverse, same.sd) == (0.0, 0.0, 0.0, 0.0)
     assert (
         (swapped.conditional is None)
@@ -220,6 +275,8 @@ def test_short_contigs_are_scored_with_the_bases_that_they_have(tiny, tokenizer)
         ({"phases": 2}, "divisor of k = 3"),
         ({"context_bp": 90, "after_bp": 60}, "context_bp \\+ after_bp = 150: this model reads"),
         ({"context_bp": -1}, "context_bp = -1"),
+        ({"stride_bp": -1}, "stride_bp = -1"),
+        ({"name": "full-ll", "stride_bp": 9}, "stride_bp = 9: the rule 'full-ll' has stride_bp = 3"),
         ({"prefix": ""}, "has no token"),
     ],
 )
