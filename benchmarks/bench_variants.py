@@ -1,8 +1,8 @@
 """Speed of variant scores (variants/s), per-base tracks and `score` (bp/s).
 
 Variant scores are compared with the naive way: for each allele, strand and phase one forward pass of the whole window
-through transformers (DNAGPTForCausalLM with the same weights, one window at a time), with the logits of all rows, as its
-users do it. So an SNV needs 2 x 2 x 6 = 24 passes. Both ways must give the same scores.
+through transformers (DNAGPTForCausalLM with the same weights, one window at a time), with the logits of all rows. So an
+SNV needs 2 x 2 x 6 = 24 passes. Both ways must give the same scores.
 
 SNVs at random places of a random sequence, at these mean distances: 120 bp, as the variants of 300 people of the 1000
 Genomes (24,990 in 3 Mb, Debian's shapeit4-example); 700 bp, as the variants of one person; and alone, too far from

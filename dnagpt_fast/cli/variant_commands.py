@@ -41,17 +41,15 @@ def variants(
     rule: Annotated[
         str, typer.Option(help="dnagpt, full-ll (Evo 2, Carbon) or next-token (GENERator)")
     ] = "dnagpt",
-    context_bp: Annotated[
-        int | None, typer.Option(help="fewest bases before a variant; default 384")
-    ] = None,
+    context_bp: Annotated[int | None, typer.Option(help="fewest bases before a variant; default 384")] = None,
     after_bp: Annotated[
         int | None, typer.Option(help="bases after it whose probabilities count; default 192")
     ] = None,
     stride_bp: Annotated[
         int | None,
         typer.Option(
-            help="windows begin every so many bases, so that neighbours share them; default half of --context-bp, 0 for "
-            "exactly --context-bp"
+            help="windows begin every so many bases, so that neighbours share them; default half of --context-bp; "
+            "0: each variant has exactly --context-bp"
         ),
     ] = None,
     strands: Annotated[int | None, typer.Option(help="2, or 1 for the forward strand only")] = None,

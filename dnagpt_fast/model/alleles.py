@@ -212,7 +212,10 @@ def _plan(tokenizer: KmerTokenizer, site: Site, rule: AlleleRule) -> _Plan | All
         if rule.name == "next-token" and not single:
             return AlleleScore(flags=("LENGTH",))
         return [
-            [with_prefix(pair_of(tokenizer, side, phase, rule.reach)) for phase in range(0, tokenizer.k, step)]
+            [
+                with_prefix(pair_of(tokenizer, side, phase, rule.reach))
+                for phase in range(0, tokenizer.k, step)
+            ]
             for side in sides
         ]
     except NotScorable as error:
@@ -300,9 +303,7 @@ def _is_single_base(site: Site) -> bool:
     return len(site.reference) == len(site.alternative) == 1
 
 
-def _score(
-    site: Site, plan: _Plan, rule: AlleleRule, windows: dict[tuple[int, ...], _Window]
-) -> AlleleScore:
+def _score(site: Site, plan: _Plan, rule: AlleleRule, windows: dict[tuple[int, ...], _Window]) -> AlleleScore:
     conditional = None
     if _is_single_base(site):
         ratios = []

@@ -43,8 +43,10 @@ class Site:
     right_bp: int = 0
 
     def reverse_complement(self) -> "Site":
-        sides = (self.right, self.reference, self.alternative, self.left)
-        return Site(*(reverse_complement(side) for side in sides), self.right_bp, self.left_bp)
+        left, reference, alternative, right = (
+            reverse_complement(side) for side in (self.right, self.reference, self.alternative, self.left)
+        )
+        return Site(left, reference, alternative, right, self.right_bp, self.left_bp)
 
 
 @dataclass(frozen=True)

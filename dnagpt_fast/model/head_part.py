@@ -19,8 +19,8 @@ class HeadPart(NamedTuple):
 
 
 class DistinctRows(NamedTuple):
-    """rows: the n distinct rows; place: int64 (V,), the index of each token among them; log_count: float32 (n,), log of
-    the number of tokens that have this row."""
+    """rows: the n distinct rows, with log_count added to the bias; place: int64 (V,), the index of each token among
+    them; log_count: float32 (n,), log of the number of tokens that have this row."""
 
     rows: HeadPart
     place: torch.Tensor
@@ -43,5 +43,8 @@ def distinct_rows(projection: nn.Linear) -> DistinctRows | None:
     distinct, place, count = whole.unique(dim=0, return_inverse=True, return_counts=True)
     if 2 * len(distinct) > len(weight):
         return None
-    rows = HeadPart(distinct, None) if bias is None else HeadPart(distinct[:, :-1].contiguous(), distinct[:, -1])
-    return DistinctRows(rows, place, count.float().log())
+    log_count = count.float().log()
+    added = log_count.to(weight.dtype)
+    if bias is not None:
+        distinct, added = distinct[:, :-1].contiguous(), distinct[:, -1] + added
+    return DistinctRows(HeadPart(distinct, added), place, log_count)

@@ -131,7 +131,9 @@ class Inference:
         for w, places in enumerate(kept):
             start, stop = rows.bounds(w)
             if not all(0 <= place < stop - start for place in places):
-                raise ValueError(f"window {w} has {stop - start} tokens: wanted places of 0..{stop - start - 1}")
+                raise ValueError(
+                    f"window {w} has {stop - start} tokens: wanted places of 0..{stop - start - 1}"
+                )
             spans.append((len(needed), len(needed) + len(places)))
             needed += [start + place for place in places]
         for i in range(len(windows), len(windows) + len(of)):

@@ -58,7 +58,6 @@ class NextBase:
         return p.view(len(rows), 4, p.shape[1] // 4).sum(-1)
 
 
-
 def place_marginals(logits: torch.Tensor, table: KmerTable) -> torch.Tensor:
     """Logits (R, V) of the next token -> (R, k, 4): P(the next k-mer has base b at place j), for each place."""
     joint = table.probabilities(logits)

@@ -65,9 +65,9 @@ def target_log_probs(inference: Inference, rows: torch.Tensor, targets: torch.Te
     if not loss_is_batch_independent(rows.device.type) or type(last) not in PLAIN:
         distinct = inference.distinct_head
         if distinct is not None:
-            logits = inference.logits(rows, distinct.rows).float()
-            of_target = logits.gather(1, distinct.place[targets][:, None])[:, 0]
-            return of_target - (logits + distinct.log_count).logsumexp(-1)
+            at = distinct.place[targets]
+            logs = inference.logits(rows, distinct.rows).float().log_softmax(-1)
+            return logs.gather(1, at[:, None])[:, 0] - distinct.log_count[at]
         return inference.logits(rows).float().log_softmax(-1).gather(1, targets[:, None])[:, 0]
     # the kernels split the vocabulary by the number of rows: with a constant number, a row's bits are constant
     spare = ROWS_OF_LOGITS - len(rows)

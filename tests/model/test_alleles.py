@@ -152,7 +152,9 @@ def test_the_grid_is_that_of_the_contig_whatever_was_read(tiny, tokenizer):
         )  # fmt: skip
         assert cut.left_bp > 0
         assert scores(tiny, tokenizer, [cut], **settings) == scores(tiny, tokenizer, [site], **settings)
-        shifted = Site(*(getattr(site, name) for name in ("left", "reference", "alternative", "right")), 3 * 7)
+        shifted = Site(
+            *(getattr(site, name) for name in ("left", "reference", "alternative", "right")), 3 * 7
+        )
         assert scores(tiny, tokenizer, [shifted], **settings) == scores(tiny, tokenizer, [site], **settings)
 
 

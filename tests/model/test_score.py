@@ -7,9 +7,10 @@ import torch
 
 from dnagpt_fast import KmerTokenizer
 from dnagpt_fast.model.inference import Inference
-from dnagpt_fast.model.score import score
+from dnagpt_fast.model.score import score, token_log_probs
 from dnagpt_fast.model.token_windows import kmer_ids
 from dnagpt_fast.ops import dispatch
+from dnagpt_fast.ops.combined_loss.occurring import plain_kmers
 from dnagpt_fast.vocab import reverse_complement
 from tests.model.test_embed import random_bases
 from tests.tiny import NAMES, load_tiny
@@ -109,3 +110,26 @@ def test_the_fixed_vocabulary_does_not_score_the_tail():
 def test_overlap_that_leaves_no_room_is_refused(tiny, tokenizer):
     with pytest.raises(ValueError, match=f"overlap = {tiny.config.max_len}"):
         score(tiny.model(), tokenizer, ["ACG"], overlap=tiny.config.max_len)
+
+
+def test_equal_rows_of_the_head_are_computed_once(tiny, tokenizer):
+    """The scores of a table in which most rows are equal: those of the plain softmax over all rows."""
+    model = tiny.model()
+    plain = plain_kmers(tokenizer.vocabulary)
+    rest = torch.ones(len(tokenizer), dtype=torch.bool)
+    rest[plain] = False
+    with torch.no_grad():
+        for table in (model.last_projection.weight, model.last_projection.bias):
+            if table is not None:
+                table[rest] = table[rest][0].clone()
+    inference = Inference(model)
+    assert len(inference.distinct_head.rows.weight) == 4**3 + 1
+    ids = tokenizer.encode("<R>ACGTTTGACNACGTACGGGACAC")
+    with torch.no_grad():
+        wanted = model(ids[None])[0, :-1].double().log_softmax(-1).gather(1, ids[1:, None])[:, 0]
+    (got,) = token_log_probs(inference, [ids.tolist()])
+    torch.testing.assert_close(got.double(), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_a_head_without_equal_rows_is_computed_whole(tiny):
+    assert Inference(tiny.model()).distinct_head is None
