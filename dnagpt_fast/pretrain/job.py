@@ -25,7 +25,7 @@ from dnagpt_fast.planning.accelerators import peak_flops
 from dnagpt_fast.planning.flops import step_flops
 from dnagpt_fast.planning.step_memory import step_memory
 from dnagpt_fast.pretrain.batches import BatchMaker, Template
-from dnagpt_fast.pretrain.mix import GenomeMix
+from dnagpt_fast.pretrain.mix import GenomeMix, recorded
 from dnagpt_fast.pretrain.placement import place_on
 from dnagpt_fast.pretrain.schedule import rate_of
 from dnagpt_fast.pretrain.settings import LossSettings, PretrainConfig
@@ -315,7 +315,12 @@ class PretrainingRun:
             "n_kmers": self.maker.n_kmers,
             "settings": self.config.to_dict(),
             "genomes": [
-                {**dataclasses.asdict(settings), "fingerprint": fingerprint, "content_hash": content_hash}
+                {
+                    **dataclasses.asdict(settings),
+                    "held_out": recorded(settings.held_out),
+                    "fingerprint": fingerprint,
+                    "content_hash": content_hash,
+                }
                 for settings, fingerprint, content_hash in zip(
                     self.mix.settings, self.mix.fingerprints(), self.content_hashes, strict=True
                 )

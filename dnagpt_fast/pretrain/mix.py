@@ -19,6 +19,9 @@ from dnagpt_fast.training.settings import ConfigError
 from dnagpt_fast.vocab import reserved_id, species_token
 
 TABLE_COLUMNS = ("path", "species", "weight", "held_out")
+# A longer list of held-out ranges is recorded as its number and hash: there may be one for each of a million contigs. The
+# record is in every checkpoint.
+MOST_RECORDED = 10_000
 ORIENTATION_NAMES = ("forward", "reversed", "complemented", "reverse complement")
 
 
@@ -189,6 +192,14 @@ def places_of(genome: Genome, settings: GenomeSettings) -> tuple[tuple[WeightedP
             )
         found.append(mask)
     return tuple(found), disjoint(in_loss)
+
+
+def recorded(ranges: Sequence[str] | str) -> Sequence[str] | str:
+    """Held-out ranges in the form of config.json; of that form itself the same."""
+    if isinstance(ranges, str) or len(ranges) <= MOST_RECORDED:
+        return ranges
+    digest = hashlib.sha256("\n".join(map(str, ranges)).encode(errors="surrogateescape")).hexdigest()
+    return f"{len(ranges)} ranges, sha256 {digest}"
 
 
 def tail_ranges(genome: Genome, share: float) -> Sequence[str]:

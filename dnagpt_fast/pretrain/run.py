@@ -18,6 +18,7 @@ from rich.table import Table
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.output_files import write_json
 from dnagpt_fast.pretrain.job import PretrainingRun
+from dnagpt_fast.pretrain.mix import recorded
 from dnagpt_fast.pretrain.placement import log_line
 from dnagpt_fast.pretrain.schedule import SETTLED, lengthened, oddities
 from dnagpt_fast.pretrain.settings import PretrainConfig
@@ -133,6 +134,13 @@ def _other_contents(record: dict[str, Any], job: PretrainingRun, path: Path) -> 
     before, now = part_of(record, "genomes", list, path), json.loads(json.dumps(job.record()["genomes"]))
     if len(before) != len(now) or not all(isinstance(genome, dict) for genome in before):
         return {"the number of data.genomes": (len(before), len(now))}
+    # Earlier versions recorded lists of any length.
+    before = [
+        {**genome, "held_out": recorded(genome["held_out"])}
+        if isinstance(genome.get("held_out"), list)
+        else genome
+        for genome in before
+    ]
     found = {
         f"{key} of {new['path']} (data.genomes)": (old[key], new[key])
         for old, new in zip(before, now, strict=True)

@@ -13,14 +13,14 @@ from typing import Any, Protocol
 from rich.console import Console
 from torch import nn
 
-from dnagpt_fast.output_files import write_json
+from dnagpt_fast.output_files import write_text
 from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
 from dnagpt_fast.training.log import MetricsLog, TensorBoardLog
 from dnagpt_fast.training.loop import Loop, StepReport, StopRequest
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.progress import TrainingProgress
-from dnagpt_fast.training.run_folder import raise_if_refused, refused_changes
+from dnagpt_fast.training.run_folder import raise_if_refused, record_text, refused_changes
 from dnagpt_fast.training.settings import ConfigError
 
 CONFIG = "config.json"
@@ -139,11 +139,12 @@ def train(job: Job, run: Path, first_step: int, course: Course, console: Console
     written.
 
     Only process 0 writes files. If a checkpoint could not be written, the run ends after the next step.
-    Raises CheckpointError for such a checkpoint, NonFiniteLoss, OSError.
+    Raises CheckpointError for such a checkpoint, ConfigError for a record that is too large, NonFiniteLoss, OSError.
     """
+    record = record_text(job.record(), run / CONFIG)
     if job.processes.is_main:
         run.mkdir(parents=True, exist_ok=True)
-        write_json(run / CONFIG, job.record())
+        write_text(run / CONFIG, record)
     with StopRequest().listening() as stop:
         done, finished = _steps(job, run, first_step, course, stop, console)
     if finished:

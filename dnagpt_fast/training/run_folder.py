@@ -1,10 +1,12 @@
 """The record in a run's folder: library versions, and the changes of settings that resuming refuses."""
 
+import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dnagpt_fast.json_files import MOST_BYTES
 from dnagpt_fast.training.settings import ConfigError, from_tree
 
 if TYPE_CHECKING:
@@ -46,6 +48,17 @@ def _shown(value: Any) -> str:
     contigs."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:150]}... ({len(text):,} characters)"
+
+
+def record_text(record: dict[str, Any], path: Path) -> str:
+    """The content of config.json, the file `path`. Raises ConfigError where it is too large to be read again."""
+    text = json.dumps(record, indent=2) + "\n"
+    if len(text) > MOST_BYTES:
+        raise ConfigError(
+            f"{path} would have {len(text):,} bytes, but at most {MOST_BYTES:,} are read: the settings are too long; "
+            f"name fewer held-out ranges, or only data.held_out_tail"
+        )
+    return text
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,10 +12,11 @@ import time
 import pytest
 import torch
 
+from dnagpt_fast.pretrain import mix
 from dnagpt_fast.pretrain.job import PretrainingRun
 from dnagpt_fast.pretrain.run import load_run, pretrain
 from dnagpt_fast.pretrain.settings import load_config
-from dnagpt_fast.training import checkpoint
+from dnagpt_fast.training import checkpoint, run_folder
 from dnagpt_fast.training.loop import NonFiniteLoss
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.settings import ConfigError
@@ -195,6 +197,28 @@ def test_a_run_is_not_resumed_with_what_would_change_it(tmp_path, settings, over
     pretrain(settings(*short), tmp_path / "run")
     with pytest.raises(ConfigError, match=message):
         pretrain(settings(*short, override), tmp_path / "run", resume=True)
+
+
+def test_a_long_list_of_held_out_ranges_is_recorded_by_its_hash(tmp_path, settings, monkeypatch):
+    short = ("run.steps=2", "schedule.warmup_steps=1")
+    pretrain(settings(*short), tmp_path / "run")  # with the list, as earlier versions recorded all
+    monkeypatch.setattr(mix, "MOST_RECORDED", 0)
+    job = PretrainingRun(settings(*short), Processes())
+    assert re.fullmatch("1 ranges, sha256 [0-9a-f]{64}", job.record()["genomes"][0]["held_out"])
+    longer = ("run.steps=3", *short[1:])
+    assert pretrain(settings(*longer), tmp_path / "run", resume=True).steps == 3
+    other = f'data.genomes=[{{path="{GENOME}",held_out=["{CONTIG}:0-100000"]}}]'
+    with pytest.raises(ConfigError, match=r"held_out of .* was '1 ranges, sha256"):
+        pretrain(settings(*longer, other), tmp_path / "run", resume=True)
+
+
+def test_a_record_that_could_not_be_read_again_is_refused_before_the_run(tmp_path, settings, monkeypatch):
+    monkeypatch.setattr(run_folder, "MOST_BYTES", 2000)
+    with pytest.raises(
+        ConfigError, match=r"config.json would have [0-9,]+ bytes, but at most 2,000 are read"
+    ):
+        pretrain(settings(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_genome_that_moved_is_the_same_genome(tmp_path, settings):
