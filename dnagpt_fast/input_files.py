@@ -4,10 +4,13 @@ The name of a file does not decide how it is read: browsers decompress `.gz` and
 a file without changing its name.
 """
 
+import errno
 import gzip
 import hashlib
 import io
+import os
 import re
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +59,18 @@ def check_file(path: str | Path) -> None:
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "a pipe or a device, which cannot be read twice"
         raise InputFileError(f"{path} is {kind}: wanted a file; write it to one")
+
+
+def check_regular(path: str | Path) -> None:
+    """For files that are part of a folder from an untrusted source: reading a pipe or a device in it might never end.
+
+    Raises FileNotFoundError, IsADirectoryError, and InputFileError for a pipe, device or socket.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise InputFileError(f"{path} is a pipe or a device: wanted a file")
 
 
 @contextmanager

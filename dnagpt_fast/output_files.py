@@ -135,6 +135,8 @@ def try_lock(handle: int) -> bool | None:
 @contextmanager
 def _renamed(path: str | Path) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "wanted a file, but this is a folder", str(path))
     with _temporary_folder(target.parent, path) as room, _named(path, room):

@@ -3,6 +3,7 @@ processes."""
 
 import errno
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -312,3 +313,26 @@ def test_a_folder_without_a_lock_is_swept_when_it_is_old_and_foreign_names_never
     write_text(tmp_path / "x", "x")
     assert not made.exists()
     assert foreign.exists()
+
+
+def test_a_link_to_no_file_is_followed_and_a_link_to_itself_is_an_error(tmp_path):
+    (tmp_path / "dangling").symlink_to("made")
+    write_text(tmp_path / "dangling", "x")
+    assert (tmp_path / "dangling").is_symlink()
+    assert (tmp_path / "made").read_text() == "x"
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match=f"symbolic links.*{tmp_path / 'loop'}"):
+        write_text(tmp_path / "loop", "x")
+    assert (tmp_path / "loop").is_symlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"dangling", "made", "loop"}
+
+
+def test_a_folder_that_is_removed_while_a_file_is_written_is_an_error_that_names_the_file(tmp_path):
+    target = tmp_path / "gone" / "x"
+    target.parent.mkdir()
+    writing = whole_file(target)
+    writing.__enter__().write(b"x")
+    shutil.rmtree(target.parent)
+    with pytest.raises(FileNotFoundError, match=str(target)):
+        writing.__exit__(None, None, None)
+    assert list(tmp_path.iterdir()) == []

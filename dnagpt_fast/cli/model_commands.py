@@ -164,7 +164,7 @@ def embed(
     rows, shape = embed_file(
         opened, tokenizer, genome, output, where, settings, resume=resume, name=str(model)
     )
-    typer.echo(f"{output}: {rows} vectors of {' x '.join(map(str, shape))}")
+    typer.echo(f"{output}: {rows} vectors of {' x '.join(map(str, shape))}", err=is_stream(output))
 
 
 def score(

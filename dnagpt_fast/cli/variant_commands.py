@@ -21,6 +21,7 @@ from dnagpt_fast.cli.model_commands import (
     Resume,
     Source,
 )
+from dnagpt_fast.output_files import is_stream, refuse_inputs
 
 Label = Annotated[
     str | None, typer.Option(help="class that a fine-tuned model is asked about; default the second of two")
@@ -36,7 +37,9 @@ def variants(
     vcf: Annotated[Path, typer.Argument(metavar="VCF", help=".vcf, .vcf.gz (BGZF or gzip) or .bcf")],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help=".vcf, .vcf.gz or .bcf (indexed), .tsv or .parquet"),
+        typer.Option(
+            "--output", "-o", help=".vcf, .vcf.gz or .bcf (indexed), .tsv or .parquet; - is standard output"
+        ),
     ],
     rule: Annotated[
         str, typer.Option(help="dnagpt, full-ll (Evo 2, Carbon) or next-token (GENERator)")
@@ -104,7 +107,8 @@ def variants(
         rate = summary.alternatives / max(summary.seconds, 1e-9)
         flags = "".join(f", {count:,} {flag}" for flag, count in sorted(summary.flags.items()))
         typer.echo(
-            f"{output}: {summary.records:,} records, {summary.alternatives:,} alternatives{flags}, {rate:,.1f}/s"
+            f"{output}: {summary.records:,} records, {summary.alternatives:,} alternatives{flags}, {rate:,.1f}/s",
+            err=is_stream(output),
         )
 
 
@@ -205,7 +209,6 @@ def mutate(
     from dnagpt_fast.finetune.predict import is_finetuned
     from dnagpt_fast.genome import Genome
     from dnagpt_fast.genome.selection import places_of
-    from dnagpt_fast.output_files import refuse_inputs
     from dnagpt_fast.tracks import mutate as maps
     from dnagpt_fast.tracks.place_maps import check_figure
     from dnagpt_fast.training.progress import TrainingProgress
@@ -255,7 +258,9 @@ def mutate(
     if figure is not None:
         maps.plot(figure, found)
     typer.echo(
-        f"{output}: {3 * length:,} substitutions of {place.name}" + (f", drawn in {figure}" if figure else "")
+        f"{output}: {3 * length:,} substitutions of {place.name}"
+        + (f", drawn in {figure}" if figure else ""),
+        err=is_stream(output),
     )
 
 
@@ -278,7 +283,6 @@ def attribute(
     from dnagpt_fast.finetune.answer import Answer
     from dnagpt_fast.genome import Genome
     from dnagpt_fast.genome.selection import places_of
-    from dnagpt_fast.output_files import refuse_inputs
     from dnagpt_fast.tracks import attribution
     from dnagpt_fast.tracks.place_maps import check_figure
 
@@ -300,7 +304,7 @@ def attribute(
         line += (
             f", {found.baseline:.4g} at the baseline; the attributions miss the difference by {found.gap:.2g}"
         )
-    typer.echo(line + (f"; drawn in {figure}" if figure else ""))
+    typer.echo(line + (f"; drawn in {figure}" if figure else ""), err=is_stream(output))
 
 
 def attention(
@@ -329,7 +333,6 @@ def attention(
     from dnagpt_fast.cli.sequence_jobs import open_model
     from dnagpt_fast.genome import Genome
     from dnagpt_fast.genome.selection import places_of
-    from dnagpt_fast.output_files import refuse_inputs
     from dnagpt_fast.tracks import attention_map as maps
     from dnagpt_fast.tracks.place_maps import check_ending
 
@@ -350,7 +353,9 @@ def attention(
     else:
         maps.plot(output, found, place, head)
     layers, heads, tokens, _ = found.weights.shape
-    typer.echo(f"{output}: {place.name}, {tokens} tokens, {layers} layer(s), {heads} heads")
+    typer.echo(
+        f"{output}: {place.name}, {tokens} tokens, {layers} layer(s), {heads} heads", err=is_stream(output)
+    )
 
 
 def _refuse_pretrained_options(**given: object) -> None:

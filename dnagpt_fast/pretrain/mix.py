@@ -19,8 +19,8 @@ from dnagpt_fast.training.settings import ConfigError
 from dnagpt_fast.vocab import reserved_id, species_token
 
 TABLE_COLUMNS = ("path", "species", "weight", "held_out")
-# A longer list of held-out ranges is recorded as its number and hash: there may be one for each of a million contigs. The
-# record is in every checkpoint.
+# A longer list of held-out ranges is recorded as its number and hash: there may be one for each of a million contigs,
+# and the record is in every checkpoint.
 MOST_RECORDED = 10_000
 ORIENTATION_NAMES = ("forward", "reversed", "complemented", "reverse complement")
 

@@ -26,7 +26,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_state_dict, set_state_dict
 
-from dnagpt_fast.input_files import sha256_of
+from dnagpt_fast.input_files import InputFileError, check_regular, sha256_of
 from dnagpt_fast.json_files import read_json
 from dnagpt_fast.training.checkpoint_files import METADATA, DataPlanner, DataReader, read_metadata
 from dnagpt_fast.training.torch_files import CheckpointError, cause, reason
@@ -181,12 +181,17 @@ def damage(path: Path, *, contents: bool = True) -> str | None:
         if sums and sums.keys() != sizes.keys():
             return f"{STATE} lacks the checksum of a file"
         for name, size in sizes.items():
+            check_regular(path / name)
             there = (path / name).stat().st_size
             if there != size:
                 return f"{name} has {there} bytes instead of {size}"
         for name in sums if contents else ():
             if sha256_of(path / name) != sums[name]:
                 return f"the bytes of {name} have changed since it was written: its SHA-256 differs"
+    except IsADirectoryError as error:
+        return f"{Path(str(error.filename)).name} is a folder"
+    except InputFileError as error:
+        return str(error)
     except (FileNotFoundError, NotADirectoryError) as error:
         missing = re.search(r"no ([\w.]+) in", str(error))
         return f"{missing[1] if missing else Path(str(error.filename)).name} is missing"

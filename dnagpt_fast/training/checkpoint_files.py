@@ -18,6 +18,7 @@ from torch.distributed.checkpoint import filesystem, metadata
 from torch.distributed.checkpoint._nested_dict import set_element
 from torch.distributed.checkpoint.planner import ReadItem
 
+from dnagpt_fast.input_files import check_regular
 from dnagpt_fast.training.torch_files import UnsafeFile, refuse_growth
 
 METADATA = ".metadata"
@@ -78,6 +79,7 @@ def read_metadata(folder: Path) -> metadata.Metadata:
     """The list of a checkpoint's tensors and objects. Raises UnsafeFile where it names anything except data
     in this folder's files, or more data than they have bytes; ValueError for a damaged list, OSError."""
     path = folder / METADATA
+    check_regular(path)
     if path.stat().st_size > MOST_METADATA_BYTES:
         raise UnsafeFile(f"{METADATA} has more than {MOST_METADATA_BYTES:,} bytes")
     try:
@@ -104,6 +106,7 @@ def _check(found: Any, folder: Path) -> None:
         if not isinstance(name, str) or Path(name).name != name:
             raise UnsafeFile(f"{METADATA} names a file outside the checkpoint's folder")
         if name not in sizes:
+            check_regular(folder / name)
             sizes[name] = (folder / name).stat().st_size
         if place.offset < 0 or place.length < 0 or place.offset + place.length > sizes[name]:
             raise UnsafeFile(f"{METADATA} names bytes that {name} does not have")

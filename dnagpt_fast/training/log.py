@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dnagpt_fast.input_files import check_regular
 from dnagpt_fast.output_files import whole, write_text
 
 FILE = "metrics.jsonl"
@@ -76,6 +77,7 @@ def _read(run: Path) -> tuple[list[dict[str, Any]], int]:
     """The records, and the number of bytes dropped after them."""
     path = run / FILE
     try:
+        check_regular(path)
         content = path.read_bytes()
     except FileNotFoundError:
         return [], 0

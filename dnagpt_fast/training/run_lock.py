@@ -37,9 +37,13 @@ def _take(run: Path, held: contextlib.ExitStack) -> str | None:
     if not run.exists():
         run.mkdir(parents=True)
         held.callback(_remove_if_empty, run)
+    with os.scandir(run) as entries:
+        links = sorted(entry.path for entry in entries if entry.is_symlink() and not entry.is_dir())
+    if links:
+        return f"{links[0]} is a symbolic link: a run writes only into its folder; replace the link by the file"
     path = run / FILE
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         locked = try_lock(handle)
         if locked is False:
             with os.fdopen(handle) as file:

@@ -1,8 +1,10 @@
 """Adds scores to a VCF file: the whole file is checked first, then scored block by block and written at the end."""
 
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from itertools import islice
@@ -57,7 +59,8 @@ class Annotation:
     """How to annotate a VCF file.
 
     source           .vcf, .vcf.gz (BGZF or gzip) or .bcf
-    output           .vcf, .vcf.gz with its index, .bcf with its index, .tsv or .parquet
+    output           .vcf, .vcf.gz with its index, .bcf with its index, .tsv or .parquet; a pipe, a device or `-` gets
+                     plain VCF, or a table by its ending
     on_mismatch      "error", or "flag": a contig or reference that the genome does not have gets DG_FLAG, not scores
     overwrite_tags   replace DG_ tags that the input has
     resume           continue the unfinished job of this output
@@ -113,10 +116,8 @@ def annotate(
     if what.on_mismatch not in ("error", "flag"):
         raise ValueError(f"on_mismatch = {what.on_mismatch!r}: wanted error or flag")
     if is_stream(what.output):
-        raise ValueError(
-            f"{what.output}: wanted a file; the scores are kept in the same folder while the job runs"
-        )
-    if not what.output.endswith(TABLES):
+        _check_stream(what, processes)
+    elif not what.output.endswith(TABLES):
         ending_of(what.output)
     refuse_inputs(what.output, what.source, genome.path)
     vcf = VcfFile(what.source)
@@ -129,27 +130,48 @@ def annotate(
         "source": sha256_of(what.source),
         "on_mismatch": what.on_mismatch, "block_records": BLOCK_RECORDS,
     }  # fmt: skip
-    folder = JobFolder(Path(what.output), "scores")
-    if not what.resume:
-        folder.refuse_unfinished()
-    # all processes have checked this before process 0 makes the folder
-    processes.barrier()
-    journal = Journal.open(folder, job, resume=what.resume, main=processes.is_main)
-    processes.barrier()
-    began = time.monotonic()
-    try:
-        _score_blocks(model, tokenizer, genome, rule, what, vcf, contents, journal, processes, console)
-    finally:
-        journal.close()
-        if processes.world_size == 1 and journal.is_empty:
-            journal.remove()  # nothing is lost
-    processes.barrier()
-    summary = Summary(contents.records, contents.alternatives, seconds=time.monotonic() - began)
-    if processes.is_main:
-        header = _header(vcf, contents, rule, what, model_hash, genome_hash)
-        _write(vcf, contents, genome, header, journal, what, summary)
-        journal.remove()
-    return summary
+    with _folder_of(what.output) as folder:
+        if not what.resume:
+            folder.refuse_unfinished()
+        # all processes have checked this before process 0 makes the folder
+        processes.barrier()
+        journal = Journal.open(folder, job, resume=what.resume, main=processes.is_main)
+        processes.barrier()
+        began = time.monotonic()
+        try:
+            _score_blocks(model, tokenizer, genome, rule, what, vcf, contents, journal, processes, console)
+        finally:
+            journal.close()
+            if processes.world_size == 1 and journal.is_empty:
+                journal.remove()  # nothing is lost
+        processes.barrier()
+        summary = Summary(contents.records, contents.alternatives, seconds=time.monotonic() - began)
+        if processes.is_main:
+            header = _header(vcf, contents, rule, what, model_hash, genome_hash)
+            _write(vcf, contents, genome, header, journal, what, summary)
+            journal.remove()
+        return summary
+
+
+@contextmanager
+def _folder_of(output: str) -> Iterator[JobFolder]:
+    """Beside the output; for a stream, which cannot be resumed, a temporary one."""
+    if not is_stream(output):
+        yield JobFolder(Path(output), "scores")
+        return
+    with tempfile.TemporaryDirectory() as room:
+        yield JobFolder(Path(room) / "variants", "scores")
+
+
+def _check_stream(what: Annotation, processes: Processes) -> None:
+    if what.output.endswith((".gz", ".bcf")):
+        raise ValueError(
+            f"{what.output}: a pipe or device gets plain text: wanted a name that ends in .vcf or .tsv"
+        )
+    if what.resume or processes.world_size > 1:
+        raise ValueError(
+            f"{what.output}: --resume and several processes keep scores beside the output: wanted a file"
+        )
 
 
 def _score_blocks(

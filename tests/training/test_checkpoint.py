@@ -316,3 +316,22 @@ def test_a_damaged_state_is_a_reason_and_not_an_error(tmp_path, text):
     found, left_out = checkpoint.examine(tmp_path)
     assert found is None
     assert "step-00000001" in left_out[0]
+
+
+@pytest.mark.parametrize("name", ["state.json", "config.json", ".metadata", "__0_0.distcp"])
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_a_file_that_is_a_folder_or_a_pipe_is_a_damaged_checkpoint(tmp_path, name, kind):
+    """Reading the pipe would wait for ever."""
+    for step in (1, 2):
+        save(tmp_path, step, seed=step)
+    path = tmp_path / "checkpoints" / "step-00000002" / name
+    size = path.stat().st_size
+    path.unlink()
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    state = path.with_name("state.json")
+    if state.is_file():
+        state.write_text(state.read_text().replace(f'"{name}": {size}', f'"{name}": {path.stat().st_size}'))
+    found, left_out = checkpoint.examine(tmp_path)
+    assert found.step == 1
+    (line,) = left_out
+    assert f"{name} is a folder" in line if kind == "folder" else "is a pipe or a device" in line

@@ -1,5 +1,7 @@
 """metrics.jsonl after interruptions, and the curve."""
 
+import os
+
 import pytest
 
 from dnagpt_fast.training.log import MetricsLog, draw_losses, read_metrics, running_means
@@ -81,3 +83,9 @@ def test_lost_records_are_reported(tmp_path):
     log = MetricsLog(tmp_path, 2)
     log.close()
     assert log.losses == []
+
+
+def test_a_pipe_in_place_of_the_file_is_an_error(tmp_path):
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(ValueError, match=r"metrics.jsonl is a pipe or a device: wanted a file"):
+        read_metrics(tmp_path)

@@ -99,3 +99,24 @@ while done < 10:
     assert [process.wait(120) for process in writers] == [0, 0, 0], time.monotonic() - began
     assert (tmp_path / "count").read_text() == "30"
     assert not (tmp_path / FILE).exists()
+
+
+def test_links_of_a_strange_folder_are_not_written_through(tmp_path):
+    """A hostile run folder could otherwise replace any file of the user who resumes it."""
+    mine = tmp_path / "mine"
+    mine.write_text("precious")
+    for name in (FILE, "config.json", "metrics.jsonl"):
+        run = tmp_path / name
+        run.mkdir()
+        (run / name).symlink_to(mine)
+        with (
+            pytest.raises(ConfigError, match=f"{run / name} is a symbolic link"),
+            sole_writer(run, Processes()),
+        ):
+            pass
+    assert mine.read_text() == "precious"
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "disk")  # on a larger disk
+    with sole_writer(tmp_path / "run", Processes()):
+        pass

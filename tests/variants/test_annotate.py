@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import os
+import threading
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -345,3 +348,27 @@ def test_journals_are_json_lines(model, genome, tmp_path, monkeypatch):
     run(model, genome, source, tmp_path / "out.vcf")
     assert [one["block"] for one in seen] == [0]
     assert len(seen[0]["scores"]) == 3
+
+
+@pytest.mark.parametrize("name", ["pipe.vcf", "pipe.tsv"])
+def test_a_pipe_gets_what_a_file_would_get(model, genome, tmp_path, name):
+    source = write_vcf_text(tmp_path / "in.vcf")
+    run(model, genome, source, tmp_path / f"file{Path(name).suffix}")
+    os.mkfifo(tmp_path / name)
+    came: list[bytes] = []
+    reader = threading.Thread(target=lambda: came.append((tmp_path / name).read_bytes()))
+    reader.start()
+    run(model, genome, source, tmp_path / name)
+    reader.join(timeout=60)
+    assert came == [(tmp_path / f"file{Path(name).suffix}").read_bytes()]
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".")} == set()
+
+
+def test_a_pipe_gets_no_compressed_file_and_no_resumed_one(model, genome, tmp_path):
+    source = write_vcf_text(tmp_path / "in.vcf")
+    for name in ("pipe.vcf", "pipe.bcf"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=r"pipe.bcf: a pipe or device gets plain text"):
+        run(model, genome, source, tmp_path / "pipe.bcf")
+    with pytest.raises(ValueError, match=r"pipe.vcf: --resume and several processes keep"):
+        run(model, genome, source, tmp_path / "pipe.vcf", resume=True)
