@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 import dnagpt_fast as df
+from benchmarks.contest import circumstances, record
 from dnagpt_fast.model.alleles import AlleleRule
 from dnagpt_fast.model.base_tracks import BaseTracks
 from dnagpt_fast.model.haplotypes import Site, pair_of
@@ -83,9 +84,8 @@ def measure(name: str, case: Case) -> dict[str, object]:
     longest = max(spacing * count for spacing, count in case.spacings.items())
     sequence = "".join(rng.choice(list("ACGT"), 2 * margin + max(longest, case.track_bp)))
     row: dict[str, object] = {
+        "op": f"variants {name}",
         "model": name,
-        "cpu_isa": df.ops.report()["cpu_isa"],
-        "threads": torch.get_num_threads(),
         "context_bp": rule.reach.context_bp,
         "stride_tokens": rule.reach.stride,
         "after_bp": rule.reach.after_bp,
@@ -139,7 +139,9 @@ def main() -> None:
     chosen = parser.parse_args().model
     for name, case in CASES.items():
         if chosen in (None, name):
-            print(json.dumps(measure(name, case), indent=1), flush=True)
+            row = measure(name, case)
+            print(json.dumps(row, indent=1), flush=True)
+            record({**row, **circumstances()})
 
 
 if __name__ == "__main__":

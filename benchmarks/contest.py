@@ -1,5 +1,6 @@
 """Times several implementations in turn, takes the best of the rounds, and records the circumstances."""
 
+import datetime
 import json
 import os
 import platform
@@ -30,7 +31,7 @@ def contest(
     ratios of rates to the contender `against`, and the circumstances. pytest-benchmark times the first
     contender.
     """
-    circumstances = report()  # before the rounds: a contender may force an instruction set
+    around = circumstances()  # before the rounds: a contender may force an instruction set
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):  # in turn, so that a slower machine slows all of them
         for name, run in contenders.items():
@@ -46,17 +47,31 @@ def contest(
         f"ratio_to_{against}": {name: float(f"{value / rate[against]:.3g}") for name, value in rate.items()},
         "seconds": {name: float(f"{value:.4g}") for name, value in best.items()},
         "rounds": rounds,
-        "threads": torch.get_num_threads(),
-        "machine": processor(),
-        **circumstances,
+        **around,
     }
     benchmark.extra_info.update(row)
     benchmark.pedantic(next(iter(contenders.values())), rounds=1, iterations=1)
     print(f"\n{json.dumps({name: row[name] for name in list(row)[:4]}, indent=1)}")
+    record(row)
+    return best
+
+
+def circumstances() -> dict[str, Any]:
+    """Of a figure: day, processor, threads, versions, instruction set and implementations."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "threads": torch.get_num_threads(),
+        "machine": processor(),
+        "torch": torch.__version__,
+        **report(),
+    }
+
+
+def record(row: dict[str, Any]) -> None:
+    """Appends a row to the file named by DNAGPT_BENCH_RESULTS, if it is set."""
     if path := os.environ.get(RESULTS):
         with open(path, "a") as file:
             file.write(json.dumps(row) + "\n")
-    return best
 
 
 def processor() -> str:

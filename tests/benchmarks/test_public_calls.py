@@ -20,9 +20,11 @@ MEASURED = {
     "bench_generate.py": {"DNAGPT"},
     "bench_kmer_tokenize.py": {"kmer_tokenize"},
     "bench_sampler.py": {"BatchSampler"},
+    "bench_start_up.py": set(),  # it runs commands
     "bench_text_encode.py": {"KmerTokenizer"},
     "bench_train_step.py": {"DNAGPT", "combined_loss"},
     "bench_variants.py": {"DNAGPT", "score", "variant_scores"},
+    "bench_whole_jobs.py": {"Genome", "embed", "generate_sequences", "load_model", "score"},
 }
 # It replaces the CUDA launch by nothing, to measure what the public call costs beside it.
 REPLACES_THE_LAUNCH = "bench_call_overhead.py"
