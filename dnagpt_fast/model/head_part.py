@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from dnagpt_fast.model.rounded_linear import RoundedLinear
+
 
 class HeadPart(NamedTuple):
     """Rows of the projection: weight (n, D), bias (n,) or None."""
@@ -22,19 +24,21 @@ class DistinctRows(NamedTuple):
     """rows: the n distinct rows, with log_count added to the bias; place: int64 (V,), the index of each token among
     them; log_count: float32 (n,), log of the number of tokens that have this row."""
 
-    rows: HeadPart
+    rows: HeadPart | RoundedLinear
     place: torch.Tensor
     log_count: torch.Tensor
 
 
-def head_part(projection: nn.Linear, tokens: torch.Tensor) -> HeadPart:
+def head_part(projection: nn.Linear | RoundedLinear, tokens: torch.Tensor) -> HeadPart | RoundedLinear:
     """The rows of some tokens, int64 (n,)."""
+    if isinstance(projection, RoundedLinear):
+        return projection.rows(tokens)
     weight, bias = projection.weight.detach(), projection.bias
     at = tokens.to(weight.device)
     return HeadPart(weight[at], None if bias is None else bias.detach()[at])
 
 
-def distinct_rows(projection: nn.Linear) -> DistinctRows | None:
+def distinct_rows(projection: nn.Linear | RoundedLinear) -> DistinctRows | None:
     """None if fewer than half of the rows are equal to another one: then nothing would be gained."""
     weight, bias = projection.weight.detach(), projection.bias
     if 2 * len(weight[:, 0].unique()) > len(weight):  # quick: most tables have no equal rows
@@ -47,4 +51,10 @@ def distinct_rows(projection: nn.Linear) -> DistinctRows | None:
     added = log_count.to(weight.dtype)
     if bias is not None:
         distinct, added = distinct[:, :-1].contiguous(), distinct[:, -1] + added
+    if isinstance(projection, RoundedLinear):
+        tokens = torch.arange(len(weight), device=weight.device)
+        first = tokens.new_full((len(distinct),), len(weight)).scatter_reduce(0, place, tokens, "amin")
+        rows = projection.rows(first)
+        rows.bias = added
+        return DistinctRows(rows, place, log_count)
     return DistinctRows(HeadPart(distinct, added), place, log_count)

@@ -20,6 +20,7 @@ from torch import nn
 from dnagpt_fast.model.head_part import DistinctRows, HeadPart, distinct_rows, head_part
 from dnagpt_fast.model.layers import Block, Linear, merge_heads
 from dnagpt_fast.model.network import Network
+from dnagpt_fast.model.rounded_linear import RoundedLinear
 from dnagpt_fast.ops.attention.op import attention, attention_decode
 from dnagpt_fast.ops.attention.reference import attention_weights, visible_keys
 from dnagpt_fast.ops.linear import ROWS_MULTIPLE, linear, pack_weight
@@ -222,23 +223,25 @@ class Inference:
         return self.model.transformer.ln_f(x)[:B]
 
     @torch.no_grad()
-    def logits(self, hidden: torch.Tensor, part: HeadPart | None = None) -> torch.Tensor:
+    def logits(self, hidden: torch.Tensor, part: HeadPart | RoundedLinear | None = None) -> torch.Tensor:
         """(R, D) after ln_f -> (R, V); with `part` only the columns of some tokens."""
         padded = self.head_rows(F.pad(hidden, (0, 0, 0, _round_up(len(hidden)) - len(hidden))))
         if part is None:
             return self.linear(self.model.last_projection, padded)[: len(hidden)]
+        if isinstance(part, RoundedLinear):
+            return part(padded)[: len(hidden)]
         return linear(padded, part.weight, part.bias)[: len(hidden)]
 
-    def head_part(self, tokens: torch.Tensor) -> HeadPart | None:
+    def head_part(self, tokens: torch.Tensor) -> HeadPart | RoundedLinear | None:
         """The last projection of some tokens, int64 (n,), for `logits`; None if an adapter has replaced it."""
         last = self.model.last_projection
-        return head_part(last, tokens) if type(last) in PLAIN else None
+        return head_part(last, tokens) if type(last) in PLAIN or isinstance(last, RoundedLinear) else None
 
     @cached_property
     def distinct_head(self) -> DistinctRows | None:
         """The last projection with equal rows computed once; None without (many) equal rows or with an adapter."""
         last = self.model.last_projection
-        return distinct_rows(last) if type(last) in PLAIN else None
+        return distinct_rows(last) if type(last) in PLAIN or isinstance(last, RoundedLinear) else None
 
     @torch.no_grad()
     def head_rows(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -7,60 +7,10 @@ from torch import nn
 
 from dnagpt_fast.model.inference import PLAIN
 from dnagpt_fast.model.network import Network
-from dnagpt_fast.ops.linear_bfloat16 import linear_bfloat16
-from dnagpt_fast.ops.linear_int8 import linear_int8, quantize_rows
+from dnagpt_fast.model.rounded_linear import BFloat16Linear, Int8Linear
 from dnagpt_fast.ops.traits import refuse_products
 
 Model = TypeVar("Model", bound=Network)
-
-
-class _RoundedLinear(nn.Module):
-    """A linear layer without a gradient; `weight` is what its products stand for, in float32, made at each use."""
-
-    bias: torch.Tensor | None
-
-    @property
-    def weight(self) -> torch.Tensor:
-        raise NotImplementedError
-
-    def product(self, rows: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """float32 (..., D_in) -> (..., D_out)"""
-        if torch.is_grad_enabled() and x.requires_grad:
-            raise RuntimeError("bfloat16 and int8 products have no gradient: train the float32 model")
-        return self.product(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
-
-
-class BFloat16Linear(_RoundedLinear):
-    def __init__(self, layer: nn.Linear) -> None:
-        super().__init__()
-        self.register_buffer("rounded", layer.weight.detach().bfloat16())
-        self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
-
-    @property
-    def weight(self) -> torch.Tensor:
-        return self.get_buffer("rounded").float()
-
-    def product(self, rows: torch.Tensor) -> torch.Tensor:
-        return linear_bfloat16(rows, self.get_buffer("rounded"), self.bias)
-
-
-class Int8Linear(_RoundedLinear):
-    def __init__(self, layer: nn.Linear) -> None:
-        super().__init__()
-        quantized, scale = quantize_rows(layer.weight.detach())
-        self.register_buffer("quantized", quantized)
-        self.register_buffer("scale", scale)
-        self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
-
-    @property
-    def weight(self) -> torch.Tensor:
-        return self.get_buffer("quantized").float() * self.get_buffer("scale")
-
-    def product(self, rows: torch.Tensor) -> torch.Tensor:
-        return linear_int8(rows, self.get_buffer("quantized"), self.get_buffer("scale"), self.bias)
 
 
 LAYERS = {"bfloat16": BFloat16Linear, "int8": Int8Linear}

@@ -8,6 +8,7 @@ import torch
 from dnagpt_fast import Genome, KmerTokenizer, load_model, load_pretrained
 from dnagpt_fast.model.embed import embed
 from dnagpt_fast.model.generation import generate_sequences
+from dnagpt_fast.model.inference import Inference
 from dnagpt_fast.model.products import LAYERS, use_products
 from dnagpt_fast.model.score import score
 from dnagpt_fast.ops import dispatch, traits
@@ -127,3 +128,23 @@ def test_other_models_and_names_are_refused(products, model):
 
 def test_the_flags_of_this_processor_are_read():
     assert {"float32"} <= set(traits.fast_products()) <= set(traits.PRODUCTS)
+
+
+def test_equal_rows_of_the_head_are_computed_once_and_give_the_same_probabilities(products, model):
+    """As after pre-training with the occurring vocabulary: most rows of the last projection are equal."""
+    plain = load_tiny("tiny_bias").model()
+    last = plain.last_projection
+    with torch.no_grad():
+        last.weight[50:] = last.weight[50]
+        last.bias[50:] = last.bias[50]
+    hidden = torch.randn(7, plain.embedding_dim)
+    inference = Inference(use_products(plain, products))
+    distinct = inference.distinct_head
+    assert distinct is not None
+    assert type(distinct.rows) is LAYERS[products]
+    assert len(distinct.rows.weight) == 51
+    whole = inference.logits(hidden).log_softmax(-1)
+    part = (inference.logits(hidden, distinct.rows).log_softmax(-1) - distinct.log_count)[:, distinct.place]
+    torch.testing.assert_close(part, whole, atol=1e-5, rtol=1e-5)
+    some = torch.tensor([3, 60, 7])
+    assert torch.equal(inference.logits(hidden, inference.head_part(some)), inference.logits(hidden)[:, some])
