@@ -1,11 +1,11 @@
-"""Classification and regression scores from scikit-learn and scipy, with bootstrap intervals."""
+"""Scores of classification and regression, with bootstrap intervals."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from dnagpt_fast.extras import need
+from dnagpt_fast.evaluation.row_counts import ClassificationRows, RegressionRows
 
 RESAMPLES = 1000
 # A resample of few clusters may miss a class. Most scores are undefined then, so it is drawn again, at most
@@ -51,33 +51,8 @@ def classification_scores(
     counts = np.bincount(truth, minlength=classes)
     if (counts == 0).any():
         raise ValueError(f"class {int(np.argmin(counts))} does not occur among the {len(truth)} truths")
-
-    def scores(rows: np.ndarray) -> dict[str, float]:
-        return _classification(truth[rows], probabilities[rows], positive)
-
     draws = resampled(len(truth), resamples, seed, clusters, strata=truth)
-    return bootstrap(scores, len(truth), draws)
-
-
-def _classification(truth: np.ndarray, probabilities: np.ndarray, positive: int | None) -> dict[str, float]:
-    metrics = need("sklearn.metrics")
-    guess, classes = probabilities.argmax(1), probabilities.shape[1]
-    if classes == 2 and positive is not None:
-        f1 = metrics.f1_score(truth == positive, guess == positive)
-        auroc = metrics.roc_auc_score(truth == positive, probabilities[:, positive])
-        auprc = metrics.average_precision_score(truth == positive, probabilities[:, positive])
-    else:
-        f1 = metrics.f1_score(truth, guess, average="macro")
-        each = [(truth == c, probabilities[:, c]) for c in range(classes)]
-        auroc = float(np.mean([metrics.roc_auc_score(*pair) for pair in each]))
-        auprc = float(np.mean([metrics.average_precision_score(*pair) for pair in each]))
-    return {
-        "accuracy": metrics.accuracy_score(truth, guess),
-        "f1": f1,
-        "mcc": metrics.matthews_corrcoef(truth, guess),
-        "auroc": auroc,
-        "auprc": auprc,
-    }
+    return bootstrap(ClassificationRows(truth, probabilities, positive), len(truth), draws)
 
 
 def regression_scores(
@@ -98,20 +73,7 @@ def regression_scores(
     _check_finite(truth)
     if len(truth) < 3 or np.ptp(truth) == 0:
         raise ValueError(f"{len(truth)} truths from {truth.min(initial=0):g}: wanted 3 or more that vary")
-    metrics, stats = need("sklearn.metrics"), need("scipy.stats")
-
-    def scores(rows: np.ndarray) -> dict[str, float]:
-        t, p = truth[rows], predicted[rows]
-        varies = np.ptp(t) > 0 and np.ptp(p) > 0
-        pearson = stats.pearsonr(t, p)[0] if varies else 0.0
-        return {
-            "r2": metrics.r2_score(t, p),
-            "pearson": pearson,
-            "squared_pearson": pearson**2,
-            "spearman": stats.spearmanr(t, p)[0] if varies else 0.0,
-            "rmse": float(np.sqrt(np.mean((t - p) ** 2))),
-        }
-
+    scores = RegressionRows(truth, predicted)
     return bootstrap(scores, len(truth), resampled(len(truth), resamples, seed, clusters))
 
 

@@ -40,7 +40,9 @@ def _take(run: Path, held: contextlib.ExitStack) -> str | None:
     with os.scandir(run) as entries:
         links = sorted(entry.path for entry in entries if entry.is_symlink() and not entry.is_dir())
     if links:
-        return f"{links[0]} is a symbolic link: a run writes only into its folder; replace the link by the file"
+        return (
+            f"{links[0]} is a symbolic link: a run writes only into its folder; replace the link by the file"
+        )
     path = run / FILE
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
