@@ -3,10 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from rich.console import Console
 
-from dnagpt_fast.evaluation.scores import classification_scores
 from dnagpt_fast.finetune.run import finetune
 from dnagpt_fast.finetune.settings import load_finetune_config
 from tests.finetune.data.genomes import put, random_bases
@@ -50,7 +48,5 @@ def config_for(path: Path, *more: str):
 
 
 def quick_finetune(config, out: Path, **more):
-    """`finetune` in silence, with few resamples in its report: those of a real run take longer than the training."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(classification_scores.__kwdefaults__, "resamples", 20)
-        return finetune(config, out, console=Console(quiet=True), **more)
+    """`finetune` in silence."""
+    return finetune(config, out, console=Console(quiet=True), **more)

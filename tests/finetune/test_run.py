@@ -11,7 +11,6 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from dnagpt_fast.cli.app import main
-from dnagpt_fast.evaluation.scores import classification_scores
 from dnagpt_fast.finetune import run as module
 from dnagpt_fast.finetune.data.examples import LabelError
 from dnagpt_fast.finetune.predict import load_finetuned, predict
@@ -28,12 +27,6 @@ QUIET = Console(quiet=True)
 
 def run(path, out, *more, resume=False):
     return finetune(config_for(path, *more), out, resume=resume, console=QUIET)
-
-
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch):
-    """The resamples of a real run take longer than the training of these tests."""
-    monkeypatch.setitem(classification_scores.__kwdefaults__, "resamples", 20)
 
 
 @pytest.fixture(scope="module")

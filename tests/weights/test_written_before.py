@@ -7,7 +7,6 @@ import pytest
 import torch
 from rich.console import Console
 
-from dnagpt_fast.evaluation.scores import classification_scores
 from dnagpt_fast.finetune.predict import load_finetuned, predict
 from dnagpt_fast.finetune.run import finetune
 from dnagpt_fast.finetune.settings import load_finetune_config
@@ -19,12 +18,6 @@ from dnagpt_fast.weights.forms import load_model
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "runs_before_the_rooms.tar.xz"
 QUIET = Console(quiet=True)
-
-
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch):
-    """Fewer than the 300 resamples of a real run, which take longer than everything else here."""
-    monkeypatch.setitem(classification_scores.__kwdefaults__, "resamples", 20)
 
 
 @pytest.fixture(scope="module")
