@@ -1,5 +1,7 @@
 """`dnagpt-fast generate`, `embed`, `score`, `convert`: their output and their errors."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -184,6 +186,47 @@ def test_regions_and_bed_intervals_are_embedded_and_scored(capsys, model, fasta,
     wanted = score(tiny, tokenizer, [one[5:35], one[35:60], minus[7:], minus[:7], texts[2]])
     found = [float(row[7]) for row in rows[1:]]
     assert found == pytest.approx([s.log_likelihood for s in wanted], abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The 'future.infer_string' option")  # anndata 0.13 with pandas 3.1
+def test_vectors_and_regions_as_anndata(capsys, model, fasta, bed, tmp_path):
+    anndata = pytest.importorskip("anndata", reason="anndata is not installed: pip install '.[h5ad]'")
+    where = ["--bed", bed, "--region", "one:5-60", "--region", "one:5-60"]
+    layers = ["--layer", "1", "--layer", "0", "--layer", "-1"]
+    code, out, err = run(capsys, "embed", model, fasta, "-o", tmp_path / "x.h5ad", *where, *layers)
+    assert (code, out, err) == (0, f"{tmp_path / 'x.h5ad'}: 4 vectors of 3 x 64\n", "")
+    found = anndata.read_h5ad(tmp_path / "x.h5ad")
+    one = SEQUENCES["one"]
+    texts = [one[5:60], one[5:60], reverse_complement(one[3:40]), SEQUENCES["three"]]
+    tiny, tokenizer = load_tiny("tiny_bias").model(), KmerTokenizer(3)
+    vectors = np.stack(list(embed(tiny, tokenizer, texts, layer=[1, 0, -1])))
+    assert found.X.dtype == np.float32
+    assert np.array_equal(found.X, vectors[:, 0])
+    assert set(found.layers) - {None} == {"layer_0", "layer_-1"}  # anndata 0.13 counts X as the layer None
+    assert np.array_equal(found.layers["layer_0"], vectors[:, 1])
+    assert np.array_equal(found.layers["layer_-1"], vectors[:, 2])
+    assert found.obs_names.tolist() == ["one:5-60", "one:5-60-1", "peak 1", "three:0-8"]
+    assert list(found.obs.columns) == ["name", "contig", "start_bp", "end_bp", "strand", "length_bp"]
+    assert found.obs["name"].tolist() == ["one:5-60", "one:5-60", "peak 1", "three:0-8"]
+    assert found.obs.iloc[2].tolist() == ["peak 1", "one", 3, 40, "-", 37]
+    about = found.uns["dnagpt_fast"]
+    assert (about["model"], about["model_sha256"]) == (str(model), tiny.content_hash())
+    assert (about["pooling"], about["prefix"], bool(about["both_strands"])) == ("mean", "<R>", False)
+    assert about["layer"].tolist() == [1, 0, -1]
+    # one layer, and nothing but X
+    assert run(capsys, "embed", model, fasta, "-o", tmp_path / "y.h5ad", *where)[0] == 0
+    found = anndata.read_h5ad(tmp_path / "y.h5ad")
+    assert np.array_equal(found.X, vectors[:, 2])
+    assert not set(found.layers) - {None}
+
+
+def test_without_anndata_the_extra_is_named_before_any_work(capsys, model, fasta, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "anndata", None)
+    code, _, err = run(capsys, "embed", model, fasta, "-o", tmp_path / "x.h5ad")
+    assert (code, err) == (
+        1,
+        "dnagpt-fast: error: anndata is not installed: install the extra, `pip install 'dnagpt-fast[h5ad]'`\n",
+    )
 
 
 @pytest.mark.parametrize("command", ["score", "embed", "generate"])

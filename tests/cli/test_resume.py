@@ -78,6 +78,7 @@ def stop_after(monkeypatch, rows):
     monkeypatch.setattr(RowJournal, "append", stopping)
 
 
+@pytest.mark.filterwarnings("ignore:The 'future.infer_string' option")  # anndata 0.13 with pandas 3.1
 @pytest.mark.parametrize(
     "kind",
     [
