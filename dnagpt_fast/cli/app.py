@@ -75,6 +75,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "score": model_commands.score,
     "track": variant_commands.track,
     "variants": variant_commands.variants,
+    "calibrate": variant_commands.calibrate,
     "mutate": variant_commands.mutate,
     "attribute": variant_commands.attribute,
     "attention": variant_commands.attention,

@@ -1,4 +1,4 @@
-"""The commands that score a genome base by base: variants, track, mutate, attribute, attention."""
+"""The commands that score a genome base by base: variants, calibrate, track, mutate, attribute, attention."""
 
 import sys
 import time
@@ -30,6 +30,24 @@ Number = Annotated[
     list[float] | None, typer.Option(help="side input of a fine-tuned model; once for each, in their order")
 ]
 
+Rule = Annotated[str, typer.Option(help="dnagpt, full-ll (Evo 2, Carbon) or next-token (GENERator)")]
+
+ContextBp = Annotated[int | None, typer.Option(help="fewest bases before a variant; default 384")]
+
+AfterBp = Annotated[int | None, typer.Option(help="bases after it whose probabilities count; default 192")]
+
+StrideBp = Annotated[
+    int | None,
+    typer.Option(
+        help="windows begin every so many bases, so that neighbours share them; default half of --context-bp; "
+        "0: each variant has exactly --context-bp"
+    ),
+]
+
+Strands = Annotated[int | None, typer.Option(help="2, or 1 for the forward strand only")]
+
+Phases = Annotated[int | None, typer.Option(help="token boundaries tried; divides k, default k")]
+
 
 def variants(
     model: Model,
@@ -41,22 +59,18 @@ def variants(
             "--output", "-o", help=".vcf, .vcf.gz or .bcf (indexed), .tsv or .parquet; - is standard output"
         ),
     ],
-    rule: Annotated[
-        str, typer.Option(help="dnagpt, full-ll (Evo 2, Carbon) or next-token (GENERator)")
-    ] = "dnagpt",
-    context_bp: Annotated[int | None, typer.Option(help="fewest bases before a variant; default 384")] = None,
-    after_bp: Annotated[
-        int | None, typer.Option(help="bases after it whose probabilities count; default 192")
-    ] = None,
-    stride_bp: Annotated[
-        int | None,
+    rule: Rule = "dnagpt",
+    context_bp: ContextBp = None,
+    after_bp: AfterBp = None,
+    stride_bp: StrideBp = None,
+    strands: Strands = None,
+    phases: Phases = None,
+    calibrate: Annotated[
+        Path | None,
         typer.Option(
-            help="windows begin every so many bases, so that neighbours share them; default half of --context-bp; "
-            "0: each variant has exactly --context-bp"
+            metavar="FILE", help="of `calibrate`: adds DG_CLLR and DG_Z, free of the variant's kind"
         ),
     ] = None,
-    strands: Annotated[int | None, typer.Option(help="2, or 1 for the forward strand only")] = None,
-    phases: Annotated[int | None, typer.Option(help="token boundaries tried; divides k, default k")] = None,
     on_mismatch: Annotated[
         str, typer.Option(help="error, or flag: keep variants that do not fit the genome, with DG_FLAG")
     ] = "error",
@@ -97,6 +111,7 @@ def variants(
         resume,
         max_tokens,
         " ".join(["dnagpt-fast", *sys.argv[1:]]),
+        calibrate,
     )
     with (
         Genome.open(genome) as opened_genome,
@@ -110,6 +125,71 @@ def variants(
             f"{output}: {summary.records:,} records, {summary.alternatives:,} alternatives{flags}, {rate:,.1f}/s",
             err=is_stream(output),
         )
+
+
+def calibrate(
+    model: Model,
+    genome: Source,
+    output: Annotated[Path, typer.Option("--output", "-o", help="table for variants --calibrate, .json")],
+    sites: Annotated[int, typer.Option(help="single-base sites, three substitutions each")] = 10_000,
+    indels: Annotated[int, typer.Option(help="insertions, and deletions, of each length class")] = 500,
+    seed: Annotated[int, typer.Option(help="same seed, same variants")] = 0,
+    region: Regions = None,
+    bed: Bed = None,
+    rule: Rule = "dnagpt",
+    context_bp: ContextBp = None,
+    after_bp: AfterBp = None,
+    stride_bp: StrideBp = None,
+    strands: Strands = None,
+    phases: Phases = None,
+    prefix: Prefix = "<R>",
+    max_tokens: MaxTokens = 4096,
+    device: Device = None,
+    dtype: Dtype = None,
+    products: Products = "float32",
+    num_heads: Heads = None,
+) -> None:
+    """Score random variants of a genome: what a score owes to the kind of variant alone, for `variants --calibrate`.
+
+    They are drawn from the whole genome, or from --region and --bed, such as sequence that is held to be neutral.
+    """
+    from rich.console import Console
+
+    from dnagpt_fast.cli.sequence_jobs import open_model
+    from dnagpt_fast.genome import Genome
+    from dnagpt_fast.genome.selection import places_of
+    from dnagpt_fast.model.alleles import AlleleRule
+    from dnagpt_fast.output_files import refuse_inputs
+    from dnagpt_fast.training.progress import TrainingProgress
+    from dnagpt_fast.variants import neutral
+    from dnagpt_fast.variants.calibration import LEAST
+
+    refuse_inputs(output, model, genome, bed)
+    opened, tokenizer = open_model(model, device, dtype, num_heads, products)
+    settings = AlleleRule.of(
+        opened, tokenizer, rule, strands=strands, phases=phases, context_bp=context_bp, after_bp=after_bp,
+        stride_bp=stride_bp, prefix=prefix,
+    )  # fmt: skip
+    wanted = neutral.variants_drawn(sites, indels)
+    with Genome.open(genome) as source:
+        places = places_of(source, region or (), bed)
+        began, done = time.monotonic(), 0
+        with TrainingProgress(Console(stderr=True), 0, wanted, unit="variant") as progress:
+
+            def report(more: int) -> None:
+                nonlocal done
+                done += more
+                progress.update(done, f"{done / max(time.monotonic() - began, 1e-9):,.1f}/s")
+
+            found = neutral.calibrate(
+                opened, tokenizer, source, places, settings, sites=sites, indels=indels, seed=seed,
+                max_tokens=max_tokens, progress=report,
+            )  # fmt: skip
+    found.write(output)
+    few = sum(spread.count < LEAST for spread in found.classes.values())
+    typer.echo(
+        f"{output}: {done:,} random variants, {len(found.classes)} classes and kinds, {few} with under {LEAST} examples"
+    )
 
 
 def track(

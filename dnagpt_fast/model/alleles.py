@@ -118,6 +118,7 @@ class AlleleScore:
     conditional  log P(alternative base) - log P(reference base), given only the bases before it, mean of the strands;
                  for single bases only
     flags        why there is no score, or why it is weak
+    calibrated   llr minus the mean of its class (variants/calibration.py), and z: that in standard deviations
     """
 
     llr: float | None = None
@@ -126,6 +127,8 @@ class AlleleScore:
     sd: float | None = None
     conditional: float | None = None
     flags: tuple[str, ...] = ()
+    calibrated: float | None = None
+    z: float | None = None
 
 
 @torch.no_grad()

@@ -5,10 +5,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -25,6 +26,7 @@ from dnagpt_fast.training.job_folder import JobFolder
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.progress import TrainingProgress
 from dnagpt_fast.training.run_folder import versions
+from dnagpt_fast.variants.calibration import Calibration, identity
 from dnagpt_fast.variants.journal import Journal
 from dnagpt_fast.variants.places import (
     FLAGS,
@@ -45,13 +47,19 @@ NUMBERS = {
     "DG_SD": "standard deviation of the log-ratio over strands and phases",
     "DG_COND": "log P(ALT base) - log P(REF base) given only the bases before it, mean of the strands; single bases",
 }
+CALIBRATED = {
+    "DG_CLLR": "DG_LLR minus the mean DG_LLR of random variants of its class (trinucleotide and alternative, or length "
+    "of the indel), in nats",
+    "DG_Z": "DG_CLLR divided by the standard deviation of that class",
+}
 FLAG = "DG_FLAG"
-TAGS = frozenset((*NUMBERS, FLAG))
+TAGS = frozenset((*NUMBERS, *CALIBRATED, FLAG))
 COMMAND = "##dnagpt_fastCommand="
 DAYS_TO_WAIT = 14
 """For the slowest process; torchrun ends the others if one fails."""
 TABLES = (".tsv", ".parquet")
-COLUMNS = ("contig", "pos", "id", "ref", "alt", "llr", "llr_fwd", "llr_rev", "sd", "cond", "flag")
+COLUMNS = ("contig", "pos", "id", "ref", "alt", "llr", "llr_fwd", "llr_rev", "sd", "cond")
+CALIBRATED_COLUMNS = ("cllr", "z")
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ class Annotation:
                      plain VCF, or a table by its ending
     on_mismatch      "error", or "flag": a contig or reference that the genome does not have gets DG_FLAG, not scores
     overwrite_tags   replace DG_ tags that the input has
+    calibration      a file of `dnagpt-fast calibrate`, for DG_CLLR and DG_Z
     resume           continue the unfinished job of this output
     max_tokens       tokens at once; does not change the scores
     command          the command line, for the header
@@ -75,6 +84,7 @@ class Annotation:
     resume: bool = False
     max_tokens: int = 4096
     command: str = ""
+    calibration: Path | None = None
 
 
 @dataclass
@@ -119,15 +129,18 @@ def annotate(
         _check_stream(what, processes)
     elif not what.output.endswith(TABLES):
         ending_of(what.output)
-    refuse_inputs(what.output, what.source, genome.path)
+    refuse_inputs(what.output, what.source, genome.path, what.calibration)
     vcf = VcfFile(what.source)
     _check_tags(vcf, what)
     _check_lengths(vcf, genome)
     contents = _first_pass(vcf, genome, what)
-    model_hash, genome_hash = model.content_hash(), genome.content_hash()
+    about, calibration = identity(model, genome, rule), None
+    if what.calibration is not None:
+        calibration = Calibration.read(what.calibration)
+        calibration.check(what.calibration, about)
     job = {
-        "model": model_hash, "genome": genome_hash, "rule": _json(asdict(rule)),
-        "source": sha256_of(what.source),
+        **about, "source": sha256_of(what.source),
+        "calibration": None if calibration is None else calibration.content_hash,
         "on_mismatch": what.on_mismatch, "block_records": BLOCK_RECORDS,
     }  # fmt: skip
     with _folder_of(what.output) as folder:
@@ -139,7 +152,9 @@ def annotate(
         processes.barrier()
         began = time.monotonic()
         try:
-            _score_blocks(model, tokenizer, genome, rule, what, vcf, contents, journal, processes, console)
+            _score_blocks(
+                model, tokenizer, genome, rule, what, vcf, contents, journal, processes, console, calibration
+            )
         finally:
             journal.close()
             if processes.world_size == 1 and journal.is_empty:
@@ -147,7 +162,7 @@ def annotate(
         processes.barrier()
         summary = Summary(contents.records, contents.alternatives, seconds=time.monotonic() - began)
         if processes.is_main:
-            header = _header(vcf, contents, rule, what, model_hash, genome_hash)
+            header = _header(vcf, contents, rule, what, job)
             _write(vcf, contents, genome, header, journal, what, summary)
             journal.remove()
         return summary
@@ -185,6 +200,7 @@ def _score_blocks(
     journal: Journal,
     processes: Processes,
     console: Console,
+    calibration: Calibration | None,
 ) -> None:
     inference = Inference(model)
     blocks = -(-contents.records // BLOCK_RECORDS)
@@ -206,7 +222,9 @@ def _score_blocks(
                 for record in records
                 for flag in [_reference_flag(vcf, record, genome, what)] * len(record.alternatives)
             ]
-            found = iter(score_chunk(inference, tokenizer, genome, variants, flags, rule, what.max_tokens))
+            found = iter(
+                score_chunk(inference, tokenizer, genome, variants, flags, rule, what.max_tokens, calibration)
+            )
             scores = [list(islice(found, len(record.alternatives))) for record in records]
             journal.append(processes.rank, block, scores)
             scored, finished = scored + len(variants), finished + 1
@@ -279,8 +297,7 @@ def _header(
     contents: _Contents,
     rule: AlleleRule,
     what: Annotation,
-    model_hash: str,
-    genome_hash: str,
+    job: dict[str, Any],
 ) -> list[str]:
     """The input's header, plus missing contigs, the tags and the command line."""
     version = versions().get("dnagpt-fast", "unknown")
@@ -297,7 +314,7 @@ def _header(
     ]
     new += [
         f'##INFO=<ID={name},Number=A,Type=Float,Description="{text} ({how})",{origin}>'
-        for name, text in NUMBERS.items()
+        for name, text in (NUMBERS if what.calibration is None else {**NUMBERS, **CALIBRATED}).items()
     ]
     reasons = "; ".join(f"{name}: {text}" for name, text in FLAGS.items())
     new.append(
@@ -305,8 +322,10 @@ def _header(
         f"{origin}>"
     )
     command = what.command.replace('"', "'")
+    calibration = "none" if job["calibration"] is None else f"sha256:{job['calibration']}"
     new.append(
-        f'{COMMAND}<ID=dnagpt_fast,Version="{version}",Model="sha256:{model_hash}",Genome="sha256:{genome_hash}",'
+        f'{COMMAND}<ID=dnagpt_fast,Version="{version}",Model="sha256:{job["model"]}",'
+        f'Genome="sha256:{job["genome"]}",Calibration="{calibration}",'
         f'Rule="{rule.name}",ContextBp={rule.reach.context_bp},AfterBp={rule.reach.after_bp},'
         f"StrideTokens={rule.reach.stride},Strands={rule.strands},"
         f'Phases={rule.phases},Background="reference",Date="{date.today().isoformat()}",CommandLine="{command}">'
@@ -336,13 +355,15 @@ def _write(
         for record, scores in scored():
             yield with_info(record.text, tags_of(scores), TAGS if what.overwrite_tags else frozenset())
 
+    calibrated = what.calibration is not None
+    columns = (*COLUMNS, *CALIBRATED_COLUMNS) if calibrated else COLUMNS
     if what.output.endswith(".tsv"):
         with TextFile(what.output) as table:
-            table.write("\t".join(COLUMNS))
-            for row in (row for pair in scored() for row in _rows(*pair)):
+            table.write("\t".join((*columns, "flag")))
+            for row in (row for pair in scored() for row in _rows(*pair, calibrated)):
                 table.write("\t".join("" if value is None else _text(value) for value in row))
     elif what.output.endswith(".parquet"):
-        _write_parquet(what.output, (row for pair in scored() for row in _rows(*pair)))
+        _write_parquet(what.output, columns, (row for pair in scored() for row in _rows(*pair, calibrated)))
     else:
         longest = max([*genome.lengths.tolist(), *(length or 0 for length in vcf.contigs.values())])
         write_vcf(what.output, lines(), indexed=contents.is_sorted, longest_contig_bp=longest)
@@ -350,10 +371,11 @@ def _write(
 
 def tags_of(scores: list[AlleleScore]) -> dict[str, str]:
     """Tag -> its values, one for each alternative, `.` for a missing one; tags without any value are left out."""
-    columns = [[_numbers(score)[i] for score in scores] for i in range(len(NUMBERS))]
+    names = (*NUMBERS, *CALIBRATED)
+    columns = [[_numbers(score)[i] for score in scores] for i in range(len(names))]
     tags = {
         name: ",".join("." if value is None else _text(value) for value in column)
-        for name, column in zip(NUMBERS, columns, strict=True)
+        for name, column in zip(names, columns, strict=True)
         if any(value is not None for value in column)
     }
     if any(score.flags for score in scores):
@@ -362,7 +384,9 @@ def tags_of(scores: list[AlleleScore]) -> dict[str, str]:
 
 
 def _numbers(score: AlleleScore) -> tuple[float | None, ...]:
-    return score.llr, score.llr_forward, score.llr_reverse, score.sd, score.conditional
+    """In the order of NUMBERS, then CALIBRATED."""
+    numbers = score.llr, score.llr_forward, score.llr_reverse, score.sd, score.conditional
+    return *numbers, score.calibrated, score.z
 
 
 def _text(value: float | int | str) -> str:
@@ -370,25 +394,24 @@ def _text(value: float | int | str) -> str:
     return f"{value + 0.0:.4g}" if isinstance(value, float) else str(value)
 
 
-def _rows(record: Record, scores: list[AlleleScore]) -> Iterator[list[float | int | str | None]]:
+def _rows(
+    record: Record, scores: list[AlleleScore], calibrated: bool
+) -> Iterator[list[float | int | str | None]]:
     name = record.text.split("\t", 3)[2]
     for alternative, score in zip(record.alternatives, scores, strict=True):
         place = (record.contig, record.start_bp + 1, name, record.reference, alternative)
-        yield [*place, *_numbers(score), "|".join(score.flags)]
+        numbers = _numbers(score)
+        yield [*place, *numbers[: None if calibrated else len(NUMBERS)], "|".join(score.flags)]
 
 
-def _write_parquet(path: str, rows: Iterator[list[float | int | str | None]]) -> None:
+def _write_parquet(
+    path: str, columns: tuple[str, ...], rows: Iterator[list[float | int | str | None]]
+) -> None:
     pa, parquet = need("pyarrow"), need("pyarrow.parquet")
-    kinds = [pa.string(), pa.int64(), *[pa.string()] * 3, *[pa.float64()] * len(NUMBERS), pa.string()]
-    schema = pa.schema(list(zip(COLUMNS, kinds, strict=True)))
+    names = (*columns, "flag")
+    kinds = [pa.string(), pa.int64(), *[pa.string()] * 3, *[pa.float64()] * (len(columns) - 5), pa.string()]
+    schema = pa.schema(list(zip(names, kinds, strict=True)))
     with whole(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
         while some := list(islice(rows, 100_000)):
-            columns = dict(zip(COLUMNS, zip(*some, strict=True), strict=True))
-            writer.write_table(pa.table(columns, schema=schema))
-
-
-def _json(value: object) -> object:
-    """The value as it is after writing and reading JSON: tuples are lists."""
-    if isinstance(value, dict):
-        return {key: _json(item) for key, item in value.items()}
-    return [_json(item) for item in value] if isinstance(value, (list, tuple)) else value
+            table = dict(zip(names, zip(*some, strict=True), strict=True))
+            writer.write_table(pa.table(table, schema=schema))

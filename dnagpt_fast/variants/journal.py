@@ -40,7 +40,10 @@ class Journal:
         if self._parts is None:
             self._parts = self.folder.parts(f"process-{rank}.jsonl", _whole_lines)
         rows = [
-            [[s.llr, s.llr_forward, s.llr_reverse, s.sd, s.conditional, list(s.flags)] for s in of_record]
+            [
+                [s.llr, s.llr_forward, s.llr_reverse, s.sd, s.conditional, list(s.flags), s.calibrated, s.z]
+                for s in of_record
+            ]
             for of_record in scores
         ]
         self._parts.append(f"{json.dumps({'block': block, 'scores': rows})}\n".encode())
@@ -85,8 +88,10 @@ def _score(
     sd: float | None,
     conditional: float | None,
     flags: list[str],
+    calibrated: float | None,
+    z: float | None,
 ) -> AlleleScore:
-    return AlleleScore(llr, llr_forward, llr_reverse, sd, conditional, tuple(flags))
+    return AlleleScore(llr, llr_forward, llr_reverse, sd, conditional, tuple(flags), calibrated, z)
 
 
 def _whole_lines(file: BinaryIO) -> int:

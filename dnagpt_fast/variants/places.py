@@ -1,6 +1,7 @@
 """Variants in a genome: checks contig and reference, reads the sequence around each variant, scores them in order."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.haplotypes import LEAST_BP, Site, in_short_repeat
 from dnagpt_fast.model.inference import Inference
 from dnagpt_fast.model.tokenizer import KmerTokenizer
+from dnagpt_fast.variants import calibration as calibrations
+from dnagpt_fast.variants.calibration import Calibration
 
 MOST_N = 0.05
 """A variant with a larger share of N in its windows is not scored."""
@@ -24,6 +27,7 @@ FLAGS = {
     "LONG": "the alleles, or the repeat in which an indel can move, do not fit into a window",
     "LENGTH": "the rule next-token scores single bases only",
     "STR": "scored, but the indel changes the length of a short tandem repeat, where scores mean little",
+    **calibrations.FLAGS,
 }
 """Why an alternative has no score, or (STR) a weak one."""
 CHUNK = 128
@@ -108,6 +112,7 @@ def score_chunk(
     flags: list[str | None],
     rule: AlleleRule,
     max_tokens: int,
+    calibration: Calibration | None = None,
 ) -> list[AlleleScore]:
     """Scores of checked variants, in order; `flags`: the results of `reference_flag`."""
     places = [
@@ -123,9 +128,9 @@ def score_chunk(
             continue
         score = next(found)
         if not score.flags and in_short_repeat(place):
-            score = AlleleScore(
-                score.llr, score.llr_forward, score.llr_reverse, score.sd, score.conditional, ("STR",)
-            )
+            score = replace(score, flags=("STR",))
+        if calibration is not None:
+            score = calibration.apply(place, score, rule.strands)
         scores.append(score)
     return scores
 
@@ -144,6 +149,7 @@ def variant_scores(
     stride_bp: int | None = None,
     prefix: str = "<R>",
     on_mismatch: str = "error",
+    calibration: Calibration | None = None,
     max_tokens: int = 4096,
 ) -> Iterator[AlleleScore]:
     """The score of each variant (contig, start_bp (0-based), reference, alternative), in order.
@@ -151,6 +157,7 @@ def variant_scores(
     rule, strands, phases, context_bp, after_bp, stride_bp  see model.alleles.AlleleRule
     prefix       tokens before every window; the species token that the model was trained with
     on_mismatch  "error", or "flag": a contig or reference that the genome does not have gives a score without numbers
+    calibration  `Calibration.read(file)` of `dnagpt-fast calibrate`, for AlleleScore.calibrated and z
     max_tokens   tokens at once; limits the memory and does not change the scores
     Raises ValueError for settings that cannot be used, VariantError (a ValueError) for a variant that does not fit the
     genome.
@@ -169,6 +176,8 @@ def variant_scores(
         model, tokenizer, rule, strands=strands, phases=phases, context_bp=context_bp, after_bp=after_bp,
         stride_bp=stride_bp, prefix=prefix,
     )  # fmt: skip
+    if calibration is not None:
+        calibration.check("calibration", calibrations.identity(model, genome, settings))
     inference = Inference(model)
 
     def scores() -> Iterator[AlleleScore]:
@@ -183,6 +192,8 @@ def variant_scores(
                     else None
                 )
                 number += 1
-            yield from score_chunk(inference, tokenizer, genome, some, flags, settings, max_tokens)
+            yield from score_chunk(
+                inference, tokenizer, genome, some, flags, settings, max_tokens, calibration
+            )
 
     return scores()

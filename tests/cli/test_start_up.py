@@ -30,6 +30,7 @@ COMMANDS = {
     "score": {"numpy", "torch"},
     "track": {"numpy", "torch"},
     "variants": {"numpy", "torch"},
+    "calibrate": {"numpy", "torch"},
     "mutate": {"numpy", "torch"},
     "attribute": {"numpy", "torch"},
     "attention": {"numpy", "torch"},

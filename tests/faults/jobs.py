@@ -63,6 +63,14 @@ JOBS = {
         "mutate {}/pretrained {}/genome.fa one:100-130 -o {}/out/x.tsv --context-bp 12 --after-bp 6 --device cpu",
         "x.tsv",
     ),
+    "calibrate": job(
+        "calibrate {}/pretrained {}/genome.fa -o {}/out/x.json --context-bp 12 --after-bp 6 --sites 4 --indels 2 "
+        "--device cpu",
+        "x.json",
+    ),
+    "attention": job(
+        "attention {}/pretrained {}/genome.fa one:100-130 -o {}/out/x.npz --device cpu", "x.npz"
+    ),
     "track": job("track {}/pretrained {}/genome.fa -o {}/out/x --region one:0-400 --device cpu", "x"),
     "pretrain": job("pretrain --config {}/pretrain.toml --out {}/out/x", "x", makes_a_run=True),
     "finetune": job("finetune --config {}/finetune.toml --out {}/out/x", "x", makes_a_run=True),
