@@ -1,13 +1,13 @@
 """Scores of alleles against whole windows through the model and closed forms, and their invariances."""
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
-from dnagpt_fast import DNAGPT, KmerTokenizer
+from dnagpt_fast import DNAGPT, KmerTokenizer, score
+from dnagpt_fast.evaluation.markov import MarkovChain
 from dnagpt_fast.model.alleles import AlleleRule, AlleleScore, allele_scores
 from dnagpt_fast.model.haplotypes import Site, difference, in_short_repeat, pair_of
 from dnagpt_fast.model.inference import Inference
@@ -100,6 +100,16 @@ def test_the_published_rules(tiny, tokenizer):
     other = scores(tiny, tokenizer, [site.reverse_complement()], name="next-token", context_bp=48)[0]
     assert both == pytest.approx((next_token.conditional + other.conditional) / 2)
     assert scores(tiny, tokenizer, [SITES[2]], name="next-token") == [AlleleScore(flags=("LENGTH",))]
+
+
+def test_full_ll_is_the_difference_of_the_scores_of_two_sequences(tiny, tokenizer):
+    """Of `dnagpt-fast score` on the window with each allele."""
+    for site in SITES[:2]:
+        (found,) = scores(tiny, tokenizer, [site], name="full-ll", context_bp=45)
+        texts = [site.left[-45:] + allele + site.right for allele in (site.reference, site.alternative)]
+        tokens = math.ceil((difference(site).longest + 45) / 3)
+        wanted = [one.log_likelihood for one in score(tiny, tokenizer, [t[: 45 + 3 * tokens] for t in texts])]
+        assert found.llr == pytest.approx(wanted[1] - wanted[0], abs=1e-5)
 
 
 def test_a_score_does_not_depend_on_the_batch(tiny, tokenizer):
@@ -225,15 +235,24 @@ def chain_as_model(tokenizer, transition):
     return model
 
 
+def codes_of(text):
+    """A 0, G 1, C 2, T 3, as in evaluation.markov."""
+    return np.array(["AGCT".index(base) for base in text])
+
+
 def test_a_markov_chain_gives_its_closed_form():
+    """A chain that is fitted to a sequence, and a k = 1 model that computes it: the score is the chain's own."""
     tokenizer = KmerTokenizer(1)
-    transition = np.random.default_rng(1).dirichlet(np.full(4, 2.0), 4)
+    uneven = np.random.default_rng(1).choice(list("ACGT"), 4000, p=[0.4, 0.1, 0.2, 0.3])
+    chain = MarkovChain(1).fit([codes_of("".join(uneven)), codes_of("ACCGT" * 90)])
+    transition = np.exp([[chain.log_probs(codes_of(a + b))[1] for b in "ACGT"] for a in "ACGT"])
+    np.testing.assert_allclose(transition.sum(1), 1)
     model = chain_as_model(tokenizer, transition)
     left, right = LEFT[-60:], RIGHT[:60]
     sites = [Site(left, "A", "G", right), Site(left, "AC", "G", right), Site(left, "T", "TCGG", right)]
 
     def log_p(text):
-        return sum(math.log(transition["ACGT".index(a)]["ACGT".index(b)]) for a, b in pairwise(text))
+        return chain.log_probs(codes_of(text))[1:].sum()
 
     for site, found in zip(sites, scores(model, tokenizer, sites, context_bp=8, after_bp=12), strict=True):
         wanted = []

@@ -50,6 +50,29 @@ def test_every_substitution_is_asked_again(tuned, fasta, strand):
             assert found.scores[i, b] == pytest.approx(mutated - reference, abs=1e-5)
 
 
+def test_mutated_sequences_are_asked_in_batches(tuned, fasta, monkeypatch):
+    """19 bases with 3 substitutions: the same scores, to rounding, in batches of one, 7 and 32 sequences."""
+    asked, done = [], []
+    values = Answer.values
+
+    def counted(self, sequences, **given):
+        asked.append(len(sequences))
+        return values(self, sequences, **given)
+
+    monkeypatch.setattr(Answer, "values", counted)
+    maps = []
+    for size, batches in ((1, [1, *[3] * 19]), (7, [1, *[6] * 5, 3, *[6] * 4]), (32, [1, 30, 27])):
+        answer = Answer(tuned, device="cpu", batch_size=size)
+        with Genome.open(fasta) as genome:
+            maps.append(mutate_answer(answer, genome, Place("x", "one", 50, 70), progress=done.append).scores)
+        assert asked == batches
+        assert sum(done) == 20
+        asked.clear(), done.clear()
+    for other in maps[1:]:
+        np.testing.assert_allclose(other, maps[0], atol=1e-5)
+    assert np.isnan(maps[0][10]).all()
+
+
 @pytest.mark.parametrize("strand", ["+", "-"])
 def test_the_gradient_is_a_bases_share_of_its_k_mer(tuned, fasta, strand):
     """A base's attribution is what its k-mer's embedding has beside the mean of the four, along the gradient."""

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 import dnagpt_fast as df
-from dnagpt_fast import KmerTokenizer
+from dnagpt_fast import Genome, KmerTokenizer
 from dnagpt_fast.input_files import InputFileError
 from dnagpt_fast.model.alleles import AlleleRule
 from dnagpt_fast.variants import annotate as annotate_module
@@ -216,6 +216,18 @@ def test_damaged_files_are_errors(model, genome, tmp_path, bcf):
         run(model, genome, source, tmp_path / "out.vcf")
 
 
+def test_several_alternatives_have_the_scores_of_split_records(model, genome, tmp_path):
+    bases = [base("chr1", 200), base("chr1", 200) + "GATTACA", other(base("chr1", 200)), "<DEL>"]
+    joined = [line("chr1", 200, 1, ",".join(bases))]
+    for name, rows in (("joined", joined), ("split", [line("chr1", 200, 1, text) for text in bases])):
+        run(model, genome, write_vcf_text(tmp_path / f"{name}.vcf", rows), tmp_path / f"{name}_out.vcf")
+    (found,) = (tags(row) for row in body(tmp_path / "joined_out.vcf"))
+    split = [tags(row) for row in body(tmp_path / "split_out.vcf")]
+    for tag in TAGS:
+        assert found[tag].split(",") == [one.get(tag, ".") for one in split]
+    assert split[0]["DG_LLR"] == "0"
+
+
 def test_unsorted_files_keep_their_order_and_get_no_index(model, genome, tmp_path):
     rows = [records()[i] for i in (9, 2, 1, 10, 5)]
     run(model, genome, write_vcf_text(tmp_path / "in.vcf", rows), tmp_path / "out.vcf.gz")
@@ -308,7 +320,6 @@ def test_the_public_function(model, genome):
 
 
 def test_a_genome_and_its_other_strand_give_the_same_scores(model, genome, tmp_path):
-    from dnagpt_fast import Genome
     from dnagpt_fast.vocab import reverse_complement
 
     path = tmp_path / "other.fa"
