@@ -4,9 +4,9 @@ measured by MPRA, and splice sites.
     python recipes/variant_effects.py --mpra elements.tsv.gz
 
 Sequence: human chr20 (hg19) of Debian's vt-examples. Variants: 300 people of the 1000 Genomes, chr20:1-4 Mb, Debian's
-shapeit4-example. Introns: the refGene table of PyPI's pyrose2. Effects of all substitutions in 21 promoters and enhancers
-(Kircher et al. 2019): the file data/elements.tsv.gz of github.com/kircherlab/MPRA_SaturationMutagenesis at commit c5cadb4
-(GPL-3); without --mpra this part is left out.
+shapeit4-example. Introns: the refGene table of PyPI's pyrose2. Effects of all substitutions in 21 promoters and
+enhancers (Kircher et al. 2019): the file data/elements.tsv.gz of github.com/kircherlab/MPRA_SaturationMutagenesis at
+commit c5cadb4 (GPL-3); without --mpra this part is left out.
 
 The scores of each part are kept in --out; the same command continues there.
 """
@@ -75,7 +75,8 @@ def model_scores(name: str, genome: Genome, variants: list[Variant], model: tupl
         kept = np.load(path)
         if str(kept["variants"]) == digest:
             return kept[LLR]
-    found = [np.nan if s.llr is None else s.llr for s in variant_scores(*model, genome, variants)]
+    scores = variant_scores(*model, genome, variants, max_tokens=16_384)
+    found = [np.nan if score.llr is None else score.llr for score in scores]
     np.savez(path, llr=found, variants=digest)
     return np.array(found)
 
@@ -343,8 +344,8 @@ def judge_mpra(chains: Chains, model: tuple, path: Path, settings: Mapping, resa
     ]
     return (
         f"## MPRA saturation mutagenesis\n\n{len(every):,} substitutions in {len(elements)} experiments at "
-        f"{len(set(places))} places. Mean over the experiments of Spearman's rho with the effect and with its size; the "
-        f"bootstrap draws places. The table is the mean effect (size) at all other places.\n\n{report(found)}\n\n"
+        f"{len(set(places))} places. Mean over the experiments of Spearman's rho with the effect and with its size; "
+        f"the bootstrap draws places. The table is the mean effect (size) at all other places.\n\n{report(found)}\n\n"
         + "\n".join(each)
     )
 
@@ -366,8 +367,8 @@ def introns(annotation: Path) -> list[tuple[int, int, str]]:
 def knock_outs(
     genome: Genome, annotation: Path, settings: Mapping, rng: np.random.Generator
 ) -> dict[str, Task]:
-    """Pairs of a substitution of one of the two bases GT (AG) of a donor (acceptor), and the same trinucleotide change at
-    the nearest place deeper in the intron. 1: the splice site."""
+    """Pairs of a substitution of one of the two bases GT (AG) of a donor (acceptor), and the same trinucleotide change
+    at the nearest place deeper in the intron. 1: the splice site."""
     near, far = settings["control_bp"]
     usable = [(a, b, strand) for a, b, strand in introns(annotation) if b - a > 2 * far]
     reported = [row for row in usable if row[0] >= REPORTED[0] and row[1] <= REPORTED[1]]
@@ -471,8 +472,8 @@ def main() -> None:
     clock.lap("Markov chains")
     parts = [
         f"# Single-base variants, {settings['model']}",
-        f"{CHAIN}: order {chains.best_order}, fitted on chr20 outside the held-out ranges. Intervals: 95 %, bootstrap of "
-        "blocks.",
+        f"{CHAIN}: order {chains.best_order}, fitted on chr20 outside the held-out ranges. Intervals: 95 %, bootstrap "
+        "of blocks.",
     ]
     if chosen.mpra is not None:
         parts.append(judge_mpra(chains, model, chosen.mpra, settings["mpra"], resamples, out))
