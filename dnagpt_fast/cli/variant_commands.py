@@ -2,6 +2,7 @@
 
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -205,6 +206,9 @@ def track(
         typer.Option(help="log_likelihood, entropy or bases; repeat for more; default all"),
     ] = None,
     both_strands: BothStrands = False,
+    figure: Annotated[
+        Path | None, typer.Option("--plot", help="draw the tracks of one range: .pdf, .svg or .png")
+    ] = None,
     name: Annotated[str, typer.Option(help="the browser's name of the genome, such as hg19")] = "hg38",
     prefix: Prefix = "<R>",
     overlap: Annotated[
@@ -224,13 +228,18 @@ def track(
     from dnagpt_fast.genome.selection import places_of
     from dnagpt_fast.model.base_tracks import BaseTracks
     from dnagpt_fast.model.inference import Inference
+    from dnagpt_fast.output_files import refuse_inputs
     from dnagpt_fast.tracks.bigwig import KINDS, PIECE_BP, merged, write_tracks
+    from dnagpt_fast.tracks.track_plot import check_track_figure, plot_tracks
     from dnagpt_fast.training.progress import TrainingProgress
 
     opened, tokenizer = open_model(model, device, dtype, num_heads, products)
     tracks = BaseTracks(Inference(opened), tokenizer, prefix=prefix, overlap=overlap, max_tokens=max_tokens)
     with Genome.open(genome) as source:
         places = places_of(source, region or (), bed)
+        if figure is not None:
+            refuse_inputs(figure, genome)
+            check_track_figure(figure, list(islice(places, 2)))
         ranges = merged((source.contigs.find(place.contig), place.start_bp, place.end_bp) for place in places)
         total = sum(-(-(end - start) // PIECE_BP) for _, start, end in ranges)
         began, done, bases = time.monotonic(), 0, 0
@@ -245,8 +254,11 @@ def track(
                 tracks, source, ranges, output, kinds=values or KINDS, both_strands=both_strands, name=name,
                 progress=report,
             )  # fmt: skip
+        if figure is not None:
+            plot_tracks(figure, output, next(iter(places)))
     rate = summary.bases / max(summary.seconds, 1e-9)
-    typer.echo(f"{output}: {summary.bases:,} bases, {rate:,.0f} bp/s")
+    drawn = f", drawn in {figure}" if figure else ""
+    typer.echo(f"{output}: {summary.bases:,} bases, {rate:,.0f} bp/s{drawn}")
 
 
 def mutate(

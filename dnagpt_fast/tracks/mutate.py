@@ -89,7 +89,8 @@ def mutate(
         progress(1)
     if place.strand == "-":
         bases, values = reverse_complement(bases), values[::-1, ::-1]
-    return MutationMap(place, bases, values, score, f"{score} (nats)")
+    name = "log-ratio" if score == "llr" else score
+    return MutationMap(place, bases, values, score, f"{name} (nats)")
 
 
 def mutate_answer(
@@ -141,7 +142,7 @@ def plot(path: str | Path, found: MutationMap) -> None:
     with new_figure(path, len(found.bases), 3.2) as figure:
         logo, heat = figure.subplots(2, 1, sharex=True, height_ratios=(1.2, 1))
         draw_logo(logo, found.bases, -np.nan_to_num(np.nansum(found.scores, axis=1) / 3))
-        logo.set_ylabel("mean loss")
+        logo.set_ylabel(f"mean loss of\n{found.quantity}")
         largest = float(np.nanmax(np.abs(found.scores), initial=1e-9))
         image = heat.imshow(
             found.scores.T, cmap="PuOr", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest"

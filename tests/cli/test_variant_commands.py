@@ -65,9 +65,27 @@ def test_an_error_is_one_line(capsys, model, tmp_path, arguments, message):
 def test_track(capsys, model, tmp_path):
     genome = write_genome(tmp_path)
     arguments = ["--region", "20:100-150", "--values", "bases", "--both-strands", "--name", "hg19"]
+    figure = tmp_path / "track.svg"
+    code, _, err = run(
+        capsys,
+        "track",
+        model,
+        genome,
+        "-o",
+        tmp_path / "two",
+        "--plot",
+        figure,
+        *arguments,
+        "--region",
+        "chr1",
+    )
+    assert (code, "2 ranges: a figure shows one" in err, (tmp_path / "two").exists()) == (1, True, False)
+    arguments += ["--plot", figure]
     code, out, err = run(capsys, "track", model, genome, "-o", tmp_path / "tracks", *arguments)
     assert code == 0, err
     assert out.startswith(f"{tmp_path / 'tracks'}: 50 bases, ")
+    assert out.endswith(f"drawn in {figure}\n")
+    assert figure.read_text().startswith("<?xml")
     with pyBigWig.open(str(tmp_path / "tracks" / "G.bw")) as file:
         found = np.array(file.values("chr20", 100, 150), np.float32)
     with Genome.open(genome) as opened:
