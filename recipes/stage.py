@@ -2,6 +2,7 @@
 table."""
 
 import argparse
+import hashlib
 import json
 import resource
 import time
@@ -13,6 +14,7 @@ import torch
 
 from dnagpt_fast.finetune.run import finetune
 from dnagpt_fast.finetune.settings import load_finetune_config
+from dnagpt_fast.input_files import sha256_of
 from dnagpt_fast.pretrain.run import pretrain
 from dnagpt_fast.pretrain.settings import load_config
 from dnagpt_fast.training import checkpoint
@@ -57,25 +59,37 @@ class Clock:
         return "\n".join([head, "", "| part | s | CPU s |", "|---|---|---|", *lines])
 
 
+def named_by_contents(folder: Path, *of: str) -> Path:
+    """FOLDER_<hash>: a run with other settings, data or held-out ranges gets another folder."""
+    digest = hashlib.sha256(json.dumps(of).encode()).hexdigest()
+    return folder.with_name(f"{folder.name}_{digest[:10]}")
+
+
 def pretrained(name: str, genome: Path, held_out: Sequence[str], out: Path) -> Path:
     """The run folder of a model pre-trained on a genome with the settings of NAME.toml; trained if it is
-    missing."""
-    run = out / f"pretrained_{name}"
+    missing. No run that saw one of the held-out ranges is taken for it: they are part of the folder's name."""
+    ranges = ", ".join(f'"{text}"' for text in held_out)
+    species = "arabidopsis" if name.startswith("arabidopsis") else "human"
+    genomes = f'data.genomes=[{{path="{genome.resolve()}", species="{species}", held_out=[{ranges}]}}]'
+    settings = HERE / f"{name}.toml"
+    config = load_config(settings, [genomes])
+    contents = settings.read_text(), species, *sorted(held_out), sha256_of(genome)
+    run = named_by_contents(out / f"pretrained_{name}", *contents)
     if checkpoint.newest(run) is None or not (run / "validation.json").exists():
-        ranges = ", ".join(f'"{text}"' for text in held_out)
-        species = "arabidopsis" if name.startswith("arabidopsis") else "human"
-        genomes = f'data.genomes=[{{path="{genome.resolve()}", species="{species}", held_out=[{ranges}]}}]'
-        pretrain(load_config(HERE / f"{name}.toml", [genomes]), run, resume=(run / "config.json").exists())
+        pretrain(config, run, resume=(run / "config.json").exists())
     return run
 
 
 def tuned(settings: str, data: Path, run: Path, start: Path | None, *more: str) -> dict[str, Any]:
     """Test scores of a fine-tuning run with the settings of SETTINGS.toml; of several runs the means, with
-    `sd`."""
+    `sd`. Settings, rows and start are part of the folder's name."""
     overrides = [f'data.path="{data.resolve()}"', *more]
     if start is not None:
         overrides.append(f'start.path="{start.resolve()}"')
-    config = load_finetune_config(HERE / f"{settings}.toml", overrides)
+    file = HERE / f"{settings}.toml"
+    config = load_finetune_config(file, overrides)
+    begins = "random" if start is None else start.name
+    run = named_by_contents(run, file.read_text(), *more, sha256_of(data), begins)
     result = run / ("summary.json" if config.run.runs > 1 else "results.json")
     if not result.exists():  # a recipe that was stopped continues its runs
         outcomes = finetune(config, run, resume=run.exists())
