@@ -133,7 +133,7 @@ def calibrate(
     genome: Source,
     output: Annotated[Path, typer.Option("--output", "-o", help="table for variants --calibrate, .json")],
     sites: Annotated[int, typer.Option(help="single-base sites, three substitutions each")] = 10_000,
-    indels: Annotated[int, typer.Option(help="insertions, and deletions, of each length class")] = 500,
+    indels: Annotated[int, typer.Option(help="insertions, and deletions, of each length class")] = 200,
     seed: Annotated[int, typer.Option(help="same seed, same variants")] = 0,
     region: Regions = None,
     bed: Bed = None,

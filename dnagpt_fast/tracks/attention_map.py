@@ -96,9 +96,8 @@ def plot(path: str | Path, found: AttentionMaps, place: Place, head: int | None 
         axis.set_major_locator(MaxNLocator(6, integer=True))
         axis.set_major_formatter(FuncFormatter(position))
     axes.tick_params(axis="x", rotation=30)
-    where = f"{place.contig}, strand {place.strand}"
-    axes.set_xlabel(f"token that is looked at: its first base (1-based), {where}")
-    axes.set_ylabel("token that looks")
+    axes.set_xlabel(f"key: first base of the token (1-based), {place.contig}, strand {place.strand}")
+    axes.set_ylabel("query")
     axes.set_title(
         f"layer {found.layers[-1]}, {'mean of all heads' if head is None else f'head {head}'}", fontsize=10
     )

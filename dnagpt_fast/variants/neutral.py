@@ -29,7 +29,7 @@ def calibrate(
     rule: AlleleRule,
     *,
     sites: int = 10_000,
-    indels: int = 500,
+    indels: int = 200,
     seed: int = 0,
     max_tokens: int = 4096,
     progress: Callable[[int], object] = lambda variants: None,
