@@ -10,9 +10,11 @@ from dnagpt_fast.model.attention_maps import AttentionMaps, attention_weights
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.output_files import whole
-from dnagpt_fast.tracks.place_maps import FIGURES, position_of, save_figure
+from dnagpt_fast.tracks.place_maps import FIGURES, round_positions, save_figure
 
 ENDINGS = (*FIGURES, ".npz")
+POSITIONS = 5
+"""Labels of an axis, about."""
 
 
 def attention_of_place(
@@ -72,17 +74,9 @@ def plot(path: str | Path, found: AttentionMaps, place: Place, head: int | None 
     """
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     weights = chosen_head(found, head)
     later = np.triu(np.ones_like(weights, bool), 1)
-
-    def position(i: float, _: object) -> str:
-        token = round(i)
-        if not 0 <= token < len(found.tokens):
-            return ""
-        start = int(found.start_bp[token])
-        return found.tokens[token] if start < 0 else f"{position_of(place, start) + 1:,}"
 
     figure = Figure(figsize=(6.4, 5.4), layout="constrained")
     axes = figure.subplots()
@@ -92,11 +86,16 @@ def plot(path: str | Path, found: AttentionMaps, place: Place, head: int | None 
         norm=PowerNorm(0.5, 0, weights.max()),
         interpolation="nearest",
     )
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(6, integer=True))
-        axis.set_major_formatter(FuncFormatter(position))
-    axes.tick_params(axis="x", rotation=30)
-    axes.set_xlabel(f"key: first base of the token (1-based), {place.contig}, strand {place.strand}")
+    # token t is drawn from t - 0.5 to t + 0.5, so a base is drawn at its share of that
+    bp = int(found.end_bp[found.n_prefix] - found.start_bp[found.n_prefix])
+    ticks = {float(i): token for i, token in enumerate(found.tokens[: found.n_prefix])}
+    for i, label in round_positions(place, POSITIONS).items():
+        at = found.n_prefix - 0.5 + (i + 0.5) / bp
+        if at > 0.08 * len(found.tokens) or not found.n_prefix:  # nearer ones would overlap the prefix
+            ticks[at] = label
+    axes.set_xticks(list(ticks), list(ticks.values()), rotation=30, ha="right")
+    axes.set_yticks(list(ticks), list(ticks.values()))
+    axes.set_xlabel(f"key: {place.contig}, position (1-based), strand {place.strand}")
     axes.set_ylabel("query")
     axes.set_title(
         f"layer {found.layers[-1]}, {'mean of all heads' if head is None else f'head {head}'}", fontsize=10

@@ -70,14 +70,12 @@ def draw_logo(axes: Any, bases: str, heights: np.ndarray) -> None:
     axes.axhline(0, color="black", linewidth=0.5)
 
 
-def label_positions(axes: Any, place: Place, *, stranded: bool = True) -> None:
-    """The horizontal axis of a figure of a place, whose bases are drawn at 0, 1, ...: round positions in the contig,
-    1-based as genome browsers show them. stranded: name the strand."""
+def round_positions(place: Place, labels: int) -> dict[int, str]:
+    """About so many round positions of a place, 1-based as genome browsers show them: base of the place, in its
+    direction -> label."""
     from matplotlib.ticker import MaxNLocator
 
     length = place.end_bp - place.start_bp
-    # a label with commas takes about 0.85 inches
-    labels = max(int(axes.figure.get_size_inches()[0] / 0.85) - 1, 2)
     round_ones = MaxNLocator(labels, integer=True, steps=[1, 2, 5, 10]).tick_values(
         place.start_bp + 1, place.end_bp
     )
@@ -86,6 +84,14 @@ def label_positions(axes: Any, place: Place, *, stranded: bool = True) -> None:
         i = position - 1 - place.start_bp
         if 0 <= i < length:
             shown[i if place.strand == "+" else length - 1 - i] = f"{position:,}"
+    return shown
+
+
+def label_positions(axes: Any, place: Place, *, stranded: bool = True) -> None:
+    """The horizontal axis of a figure of a place, whose bases are drawn at 0, 1, ...: round positions in the contig.
+    stranded: name the strand."""
+    # a label with commas takes about 0.85 inches
+    shown = round_positions(place, max(int(axes.figure.get_size_inches()[0] / 0.85) - 1, 2))
     axes.set_xticks(list(shown), list(shown.values()))
     strand = f", strand {place.strand}" if stranded else ""
     axes.set_xlabel(f"{place.contig}, position (1-based){strand}")
