@@ -27,7 +27,8 @@ from stage import HERE, Clock, finish
 
 from dnagpt_fast import Genome, load_model, variant_scores
 from dnagpt_fast.evaluation.chains import Chains, fit_chains
-from dnagpt_fast.evaluation.scores import Score, bootstrap, paired_difference, resampled
+from dnagpt_fast.evaluation.row_counts import RankedScores
+from dnagpt_fast.evaluation.scores import Score, bootstrap, resampled
 from dnagpt_fast.extras import need
 from dnagpt_fast.finetune.data.annotation import read_annotation
 from dnagpt_fast.genome.intervals import Intervals
@@ -142,14 +143,6 @@ def without_change(change: Sequence[str], values: np.ndarray) -> np.ndarray:
 # Measures
 
 
-def auroc(truth: np.ndarray, score: np.ndarray) -> float:
-    return float(need("sklearn.metrics").roc_auc_score(truth, score))
-
-
-def auprc(truth: np.ndarray, score: np.ndarray) -> float:
-    return float(need("sklearn.metrics").average_precision_score(truth, score))
-
-
 def spearman(truth: np.ndarray, score: np.ndarray) -> float:
     if np.ptp(score) == 0 or np.ptp(truth) == 0:
         return 0.0
@@ -162,28 +155,30 @@ def ranked(
     resamples: int,
     keep: Callable[[Variant], bool] | None = None,
 ) -> dict[str, dict[str, Score]]:
-    """auroc and auprc of each method, and the difference of the first method's auroc from the others."""
+    """auroc and auprc of each method, and the difference of the first method's auroc from the others, in the same
+    resamples."""
     rows = np.isfinite(np.stack(list(scores.values()))).all(0)
     if keep is not None:
         rows &= np.array([keep(variant) for variant in task.variants])
     truth, cluster = task.truth[rows].astype(int), task.cluster[rows]
-    found = {}
+    of = {name: RankedScores(values[rows], truth == 1) for name, values in scores.items()}
     first = next(iter(scores))
-    for name, values in scores.items():
-        score = values[rows]
 
-        def measures(drawn: np.ndarray, score: np.ndarray = score) -> dict[str, float]:
-            return {
-                "AUROC": auroc(truth[drawn], score[drawn]),
-                "AUPRC": auprc(truth[drawn], score[drawn]),
-            }
+    def measures(drawn: np.ndarray) -> dict[str, float]:
+        count = np.bincount(drawn, minlength=len(truth)).astype(np.float64)
+        areas = {name: one.areas(count) for name, one in of.items()}
+        found = {}
+        for name, (auroc, auprc) in areas.items():
+            found |= {f"{name};AUROC": auroc, f"{name};AUPRC": auprc}
+            if name != first:
+                found[f"{name};{MODEL} ahead by (AUROC)"] = areas[first][0] - auroc
+        return found
 
-        draws = resampled(len(truth), resamples, 0, cluster, strata=truth)
-        found[name] = bootstrap(measures, len(truth), draws)
-        if name != first:
-            found[name][f"{MODEL} ahead by (AUROC)"] = paired_difference(
-                auroc, truth, scores[first][rows], score, clusters=cluster, strata=truth, resamples=resamples
-            )
+    found: dict[str, dict[str, Score]] = {name: {} for name in scores}
+    drawn = bootstrap(measures, len(truth), resampled(len(truth), resamples, 0, cluster, strata=truth))
+    for key, score in drawn.items():
+        name, measure = key.split(";")
+        found[name][measure] = score
     return found
 
 
@@ -331,7 +326,7 @@ def judge_mpra(chains: Chains, model: tuple, path: Path, settings: Mapping, resa
         def means(drawn: np.ndarray, rho: np.ndarray = rho, ours: np.ndarray = ours) -> dict[str, float]:
             return {"rho": float(rho[drawn].mean()), "ahead": float((ours - rho)[drawn].mean())}
 
-        scores = bootstrap(means, len(rho), resampled(len(rho), 4 * resamples, 0, cluster))
+        scores = bootstrap(means, len(rho), resampled(len(rho), resamples, 0, cluster))
         found.setdefault(method, {})[f"Spearman, {what}"] = scores["rho"]
         if method != MODEL:
             found[method][f"{MODEL} ahead by ({what})"] = scores["ahead"]
