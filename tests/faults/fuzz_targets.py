@@ -1,6 +1,7 @@
 """The files of tests/faults/fuzz.py, how they are damaged and read: checkpoints, records, logs, weights,
 settings."""
 
+import contextlib
 import gzip
 import io
 import json
@@ -19,6 +20,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
+from dnagpt_fast.cli.row_journal import ROWS, RowJournal
 from dnagpt_fast.finetune.data.settings import LabelledDataSettings
 from dnagpt_fast.finetune.predict import load_finetuned, predict
 from dnagpt_fast.finetune.settings import load_finetune_config
@@ -33,6 +35,7 @@ from dnagpt_fast.pretrain.settings import PretrainConfig, load_config
 from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
 from dnagpt_fast.training.engine import restore
+from dnagpt_fast.training.job_folder import JobFolder
 from dnagpt_fast.training.log import MetricsLog, read_metrics
 from dnagpt_fast.training.optimizer import build_optimizer
 from dnagpt_fast.training.processes import Processes
@@ -401,15 +404,15 @@ def _(folder: Path) -> tuple[Harm, Read]:
 
 @target("journal of scores", 40)
 def _(folder: Path) -> tuple[Harm, Read]:
-    output = folder / "x.vcf"
+    of_output = JobFolder(folder / "x.vcf", "scores")
     job = {"model": "a", "genome": "b", "rule": {"phases": 1}, "source": ["c", 1, 2], "block_records": 2}
-    journal = Journal.open(output, job, resume=False, main=True)
+    journal = Journal.open(of_output, job, resume=False, main=True)
     for block in range(3):
         journal.append(
             0, block, [[AlleleScore(0.1, 0.2, None, 0.1, -1.0, ("N",))], [AlleleScore(*[None] * 5, ())]]
         )
     journal.close()
-    paths = [journal.folder / "job.json", journal.folder / "process-0.jsonl"]
+    paths = [of_output.path / "job.json", of_output.path / "process-0.jsonl"]
     sound = [path.read_bytes() for path in paths]
 
     def harm(chance: random.Random) -> None:
@@ -426,10 +429,32 @@ def _(folder: Path) -> tuple[Harm, Read]:
             put(paths[0], json_or_bytes(chance, sound[0]))
 
     def read() -> None:
-        again = Journal.open(output, job, resume=True, main=True)
+        again = Journal.open(of_output, job, resume=True, main=True)
         list(again.scores(3))
 
     return harm, read
+
+
+@target("journal of rows", 40)
+def _(folder: Path) -> tuple[Harm, Read]:
+    of_output, job, rows = JobFolder(folder / "x.npy", "vectors"), {"model": "a", "layer": -1}, 5
+    of_output.make(job)
+    path = of_output.path / ROWS
+    with contextlib.closing(RowJournal(of_output, (3,), "<f4")) as journal:
+        for row in range(rows):
+            journal.append([row + 0.25] * 3)
+
+    def read() -> None:
+        """Damaged rows are computed again, so each row that is found is right."""
+        of_output.check(job)
+        with contextlib.closing(RowJournal(of_output, (3,), "<f4")) as journal:
+            found = list(journal.rows())
+        if any(list(row) != [i + 0.25] * 3 for i, row in enumerate(found)) or len(found) > rows:
+            raise AssertionError("a damaged row was taken")
+        if len(found) < rows:
+            raise ValueError(f"{path}: rows are missing")
+
+    return harms(path, harmed), read
 
 
 @target(".2bit", 40)
