@@ -49,8 +49,13 @@ def is_stream(path: str | Path) -> bool:
 
 
 def refuse_inputs(output: str | Path | None, *inputs: str | Path | None) -> None:
-    """Raises ValueError if writing `output` would replace one of the files that are read; None is no file."""
-    if output is None or is_stream(output) or not os.path.exists(output):
+    """Raises ValueError if writing `output` would replace one of the files that are read; None is no file. Raises
+    OSError for a name that no file can have, or a folder that cannot be searched."""
+    if output is None or is_stream(output):
+        return
+    try:
+        os.stat(output)
+    except FileNotFoundError:
         return
     for path in inputs:
         if path and os.path.exists(path) and os.path.samefile(output, path):

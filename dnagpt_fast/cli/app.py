@@ -22,6 +22,7 @@ from typing import Annotated, Any, TextIO, get_args, get_origin, get_type_hints
 import typer
 
 from dnagpt_fast.cli import genome_commands, model_commands, run_commands, variant_commands
+from dnagpt_fast.output_files import DISK_FULL
 
 app = typer.Typer(
     name="dnagpt-fast",
@@ -124,6 +125,7 @@ for _name, _command in COMMANDS.items():
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command and exits; an error is one line on stderr, not a traceback."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # UTF-8 in every locale, as in files; file names that are not valid UTF-8 are written as they are
@@ -145,8 +147,23 @@ def main(arguments: list[str] | None = None) -> None:
 EXPECTED = (ValueError, IndexError, OSError, RuntimeError, ImportError)
 
 
+def _open_closed_streams() -> None:
+    """A closed standard stream would give its number to the next file that is opened, and what libraries print would be
+    written into that file. What is written to a closed stream is lost, as its user wants."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+
+
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename is None and error.errno in DISK_FULL:
+        return f"{text}: standard output"  # output_files.py names every other file
     if isinstance(error, MemoryError):
         return f"out of memory{f': {text}' if text else ''}"
     if isinstance(error, EXPECTED) and not isinstance(error, RecursionError):

@@ -184,4 +184,4 @@ def _absolute_paths(tree: dict[str, Any], folder: Path) -> None:
         if isinstance(values, dict) and isinstance(values.get(key), str) and values[key]:
             if section == "start" and is_packaged(values[key]):
                 continue
-            values[key] = str((folder / values[key]).resolve())
+            values[key] = str((folder / values[key]).absolute())

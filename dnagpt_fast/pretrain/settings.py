@@ -305,7 +305,7 @@ def _absolute_paths(tree: dict[str, Any], folder: Path) -> None:
     `folder`. Values that are not text are left to the type check; the name of a packaged model stays."""
     start = tree.get("start")
     if isinstance(start, dict) and isinstance(path := start.get("path"), str):
-        start["path"] = path if not path or is_packaged(path) else str((folder / path).resolve())
+        start["path"] = path if not path or is_packaged(path) else str((folder / path).absolute())
     data = tree.get("data")
     if not isinstance(data, dict):
         return
@@ -315,4 +315,4 @@ def _absolute_paths(tree: dict[str, Any], folder: Path) -> None:
     for entry in [data, *listed, *places]:
         for key in ("path", "genome_table"):
             if isinstance(entry, dict) and isinstance(entry.get(key), str) and entry[key]:
-                entry[key] = str((folder / entry[key]).resolve())
+                entry[key] = str((folder / entry[key]).absolute())

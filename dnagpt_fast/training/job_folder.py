@@ -5,6 +5,7 @@ The folder `.<output>.<kind>` exists from the start of a job until its output is
 locked by the process which writes them.
 """
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from dnagpt_fast.json_files import read_json
 from dnagpt_fast.output_files import try_lock, whole_folder, write_json
 
 JOB = "job.json"
+LONGEST_NAME = 255  # bytes, of all usual file systems
 
 
 class JournalError(ValueError):
@@ -27,7 +29,10 @@ class JobFolder:
     def __init__(self, output: Path, kind: str) -> None:
         self.output = output
         self.kind = kind
-        self.path = output.with_name(f".{output.name}.{kind}")
+        name = f".{output.name}.{kind}"
+        if len(os.fsencode(name)) > LONGEST_NAME:
+            name = f".{hashlib.sha256(os.fsencode(output.name)).hexdigest()[:32]}.{kind}"
+        self.path = output.with_name(name)
 
     def refuse_unfinished(self) -> None:
         """Raises JournalError if the output has an unfinished job."""

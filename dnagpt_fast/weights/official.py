@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from dnagpt_fast.input_files import check_file
 from dnagpt_fast.model.config import PRESETS, ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.shapes_only import shapes_only
@@ -52,8 +53,9 @@ def read_state_dict(path: str | Path) -> StateDict:
     Raises CheckpointError, FileNotFoundError.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no checkpoint at {path}")
+    check_file(path)
     try:
         content = load_tensors(path)
     except Exception as error:  # noqa: BLE001 raised anew, at times without torch's text

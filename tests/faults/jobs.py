@@ -68,8 +68,18 @@ JOBS = {
         "--device cpu",
         "x.json",
     ),
+    "variants bcf": job(
+        "variants {}/pretrained {}/genome.fa {}/in.vcf -o {}/out/x.bcf --context-bp 12 --after-bp 6 --device cpu",
+        "x.bcf",
+        "x.bcf.csi",
+    ),
+    "attribute": job(
+        "attribute {}/tuned {}/genome.fa one:100-110 -o {}/out/x.tsv --plot {}/out/x.svg --device cpu",
+        "x.tsv",
+        "x.svg",
+    ),
     "attention": job(
-        "attention {}/pretrained {}/genome.fa one:100-130 -o {}/out/x.npz --device cpu", "x.npz"
+        "attention {}/pretrained {}/genome.fa one:100-110 -o {}/out/x.npz --device cpu", "x.npz"
     ),
     "track": job("track {}/pretrained {}/genome.fa -o {}/out/x --region one:0-400 --device cpu", "x"),
     "pretrain": job("pretrain --config {}/pretrain.toml --out {}/out/x", "x", makes_a_run=True),
