@@ -198,3 +198,18 @@ def test_a_second_process_is_refused(capsys, inputs, tmp_path, monkeypatch):
 def test_resume_needs_a_file(capsys, inputs):
     code, err = run(capsys, "score", inputs / "m", inputs / "x.fa", "--resume")
     assert (code, "wanted with -o FILE" in err) == (2, True), err
+
+
+def test_the_longest_name_has_a_folder_for_its_job(inputs, capsys, monkeypatch):
+    name = "x" * 251 + ".tsv"
+    arguments = ["score", inputs / "m", inputs / "x.fa", "-o", inputs / name]
+    stop_after(monkeypatch, 3)
+    with pytest.raises(Stop):
+        main([str(one) for one in arguments])
+    monkeypatch.undo()
+    assert run(capsys, *arguments, "--resume")[0] == 0
+    assert len((inputs / name).read_text().splitlines()) == ROWS + 1
+    code, said = run(capsys, "embed", inputs / "m", inputs / "x.fa", "-o", inputs / ("x" * 251 + ".npy"))
+    assert code == 1  # before any work, because the file of the names would be longer
+    assert "File name too long" in said
+    assert {path.name for path in inputs.iterdir()} == {"m", "x.fa", name}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dnagpt_fast.cli.app import COMMANDS
 from dnagpt_fast.training.log import read_metrics
 from tests.faults.jobs import (
     INTERRUPTED_BEFORE_IT_BEGAN,
@@ -62,6 +63,12 @@ def content(path: Path) -> bytes | dict[str, bytes]:
     if path.is_dir():
         return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
     return path.read_bytes()
+
+
+def test_every_command_that_writes_files_is_here():
+    assert set(COMMANDS) - {job.arguments.split()[0] for job in JOBS.values()} == {
+        "doctor", "info", "models", "plan",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -88,6 +88,30 @@ def test_a_device_without_room_is_named(folder, output):
     assert said == f"dnagpt-fast: error: [Errno 28] No space left on device: '{output}'\n"
 
 
+def test_closed_standard_streams_do_not_give_their_numbers_to_an_output(folder, tmp_path):
+    """Libraries write messages to the numbers 1 and 2 whatever is open there."""
+
+    def close() -> None:
+        for number in range(3):
+            os.close(number)
+
+    process = start(*pack(folder, tmp_path / "x.2bit"), before=close)
+    process.communicate()
+    assert process.returncode == 0
+    start(*pack(folder, tmp_path / "y.2bit")).communicate()
+    assert (tmp_path / "x.2bit").read_bytes() == (tmp_path / "y.2bit").read_bytes()
+
+
+def test_a_full_standard_output_is_named(folder):
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "dnagpt_fast", "info", folder / "s.fa"],
+            cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert process.returncode == 1
+    assert process.stderr == "dnagpt-fast: error: [Errno 28] No space left on device: standard output\n"
+
+
 def mounted(prepare: str, room: Path, *arguments: str) -> subprocess.CompletedProcess:
     """`dnagpt-fast ARGUMENTS` with a small separate file system mounted on `room`."""
     shell = [*MOUNTED[:-1], MOUNTED[-1].format(prepare), str(room), sys.executable, "-m", "dnagpt_fast"]
