@@ -159,15 +159,15 @@ PYBIND11_MODULE(_native, m) {
       },
       py::call_guard<py::gil_scoped_release>());
 
-  m.def("kmer_tokenize",
-        [](const GenomeView& genome, Address contig, Address start_bp, Address orientation, int64_t same_orientation,
-           int64_t count, int64_t n_tokens, int k, bool dynamic, int token_bytes, Address tokens, int threads) {
-          const CpuOptions options{chosen_isa(), threads};
-          const TokenType type = token_type(token_bytes);
-          const py::gil_scoped_release release;
-          kmer_tokenize(genome, make_windows(contig, start_bp, orientation, same_orientation, count), n_tokens, k,
-                        dynamic, type, reinterpret_cast<void*>(tokens), options);
-        });
+  m.def("kmer_tokenize", [](const GenomeView& genome, Address contig, Address start_bp, Address orientation,
+                            int64_t same_orientation, int64_t count, int64_t n_tokens, int k, bool dynamic,
+                            int token_bytes, Address tokens, int threads, bool new_memory) {
+    const CpuOptions options{chosen_isa(), threads, new_memory};
+    const TokenType type = token_type(token_bytes);
+    const py::gil_scoped_release release;
+    kmer_tokenize(genome, make_windows(contig, start_bp, orientation, same_orientation, count), n_tokens, k, dynamic,
+                  type, reinterpret_cast<void*>(tokens), options);
+  });
 
   m.def("gc_count", [](const GenomeView& genome, Address contig, Address start_bp, Address length_bp,
                        int64_t same_length_bp, int64_t count, Address gc, Address known, int threads) {

@@ -23,10 +23,12 @@ struct Windows {
 
 enum class TokenType { kUint16, kInt32, kInt64 };
 
-// How the CPU kernels run: instruction set, and the most threads a call may use.
+// How the CPU kernels run: instruction set, the most threads a call may use, and whether nobody has touched the
+// output's memory yet. The system then clears each page when it is first written to, which brings it into the caches.
 struct CpuOptions {
   Isa isa;
   int threads;
+  bool new_memory = false;
 };
 
 // Name of the instruction set that chosen_isa() picks.

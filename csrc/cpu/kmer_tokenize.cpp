@@ -14,7 +14,8 @@ namespace {
 
 // 12 kB of packed bases for k = 6: their mask stays in the L1 cache until the kernel reads it
 constexpr int64_t kChunkTokens = 8192;
-// An output of this size or more does not stay in the caches: it is written with stores that bypass them.
+// An output of this size or more does not stay in the caches: it is written with stores that bypass them. But pages
+// that the system has just cleared are in the caches: stores that bypass them would first write the zeros to memory.
 constexpr int64_t kStreamingBytes = 16 << 20;
 constexpr int64_t kBytesPerThread = 2 << 20;
 constexpr int kCacheLine = 64;
@@ -173,7 +174,7 @@ void tokenize_windows(const GenomeView& genome, const Windows& windows, int64_t 
                                    n_tokens,
                                    k,
                                    first_kmer_id(k, dynamic),
-                                   bytes >= kStreamingBytes,
+                                   bytes >= kStreamingBytes && !options.new_memory,
                                    std::get<TokenizeSpan<Token>>(spans_for(k, options.isa)),
                                    tokens};
   parallel_ranges(total, useful_threads(bytes, kBytesPerThread, options.threads), tokenizer);

@@ -133,7 +133,9 @@ def kmer_tokenize(
     what = (n_tokens, k, dynamic, TOKEN_BYTES[dtype], tokens.data_ptr())
     if on_host:
         view = native.genome_view(arrays)
-        native._native.kmer_tokenize(view, *addresses, same, count, *what, torch.get_num_threads())
+        native._native.kmer_tokenize(
+            view, *addresses, same, count, *what, torch.get_num_threads(), out is None
+        )
     else:
         genome_on_device, stream = native.cuda_genome(arrays), native.current_stream(device)
         native._native.kmer_tokenize_cuda(

@@ -37,7 +37,7 @@ class Stub:
 
     def kmer_tokenize_cuda(self, view, *arguments):
         self.calls.append(("kmer_tokenize", view, arguments))
-        self.real.kmer_tokenize(view.host, *arguments[:-1], 1)
+        self.real.kmer_tokenize(view.host, *arguments[:-1], 1, False)
 
     def gc_count_cuda(self, view, *arguments):
         self.calls.append(("gc_count", view, arguments))

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.big_genome import random_genome
 from dnagpt_fast.genome.sampler import SamplerTables
-from dnagpt_fast.ops import BatchSampler, TextEncoder, dispatch, gc_count, gc_track, kmer_tokenize
+from dnagpt_fast.ops import BatchSampler, TextEncoder, compiled, dispatch, gc_count, gc_track, kmer_tokenize
 from dnagpt_fast.ops.output import LARGE_BYTES, new_output
 from dnagpt_fast.vocab import RESERVED, UNKNOWN_ID, Vocabulary
 from tests.ops.packed_genomes import packed_genome, random_text
@@ -187,3 +188,19 @@ def test_large_outputs_are_given_back():
     for _ in range(10):
         call()
     assert resident_bytes() - before < 20 << 20
+
+
+@pytest.mark.parametrize("orientation", [0, 3])
+def test_large_ids_are_the_same_in_new_and_in_given_memory(orientation, monkeypatch):
+    """From 16 MiB on, ids in given memory are written with other stores than those in new memory."""
+    n_tokens = (17 << 20) // 2
+    genome = random_genome(6 * n_tokens // 4 + 8, n_every=100_000)
+    for isa in compiled.machine_isas():
+        monkeypatch.setenv("DNAGPT_FAST_CPU_ISA", isa)
+        made = kmer_tokenize(genome, [0], [3], n_tokens, orientation, dtype=torch.uint16)
+        given = torch.zeros_like(made)
+        assert kmer_tokenize(genome, [0], [3], n_tokens, orientation, out=given) is given
+        assert torch.equal(made.view(torch.int16), given.view(torch.int16))
+        some = kmer_tokenize(genome, [0], [3 + 6 * (n_tokens - 500)], 500, orientation, dtype=torch.uint16)
+        part = made[0, -500:] if orientation == 0 else made[0, :500]
+        assert torch.equal(part, some[0])
