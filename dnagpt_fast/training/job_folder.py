@@ -5,6 +5,7 @@ The folder `.<output>.<kind>` exists from the start of a job until its output is
 locked by the process which writes them.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -102,4 +103,6 @@ class Parts:
             raise OSError(error.errno, error.strerror, str(self._output)) from error
 
     def close(self) -> None:
-        self._file.close()
+        # what append could not write is tried once more; it is no whole part
+        with contextlib.suppress(OSError):
+            self._file.close()

@@ -103,7 +103,8 @@ def random_sites(
     for _ in range(sites):
         yield from scorable(1, lambda bases: [base for base in BASE_ORDER if base != bases])
     for shortest, longest in LENGTHS:
-        for _ in range(indels):
+        # those that no window of the model can hold have no score
+        for _ in range(indels if longest < k * rule.reach.max_tokens else 0):
             length = int(draw.integers(shortest, longest + 1))
             yield from scorable(1, lambda bases, n=length: [bases + text(n)[2]])  # type: ignore[misc]
             yield from scorable(1 + length, lambda bases: [bases[0]])
