@@ -2,7 +2,7 @@
 
     python -m benchmarks.bench_whole_jobs                    a first look, small sizes
     python -m benchmarks.bench_whole_jobs --tables           the sizes of benchmarks/README.md; writes its tables again
-    python -m benchmarks.bench_whole_jobs --tables --jobs score --bp 5000000 --peer-bp 200000
+    python -m benchmarks.bench_whole_jobs --tables --jobs score --bp 1000000 --peer-bp 50000
 
 | job | ours | instead |
 |---|---|---|
@@ -50,8 +50,8 @@ FINETUNE_SET = (
 SIZES = {
     "pack_bp": (4_000_000, 50_000_000),
     "sequences": (500, 10_000),
-    "bp": (30_000, 1_000_000),
-    "peer_bp": (15_000, 100_000),
+    "bp": (30_000, 5_000_000),
+    "peer_bp": (15_000, 200_000),
     "samples": (64, 1_000),
     "tokens": (32, 64),
     "rows": (400, 4_000),
