@@ -14,14 +14,16 @@ LARGEST = 127
 
 
 def quantize_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """float32 (R, D) -> int8 (R, D), and the scale of each row, float32 (R, 1); a row of zeros has the scale 1.
+    """float32 (R, D) -> int8 (R, D), and the scale of each row, float32 (R, 1); a row of zeros has the scale 1, a row
+    with NaN the scale NaN, which makes its products NaN.
 
     >>> quantize_rows(torch.tensor([[1.0, -0.5, 0.0]]))[0].tolist()
     [[127, -64, 0]]
     """
     scale = x.abs().amax(1, keepdim=True) / LARGEST
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    return (x / scale).round_().clamp_(-LARGEST, LARGEST).to(torch.int8), scale
+    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+    # NaN has no integer: any number will do, since its scale is NaN
+    return (x / scale).round_().clamp_(-LARGEST, LARGEST).nan_to_num_(0).to(torch.int8), scale
 
 
 def linear_int8(

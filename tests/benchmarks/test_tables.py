@@ -70,3 +70,36 @@ def test_the_run_of_all_rows_has_every_script_that_measures_the_cpu_core():
     for command in cpu_rows.SCRIPTS.values():
         named = [word for word in command if "bench_" in word]
         assert (cpu_rows.ROOT / (named[0].removesuffix(".py").replace(".", "/") + ".py")).is_file()
+
+
+def test_lines_of_variants_start_up_and_whole_jobs():
+    rows = {
+        "variants m": {
+            "model": "m", "context_bp": 384, "threads": 2, "naive variants/s": 1.0, "variants/s, alone": 8.04,
+            "times naive, alone": 8.04, "score bp/s": 31_000.4, "track bp/s": 20_000.0,
+        },
+        "start_up": {
+            "seconds": {"python": 0.02, "import torch": 1.5, "info": 0.25}, "wanted": {"info": 0.5},
+        },
+        "whole job: embed": {
+            "what": "embeddings", "seconds": {"ours": 2.0, "transformers": 3.0}, "ratio": {"transformers": 1.5},
+            "peak_gib": {"ours": 0.5, "transformers": 1.25},
+        },
+    }  # fmt: skip
+    (variants,) = tables.variant_lines(rows, "avx2")
+    assert variants == (
+        "variants, m, 384 bp of context, 2 threads",
+        "8.0 a second alone, 8.0 times as fast as two forward passes an allele through transformers; `score` 31,000 "
+        "bp/s, `track` 20,000",
+        "5 times",
+    )
+    (start,) = tables.start_lines(rows, "avx2")
+    assert start == (
+        "`info`", "0.25 s from start to end (only Python 0.02, `import torch` 1.50)", "0.50 s"
+    )  # fmt: skip
+    (job,) = tables.job_lines(rows, "avx2")
+    assert job == (
+        "embeddings",
+        "2.0 s, 0.50 GiB; transformers 3.0 s, 1.25 GiB: 1.50 times our time for the same work",
+        "-",
+    )

@@ -55,6 +55,19 @@ def test_rows_of_zeros_and_extremes():
     torch.testing.assert_close(quantized * scale, x)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_not_hidden(value):
+    x, weight, scale, bias, exact = problem((48, 20), 3)
+    x[1, 7] = value
+    found = linear_int8(x, weight, scale, bias)
+    assert found[1].isnan().all()
+    assert found[[0, 2]].isfinite().all()
+    exact[4, 2] = value
+    found = linear_int8(x, *quantize_rows(exact), bias)
+    assert found[:, 4].isnan().all()
+    assert found[0, :4].isfinite().all()
+
+
 def test_wrong_arguments_are_refused():
     x, weight, scale, bias, exact = problem((48, 20), 16)
     with pytest.raises(ValueError, match=r"wanted \(R, D_in\)"):
