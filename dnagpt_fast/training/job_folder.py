@@ -36,8 +36,11 @@ class JobFolder:
         self.path = output.with_name(name)
 
     def refuse_unfinished(self) -> None:
-        """Raises JournalError if the output has an unfinished job."""
+        """Raises JournalError if the output has an unfinished job, or one that another process is working on."""
         if self.path.exists():
+            for path in sorted(self.path.iterdir()):
+                with open(path, "rb") as file:
+                    _lock(file, path)
             raise JournalError(
                 f"{self.path} has the {self.kind} of an unfinished job: continue it with --resume, or remove the folder"
             )
@@ -77,6 +80,11 @@ class JobFolder:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
+def _lock(file: BinaryIO, path: Path) -> None:
+    if try_lock(file.fileno()) is False:
+        raise JournalError(f"{path}: another process is working on this job")
+
+
 class Parts:
     """A file to which finished parts are appended; an incomplete last part is removed first.
 
@@ -86,9 +94,11 @@ class Parts:
     def __init__(self, folder: JobFolder, path: Path, whole_bytes: Callable[[BinaryIO], int]) -> None:
         self._output = folder.output
         self._file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")  # noqa: SIM115 see close
-        if try_lock(self._file.fileno()) is False:
+        try:
+            _lock(self._file, path)
+        except JournalError:
             self._file.close()
-            raise JournalError(f"{path}: another process is working on this job")
+            raise
         whole = whole_bytes(self._file)
         self._file.truncate(whole)
         self._file.seek(whole)

@@ -186,13 +186,14 @@ def test_a_second_process_is_refused(capsys, inputs, tmp_path, monkeypatch):
     def meanwhile(self, row):
         append(self, row)
         if self.count == 3:
-            with pytest.raises(SystemExit):
-                main([str(one) for one in command(inputs, "npy", tmp_path, more=["--resume"])])
-            said.append(capsys.readouterr().err)
+            for more in (["--resume"], []):
+                with pytest.raises(SystemExit):
+                    main([str(one) for one in command(inputs, "npy", tmp_path, more=more)])
+                said.append(capsys.readouterr().err)
 
     monkeypatch.setattr(RowJournal, "append", meanwhile)
     assert run(capsys, *command(inputs, "npy", tmp_path))[0] == 0
-    assert ["another process is working on this job" in text for text in said] == [True]
+    assert ["another process is working on this job" in text for text in said] == [True, True]
 
 
 def test_resume_needs_a_file(capsys, inputs):
