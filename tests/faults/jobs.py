@@ -251,8 +251,8 @@ def _run(arguments: list[str], said: Connection, most_bytes: int | None) -> None
     os.chdir(ROOT)
     if most_bytes is not None:
         no_larger_files(most_bytes)()
-    os.write(1, b"!")
     try:
+        os.write(1, b"!")
         main(arguments)
     except KeyboardInterrupt:
         os._exit(INTERRUPTED_BEFORE_IT_BEGAN)
