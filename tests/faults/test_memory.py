@@ -134,6 +134,20 @@ def test_many_contigs_are_scored_and_embedded_one_after_the_other(tmp_path, mode
 
 
 @pytest.mark.slow
+def test_a_million_contigs_are_packed_and_listed_in_seconds(tmp_path):
+    with open(tmp_path / "x.fa", "w") as file:
+        file.writelines(f">c{i}\nACGTTGCANACGTTACGGAT\n" for i in range(MANY))
+    began = time.monotonic()
+    process = start("pack", tmp_path / "x.fa", tmp_path / "x.2bit")
+    assert process.communicate(timeout=300)[0].startswith(f"{tmp_path / 'x.2bit'}: {MANY:,} contigs")
+    packed = time.monotonic()
+    process = start("info", tmp_path / "x.2bit")
+    assert len(process.communicate(timeout=300)[0].splitlines()) == MANY + 2
+    assert packed - began < 60
+    assert time.monotonic() - packed < 60
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["score", "embed"])
 def test_a_million_contigs(tmp_path, model, command):
     """The work starts within seconds and shows progress; most of the remaining time is the model's."""
