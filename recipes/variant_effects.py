@@ -38,7 +38,7 @@ from dnagpt_fast.vocab import reverse_complement
 Variant = tuple[str, int, str, str]
 """contig, 0-based position, reference, alternative"""
 REPORTED = (60_000_000, 63_000_000)
-"""Held out by the model, and used for no choice in its making (docs/dna_gpt6m_m.md)."""
+"""One of the ranges that the packaged model's training left out (docs/dna_gpt6m_m.md); reported apart too."""
 LLR, MODEL, CHAIN, CPG, TABLE = "llr", "DNAGPT", "Markov chain", "CpG transition", "trinucleotide table"
 
 
