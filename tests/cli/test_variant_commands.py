@@ -48,7 +48,7 @@ def test_variants(capsys, model, tmp_path):
         (["-o", "{tmp}/x.vcf", "--context-bp", "5000"], "this model reads"),
         (["-o", "{tmp}/in.vcf"], "would replace its own input"),
         (["-o", "{tmp}/x.vcf", "--resume"], "no unfinished job"),
-        (["-o", "-"], "wanted a file"),
+        (["-o", "-", "--resume"], "wanted a file"),
     ],
 )
 def test_an_error_is_one_line(capsys, model, tmp_path, arguments, message):
