@@ -54,6 +54,7 @@ JOBS = {
         "make-task tis --genome {}/genes.fa --annotation {}/genes.txt -o {}/out/x.tsv --window-bp 60 --block-bp 100 "
         "--negatives 9",
         "x.tsv",
+        "x.json",
     ),
     "variants": job(
         "variants {}/pretrained {}/genome.fa {}/in.vcf -o {}/out/x.vcf --context-bp 12 --after-bp 6 --device cpu",
