@@ -52,10 +52,15 @@ def new_figure(path: str | Path, length_bp: int, height: float) -> Iterator[Any]
 
 
 def save_figure(path: str | Path, figure: Any) -> None:
-    """Writes a figure as .png, .pdf or .svg. Raises ValueError for another ending."""
+    """Writes a figure as .png, .pdf or .svg: the same figure, the same bytes. Raises ValueError for another ending."""
+    from matplotlib import rc_context
+
     check_ending(path)
-    with whole(path) as temporary:
-        figure.savefig(temporary, dpi=200, format=Path(path).suffix[1:])
+    form = Path(path).suffix[1:]
+    # the time of writing is left out, and the names of shapes are no random ones
+    no_time = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
+    with rc_context({"svg.hashsalt": "dnagpt_fast"}), whole(path) as temporary:
+        figure.savefig(temporary, dpi=200, format=form, metadata=no_time)
 
 
 def draw_logo(axes: Any, bases: str, heights: np.ndarray) -> None:

@@ -14,8 +14,7 @@ import numpy as np
 from dnagpt_fast.extras import need
 from dnagpt_fast.genome.selection import Place
 from dnagpt_fast.model.marginals import BASE_ORDER
-from dnagpt_fast.output_files import whole
-from dnagpt_fast.tracks.place_maps import FIGURES, LOGO_COLOURS, label_positions
+from dnagpt_fast.tracks.place_maps import FIGURES, LOGO_COLOURS, label_positions, save_figure
 
 MOST_BP = 20_000
 MOST_STACKED_BP = 300
@@ -90,8 +89,7 @@ def plot_tracks(path: str | Path, folder: Path, place: Place) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     panels[-1].set_xlim(-0.5, length - 0.5)
     label_positions(panels[-1], place, stranded=False)
-    with whole(path) as temporary:
-        figure.savefig(temporary, dpi=200, format=Path(path).suffix[1:])
+    save_figure(path, figure)
 
 
 def _values(folder: Path, track: str, place: Place) -> np.ndarray:

@@ -30,7 +30,12 @@ RUNS = [name for name, job in JOBS.items() if job.makes_a_run]
 # These two need a new output name.
 NEW_ONLY = ("convert", "track")
 # What a stopped job keeps for --resume.
-JOURNALS = {"variants": ".x.vcf.scores", "embed": ".x.npy.vectors", "score": ".x.tsv.scores"}
+JOURNALS = {
+    "variants": ".x.vcf.scores",
+    "variants bcf": ".x.bcf.scores",
+    "embed": ".x.npy.vectors",
+    "score": ".x.tsv.scores",
+}
 
 
 @pytest.fixture(scope="module")
