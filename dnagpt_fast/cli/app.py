@@ -160,10 +160,24 @@ def _open_closed_streams() -> None:
             setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
+def _stdout_is_full() -> bool:
+    """Whether what was printed could not be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
+
+
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.filename is None and error.errno in DISK_FULL:
-        return f"{text}: standard output"  # output_files.py names every other file
+    if (
+        isinstance(error, OSError)
+        and error.filename is None
+        and error.errno in DISK_FULL
+        and _stdout_is_full()
+    ):
+        return f"{text}: standard output"
     if isinstance(error, MemoryError):
         return f"out of memory{f': {text}' if text else ''}"
     if isinstance(error, EXPECTED) and not isinstance(error, RecursionError):
@@ -189,13 +203,28 @@ class _End:
         if self.by is None:
             return
         if _is_importing(frame):
-            signal.signal(signal.SIGALRM, self.handle)
-            signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_ASK_AGAIN)
+            self._ask_again()
         elif (
             time.monotonic() - self._raised_at > SECONDS_TO_TIDY
         ):  # otherwise it would interrupt the clean-up
             self._raised_at = time.monotonic()
             raise SystemExit(128 + self.by)
+
+    def raise_later(self, otherwise: Callable[[Any], object]) -> Callable[[Any], object]:
+        """For sys.unraisablehook: Python ignores an exception in a destructor or callback, so it is raised again."""
+
+        def hook(ignored: Any) -> None:
+            if self.by is None or not isinstance(ignored.exc_value, SystemExit):
+                otherwise(ignored)
+                return
+            self._raised_at = -math.inf
+            self._ask_again()
+
+        return hook
+
+    def _ask_again(self) -> None:
+        signal.signal(signal.SIGALRM, self.handle)
+        signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_ASK_AGAIN)
 
 
 # A signal during an import is handled after it: an exception in the middle of an import can abort the process (Triton's
@@ -222,6 +251,8 @@ def _tidy_at_signals() -> Iterator[_End]:
         return
     ended_by = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     previous = {number: signal.getsignal(number) for number in (*ended_by, signal.SIGALRM)}
+    print_unraisable = sys.unraisablehook
+    sys.unraisablehook = ended.raise_later(print_unraisable)
     for number in ended_by:
         if previous[number] != signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, ended.handle)
@@ -229,6 +260,7 @@ def _tidy_at_signals() -> Iterator[_End]:
         yield ended
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = print_unraisable
         for number, handler in previous.items():
             signal.signal(number, handler)
 

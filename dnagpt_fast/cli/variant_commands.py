@@ -2,6 +2,9 @@
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +25,7 @@ from dnagpt_fast.cli.model_commands import (
     Resume,
     Source,
 )
-from dnagpt_fast.output_files import is_stream, refuse_inputs
+from dnagpt_fast.output_files import is_stream, refuse_inputs, whole
 
 Label = Annotated[
     str | None, typer.Option(help="class that a fine-tuned model is asked about; default the second of two")
@@ -346,9 +349,8 @@ def mutate(
                     after_bp=after_bp, phases=1 if score == "conditional" else phases, prefix=prefix,
                     max_tokens=max_tokens, rule="dnagpt",
                 )  # fmt: skip
-    maps.write_table(output, found)
-    if figure is not None:
-        maps.plot(figure, found)
+    with _drawn(figure, partial(maps.plot, found=found)):
+        maps.write_table(output, found)
     typer.echo(
         f"{output}: {3 * length:,} substitutions of {place.name}"
         + (f", drawn in {figure}" if figure else ""),
@@ -388,9 +390,8 @@ def attribute(
     with Genome.open(genome) as source:
         place = next(iter(places_of(source, [region])))._replace(strand=strand)
         found = attribution.attribute(answer, source, place, method=method, steps=steps)
-    attribution.write_table(output, found)
-    if figure is not None:
-        attribution.plot(figure, found)
+    with _drawn(figure, partial(attribution.plot, found=found)):
+        attribution.write_table(output, found)
     line = f"{output}: {answer.name} is {found.answer:.4g} for {place.name}"
     if found.baseline is not None:
         line += (
@@ -455,3 +456,14 @@ def _refuse_pretrained_options(**given: object) -> None:
     for name, value in given.items():
         if value is not None:
             raise typer.BadParameter("is for pre-trained models", param_hint=f"--{name.replace('_', '-')}")
+
+
+@contextmanager
+def _drawn(figure: Path | None, plot: Callable[[Path], None]) -> Iterator[None]:
+    """Draws a figure, which gets its name when the block has written the table: both files or none."""
+    if figure is None:
+        yield
+        return
+    with whole(figure) as temporary:
+        plot(temporary)
+        yield

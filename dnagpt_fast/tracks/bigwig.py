@@ -4,9 +4,10 @@ BigWig: https://genome.ucsc.edu/goldenPath/help/bigWig.html, written with pyBigW
 which is different from 0. Hub: https://genome.ucsc.edu/goldenPath/help/hgTrackHubHelp.html.
 """
 
+import errno
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def write_tracks(
         track for kind in KINDS if kind in kinds for track in (BASE_ORDER if kind == "bases" else [kind])
     ]
     with whole_folder(folder) as temporary:
-        with ExitStack() as stack:
+        with _named(folder), ExitStack() as stack:
             files = {}
             for track in names:
                 files[track] = bigwig.open(str(temporary / f"{track}.bw"), "w")
@@ -93,8 +94,31 @@ def write_tracks(
                         _add(files[track], genome.names[contig], first, values[track])
                     bases += int(np.isfinite(values["entropy"]).sum())
                     progress(stop - first)
+        for track in names:
+            _check_end(temporary / f"{track}.bw", folder / f"{track}.bw")
         _write_hub(temporary, names, name)
     return TrackSummary(bases, time.monotonic() - began)
+
+
+def _check_end(file: Path, name: Path) -> None:
+    """Raises OSError for a file without its end, which pyBigWig does not report when the disk is full.
+
+    The writers of UCSC and of pyBigWig end a file with the four bytes that it begins with.
+    """
+    with open(file, "rb") as opened:
+        first = opened.read(4)
+        opened.seek(-4, 2)
+        if first != opened.read(4):
+            raise OSError(errno.ENOSPC, "the file is incomplete: is the disk full?", str(name))
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """pyBigWig's errors name no file."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RuntimeError(f"{folder}: {error}: is the disk full?") from error
 
 
 def piece(

@@ -101,7 +101,7 @@ class CheckpointWriter:
         if self._group is not None:
             dist.all_reduce(failed, group=self._group)
         if error is not None:
-            raise CheckpointError(_described(error)) from error
+            raise CheckpointError(_described(error, self.run / FOLDER)) from error
         if failed:
             raise CheckpointError("the checkpoint was not written: see the message of another process")
 
@@ -170,11 +170,11 @@ def _forget(path: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _described(error: BaseException) -> str:
+def _described(error: BaseException, folder: Path) -> str:
     cause = (
         first_cause(error) if isinstance(error, CheckpointException) else f"{type(error).__name__}: {error}"
     )
-    return f"the checkpoint was not written: {cause}; those before it are untouched"
+    return f"the checkpoint was not written into {folder}: {cause}; those before it are untouched"
 
 
 def _remove(path: Path) -> None:

@@ -34,8 +34,11 @@ class MetricsLog:
 
     def write(self, record: dict[str, Any]) -> None:
         """Writes a record, which must have `step`. Each line goes to the operating system at once, so a
-        killed run loses none."""
-        self._file.write(json.dumps(record) + "\n")
+        killed run loses none. Raises OSError that names the file."""
+        try:
+            self._file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def close(self) -> None:
         self._file.close()

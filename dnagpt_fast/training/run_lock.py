@@ -61,8 +61,11 @@ def _take(run: Path, held: contextlib.ExitStack) -> str | None:
             f"{run}: its file system has no locks, so a second process could write there at the same time",
             stacklevel=2,
         )
-    os.ftruncate(handle, 0)
-    os.write(handle, f"process {os.getpid()} on {platform.node()}\n".encode())
+    try:
+        os.ftruncate(handle, 0)
+        os.write(handle, f"process {os.getpid()} on {platform.node()}\n".encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return None
 
 

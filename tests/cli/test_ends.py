@@ -56,6 +56,24 @@ def test_a_signal_during_an_import_is_handled_after_it(tmp_path, monkeypatch):
     assert found == [True]
 
 
+def test_a_signal_in_a_destructor_which_python_ignores_is_raised_again(monkeypatch, capfd):
+    class Killer:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0)  # the handler runs here, and Python ignores what it raises
+
+    def command(**_: object) -> None:
+        killer = Killer()
+        del killer
+        time.sleep(5)
+
+    monkeypatch.setattr(app, "app", command)
+    with pytest.raises(SystemExit) as ended:
+        app.main([])
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert "Exception ignored" not in capfd.readouterr().err
+
+
 def test_a_second_signal_does_not_interrupt_the_clean_up(monkeypatch):
     tidied = []
 

@@ -252,8 +252,14 @@ def _run(arguments: list[str], said: Connection, most_bytes: int | None) -> None
     os.chdir(ROOT)
     if most_bytes is not None:
         no_larger_files(most_bytes)()
+    code = 0
     try:
         os.write(1, b"!")
         main(arguments)
     except KeyboardInterrupt:
         os._exit(INTERRUPTED_BEFORE_IT_BEGAN)
+    except SystemExit as end:
+        code = int(end.code or 0)
+    # a signal that comes now would meet multiprocessing's own code
+    sys.stdout.flush()
+    os._exit(code)

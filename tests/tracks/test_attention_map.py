@@ -37,7 +37,8 @@ def test_arrays_have_places_in_the_contig(capsys, inputs, strand):
         KmerTokenizer(3),
         bases if strand == "+" else reverse_complement(bases),
     )
-    found = np.load(inputs / "x.npz")
+    with np.load(inputs / "x.npz") as file:
+        found = dict(file)
     assert np.array_equal(found["weights"], wanted.weights)
     assert (str(found["contig"]), str(found["strand"])) == ("chr1", strand)
     assert (found["start_bp"][0], found["end_bp"][0], found["tokens"][0]) == (-1, -1, "<R>")

@@ -82,3 +82,18 @@ def test_ranges_are_put_in_order_and_joined():
 
 def test_a_piece_of_unknown_bases_has_no_values(tracks, genome):
     assert all(np.isnan(found).all() for found in piece(tracks, genome, 1, 305, 335, False).values())
+
+
+def test_a_file_without_its_end_is_an_error(tmp_path):
+    """pyBigWig closes a file on a full disk as if nothing had happened."""
+    import pyBigWig
+
+    file = pyBigWig.open(str(tmp_path / "x.bw"), "w")
+    file.addHeader([("one", 1000)])
+    file.addEntries("one", 10, values=[1.0, 2.0], span=1, step=1)
+    file.close()
+    bigwig._check_end(tmp_path / "x.bw", tmp_path / "x.bw")
+    whole = (tmp_path / "x.bw").read_bytes()
+    (tmp_path / "x.bw").write_bytes(whole[:-1])
+    with pytest.raises(OSError, match=r"incomplete.*x\.bw"):
+        bigwig._check_end(tmp_path / "x.bw", tmp_path / "x.bw")
