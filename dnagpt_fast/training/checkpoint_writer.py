@@ -115,7 +115,7 @@ class CheckpointWriter:
             if error is None:
                 self.wait()
             elif self._in_hand is not None and (second := self._in_hand.exception()) is not None:
-                error.add_note(_described(second))
+                error.add_note(_described(second, self.run / FOLDER))
         finally:
             self._thread.shutdown()
 
