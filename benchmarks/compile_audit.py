@@ -6,6 +6,8 @@
     python -m benchmarks.compile_audit --update               make the table again (after a new compiler, a new tile),
                                                               and from it compile_audit.md, the page to read
 
+    python -m benchmarks.compile_audit --op steps         what whole steps of the published models launch besides
+
 An op with Triton kernels has a module named in PROVIDERS below, with one function
 
     def cases(architecture: str) -> Iterator[tuple[str, Callable[[], object]]]
@@ -13,11 +15,13 @@ An op with Triton kernels has a module named in PROVIDERS below, with one functi
 that yields (case name, call). The call runs the op's own host function on small CPU tensors, with the tiles
 that the op chooses on `architecture` ("sm_80" .. "gfx942"). Triton's launch is replaced during the call:
 nothing is computed, and the code is compiled that a card would get. A row is one kernel of one case on one
-card. CUDA_OPS are the sources csrc/cuda/<op>.cu, which audit_cuda.py compiles; without nvcc they are left
-out, with a message.
+card. The cases of "steps" are whole steps of the published models (traced_steps.py), with a row for each kernel
+that no other case has: so every launch of training and inference has a row. CUDA_OPS are the sources
+csrc/cuda/<op>.cu, which audit_cuda.py compiles; without nvcc they are left out, with a message.
 
 Laws, independent of the table: no spill, no stack, no atomic, fits the card; tensor-core instructions in every
-half-precision kernel whose source has a dot; 16-byte loads and stores of global memory in the kernels of csrc/cuda.
+half-precision kernel whose source has a dot; no warning of ptxas about serialised wgmma or tcgen05 instructions;
+16-byte loads and stores of global memory in the kernels of csrc/cuda.
 Compared with the table within TOLERANCE, if the compiler is the one of the table: registers, shared memory,
 occupancy, instruction counts. Prints the differences; the exit status is 1 for a broken law, a worse row, or
 a row that is only in the table or only compiled now.
@@ -49,7 +53,12 @@ from benchmarks.audit_page import page
 from benchmarks.triton_launches import ARCHITECTURES, Launch, launches_go_to, target_of
 from dnagpt_fast.output_files import whole
 
-PROVIDERS = {"attention": "benchmarks.audit_attention", "combined_loss": "benchmarks.audit_combined_loss"}
+PROVIDERS = {
+    "attention": "benchmarks.audit_attention",
+    "combined_loss": "benchmarks.audit_combined_loss",
+    "steps": "benchmarks.traced_steps",
+}
+STEP = "step "  # the case names of "steps" begin with it
 CUDA_OPS = ("kmer_tokenize", "gc_count", "sample_batch")
 TABLE = Path(__file__).with_suffix(".json")
 Row = dict[str, Any]
@@ -194,6 +203,19 @@ def has_dot(launch: Launch) -> bool:
     return False
 
 
+def warnings_of(ptx: str) -> list[str]:
+    """What ptxas says about asynchronous products that it had to serialise, such as "(C7515) ..."."""
+    if not re.search(r"\b(wgmma|tcgen05)\.", ptx):
+        return []
+    (card,) = re.findall(r"^\.target (\w+)", ptx, re.MULTILINE)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "kernel.ptx")
+        path.write_text(ptx)
+        command = [tool("ptxas"), "-v", f"--gpu-name={card}", path, "-o", os.devnull]
+        said = subprocess.run(command, check=True, capture_output=True, text=True)
+    return sorted(set(re.findall(r"\(C75\d\d\)[^\n]*", said.stdout + said.stderr)))
+
+
 def audit(launch: Launch, architecture: str) -> Row:
     """Compiles one launch and reads its machine code."""
     compiled = launch.compile()
@@ -206,6 +228,7 @@ def audit(launch: Launch, architecture: str) -> Row:
         # with warp specialisation there are more warps than num_warps
         threads = int(re.findall(r"\.reqntid (\d+)", compiled.asm["ptx"])[0])
         tensor_columns = compiled.metadata.tmem_size
+        row["warnings"] = warnings_of(compiled.asm["ptx"])
     shared = compiled.metadata.shared
     row |= {"threads": threads, "shared_bytes": shared}
     row["occupancy"] = occupancy(architecture, row["registers"], shared, threads, tensor_columns)
@@ -227,7 +250,7 @@ def broken_laws(row: Row, needs_tensor_cores: bool) -> list[str]:
         laws.append(f"{row['atomics']} atomics")
     if needs_tensor_cores and not row["tensor_core"]:
         laws.append("no tensor-core instruction")
-    return laws
+    return laws + [f"ptxas: {warning}" for warning in row.pop("warnings", [])]
 
 
 def worse(row: Row, kept: Row) -> list[str]:
@@ -272,28 +295,53 @@ def cuda_rows(op: str, architecture: str, wanted: str) -> Iterator[tuple[str, Ro
 
 def triton_rows(op: str, architecture: str, wanted: str) -> Iterator[tuple[str, Row, list[str]]]:
     """The same for the kernels that the op's host function launches."""
-    provider = importlib.import_module(PROVIDERS[op])
+    for key, launch in named_launches(op, architecture, wanted):
+        row = audit(launch, architecture)
+        half = any(kind in launch.source.signature.values() for kind in ("*fp16", "*bf16"))
+        laws = broken_laws(row, half and has_dot(launch))
+        yield key, row, laws
+
+
+def named_launches(op: str, architecture: str, wanted: str = "") -> Iterator[tuple[str, Launch]]:
+    """The launches of an op with Triton kernels that have a row, and its key; nothing is compiled."""
+    others = [other for other in PROVIDERS if other != op] if op == "steps" else []
+    known = {
+        launch.key for other in others for _, some in launches_of(other, architecture) for launch in some
+    }
+    for case, launches in launches_of(op, architecture):
+        variants: dict[str, list[object]] = {}
+        for launch in launches:
+            # a kernel that is launched again gets another row if its compile-time arguments differ
+            seen = variants.setdefault(launch.kernel.__name__, [])
+            if launch.key in known or launch.key in seen:
+                continue
+            seen.append(launch.key)
+            if op == "steps":
+                known.add(launch.key)
+            variant = f" ({len(seen)})" if len(seen) > 1 else ""
+            key = f"{launch.kernel.__name__}{variant} | {case} | {architecture}"
+            if re.search(wanted, key):
+                yield key, launch
+
+
+def launches_of(op: str, architecture: str) -> Iterator[tuple[str, list[Launch]]]:
+    """(case, its launches) of an op with Triton kernels; nothing is compiled."""
     target = target_of(architecture)
-    for case, call in provider.cases(architecture):
+    for case, call in importlib.import_module(PROVIDERS[op]).cases(architecture):
         launches: list[Launch] = []
         with launches_go_to(target, launches.append):
             call()
         if not launches:
             raise ValueError(f"{op}, case {case!r} on {architecture}: nothing was launched")
-        variants: dict[str, list[str]] = {}
-        for launch in launches:
-            # a kernel that is launched again gets another row if its compile-time arguments differ
-            known = variants.setdefault(launch.kernel.__name__, [])
-            if launch.source.hash() in known:
-                continue
-            known.append(launch.source.hash())
-            variant = f" ({len(known)})" if len(known) > 1 else ""
-            key = f"{launch.kernel.__name__}{variant} | {case} | {architecture}"
-            if not re.search(wanted, key):
-                continue
-            row = audit(launch, architecture)
-            half = any(kind in launch.source.signature.values() for kind in ("*fp16", "*bf16"))
-            yield key, row, broken_laws(row, half and has_dot(launch))
+        yield (STEP if op == "steps" else "") + case, launches
+
+
+def op_of(key: str) -> str:
+    """The op whose cases gave the row of this key."""
+    kernel, case, _ = key.split(" | ")
+    if case.startswith(STEP):
+        return "steps"
+    return next(op for op in [*PROVIDERS, *CUDA_OPS] if kernel.startswith(op))
 
 
 def compiler_of(key: str) -> str:
@@ -368,7 +416,7 @@ def main(arguments: list[str] | None = None) -> int:
         for key in kept
         if not options.case and key not in fresh and key.rsplit(" | ")[-1] in architectures
     ]
-    gone = [key for key in gone if any(key.startswith(op) for op in ops)]
+    gone = [key for key in gone if op_of(key) in ops]
     made_by = {compiler_of(key) for key in fresh}
     if options.update:
         kept_versions |= {compiler: versions[compiler] for compiler in made_by}

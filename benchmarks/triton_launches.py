@@ -45,6 +45,20 @@ class Launch:
     def compile(self) -> CompiledKernel:
         return triton.compile(self.source, target=self.target, options=self.options)
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Decides the machine code: kernel, types, compile-time values, alignments and options."""
+        source, options = self.source, self.options
+        constants, attributes = source.constants, source.attrs
+        return (
+            self.kernel.__name__,
+            tuple(source.signature.items()),
+            tuple(sorted((place, str(value)) for place, value in constants.items())),
+            tuple(sorted((place, str(value)) for place, value in attributes.items())),
+            options["num_warps"],
+            options["num_stages"],
+        )
+
 
 def launch_of(
     kernel: JITFunction, args: tuple[Any, ...], kwargs: dict[str, Any], grid: Any, target: GPUTarget

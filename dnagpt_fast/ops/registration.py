@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 NAMESPACE = "dnagpt_fast"
+_implementations: dict[str, Callable[..., Any]] = {}
 
 
 def register_op(
@@ -26,8 +27,14 @@ def register_op(
     torch.library.define(qualified, parenthesis + arguments)
     torch.library.impl(qualified, key, implementation)
     torch.library.register_fake(qualified, fake)
+    _implementations[name] = implementation
     op: torch._ops.OpOverloadPacket = getattr(getattr(torch.ops, NAMESPACE), name)
     return op
+
+
+def implementation_of(name: str) -> Callable[..., Any]:
+    """The function that a registered op calls, for traces that run it on fake tensors. Raises KeyError."""
+    return _implementations[name]
 
 
 def refuse_second_derivative(op: str) -> None:

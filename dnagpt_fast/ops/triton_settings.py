@@ -11,6 +11,13 @@ from dnagpt_fast.ops.dispatch import constant_when_compiled
 # Arguments of every launch. Triton 3.10 turns fused multiply-add off by default; results must not change with it.
 LAUNCH: dict[str, Any] = {"enable_fp_fusion": True}
 
+# Kernel parameters that count rows, tokens, heads or tiles. Triton would compile a kernel again where one of them is 1
+# or a multiple of 16. It still does so for strides and widths, whose multiples decide how memory is read.
+COUNTS = (
+    "R", "V", "B", "H", "T", "Q", "S", "SPLITS", "splits", "tiles", "tiles_a_split", "row_tiles", "blocks", "entries",
+    "first_row", "ignore_index",
+)  # fmt: skip
+
 # Cards whose tensor cores and shared memory need the same tiles; an unknown card uses those of the smallest, "ampere".
 FAMILIES = {
     "sm_80": "ampere",

@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 
 from dnagpt_fast.ops.attention.forward_kernel import attention_tile_range, attention_visible
+from dnagpt_fast.ops.triton_settings import COUNTS
 
 
 @triton.jit
@@ -55,7 +56,7 @@ def attention_dq_over_keys(
     return b_dq
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def attention_dq_kernel(
     p_q, p_k, p_v, p_o, p_do, p_dlse, p_lse, p_dq, p_delta, p_key_mask, p_start, p_end, scale, scale_log2,
     stride_qb, stride_qh, stride_qt, stride_kb, stride_kh, stride_kt,
@@ -169,7 +170,7 @@ def attention_dkdv_over_queries(
     return b_dk, b_dv
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def attention_dkdv_kernel(
     p_q, p_k, p_v, p_do, p_lse, p_delta, p_dk, p_dv, p_key_mask, p_start, p_end, scale, scale_log2,
     stride_qb, stride_qh, stride_qt, stride_kb, stride_kh, stride_kt,

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from dnagpt_fast.ops.attention.tiles import decode_keys, decode_warps
 from dnagpt_fast.ops.registration import register_op
-from dnagpt_fast.ops.triton_settings import LAUNCH, accumulator, product_constants
+from dnagpt_fast.ops.triton_settings import COUNTS, LAUNCH, accumulator, product_constants
 
 BQ = 16  # the smallest number of rows that a tensor core multiplies
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def attention_decode_part_kernel(
     p_q, p_k, p_v, p_length, p_o, p_lse2, scale_log2,
     stride_qb, stride_qh, stride_qt, stride_qk, stride_kb, stride_kh, stride_kt, stride_kk,
@@ -76,7 +76,7 @@ def attention_decode_part_kernel(
     tl.store(p_o + o_part[:, None] * K + o_h[None, :], b_o, mask=m_r[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def attention_decode_combine_kernel(
     p_part_o, p_part_lse2, p_length, p_o, stride_ob, stride_oh, stride_ot, H, Q, S, SPLITS,
     K: tl.constexpr, BS: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr,

@@ -10,6 +10,8 @@ other keys (the diagonal, the end of a sequence) follow.
 import triton
 import triton.language as tl
 
+from dnagpt_fast.ops.triton_settings import COUNTS
+
 
 @triton.jit
 def attention_tile_range(
@@ -113,7 +115,7 @@ def attention_forward_over_keys(
     return b_o, b_m, b_l
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def attention_forward_kernel(
     p_q, p_k, p_v, p_o, p_lse, p_key_mask, p_start, p_end, scale_log2,
     stride_qb, stride_qh, stride_qt, stride_kb, stride_kh, stride_kt,

@@ -19,6 +19,7 @@ from dnagpt_fast.ops.combined_loss.forward_kernels import (
     row_facts,
     same_base,
 )
+from dnagpt_fast.ops.triton_settings import COUNTS
 
 
 @triton.jit
@@ -45,7 +46,7 @@ def base_pull(
     return tl.where((i_v < (1 << (2 * K)))[None, :], b_pull, 0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def combined_loss_dz_kernel(
     p_x,  # (R, D)
     p_w,  # (V, D)
@@ -140,7 +141,7 @@ def combined_loss_dz_kernel(
     tl.store(p_out, b_g.to(p_dz.dtype.element_ty))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def combined_loss_dx_kernel(
     p_dz,  # (rows of the chunk, tiles * BV)
     p_w,  # (V, D)
@@ -190,7 +191,7 @@ def combined_loss_dx_kernel(
     tl.store(p_out, b_dx.to(p_dx.dtype.element_ty), mask=(i_row < R)[:, None] & m_d[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def combined_loss_dw_kernel(
     p_dz,  # (rows of the chunk, tiles * BV)
     p_x,  # (R, D)

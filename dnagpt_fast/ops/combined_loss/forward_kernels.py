@@ -12,6 +12,8 @@ entries: log_rest is added to its logit.
 import triton
 import triton.language as tl
 
+from dnagpt_fast.ops.triton_settings import COUNTS
+
 ROW_NEXT_TOKEN = tl.constexpr(1)  # batch.py's values; a kernel reads only constexpr globals
 ROW_ORDER = tl.constexpr(2)
 BASES = tl.constexpr(8)  # columns for the bases of a k-mer: the next power of two after MAX_K = 6
@@ -133,7 +135,7 @@ def base_sums(b_e, b_sum, b_place, i_v, first, K: tl.constexpr, BT: tl.constexpr
     return b_sums
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def combined_loss_forward_kernel(
     p_x,  # (R, D)
     p_w,  # (V, D)
@@ -227,7 +229,7 @@ def combined_loss_forward_kernel(
     tl.store(p_target_logit + i_row, b_target_logit, mask=m_mine)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def combined_loss_combine_kernel(
     p_targets,  # (R,)
     p_kind,  # (R,)
@@ -320,7 +322,7 @@ def combined_loss_combine_kernel(
             tl.store(p_keep + i_block * tiles + i_tile, tl.max(m_kept.to(tl.int32), 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def combined_loss_finish_kernel(
     p_block_sums,  # (row tiles, 4)
     p_gc_prediction,  # (B,)
