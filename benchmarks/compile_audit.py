@@ -47,6 +47,7 @@ from typing import Any
 os.environ["TRITON_INTERPRET"] = "0"  # read when triton is first imported, below
 
 import triton
+from triton.backends.nvidia.compiler import get_ptxas
 
 from benchmarks import audit_cuda
 from benchmarks.audit_page import page
@@ -203,7 +204,7 @@ def has_dot(launch: Launch) -> bool:
     return False
 
 
-def warnings_of(ptx: str) -> list[str]:
+def warnings_of(ptx: str, capability: int) -> list[str]:
     """What ptxas says about asynchronous products that it had to serialise, such as "(C7515) ..."."""
     if not re.search(r"\b(wgmma|tcgen05)\.", ptx):
         return []
@@ -211,28 +212,28 @@ def warnings_of(ptx: str) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.ptx")
         path.write_text(ptx)
-        command = [tool("ptxas"), "-v", f"--gpu-name={card}", path, "-o", os.devnull]
+        command = [get_ptxas(capability).path, "-v", f"--gpu-name={card}", path, "-o", f"{path}.cubin"]
         said = subprocess.run(command, check=True, capture_output=True, text=True)
     return sorted(set(re.findall(r"\(C75\d\d\)[^\n]*", said.stdout + said.stderr)))
 
 
-def audit(launch: Launch, architecture: str) -> Row:
-    """Compiles one launch and reads its machine code."""
+def audit(launch: Launch, architecture: str) -> tuple[Row, list[str]]:
+    """Compiles one launch: what its machine code has, and the warnings of ptxas."""
     compiled = launch.compile()
     if architecture.startswith("gfx"):
         row = read_amdgcn(compiled.asm["amdgcn"])
         threads = compiled.metadata.num_warps * 64
-        tensor_columns = 0
+        tensor_columns, warnings = 0, []
     else:
         (row,) = read_cubin(compiled.asm["cubin"]).values()
         # with warp specialisation there are more warps than num_warps
         threads = int(re.findall(r"\.reqntid (\d+)", compiled.asm["ptx"])[0])
         tensor_columns = compiled.metadata.tmem_size
-        row["warnings"] = warnings_of(compiled.asm["ptx"])
+        warnings = warnings_of(compiled.asm["ptx"], launch.target.arch)
     shared = compiled.metadata.shared
     row |= {"threads": threads, "shared_bytes": shared}
     row["occupancy"] = occupancy(architecture, row["registers"], shared, threads, tensor_columns)
-    return row
+    return row, warnings
 
 
 def laws_of_all(row: Row) -> list[str]:
@@ -250,7 +251,7 @@ def broken_laws(row: Row, needs_tensor_cores: bool) -> list[str]:
         laws.append(f"{row['atomics']} atomics")
     if needs_tensor_cores and not row["tensor_core"]:
         laws.append("no tensor-core instruction")
-    return laws + [f"ptxas: {warning}" for warning in row.pop("warnings", [])]
+    return laws
 
 
 def worse(row: Row, kept: Row) -> list[str]:
@@ -296,10 +297,10 @@ def cuda_rows(op: str, architecture: str, wanted: str) -> Iterator[tuple[str, Ro
 def triton_rows(op: str, architecture: str, wanted: str) -> Iterator[tuple[str, Row, list[str]]]:
     """The same for the kernels that the op's host function launches."""
     for key, launch in named_launches(op, architecture, wanted):
-        row = audit(launch, architecture)
+        row, warnings = audit(launch, architecture)
         half = any(kind in launch.source.signature.values() for kind in ("*fp16", "*bf16"))
         laws = broken_laws(row, half and has_dot(launch))
-        yield key, row, laws
+        yield key, row, laws + [f"ptxas: {warning}" for warning in warnings]
 
 
 def named_launches(op: str, architecture: str, wanted: str = "") -> Iterator[tuple[str, Launch]]:

@@ -1,17 +1,20 @@
-"""A training step and generation of the 0.1B model on a GPU, from a packed genome in its memory.
+"""Training steps and generation of the published models on a GPU, from a packed genome in its memory.
 
-benchmarks.gpu_report calls `train_rows()` and `generate_rows()`. Before a time is taken, losses and gradients
-are compared with plain torch's on the same batch, and logits with the CPU's.
+benchmarks.gpu_report calls `train_rows()`, `profile_rows()` and `generate_rows()`. Before a time is taken, losses and
+gradients are compared with plain torch's on the same batch, and logits with the CPU's.
 """
 
 import functools
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
 from benchmarks.big_genome import random_genome
 from benchmarks.gpu_attention import Clock, card_clock
+from benchmarks.plain_gpt import PlainGPT
 from dnagpt_fast.batch import PretrainBatch
 from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.model.config import ModelConfig, preset
@@ -25,8 +28,19 @@ from dnagpt_fast.training.optimizer import build_optimizer
 from dnagpt_fast.vocab import Vocabulary, reserved_id
 
 PLAIN = {"attention": "reference", "combined_loss": "reference"}
-# (model, samples a step): 16 Ki tokens each
-STEPS = (("dna_gpt0.1b_m", 32), ("dna_gpt0.1b_h", 4))
+# (model, samples a step)
+STEPS = (("dna_gpt0.1b_m", 64), ("dna_gpt0.1b_m", 8), ("dna_gpt0.1b_h", 8), ("dna_gpt3b_m", 8))
+# classes of a step's kernels on a GPU, by the first pattern that is found in a kernel's name
+KERNELS = {
+    "attention": r"attention_|flash|fmha|sdpa",
+    "combined loss": r"combined_loss_",
+    "sampler": r"sample_batch|kmer_tokenize|gc_count",
+    "products": r"gemm|cutlass|nvjet|cublas|mm_kernel|addmm|aten::mm",
+    "optimizer": r"adam|multi_tensor",
+    "norms": r"layer_norm|LayerNorm",
+    "copies": r"[Mm]emcpy|[Mm]emset|copy",
+    "others": "",
+}
 
 
 class Steps:
@@ -77,34 +91,123 @@ class Steps:
             assert abs(ours - plain) <= tolerance * abs(plain), f"{name}: {ours}, plain torch has {plain}"
 
 
+def compiled_step(steps: Steps) -> Callable[[], None]:
+    """The same step with blocks compiled by torch.compile, as `parallel.compile = true` does."""
+    steps.model.compile_blocks()
+    return steps.step
+
+
+def graphed_step(steps: Steps) -> Callable[[], None]:
+    """The same step with forward and backward in one CUDA graph, whose batch is overwritten; the optimizer follows."""
+    fixed = steps.batch()
+    tensors = [name for name, value in vars(fixed).items() if isinstance(value, torch.Tensor)]
+    for _ in range(2):  # compiles and loads every kernel, and makes the gradients
+        steps.optimizer.zero_grad(set_to_none=False)
+        steps.loss(fixed).backward()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        steps.optimizer.zero_grad(set_to_none=False)
+        steps.loss(fixed).backward()
+
+    def step() -> None:
+        batch = steps.batch()
+        for name in tensors:
+            getattr(fixed, name).copy_(getattr(batch, name))
+        graph.replay()
+        steps.optimizer.step()
+
+    return step
+
+
+def peer_step(steps: Steps) -> Callable[[], None]:
+    """A step of benchmarks.plain_gpt on our batches, compiled as a whole on a GPU."""
+    steps.model = None  # type: ignore[assignment]  # its memory is needed
+    torch.manual_seed(0)
+    peer = PlainGPT(steps.config).to(steps.device)
+    optimizer = torch.optim.AdamW(peer.parameters(), lr=1e-4, fused=steps.device == "cuda")
+    loss_of = torch.compile(peer) if steps.device == "cuda" else peer
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        batch = steps.batch()
+        with torch.autocast(steps.device, dtype=torch.bfloat16, enabled=steps.bf16):
+            loss = loss_of(batch.token_ids, batch.targets)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+WAYS: dict[str, Callable[[Steps], Callable[[], None]]] = {
+    "ours": lambda steps: steps.step,
+    "ours, compiled": compiled_step,
+    "ours, graphed": graphed_step,
+    "plain torch, compiled": peer_step,
+}
+
+
 def train_rows(
     device: str = "cuda",
     clock: Clock = card_clock,
     configs: tuple[tuple[str | ModelConfig, int], ...] = STEPS,
     packed_bytes: int = 64 << 20,
 ) -> Iterator[dict[str, Any]]:
-    """Whole steps in bf16 (fp32 on the CPU): ours, and the same model on plain torch ops."""
+    """Whole steps in bf16 (fp32 on the CPU) in each of WAYS; a way that does not fit or run says so in its row."""
     bf16 = device == "cuda"
     peak, source = peak_flops(torch.device(device), "bf16" if bf16 else "fp32")
+    ways = WAYS if device == "cuda" else {name: WAYS[name] for name in ("ours", "plain torch, compiled")}
     for named, samples in configs:
         config = preset(named) if isinstance(named, str) else named
-        steps = Steps(config, samples, device, packed_bytes, bf16)
-        steps.check()
-        for contender, choice in (("ours", {}), ("plain torch", PLAIN)):
-            with dispatch.using(**choice):
-                steps.step()
+        for contender, way in ways.items():
+            found = {"op": "train_step", "contender": contender, "model": str(named), "samples": samples}
+            try:
+                steps = Steps(config, samples, device, packed_bytes, bf16)
+                if contender == "ours" and config.num_layers < 60:  # plain torch's 3B would not fit
+                    steps.check()
+                step = way(steps)
+                step()
                 if device == "cuda":
                     torch.cuda.reset_peak_memory_stats()
-                seconds = clock(steps.step)
-            tokens = samples * config.max_len
-            found = {"op": "train_step", "contender": contender, "model": str(named), "samples": samples}
-            found |= {"ms": seconds * 1e3, "tokens_per_s": tokens / seconds}
-            found["share_of_peak"] = step_flops(config, samples, config.max_len).total / seconds / peak
-            found["peak_from"] = source
+                seconds = clock(step)
+            except RuntimeError as refusal:  # out of memory is one
+                yield found | {"refused": str(refusal).splitlines()[0]}
+            else:
+                tokens = samples * config.max_len
+                found |= {"ms": seconds * 1e3, "tokens_per_s": tokens / seconds}
+                found["share_of_peak"] = step_flops(config, samples, config.max_len).total / seconds / peak
+                found["peak_from"] = source
+                if device == "cuda":
+                    found["memory_gib"] = torch.cuda.max_memory_allocated() / GIB
+                yield found
+            steps = step = None
             if device == "cuda":
-                found["memory_gib"] = torch.cuda.max_memory_allocated() / GIB
-            yield found
-        del steps
+                torch.cuda.empty_cache()
+
+
+def profile_rows(
+    device: str = "cuda", config: ModelConfig | None = None, samples: int = 64, packed_bytes: int = 64 << 20
+) -> Iterator[dict[str, Any]]:
+    """One step of pre-training under torch's profiler: milliseconds, share and launches of each class of kernels."""
+    steps = Steps(config or preset("dna_gpt0.1b_m"), samples, device, packed_bytes, bf16=device == "cuda")
+    steps.step()
+    activity = torch.profiler.ProfilerActivity
+    kinds = [activity.CPU, *([activity.CUDA] if device == "cuda" else [])]
+    with torch.profiler.profile(activities=kinds) as profile:
+        steps.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+    microseconds: Counter[str] = Counter()
+    launches: Counter[str] = Counter()
+    for event in profile.events():
+        if device == "cuda" and event.device_type != torch.autograd.DeviceType.CUDA:
+            continue
+        name = next(kind for kind, pattern in KERNELS.items() if re.search(pattern, event.name))
+        microseconds[name] += event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
+        launches[name] += 1
+    total = sum(microseconds.values())
+    for name in KERNELS:
+        found = {"op": "profile", "kernels": name, "ms": microseconds[name] / 1e3}
+        yield found | {"share": microseconds[name] / max(total, 1e-9), "launches": launches[name]}
 
 
 def generate_rows(

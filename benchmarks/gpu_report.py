@@ -70,41 +70,47 @@ def toy_shapes(kind: str, *sizes: int) -> list[Any]:
 
 HERE: Row = {"device": "cpu", "clock": once}
 # the time limits, with those of the tests, add up to less than ten minutes
-TEST_SECONDS = 100
+TEST_SECONDS = 90
 # the first tool also compiles the kernels, which the second finds in Triton's cache
-SANITIZER_SECONDS = {"memcheck": 100, "racecheck": 50}
+SANITIZER_SECONDS = {"memcheck": 80, "racecheck": 40}
 SECTIONS = {
     "genome": Section(
-        "benchmarks.gpu_genome", "rows", 40, lambda: HERE | {"packed_bytes": 1 << 16, "batches": (4,)}
+        "benchmarks.gpu_genome", "rows", 30, lambda: HERE | {"packed_bytes": 1 << 16, "batches": (4,)}
     ),
     "attention": Section(
         "benchmarks.gpu_attention",
         "rows",
-        90,
+        80,
         lambda: HERE | {"shapes": toy_shapes("Shape", 1, 2, 40, 32), "dtype": torch.float32},
     ),
     "attention_decode": Section(
         "benchmarks.gpu_attention",
         "decode_rows",
-        40,
+        30,
         lambda: HERE | {"shapes": toy_shapes("Cached", 2, 2, 40, 32), "dtype": torch.float32},
     ),
     "combined_loss": Section(
         "benchmarks.bench_combined_loss",
         "gpu_rows",
-        60,
+        50,
         lambda: {"device": "cpu", "rows": 64, "rounds": 1, "dtype": torch.float32},
     ),
     "train_step": Section(
         "benchmarks.gpu_model",
         "train_rows",
-        80,
+        140,
         lambda: HERE | {"configs": ((TOY, 2),), "packed_bytes": 1 << 14},
+    ),
+    "profile": Section(
+        "benchmarks.gpu_model",
+        "profile_rows",
+        25,
+        lambda: {"device": "cpu", "config": TOY, "samples": 2, "packed_bytes": 1 << 14},
     ),
     "generate": Section(
         "benchmarks.gpu_model",
         "generate_rows",
-        30,
+        20,
         lambda: HERE | {"config": TOY, "samples": 2, "new_tokens": 4},
     ),
 }
