@@ -14,7 +14,12 @@ the scores: 7 products instead of 5, but no fp32 buffer for dQ and no sum whose 
 import triton
 import triton.language as tl
 
-from dnagpt_fast.ops.attention.forward_kernel import attention_tile_range, attention_visible
+from dnagpt_fast.ops.attention.forward_kernel import (
+    attention_load_keys,
+    attention_sequence_of,
+    attention_tile_range,
+    attention_visible,
+)
 from dnagpt_fast.ops.triton_settings import COUNTS
 
 
@@ -32,13 +37,9 @@ def attention_dq_over_keys(
     for i_s in tl.range(i_from, i_to, BS):
         i_s = tl.multiple_of(i_s, BS) if not HAS_SEQUENCES else i_s
         o_s = i_s + o_j
-        if EDGE:
-            # [K, BS]
-            b_k = tl.load(p_kt + tl.cast(i_s, tl.int64) * stride_kt, mask=o_s[None, :] < i_to, other=0.0)
-            b_v = tl.load(p_vt + tl.cast(i_s, tl.int64) * stride_vt, mask=o_s[None, :] < i_to, other=0.0)
-        else:
-            b_k = tl.load(p_kt + tl.cast(i_s, tl.int64) * stride_kt)
-            b_v = tl.load(p_vt + tl.cast(i_s, tl.int64) * stride_vt)
+        # [K, BS]
+        b_k = attention_load_keys(p_kt, stride_kt, i_s, o_s[None, :] < i_to, EDGE)
+        b_v = attention_load_keys(p_vt, stride_vt, i_s, o_s[None, :] < i_to, EDGE)
         # [BT, BS]
         b_s = tl.dot(b_q, b_k, input_precision=PRECISION, out_dtype=ACC)
         b_p = tl.exp2(b_s * scale_log2 - b_lse2[:, None])
@@ -65,7 +66,7 @@ def attention_dq_kernel(
     K: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, CAUSAL: tl.constexpr, HAS_KEY_MASK: tl.constexpr,
     HAS_SEQUENCES: tl.constexpr, HAS_DLSE: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """dQ and delta - dlse of BT queries of one head. Grid as in the forward."""
+    """dQ and delta - dlse of BT queries of one head. Grid and shapes as in the forward; p_delta, p_dlse (B, H, T)."""
     tiles = tl.cdiv(T, BT)
     i_head = tl.program_id(0) // tiles
     i_t = (tiles - 1 - tl.program_id(0) % tiles) * BT
@@ -100,12 +101,7 @@ def attention_dq_kernel(
         b_lse2 = tl.where(b_lse2 == float("-inf"), float("inf"), b_lse2)
 
     i_first, i_open, i_last = attention_tile_range(p_start, p_end, i_t, T, BT, BS, CAUSAL, HAS_SEQUENCES)
-    if HAS_SEQUENCES:
-        b_start = tl.load(p_start + o_t, mask=m_t, other=T)
-        b_end = tl.load(p_end + o_t, mask=m_t, other=0)
-    else:
-        b_start = o_t
-        b_end = o_t
+    b_start, b_end = attention_sequence_of(p_start, p_end, o_t, m_t, T, HAS_SEQUENCES)
     b_dq = tl.zeros([BT, K], dtype=ACC)
     b_dq = attention_dq_over_keys(
         b_dq, b_q, b_do, b_lse2, b_delta, p_k, p_v, stride_kt, stride_vt,
@@ -179,7 +175,10 @@ def attention_dkdv_kernel(
     K: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, CAUSAL: tl.constexpr, HAS_KEY_MASK: tl.constexpr,
     HAS_SEQUENCES: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """dK and dV of BS keys of one head. Grid: (tiles * B * H,), the first keys (which most queries see) first."""
+    """dK and dV of BS keys of one head. Grid: (tiles * B * H,), the first keys (which most queries see) first.
+
+    Shapes as in the forward and in the dQ pass.
+    """
     tiles = tl.cdiv(T, BS)
     i_head = tl.program_id(0) // tiles
     i_s = (tl.program_id(0) % tiles) * BS
@@ -219,9 +218,8 @@ def attention_dkdv_kernel(
     else:
         i_open = i_first
     i_open = tl.where(one_sequence, tl.minimum(i_open, i_last), i_last)
-    if CAUSAL and not HAS_SEQUENCES and K <= 64 and p_q.dtype.element_ty.primitive_bitwidth == 16:
-        # The first loop below runs at least once. Where ptxas cannot know that, it serialises all wgmma (C7515). At
-        # head size 128 knowing it costs 6 spills.
+    if CAUSAL and not HAS_SEQUENCES and p_q.dtype.element_ty.primitive_bitwidth == 16:
+        # The first loop below runs at least once. Where ptxas cannot know that, it serialises all wgmma (C7515).
         tl.assume(i_open > i_first)
     b_dk = tl.zeros([BS, K], dtype=ACC)
     b_dv = tl.zeros([BS, K], dtype=ACC)

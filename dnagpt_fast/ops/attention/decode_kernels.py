@@ -28,7 +28,8 @@ def attention_decode_part_kernel(
 ):  # fmt: skip
     """BS keys of one head for BQ queries; parts past the length stay unwritten.
 
-    Grid: (SPLITS * ceil(Q / BQ) * B * H,): only the first axis of a grid may exceed 65,535.
+    Grid: (SPLITS * ceil(Q / BQ) * B * H,): only the first axis of a grid may exceed 65,535. p_q (B, H, Q, K), p_k and
+    p_v (B, H, S, K) by strides, p_length (B,), p_o (B, H, SPLITS, Q, K), p_lse2 (B, H, SPLITS, Q).
     """
     i_split = tl.program_id(0) % SPLITS
     i_group = tl.program_id(0) // SPLITS

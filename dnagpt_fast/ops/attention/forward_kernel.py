@@ -59,6 +59,29 @@ def attention_visible(
 
 
 @triton.jit
+def attention_sequence_of(p_start, p_end, o_t, m_t, T, HAS_SEQUENCES: tl.constexpr):
+    """First token of each query's sequence and the one after its last; T and 0 past the end. Unused without them."""
+    if HAS_SEQUENCES:
+        b_start = tl.load(p_start + o_t, mask=m_t, other=T)
+        b_end = tl.load(p_end + o_t, mask=m_t, other=0)
+    else:
+        b_start = o_t
+        b_end = o_t
+    return b_start, b_end
+
+
+@triton.jit
+def attention_load_keys(p_tile, stride_t, i_s, m_s, EDGE: tl.constexpr):
+    """A tile of keys or values from i_s on; m_s, read only with EDGE: those before the last, along the tile's axis."""
+    p_here = p_tile + tl.cast(i_s, tl.int64) * stride_t
+    if EDGE:
+        b_tile = tl.load(p_here, mask=m_s, other=0.0)
+    else:
+        b_tile = tl.load(p_here)
+    return b_tile
+
+
+@triton.jit
 def attention_forward_over_keys(
     b_o, b_m, b_l, b_q, p_k, p_v, i_b, i_h, stride_kt, stride_vt,
     p_key_mask, o_t, b_start, b_end, i_from, i_to, scale_log2,
@@ -78,11 +101,9 @@ def attention_forward_over_keys(
         if TMA:
             # [K, BS]
             b_k = tl.trans(p_k.load([i_b, i_h, i_s, 0]).reshape(BS, K))
-        elif EDGE:
-            # [K, BS]
-            b_k = tl.load(p_kt + tl.cast(i_s, tl.int64) * stride_kt, mask=o_s[None, :] < i_to, other=0.0)
         else:
-            b_k = tl.load(p_kt + tl.cast(i_s, tl.int64) * stride_kt)
+            # [K, BS]
+            b_k = attention_load_keys(p_kt, stride_kt, i_s, o_s[None, :] < i_to, EDGE)
         # [BT, BS]
         b_s = tl.dot(b_q, b_k, input_precision=PRECISION, out_dtype=ACC)
         if EDGE or HAS_KEY_MASK:
@@ -104,11 +125,9 @@ def attention_forward_over_keys(
         if TMA:
             # [BS, K]
             b_v = p_v.load([i_b, i_h, i_s, 0]).reshape(BS, K)
-        elif EDGE:
-            # [BS, K]
-            b_v = tl.load(p_vt + tl.cast(i_s, tl.int64) * stride_vt, mask=o_s[:, None] < i_to, other=0.0)
         else:
-            b_v = tl.load(p_vt + tl.cast(i_s, tl.int64) * stride_vt)
+            # [BS, K]
+            b_v = attention_load_keys(p_vt, stride_vt, i_s, o_s[:, None] < i_to, EDGE)
         # [BT, K]
         b_o = tl.dot(b_p.to(b_v.dtype), b_v, b_o, input_precision=PRECISION, out_dtype=ACC)
         b_m = b_m_next
@@ -124,7 +143,10 @@ def attention_forward_kernel(
     HAS_SEQUENCES: tl.constexpr, PRECISION: tl.constexpr, SPECIALIZE: tl.constexpr, TMA: tl.constexpr,
     ACC: tl.constexpr,
 ):  # fmt: skip
-    """BT queries of one head. Grid: (tiles * B * H,), the tiles of a head side by side, longest first."""
+    """BT queries of one head. Grid: (tiles * B * H,), the tiles of a head side by side, longest first.
+
+    p_q, p_k, p_v, p_o (B, H, T, K) by strides, p_lse (B, H, T), p_key_mask (B, T), p_start and p_end (T,).
+    """
     tiles = tl.cdiv(T, BT)
     i_head = tl.program_id(0) // tiles
     i_t = (tiles - 1 - tl.program_id(0) % tiles) * BT
@@ -145,12 +167,7 @@ def attention_forward_kernel(
     b_q = tl.load(p_q_tile, mask=m_t[:, None], other=0.0)
 
     i_first, i_open, i_last = attention_tile_range(p_start, p_end, i_t, T, BT, BS, CAUSAL, HAS_SEQUENCES)
-    if HAS_SEQUENCES:
-        b_start = tl.load(p_start + o_t, mask=m_t, other=T)
-        b_end = tl.load(p_end + o_t, mask=m_t, other=0)
-    else:
-        b_start = o_t
-        b_end = o_t
+    b_start, b_end = attention_sequence_of(p_start, p_end, o_t, m_t, T, HAS_SEQUENCES)
     b_o = tl.zeros([BT, K], dtype=ACC)
     b_m = tl.full([BT], float("-inf"), dtype=ACC)
     b_l = tl.zeros([BT], dtype=ACC)

@@ -55,7 +55,7 @@ TILES: dict[tuple[str, str, int], tuple[Tile, ...]] = {
     ("hopper", "dq", 128): (Tile(128, 64, 8, 2),),
     ("hopper", "dkdv", 32): (Tile(64, 64, 4, 2, up_to=512), Tile(64, 128, 8, 2)),
     ("hopper", "dkdv", 64): (Tile(64, 128, 8, 2),),
-    ("hopper", "dkdv", 128): (Tile(32, 64, 4, 2),),
+    ("hopper", "dkdv", 128): (Tile(32, 128, 8, 2),),
     ("blackwell", "forward", 32): (Tile(128, 128, 4, 2, specialize=True, tma=True),),
     ("blackwell", "forward", 64): (Tile(128, 128, 8, 2, specialize=True, tma=True),),
     ("blackwell", "forward", 128): (Tile(128, 128, 8, 2, specialize=True, tma=True),),
