@@ -2,8 +2,9 @@
 
     python -m benchmarks.gpu_attention            one row per shape and contender: TFLOP/s forward and
                                                   backward; then decoding: GB/s of the cache that is read
-    python -m benchmarks.gpu_attention --tune     also times other tiles and prints the fastest as rows of
-                                                  TILES
+    python -m benchmarks.gpu_attention --tune     also times the neighbours of each tile and prints the
+                                                  fastest as rows of TILES; with the cache of
+                                                  benchmarks.triton_cache it takes about two minutes
 
 The report calls `rows()` and `decode_rows()`. Results are checked against fp64 with the 2x rule before a time
 is taken; if a contender refuses a shape, its row says so.
@@ -15,7 +16,8 @@ import importlib
 import itertools
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
@@ -28,6 +30,7 @@ from dnagpt_fast import ops
 from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.attention.reference import attention_decode_reference
 from dnagpt_fast.ops.attention.rule import implementation_for
+from dnagpt_fast.ops.attention.tiles import Tile, tile_for
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 Decode = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -149,6 +152,23 @@ def card_clock(function: Callable[[], object]) -> float:
     return do_bench(function, return_mode="median") / 1e3
 
 
+def graph_clock(function: Callable[[], object]) -> float:
+    """Seconds of one call in a CUDA graph, without its launches. Raises RuntimeError if it cannot be captured."""
+    from triton.testing import do_bench_cudagraph
+
+    return do_bench_cudagraph(function, return_mode="median") / 1e3
+
+
+def longest_kernel(function: Callable[[], object]) -> str:
+    """The name of the GPU kernel that takes longest in one call: what SDPA, or the rule, really ran."""
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profile:
+        function()
+        torch.cuda.synchronize()
+    times = {event.key: event.self_device_time_total for event in profile.key_averages()}
+    return max(times, key=times.__getitem__)[:80]
+
+
 def row(
     shape: Shape, name: str, function: Attention, dtype: torch.dtype, device: str, clock: Clock
 ) -> dict[str, Any]:
@@ -168,6 +188,8 @@ def row(
     found["backward_tflops"] = shape.flop(backward=True) / backward / 1e12
     if name.startswith("ours"):
         found["rule"] = implementation_for(qkv[0]).name
+    if device == "cuda":
+        found["kernel"] = longest_kernel(lambda: function(*(x.detach() for x in qkv)))
     return found
 
 
@@ -232,9 +254,10 @@ def decode_rows(
     shapes: list[Cached] = CACHED,
     dtype: torch.dtype = torch.bfloat16,
     device: str = "cuda",
-    clock: Clock = card_clock,
+    clock: Clock = graph_clock,
 ) -> Iterator[dict[str, Any]]:
-    """Every contender at every shape, checked with the 2x rule against fp64."""
+    """Every contender at every shape, checked with the 2x rule against fp64. A call that cannot be captured in a
+    graph is timed with its launches, and its row says so."""
     for shape, (name, function) in itertools.product(shapes, decode_contenders(device).items()):
         generator = torch.Generator().manual_seed(0)
         q = torch.randn(shape.B, shape.H, 1, shape.K, generator=generator).to(device, dtype)
@@ -253,45 +276,76 @@ def decode_rows(
             q.double(), k_cache.double(), v_cache.double(), lengths, scale=shape.K**-0.5
         )
         hold("o", o, plain, truth)
-        seconds = clock(functools.partial(function, q, k_cache, v_cache, lengths))
+        call = functools.partial(function, q, k_cache, v_cache, lengths)
+        try:
+            seconds = clock(call)
+        except RuntimeError:
+            seconds = card_clock(call)
+            found["with_launches"] = True
         yield found | {"us": seconds * 1e6, "gb_per_s": shape.bytes(dtype) / seconds / 1e9}
 
 
+def neighbours(tile: Tile) -> list[Tile]:
+    """A tile and those that differ in one size, by a factor of two, or in warps or stages."""
+    found = [tile]
+    for BT, BS in ((2, 1), (1, 2), (1 / 2, 1), (1, 1 / 2)):
+        found.append(replace(tile, BT=int(tile.BT * BT), BS=int(tile.BS * BS)))
+    found.append(replace(tile, warps=12 - tile.warps))
+    found += [replace(tile, stages=stages) for stages in (1, 2, 3) if stages != tile.stages]
+    return [one for one in found if 16 <= one.BT <= 256 and 16 <= one.BS <= 256 and one.warps in (4, 8)]
+
+
+def candidates(device: torch.device, size: int, tokens: int) -> Iterator[tuple[str, Tile]]:
+    """(pass, tile) of everything that `tune` times for a head size in bfloat16."""
+    q = torch.empty(1, 1, 1, size, dtype=torch.bfloat16, device=device)
+    for which in ("forward", "dq", "dkdv"):
+        for tile in neighbours(tile_for(which, q, tokens)):
+            yield which, tile
+
+
+@contextmanager
+def tile_instead(which: str, tile: Tile) -> Iterator[None]:
+    """Inside the block one pass uses `tile`."""
+    from dnagpt_fast.ops.attention import launch
+
+    def chosen(kind: str, q: Tensor, tokens: int) -> Tile:
+        return tile if kind == which else tile_for(kind, q, tokens)
+
+    with mock.patch.object(launch, "tile_for", chosen):
+        yield
+
+
 def tune(shapes: list[Shape] = SHAPES, device: str = "cuda", clock: Clock = card_clock) -> Iterator[str]:
-    """Times every tile of this grid for each pass; yields the fastest as a row of attention_tiles.TILES."""
+    """Times the neighbours of each pass's tile; yields the fastest as a row of attention/tiles.py."""
     from triton import OutOfResources
 
     from dnagpt_fast.ops import triton_settings
-    from dnagpt_fast.ops.attention import launch as attention_triton
-    from dnagpt_fast.ops.attention.tiles import Tile, tile_for
+    from dnagpt_fast.ops.attention.launch import attention_triton
 
     family = triton_settings.family(torch.device(device, 0))
-    for shape, which in itertools.product(shapes, ("forward", "dq", "dkdv")):
+    for shape in shapes:
         qkv, do = inputs(shape, torch.bfloat16, device)
-        o, _ = attention_triton.attention_triton(*qkv, scale=shape.K**-0.5)
-        times: dict[Tile, float] = {}
-        grid = itertools.product((32, 64, 128), (32, 64, 128), (4, 8), (2, 3), (False, True))
-        for BT, BS, warps, stages, tma in grid:
-            tile = Tile(BT, BS, warps, stages, specialize=tma and family == "blackwell", tma=tma)
-            if tma and (which != "forward" or family not in ("hopper", "blackwell")):
-                continue
+        scale = shape.K**-0.5
+        o, _ = attention_triton(*qkv, scale=scale)
 
-            def chosen(kind: str, q: Tensor, tokens: int, which: str = which, tile: Tile = tile) -> Tile:
-                return tile if kind == which else tile_for(kind, q, tokens)
+        def forward(qkv: list[Tensor] = qkv, scale: float = scale) -> object:
+            with torch.no_grad():
+                return attention_triton(*qkv, scale=scale)
 
-            def call(which: str = which, qkv: list[Tensor] = qkv, do: Tensor = do, o: Tensor = o) -> object:
-                if which == "forward":
-                    with torch.no_grad():
-                        return attention_triton.attention_triton(*qkv, scale=qkv[0].shape[-1] ** -0.5)
-                return torch.autograd.grad(o, qkv, do, retain_graph=True)
+        def backward(qkv: list[Tensor] = qkv, do: Tensor = do, o: Tensor = o) -> object:
+            return torch.autograd.grad(o, qkv, do, retain_graph=True)
 
-            with mock.patch.object(attention_triton, "tile_for", chosen):
+        times: dict[str, dict[Tile, float]] = {}
+        for which, tile in candidates(torch.device(device, 0), shape.K, shape.T):
+            with tile_instead(which, tile):
                 try:
-                    times[tile] = clock(call)
+                    seconds = clock(forward if which == "forward" else backward)
                 except OutOfResources:
                     continue
-        best = min(times, key=times.__getitem__)
-        yield f'("{family}", "{which}", {shape.K}): ({best!r},),  # T = {shape.T}: {times[best] * 1e6:.0f} us'
+            times.setdefault(which, {})[tile] = seconds
+        for which, of_tile in times.items():
+            best = min(of_tile, key=of_tile.__getitem__)
+            yield f'("{family}", "{which}", {shape.K}): ({best!r},),  # T = {shape.T}: {of_tile[best] * 1e6:.0f} us'
 
 
 def main() -> int:
