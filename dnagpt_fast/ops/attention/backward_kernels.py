@@ -173,7 +173,7 @@ def attention_dkdv_kernel(
     stride_vb, stride_vh, stride_vt, stride_dob, stride_doh, stride_dot,
     stride_dkb, stride_dkh, stride_dkt, stride_dvb, stride_dvh, stride_dvt, H, T,
     K: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, CAUSAL: tl.constexpr, HAS_KEY_MASK: tl.constexpr,
-    HAS_SEQUENCES: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
+    HAS_SEQUENCES: tl.constexpr, WGMMA: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """dK and dV of BS keys of one head. Grid: (tiles * B * H,), the first keys (which most queries see) first.
 
@@ -218,8 +218,9 @@ def attention_dkdv_kernel(
     else:
         i_open = i_first
     i_open = tl.where(one_sequence, tl.minimum(i_open, i_last), i_last)
-    if CAUSAL and not HAS_SEQUENCES and p_q.dtype.element_ty.primitive_bitwidth == 16:
-        # The first loop below runs at least once. Where ptxas cannot know that, it serialises all wgmma (C7515).
+    if WGMMA and CAUSAL and not HAS_SEQUENCES and p_q.dtype.element_ty.primitive_bitwidth == 16:
+        # The first loop below runs at least once. Where ptxas cannot know that, it serialises all wgmma (C7515). On
+        # other cards the knowledge costs registers.
         tl.assume(i_open > i_first)
     b_dk = tl.zeros([BS, K], dtype=ACC)
     b_dv = tl.zeros([BS, K], dtype=ACC)

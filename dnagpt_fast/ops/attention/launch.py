@@ -17,7 +17,7 @@ from dnagpt_fast.ops.attention.backward_kernels import attention_dkdv_kernel, at
 from dnagpt_fast.ops.attention.forward_kernel import attention_forward_kernel
 from dnagpt_fast.ops.attention.tiles import HEAD_SIZES, tile_for
 from dnagpt_fast.ops.registration import refuse_second_derivative, register_op
-from dnagpt_fast.ops.triton_settings import LAUNCH, accumulator, product_constants
+from dnagpt_fast.ops.triton_settings import LAUNCH, accumulator, family, product_constants
 
 LOG2_E = math.log2(math.e)
 LONGEST_STEP = 1 << 24  # elements from token to token: 127 such steps inside a tile fit in 32 bits
@@ -214,7 +214,7 @@ def _backward_into(
         attention_dkdv_kernel[grid](
             q, k, v, do, lse, delta, dk, dv, *mask_tensors, scale, scale * LOG2_E,
             *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *do.stride()[:3], *dk.stride()[:3], *dv.stride()[:3],
-            heads, tokens, **constants, **tile.launch,
+            heads, tokens, WGMMA=family(q.device) == "hopper", **constants, **tile.launch,
         )  # fmt: skip
 
 

@@ -61,7 +61,7 @@ TILES: dict[tuple[str, str, int], tuple[Tile, ...]] = {
     ("blackwell", "forward", 128): (Tile(128, 128, 8, 2, specialize=True, tma=True),),
     ("blackwell", "dq", 32): (Tile(128, 64, 8, 2),),
     ("blackwell", "dq", 64): (Tile(128, 64, 8, 2),),
-    ("blackwell", "dq", 128): (Tile(128, 64, 8, 2),),
+    ("blackwell", "dq", 128): (Tile(128, 64, 8, 3),),
     ("blackwell", "dkdv", 32): (Tile(64, 64, 4, 2),),
     ("blackwell", "dkdv", 64): (Tile(64, 64, 4, 2),),
     ("blackwell", "dkdv", 128): (Tile(64, 64, 8, 2),),
@@ -80,6 +80,7 @@ TILES: dict[tuple[str, str, int], tuple[Tile, ...]] = {
 for _which in ("forward", "dq", "dkdv"):
     for _size in (32, 64):
         TILES["rtx blackwell", _which, _size] = TILES["ampere", _which, _size]
+TILES["rtx blackwell", "dkdv", 64] = (Tile(16, 128, 8, 2),)
 TILES["rtx blackwell", "forward", 128] = (Tile(64, 32, 4, 2),)
 TILES["rtx blackwell", "dq", 128] = (Tile(64, 32, 4, 2),)
 TILES["rtx blackwell", "dkdv", 128] = (Tile(32, 64, 8, 2),)
@@ -95,6 +96,11 @@ TILES_FP32: dict[tuple[str, int], tuple[Tile, ...]] = {
     ("dkdv", 32): (Tile(16, 32, 8, 1),),
     ("dkdv", 64): (Tile(16, 32, 8, 1),),
     ("dkdv", 128): (Tile(16, 16, 8, 1),),
+}
+
+# by family too, where the row above spills
+TILES_FP32_OF: dict[tuple[str, str, int], tuple[Tile, ...]] = {
+    ("rtx blackwell", "dkdv", 32): (Tile(16, 32, 4, 1),),
 }
 
 # Triton 3.6, which comes with torch 2.11. On Hopper its backward passes data of cp.async to wgmma without the proxy
@@ -116,10 +122,10 @@ TILES_TRITON_3_6: dict[tuple[str, str, int], tuple[Tile, ...]] = {
 def tile_for(which: str, q: torch.Tensor, tokens: int) -> Tile:
     """The tile of a pass ("forward", "dq", "dkdv") for q's card, head size and dtype at T = tokens."""
     size = q.shape[-1]
+    key = (family(q.device), which, size)
     if q.element_size() >= 4:
-        rows = TILES_FP32[which, size]
+        rows = TILES_FP32_OF.get(key, TILES_FP32[which, size])
     else:
-        key = (family(q.device), which, size)
         rows = TILES[key]
         if triton_version() < (3, 7):
             rows = TILES_TRITON_3_6.get(key, rows)

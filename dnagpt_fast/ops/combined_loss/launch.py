@@ -76,7 +76,9 @@ def _forward(
     bias, row_kind, gc_prediction, gc_target, mask = map(
         _dense, (bias, row_kind, gc_prediction, gc_target, gc_mask)
     )
-    forward, reduce = (launch_of(which, hidden, settings) for which in ("forward", "reduce"))
+    forward, reduce = (
+        launch_of(which, hidden, settings, bias=bias is not None) for which in ("forward", "reduce")
+    )
     row_tiles, tiles = _tile_counts(hidden, weight)[0], triton.cdiv(vocab, forward["BV"])
     splits = max(1, min(MOST_SPLITS, tiles, PROGRAMS // max(row_tiles, 1)))
     tiles_a_split = triton.cdiv(tiles, splits)
@@ -193,7 +195,7 @@ def _backward(
     order, place = tile_order(vocab, hidden.device, settings.k, settings.rest > 0)
     width_tiles = triton.cdiv(width, tile)
     kinds: dict[str, Any] = {"PER_ROW": grad.dim() == 1, "SKIP": settings.may_skip}
-    dz, dx, dw = (launch_of(which, hidden, settings) for which in ("dz", "dx", "dw"))
+    dz, dx, dw = (launch_of(which, hidden, settings, bias=bias is not None) for which in ("dz", "dx", "dw"))
     dz_tiles = tiles * tile // dz["BV"]
     with torch.cuda.device_of(hidden):
         for first in range(0, row_tiles, chunk):

@@ -34,15 +34,23 @@ class LossTile:
     narrow: bool = False
 
 
-# (family of cards, pass) -> tile. "skip": with the tile skip; "bases": with the base-level loss, whose sums would spill
-# next to a whole tile of logits. Three stages of two 16 KiB tiles fit every NVIDIA card, two fit AMD's 64 KiB.
-PASSES = ("forward", "forward bases", "dz", "dz bases", "dx", "dx skip", "dw", "dw skip")
+# (family of cards, pass) -> tile. "skip": with the tile skip; "bias": with a bias; "bases": with the base-level loss,
+# whose sums would spill next to a whole tile of logits. Three stages of two 16 KiB tiles fit every NVIDIA card, two fit
+# AMD's 64 KiB.
+LOGITS = ("forward", "forward bias", "forward bases", "dz", "dz bias", "dz bases")
+PASSES = (*LOGITS, "dx", "dx bias", "dx skip", "dw", "dw bias", "dw skip")
 TILES: dict[tuple[str, str], LossTile] = {
     (family, which): LossTile(stages=2 if family == "cdna3" else 3, narrow="bases" in which)
     for family in sorted(set(triton_settings.FAMILIES.values()))
     for which in PASSES
 }
-TILES["rtx blackwell", "dx skip"] = LossTile(step=64)  # a whole step spills 2 registers
+# whole steps spill 2 to 14 registers
+TILES["rtx blackwell", "dx skip"] = TILES["rtx blackwell", "dw bias"] = TILES["blackwell", "dz"] = LossTile(
+    step=64
+)
+TILES["rtx blackwell", "forward bias"] = LossTile(narrow=True)
+# whole tiles spill up to 30
+TILES["blackwell", "forward bias"] = TILES["blackwell", "dz bias"] = LossTile(narrow=True)
 
 
 def tile_edge(x: torch.Tensor) -> int:
@@ -50,16 +58,17 @@ def tile_edge(x: torch.Tensor) -> int:
     return TILE_ROWS if x.element_size() == 2 else TILE_ROWS // 2
 
 
-def launch_of(which: str, x: torch.Tensor, settings: RowSettings) -> dict[str, Any]:
+def launch_of(which: str, x: torch.Tensor, settings: RowSettings, *, bias: bool) -> dict[str, Any]:
     """Compile-time arguments and launch options of a pass ("forward", "dz", "dx", "dw") over rows x (R, D), or of the
-    kernels without a product ("reduce")."""
+    kernels without a product ("reduce"). bias: whether the logits have one."""
     constants = triton_settings.product_constants(x)
     if which == "reduce":
         return {"ACC": constants["ACC"], "num_warps": 4, **triton_settings.LAUNCH}
     logits = which in ("forward", "dz")
-    suffix = (
-        " bases" if logits and settings.base_level else " skip" if not logits and settings.may_skip else ""
-    )
+    if logits:
+        suffix = " bases" if settings.base_level else " bias" if bias else ""
+    else:
+        suffix = " skip" if settings.may_skip else " bias" if bias else ""
     tile = TILES[triton_settings.family(x.device), which + suffix]
     edge, step = tile_edge(x), tile.step // x.element_size()
     # columns of D: the step of the product of logits, a tile's third edge in dx and dw
