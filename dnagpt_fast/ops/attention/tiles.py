@@ -100,6 +100,7 @@ TILES_FP32: dict[tuple[str, int], tuple[Tile, ...]] = {
 
 # by family too, where the row above spills
 TILES_FP32_OF: dict[tuple[str, str, int], tuple[Tile, ...]] = {
+    ("ampere", "dkdv", 32): (Tile(16, 32, 4, 1),),
     ("rtx blackwell", "dkdv", 32): (Tile(16, 32, 4, 1),),
 }
 
