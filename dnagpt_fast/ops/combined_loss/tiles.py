@@ -45,9 +45,9 @@ TILES: dict[tuple[str, str], LossTile] = {
     for which in PASSES
 }
 # whole steps spill 2 to 14 registers
-TILES["rtx blackwell", "dx skip"] = TILES["rtx blackwell", "dw bias"] = TILES["blackwell", "dz"] = LossTile(
-    step=64
-)
+for _row in (("rtx blackwell", "dx skip"), ("rtx blackwell", "dw bias"), ("blackwell", "dz")):
+    TILES[_row] = LossTile(step=64)
+TILES["ampere", "dw bias"] = LossTile(step=64, stages=2)
 TILES["rtx blackwell", "forward bias"] = LossTile(narrow=True)
 # whole tiles spill up to 30
 TILES["blackwell", "forward bias"] = TILES["blackwell", "dz bias"] = LossTile(narrow=True)
