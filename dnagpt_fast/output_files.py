@@ -15,6 +15,7 @@ import json
 import math
 import os
 import re
+import secrets
 import shutil
 import sys
 import tempfile
@@ -187,14 +188,16 @@ def _temporary_folder(parent: Path, path: str | Path) -> Iterator[Path]:
     """A locked folder in `parent`; `path` is for messages."""
     sweep(parent)
     while True:
-        with _named(path, parent):
-            room = Path(tempfile.mkdtemp(prefix=".", suffix=ENDING, dir=parent))
-            try:
-                handle = os.open(room / LOCK, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-            except BaseException:
-                room.rmdir()
-                raise
+        # named before it exists: whenever a signal comes, the folder is removed
+        room, ours, handle = parent / f".{secrets.token_hex(4)}{ENDING}", True, None
         try:
+            try:
+                with _named(path, parent):
+                    os.mkdir(room, 0o700)
+                    handle = os.open(room / LOCK, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+            except FileExistsError:  # another process has this name
+                ours = False
+                continue
             # Another process may have removed the folder before it was locked.
             if try_lock(handle) is False or not (room / LOCK).exists():
                 continue
@@ -202,11 +205,13 @@ def _temporary_folder(parent: Path, path: str | Path) -> Iterator[Path]:
             return
         finally:
             try:
-                shutil.rmtree(room, ignore_errors=True)
-            finally:
-                if room.exists():  # a signal came during the removal
+                if ours:
                     shutil.rmtree(room, ignore_errors=True)
-                os.close(handle)
+            finally:
+                if ours and room.exists():  # a signal came during the removal
+                    shutil.rmtree(room, ignore_errors=True)
+                if handle is not None:
+                    os.close(handle)
 
 
 def sweep(folder: Path) -> None:

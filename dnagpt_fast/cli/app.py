@@ -160,23 +160,10 @@ def _open_closed_streams() -> None:
             setattr(sys, name, os.fdopen(number, "w", closefd=False))
 
 
-def _stdout_is_full() -> bool:
-    """Whether what was printed could not be written."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        return True
-    return False
-
-
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
-    if (
-        isinstance(error, OSError)
-        and error.filename is None
-        and error.errno in DISK_FULL
-        and _stdout_is_full()
-    ):
+    if isinstance(error, OSError) and error.filename is None and error.errno in DISK_FULL:
+        # every file names itself
         return f"{text}: standard output"
     if isinstance(error, MemoryError):
         return f"out of memory{f': {text}' if text else ''}"
