@@ -140,4 +140,5 @@ def decode_keys(dtype: torch.dtype) -> int:
 
 def decode_warps(q: torch.Tensor) -> int:
     """Warps per program of the decoding kernel: 8 if its keys and values fill the registers of 4."""
-    return 8 if q.shape[-1] * q.element_size() >= 512 else 4
+    most = 256 if triton_version() < (3, 7) else 512  # bytes of a key
+    return 8 if q.shape[-1] * q.element_size() >= most else 4

@@ -52,6 +52,13 @@ TILES["rtx blackwell", "forward bias"] = LossTile(narrow=True)
 # whole tiles spill up to 30
 TILES["blackwell", "forward bias"] = TILES["blackwell", "dz bias"] = LossTile(narrow=True)
 
+# Triton 3.6, which comes with torch 2.11, spills with the tiles above, or serialises the products of dx
+TILES_TRITON_3_6: dict[tuple[str, str], LossTile] = {
+    ("hopper", "forward bases"): LossTile(step=256, stages=2, narrow=True),
+    ("hopper", "dz bias"): LossTile(narrow=True),
+    ("hopper", "dx"): LossTile(stages=1),
+}
+
 
 def tile_edge(x: torch.Tensor) -> int:
     """Rows, and vocabulary entries, of a tile in every pass; half as many in fp32, which needs more registers."""
@@ -69,7 +76,10 @@ def launch_of(which: str, x: torch.Tensor, settings: RowSettings, *, bias: bool)
         suffix = " bases" if settings.base_level else " bias" if bias else ""
     else:
         suffix = " skip" if settings.may_skip else " bias" if bias else ""
-    tile = TILES[triton_settings.family(x.device), which + suffix]
+    row = (triton_settings.family(x.device), which + suffix)
+    tile = TILES[row]
+    if triton_settings.triton_version() < (3, 7):
+        tile = TILES_TRITON_3_6.get(row, tile)
     edge, step = tile_edge(x), tile.step // x.element_size()
     # columns of D: the step of the product of logits, a tile's third edge in dx and dw
     columns = {"BD": step} if logits else {"BD": edge, "BS": step}
