@@ -38,7 +38,7 @@ class LossTile:
 # whose sums would spill next to a whole tile of logits. Three stages of two 16 KiB tiles fit every NVIDIA card, two fit
 # AMD's 64 KiB.
 LOGITS = ("forward", "forward bias", "forward bases", "dz", "dz bias", "dz bases")
-PASSES = (*LOGITS, "dx", "dx bias", "dx skip", "dw", "dw bias", "dw skip")
+PASSES = (*LOGITS, "dx", "dx skip", "dw", "dw bias", "dw skip")
 TILES: dict[tuple[str, str], LossTile] = {
     (family, which): LossTile(stages=2 if family == "cdna3" else 3, narrow="bases" in which)
     for family in sorted(set(triton_settings.FAMILIES.values()))
@@ -75,7 +75,8 @@ def launch_of(which: str, x: torch.Tensor, settings: RowSettings, *, bias: bool)
     if logits:
         suffix = " bases" if settings.base_level else " bias" if bias else ""
     else:
-        suffix = " skip" if settings.may_skip else " bias" if bias else ""
+        # with a bias the tile of dW is the same with and without the skip, and so are its bits
+        suffix = " bias" if bias and which == "dw" else " skip" if settings.may_skip else ""
     row = (triton_settings.family(x.device), which + suffix)
     tile = TILES[row]
     if triton_settings.triton_version() < (3, 7):
