@@ -52,11 +52,12 @@ TILES["rtx blackwell", "forward bias"] = LossTile(narrow=True)
 # whole tiles spill up to 30
 TILES["blackwell", "forward bias"] = TILES["blackwell", "dz bias"] = LossTile(narrow=True)
 
-# Triton 3.6, which comes with torch 2.11, spills with the tiles above, or serialises the products of dx
-TILES_TRITON_3_6: dict[tuple[str, str], LossTile] = {
-    ("hopper", "forward bases"): LossTile(step=256, stages=2, narrow=True),
-    ("hopper", "dz bias"): LossTile(narrow=True),
-    ("hopper", "dx"): LossTile(stages=1),
+# (family, pass) -> the first version of Triton that the row above is for, and the tile for older ones, with which the
+# row above spills or dx has its products serialised
+OLDER: dict[tuple[str, str], tuple[tuple[int, int], LossTile]] = {
+    ("hopper", "forward bases"): ((3, 8), LossTile(step=256, stages=2, narrow=True)),
+    ("hopper", "dz bias"): ((3, 8), LossTile(narrow=True)),
+    ("hopper", "dx"): ((3, 7), LossTile(stages=1)),
 }
 
 
@@ -79,8 +80,8 @@ def launch_of(which: str, x: torch.Tensor, settings: RowSettings, *, bias: bool)
         suffix = " bias" if bias and which == "dw" else " skip" if settings.may_skip else ""
     row = (triton_settings.family(x.device), which + suffix)
     tile = TILES[row]
-    if triton_settings.triton_version() < (3, 7):
-        tile = TILES_TRITON_3_6.get(row, tile)
+    if row in OLDER and triton_settings.triton_version() < OLDER[row][0]:
+        tile = OLDER[row][1]
     edge, step = tile_edge(x), tile.step // x.element_size()
     # columns of D: the step of the product of logits, a tile's third edge in dx and dw
     columns = {"BD": step} if logits else {"BD": edge, "BS": step}
