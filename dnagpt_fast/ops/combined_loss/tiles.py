@@ -56,7 +56,7 @@ TILES["blackwell", "forward bias"] = TILES["blackwell", "dz bias"] = LossTile(na
 # row above spills or dx has its products serialised
 OLDER: dict[tuple[str, str], tuple[tuple[int, int], LossTile]] = {
     ("hopper", "forward bases"): ((3, 8), LossTile(step=256, stages=2, narrow=True)),
-    ("hopper", "dz bias"): ((3, 8), LossTile(narrow=True)),
+    ("hopper", "dz bias"): ((3, 9), LossTile(narrow=True)),
     ("hopper", "dx"): ((3, 7), LossTile(stages=1)),
 }
 
