@@ -109,7 +109,10 @@ def main(arguments: list[str] | None = None) -> int:
                 rows, complaints = audit(Path(folder), architecture)
                 broken += len(complaints)
                 most = max(row["registers"] for row in rows.values())
-                cells[version, architecture] = "; ".join([f"{len(rows)}, {most}", *complaints])
+                broken_ones = [
+                    complaint.replace(" | ", ", ") for complaint in complaints
+                ]  # a bar ends a cell
+                cells[version, architecture] = "; ".join([f"{len(rows)}, {most}", *broken_ones])
                 print(
                     f"Triton {version}, {architecture}, {time.monotonic() - began:.0f} s:",
                     *complaints,
