@@ -168,6 +168,15 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def errors_name(path: str | Path) -> Iterator[None]:
+    """Every OSError of the block names `path`; those of an open file name none."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
 def _named(path: str | Path, room: Path | None = None) -> Iterator[None]:
     """Turns errors about files of the temporary folder `room`, and a full disk without a name, into errors about
     `path`."""

@@ -128,7 +128,7 @@ def _write_parquet(output: Path, vectors: Vectors) -> None:
 
 def _write_h5ad(output: Path, vectors: Vectors) -> None:
     """X has the vectors of the first layer, `layers["layer_<layer>"]` those of the others, obs the places, and
-    uns["dnagpt_fast"] what made them. All rows are in memory, as they are for whoever opens the file."""
+    uns["dnagpt_fast"] what made them. All rows are in memory at once."""
     anndata, pd = need("anndata", "h5ad"), need("pandas", "h5ad")
     layers = [vectors.layers] if isinstance(vectors.layers, int) else list(vectors.layers)
     width = vectors.shape[-1]

@@ -9,8 +9,8 @@ from torch.overrides import TorchFunctionMode
 
 
 class _NoInitialValues(TorchFunctionMode):
-    """Leaves out the functions of torch.nn.init. Without memory they compute nothing, but for random numbers of tensors
-    without memory torch imports its compiler, Triton and SymPy: seconds at the start of a command."""
+    """Leaves out the functions of torch.nn.init. On tensors without memory they compute nothing, and torch would import
+    its compiler, Triton and SymPy for their random numbers: seconds at the start of a command."""
 
     def __torch_function__(
         self,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dnagpt_fast.json_files import read_json
-from dnagpt_fast.output_files import try_lock, whole_folder, write_json
+from dnagpt_fast.output_files import errors_name, try_lock, whole_folder, write_json
 
 JOB = "job.json"
 LONGEST_NAME = 255  # bytes, of all usual file systems
@@ -106,11 +106,9 @@ class Parts:
     def append(self, part: bytes) -> None:
         """The part is with the system when this returns: it survives the end of the process. Raises OSError that names
         the output."""
-        try:
+        with errors_name(self._output):
             self._file.write(part)
             self._file.flush()
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._output)) from error
 
     def close(self) -> None:
         # what append could not write is tried once more; it is no whole part

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dnagpt_fast.input_files import check_regular
-from dnagpt_fast.output_files import whole, write_text
+from dnagpt_fast.output_files import errors_name, whole, write_text
 
 FILE = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -35,10 +35,8 @@ class MetricsLog:
     def write(self, record: dict[str, Any]) -> None:
         """Writes a record, which must have `step`. Each line goes to the operating system at once, so a
         killed run loses none. Raises OSError that names the file."""
-        try:
+        with errors_name(self.path):
             self._file.write(json.dumps(record) + "\n")
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def close(self) -> None:
         self._file.close()

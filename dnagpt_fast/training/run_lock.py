@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from dnagpt_fast.output_files import try_lock
+from dnagpt_fast.output_files import errors_name, try_lock
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.settings import ConfigError
 
@@ -61,11 +61,9 @@ def _take(run: Path, held: contextlib.ExitStack) -> str | None:
             f"{run}: its file system has no locks, so a second process could write there at the same time",
             stacklevel=2,
         )
-    try:
+    with errors_name(path):
         os.ftruncate(handle, 0)
         os.write(handle, f"process {os.getpid()} on {platform.node()}\n".encode())
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
     return None
 
 

@@ -125,9 +125,9 @@ def test_a_damaged_checkpoint_is_skipped_and_reported(tmp_path, name, harm):
     else:
         victim.write_bytes(victim.read_bytes()[:-3])
     assert checkpoint.newest(tmp_path).step == 1
-    (told,) = checkpoint.damaged(tmp_path)
-    assert "step-00000002" in told
-    assert name in told
+    (message,) = checkpoint.damaged(tmp_path)
+    assert "step-00000002" in message
+    assert name in message
 
 
 def test_an_interrupted_write_hides_nothing_and_is_removed_by_the_next_run(tmp_path):
