@@ -8,8 +8,9 @@ page.
 
 In this order: the environment (a driver too old for the kernels ends the report with status 2 before anything fails);
 compute-sanitizer's memcheck and racecheck over benchmarks.gpu_small, each in a separate process; `pytest -m
-gpu tests/gpu`; then timings. If a check fails, the rest still runs, because the failure may explain it, but
-the report says so and the status is 1. Each section is a separate process with a time limit: a section that
+gpu tests/gpu`; then timings. With many cores the checks run at the same time, and a process beside them
+compiles what the training steps need. If a check fails, the rest still runs, because the failure may explain
+it, but the report says so and the status is 1. Each section is a separate process with a time limit: a section that
 hangs, or breaks the GPU's context, loses only its own rows. The report is written again after each section.
 Without a CUDA device: status 2, and a message with the reason.
 """
@@ -25,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,10 +71,12 @@ def toy_shapes(kind: str, *sizes: int) -> list[Any]:
 
 
 HERE: Row = {"device": "cpu", "clock": once}
-# the time limits, with those of the tests, add up to less than ten minutes
-TEST_SECONDS = 90
-# the first tool also compiles the kernels, which the second finds in Triton's cache
-SANITIZER_SECONDS = {"memcheck": 80, "racecheck": 40}
+# the time limits of the sections and of the slowest check add up to less than ten minutes
+TEST_SECONDS = 120
+SANITIZER_SECONDS = {"memcheck": 90, "racecheck": 90}
+CORES = len(os.sched_getaffinity(0))
+# the checks run at the same time where each has some cores; they share the GPU, whose memory they hardly fill
+CHECKS_AT_ONCE = 4 if CORES >= 8 else 1
 SECTIONS = {
     "genome": Section(
         "benchmarks.gpu_genome", "rows", 30, lambda: HERE | {"packed_bytes": 1 << 16, "batches": (4,)}
@@ -180,6 +184,8 @@ def run_tests(rehearse: bool) -> Row:
     """The tests of tests/gpu: whether they passed, the last line of their output, and all of it if they
     failed."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/gpu", "-p", "no:cacheprovider"]
+    # most of the time is compilation, and most tests are in one file
+    command += ["-n", str(max(1, min(8, CORES // 2))), "--dist", "worksteal"]
     wrong, printed = run_process(command, TEST_SECONDS, **({"DNAGPT_GPU_REHEARSAL": "1"} if rehearse else {}))
     found: Row = {"passed": not wrong, "summary": (printed.strip().splitlines() or [""])[-1]}
     return found if not wrong else found | {"wrong": wrong, "output": printed[-8000:]}
@@ -294,16 +300,21 @@ def main(arguments: list[str] | None = None) -> int:
         "sections": {},
     }
     began = time.monotonic()
-    for tool in SANITIZER_SECONDS:
-        print(f"{tool} ...", flush=True)
-        report["sanitizers"][tool] = check = run_sanitizer(tool, options.rehearse)
-        print(check["summary"], flush=True)
+    chosen = options.only or list(SECTIONS)
+    with ThreadPoolExecutor(CHECKS_AT_ONCE) as pool:
+        tools = {tool: pool.submit(run_sanitizer, tool, options.rehearse) for tool in SANITIZER_SECONDS}
+        tests = pool.submit(run_tests, options.rehearse)
+        if CHECKS_AT_ONCE > 1 and "train_step" in chosen:  # its rows are taken again below
+            pool.submit(run_section, "train_step", options.rehearse)
+        for tool, check in tools.items():
+            report["sanitizers"][tool] = check.result()
+            print(f"{tool}: {check.result()['summary']}", flush=True)
+            write_report(options.to, report)
+        report["tests"] = tests.result()
+        print(f"tests/gpu: {report['tests']['summary']}", flush=True)
         write_report(options.to, report)
-    print("tests/gpu ...", flush=True)
-    report["tests"] = run_tests(options.rehearse)
-    print(report["tests"]["summary"], flush=True)
-    write_report(options.to, report)
-    for name in options.only or SECTIONS:
+    print(f"checked after {time.monotonic() - began:.0f} s", flush=True)
+    for name in chosen:
         print(f"{name} ...", flush=True)
         section = report["sections"][name] = run_section(name, options.rehearse)
         print(

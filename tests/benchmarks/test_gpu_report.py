@@ -37,7 +37,7 @@ def test_every_section_makes_rows_of_finite_numbers(name):
 
 
 def test_all_together_stay_under_ten_minutes():
-    checks = gpu_report.TEST_SECONDS + sum(gpu_report.SANITIZER_SECONDS.values())
+    checks = max(gpu_report.TEST_SECONDS, *gpu_report.SANITIZER_SECONDS.values())  # they run at the same time
     assert checks + sum(s.seconds for s in gpu_report.SECTIONS.values()) < 600
 
 
