@@ -48,7 +48,8 @@ class Steps:
 
     def __init__(self, config: ModelConfig, samples: int, device: str, packed_bytes: int, bf16: bool) -> None:
         torch.manual_seed(0)
-        self.model = DNAGPT.from_config(config).to(device)
+        with torch.device(device):  # the 3B's initial values take a minute on the CPU
+            self.model = DNAGPT.from_config(config)
         self.device, self.samples, self.bf16, self.config = device, samples, bf16, config
         vocabulary = Vocabulary(dynamic=config.vocab_size == len(Vocabulary()))
         template = Template.build(vocabulary)
