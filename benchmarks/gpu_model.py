@@ -23,7 +23,10 @@ from dnagpt_fast.ops import dispatch
 from dnagpt_fast.planning.accelerators import peak_flops
 from dnagpt_fast.planning.flops import step_flops
 from dnagpt_fast.pretrain.batches import BatchMaker, Template
+from dnagpt_fast.pretrain.job import PretrainingLosses
+from dnagpt_fast.pretrain.settings import LossSettings
 from dnagpt_fast.training.figures import GIB
+from dnagpt_fast.training.loop import Loop, StopRequest
 from dnagpt_fast.training.optimizer import build_optimizer
 from dnagpt_fast.vocab import Vocabulary, reserved_id
 
@@ -59,6 +62,19 @@ class Steps:
         self.sampler = WindowSampler([genome], 6 * n_kmers, seed=1)
         self.optimizer = build_optimizer(self.model, lr=1e-4, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.01)
         self.next_sample = 0
+        losses = PretrainingLosses(
+            self.model, LossSettings(), vocabulary.k, self.maker.length_bp, template.reversed
+        )
+        self.loop = Loop(
+            losses_of=losses,
+            optimizer=self.optimizer,
+            batch_at=lambda step, part: self.batch(),
+            lr_at=lambda step: 1e-4,
+            describe=lambda batch: [],
+            bf16=bf16,
+            device=torch.device(device),
+        )
+        self._reports = self.loop.run(0, 1 << 40, StopRequest(), lambda done: False)
 
     def batch(self) -> PretrainBatch:
         self.next_sample += self.samples
@@ -69,10 +85,9 @@ class Steps:
             return self.model.pretraining_loss(batch).total
 
     def step(self) -> None:
-        """A complete step: coordinates, ids, labels, forward, backward and optimizer."""
-        self.optimizer.zero_grad(set_to_none=True)
-        self.loss(self.batch()).backward()
-        self.optimizer.step()
+        """A complete step of pre-training's loop: coordinates, ids, labels, forward, backward, clipping and optimizer.
+        Its numbers are read by the next call, as in a run."""
+        next(self._reports)
 
     def check(self) -> None:
         """Loss and the gradient's norm beside plain torch's, on one batch."""
@@ -93,7 +108,7 @@ class Steps:
 
 
 def compiled_step(steps: Steps) -> Callable[[], None]:
-    """The same step with blocks compiled by torch.compile, as `parallel.compile = true` does."""
+    """The same step with blocks compiled by torch.compile, as `parallel.compile_blocks = true` does."""
     steps.model.compile_blocks()
     return steps.step
 

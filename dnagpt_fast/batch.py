@@ -15,6 +15,14 @@ ROW_NEXT_TOKEN = 1
 ROW_ORDER = 2
 
 
+def on_device(value: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """The tensor on `device`. From the host to CUDA it is copied through pinned memory: the host goes on at once and
+    the device does not wait."""
+    if value.device.type == "cpu" and torch.device(device).type == "cuda":
+        value = value.pin_memory()
+    return value.to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class Windows:
     """The windows of the B samples; int64 (B,) each.
@@ -56,5 +64,5 @@ class PretrainBatch:
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
         for name, value in moved.items():
             if isinstance(value, torch.Tensor):
-                moved[name] = value.to(device, non_blocking=True)
+                moved[name] = on_device(value, device)
         return PretrainBatch(**moved)

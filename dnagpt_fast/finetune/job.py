@@ -15,7 +15,7 @@ from dnagpt_fast.finetune.settings import ConfigError, FinetuneConfig
 from dnagpt_fast.finetune.task_data import TaskBatch
 from dnagpt_fast.finetune.task_loss import TaskLosses
 from dnagpt_fast.training.checkpoint import Checkpoint
-from dnagpt_fast.training.devices import pick_device
+from dnagpt_fast.training.devices import pick_device, with_precision
 from dnagpt_fast.training.loop import Loop
 from dnagpt_fast.training.optimizer import build_optimizer, warmup_cosine
 from dnagpt_fast.training.parallel import distribute
@@ -37,9 +37,9 @@ class FinetuneRun:
     ) -> None:
         """resumed: the checkpoint whose weights the caller will load. The file of config.start is then not
         read, and need not exist."""
-        self.config, self.seed = config, seed
-        self.processes = processes or Processes()
+        self.seed, self.processes = seed, processes or Processes()
         self.device = pick_device(config.run.device, self.processes.local_rank)
+        self.config = config = with_precision(config, self.device, resumed)
         if resumed is None:
             self.model, self.vocabulary = start_model(config.start, config.model, config.vocabulary, seed)
         else:

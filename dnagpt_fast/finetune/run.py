@@ -146,6 +146,7 @@ def _one_run(
         )
     counts = ", ".join(f"{name} {len(data):,}" for name, data in job.prepared.sets.items())
     console.print(f"rows: {counts}; {job.adaptation.trained:,} parameters are tuned", highlight=False)
+    console.print(f"precision: {job.config.run.precision} (run.precision)", highlight=False)
     outcome = train(job, run, first_step, _course(job, run), console)
     if outcome.stopped_by is None:
         report = processes.first(_report(job, run, console) if processes.is_main else None)
@@ -174,7 +175,10 @@ def _course(job: FinetuneRun, run: Path) -> Course:
             return False
         return job.processes.first(job.processes.is_main and _patience_is_over(job, run))
 
-    return Course(after_step, finished, job.config.run.keep, job.config.run.timeout_s)
+    def pause(done: int) -> bool:
+        return done % job.steps_per_epoch == 0
+
+    return Course(after_step, finished, pause, job.config.run.keep, job.config.run.timeout_s)
 
 
 def _best(records: list[dict[str, Any]]) -> dict[str, Any] | None:

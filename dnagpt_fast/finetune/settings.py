@@ -86,7 +86,8 @@ class FinetuneOptimizerSettings(AdamWSettings):
 class FinetuneRunSettings:
     """epochs: the most. patience: the run stops after this many epochs without a lower validation loss; 0:
     never. runs: number of runs, with seeds seed, seed + 1, ... for the weights and the order of the rows; the
-    split is the same. batch_size: rows per step over all processes. timeout_s: the longest wait for another
+    split is the same. batch_size: rows per step over all processes. precision: fp32; bf16 by autocast; auto: bf16 on
+    CUDA, fp32 on the CPU, and on resuming that of the run. timeout_s: the longest wait for another
     process."""
 
     epochs: int = 10
@@ -96,7 +97,7 @@ class FinetuneRunSettings:
     batch_size: int = 8
     micro_batch_size: int = 0
     evaluation_batch_size: int = 32
-    precision: str = "fp32"
+    precision: str = "auto"
     device: str = "auto"
     seed: int = 0
     runs: int = 1
@@ -147,7 +148,7 @@ class FinetuneConfig:
             ("data.on_long", self.data.on_long, ON_LONG),
             ("split.kind", self.split.kind, KINDS),
             ("tuning.method", self.tuning.method, ("full", "lora")),
-            ("run.precision", self.run.precision, ("fp32", "bf16")),
+            ("run.precision", self.run.precision, ("auto", "fp32", "bf16")),
         ):
             if text not in known:
                 raise ConfigError(f"{name} = {text!r}: wanted one of {', '.join(known)}")

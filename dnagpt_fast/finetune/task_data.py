@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 
-from dnagpt_fast.batch import IGNORE_INDEX
+from dnagpt_fast.batch import IGNORE_INDEX, on_device
 from dnagpt_fast.finetune.data.examples import Examples, LabelError
 from dnagpt_fast.finetune.language import Standardisation
 from dnagpt_fast.finetune.templates import TaskTemplate
@@ -45,7 +45,7 @@ class TaskBatch:
         for item in fields(self):
             value = getattr(self, item.name)
             stays = item.name in ("row", "number_block") or value is None
-            moved[item.name] = value if stays else value.to(device, non_blocking=True)
+            moved[item.name] = value if stays else on_device(value, device)
         return replace(self, **moved)
 
 

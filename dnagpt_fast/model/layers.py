@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from dnagpt_fast.batch import on_device
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.ops.attention.op import attention_packed
 from dnagpt_fast.ops.linear import dense
@@ -137,7 +138,7 @@ def insert_numbers(
         )
     embedded = number_embedding(numbers.to(x.dtype).unsqueeze(-1))
     both = torch.cat((x, embedded), dim=1)
-    index = torch.tensor(source, device=x.device)
+    index = on_device(torch.tensor(source), x.device)
     return both.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[2]))
 
 

@@ -36,7 +36,7 @@ from dnagpt_fast.pretrain.validation import (
     held_out_windows,
 )
 from dnagpt_fast.training import checkpoint
-from dnagpt_fast.training.devices import pick_device
+from dnagpt_fast.training.devices import compiles, pick_device, with_precision
 from dnagpt_fast.training.figures import StageClock, StepCost
 from dnagpt_fast.training.loop import Loop
 from dnagpt_fast.training.optimizer import build_optimizer
@@ -159,9 +159,9 @@ class PretrainingRun:
         self, config: PretrainConfig, processes: Processes, resumed: checkpoint.Checkpoint | None = None
     ) -> None:
         """resumed: the checkpoint whose weights the caller will load; config.start is then not read."""
-        self.config = config
         self.processes = processes
         self.device = pick_device(config.run.device, processes.local_rank)
+        self.config = config = with_precision(config, self.device, resumed)
         self.model, vocabulary, self.start = begin(config, resumed)
         shape = self.model.config
         names = config.template
@@ -238,6 +238,21 @@ class PretrainingRun:
         return self.config.run.steps
 
     @cached_property
+    def compiled(self) -> tuple[bool, str]:
+        """Whether torch.compile makes the blocks, and why. Tried at first use, which takes seconds on CUDA."""
+        return compiles(self.config.parallel.compile_blocks, self.device, self.steps)
+
+    @property
+    def arithmetic(self) -> str:
+        """The line about precision and compiler in the log."""
+        precision = {"bf16": "bf16 by autocast over fp32 weights", "fp32": "fp32"}[self.config.run.precision]
+        compiled, why = self.compiled
+        return (
+            f"precision: {precision} (run.precision); blocks {'' if compiled else 'not '}compiled by torch.compile "
+            f"({why}; parallel.compile_blocks)"
+        )
+
+    @cached_property
     def loop(self) -> Loop:
         """The training loop with the distributed model and its optimizer. It is made at first use, by all
         processes together (`Processes.joined`)."""
@@ -245,7 +260,7 @@ class PretrainingRun:
         bf16 = config.run.precision == "bf16"
         if parallel.activation_checkpointing:
             self.model.recompute_blocks()
-        if parallel.compile_blocks:
+        if self.compiled[0]:
             self.model.compile_blocks()
         losses = distribute(
             self.losses,

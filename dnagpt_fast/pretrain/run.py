@@ -75,6 +75,7 @@ def pretrain(
             console.print(f"warning: {line}", style="yellow", highlight=False, soft_wrap=True)
         job = PretrainingRun(config, processes, start)
         console.print(log_line(job.placement, len(job.mix.genomes), device), highlight=False, soft_wrap=True)
+        console.print(job.arithmetic, highlight=False, soft_wrap=True)
         first_step = 0
         if resume:
             first_step = restore(
@@ -112,8 +113,15 @@ def _course(job: PretrainingRun, run: Path, console: Console) -> Course:
         every = config.checkpoint.every_steps
         return StepNote(line, _figures(report, line), bool(every) and done % every == 0)
 
+    def pause(done: int) -> bool:
+        return any(
+            every and done % every == 0
+            for every in (config.checkpoint.every_steps, config.validation.every_steps)
+        )
+
     return Course(
         after_step,
+        pause=pause,
         keep=config.checkpoint.keep,
         timeout_s=config.run.timeout_s,
         tensorboard=config.run.tensorboard,

@@ -155,14 +155,15 @@ class ScheduleSettings:
 @dataclass(frozen=True)
 class RunSettings:
     """steps: optimizer steps. batch_size: samples of one step, over all processes. micro_batch_size: samples of one
-    forward pass of one process; 0: all samples of this process in a step. precision: fp32, or bf16 by
-    autocast. device: auto, cpu or cuda. seed: of the initial weights. timeout_s: the longest wait for another
-    process. tensorboard: whether event files are written beside metrics.jsonl."""
+    forward pass of one process; 0: all samples of this process in a step. precision: fp32; bf16 by autocast; auto: bf16
+    on CUDA, fp32 on the CPU, and on resuming that of the run. device: auto, cpu or cuda. seed: of the initial weights.
+    timeout_s: the longest wait for another process. tensorboard: whether event files are written beside
+    metrics.jsonl."""
 
     steps: int = 100_000
     batch_size: int = 40
     micro_batch_size: int = 0
-    precision: str = "fp32"
+    precision: str = "auto"
     device: str = "auto"
     timeout_s: float = 600.0
     seed: int = 0
@@ -179,13 +180,13 @@ class ParallelSettings:
                               process
     activation_checkpointing  a block stores only its input and is recomputed in the backward pass: less
                               memory, a third more work
-    compile_blocks            torch.compile for each block: a longer first step; on the CPU it needs a C++
-                              compiler
+    compile_blocks            torch.compile for each block: true, false or auto (on CUDA where the compiler works, in
+                              runs of 1,000 steps or more). A longer first step; on the CPU it needs a C++ compiler
     """
 
     sharding: str = "ddp"
     activation_checkpointing: bool = False
-    compile_blocks: bool = False
+    compile_blocks: bool | str = "auto"
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,8 @@ LEAST = {
     "loss.base_level": 0, "loss.base_level_from_step": 0,
 }  # fmt: skip
 ONE_OF = {
-    "run.precision": ("fp32", "bf16"), "parallel.sharding": ("ddp", "fsdp"), "optimizer.kind": ("adamw", "muon"),
+    "run.precision": ("auto", "fp32", "bf16"), "parallel.compile_blocks": ("auto", True, False),
+    "parallel.sharding": ("ddp", "fsdp"), "optimizer.kind": ("adamw", "muon"),
     "schedule.kind": ("cosine", "wsd"), "loss.vocabulary": ("full", "occurring"),
 }  # fmt: skip
 
@@ -250,7 +252,8 @@ class PretrainConfig:
             section, key = name.split(".")
             value = getattr(getattr(self, section), key)
             if value not in allowed:
-                raise ConfigError(f"{name} = {value!r}: wanted {' or '.join(allowed)}")
+                wanted = " or ".join(str(one).lower() for one in allowed)
+                raise ConfigError(f"{name} = {value!r}: wanted {wanted}")
         if self.optimizer.kind == "muon" and self.parallel.sharding == "fsdp":
             raise ConfigError(
                 "optimizer.kind = 'muon' with parallel.sharding = 'fsdp': a step needs whole matrices, but fsdp "

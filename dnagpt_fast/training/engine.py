@@ -62,6 +62,10 @@ def _never(done: int) -> bool:
     return False
 
 
+def _always(done: int) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Course:
     """What a kind of run adds to the engine.
@@ -69,6 +73,8 @@ class Course:
     after_step   called by all processes after each step, before its line and its checkpoint are written
     finished     steps done -> whether the run ends early; called before the first step and after each step,
                  when the step's checkpoint has been started; the same in all processes
+    pause        steps done -> whether `after_step` reads the weights, asks for a checkpoint, or `finished` may end the
+                 run after that step: the next step then waits for it (training/loop.py)
     keep         number of checkpoints that stay on disk
     timeout_s    the longest wait for another process's part of a checkpoint
     tensorboard  whether event files are written as well
@@ -76,6 +82,7 @@ class Course:
 
     after_step: Callable[[StepReport], StepNote]
     finished: Callable[[int], bool] = _never
+    pause: Callable[[int], bool] = _always
     keep: int = 3
     timeout_s: float = 600.0
     tensorboard: bool = False
@@ -178,7 +185,7 @@ def _steps(
                     for said in log.losses:
                         console.print(f"warning: {said}", style="yellow", highlight=False, soft_wrap=True)
         progress = files.enter_context(TrainingProgress(console, first_step, job.steps))
-        for report in job.loop.run(first_step, job.steps, stop):
+        for report in job.loop.run(first_step, job.steps, stop, course.pause):
             done = report.step + 1
             note = course.after_step(report)
             line = {
@@ -193,6 +200,8 @@ def _steps(
                 log.write(line)
             progress.update(done, note.figures)
             last = done == job.steps or report.stop
+            if note.checkpoint and not (last or course.pause(done)):
+                raise RuntimeError(f"a checkpoint after step {report.step}, at which the run does not pause")
             if last or note.checkpoint:
                 writer.save(done, job.model, job.loop.optimizer, record)
             if writer.broken:

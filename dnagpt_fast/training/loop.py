@@ -9,7 +9,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any
 
@@ -17,12 +17,15 @@ import torch
 from torch import nn
 
 from dnagpt_fast.training.figures import StageClock
-from dnagpt_fast.training.parallel import clip_norm, without_exchange
+from dnagpt_fast.training.parallel import gradient_norm, without_exchange
 from dnagpt_fast.training.processes import Processes
+from dnagpt_fast.training.readings import Reading
 
 # Most samples in a message. The batch of a failed step is made again from its indices, so nothing is stored
 # before.
 MAX_NAMED = 100
+# Added to the norm before the division, as torch.nn.utils.clip_grad_norm_ does.
+CLIP_EPS = 1e-6
 
 
 class NonFiniteLoss(RuntimeError):
@@ -76,16 +79,44 @@ class StopRequest:
                 signal.signal(number, handler)
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A step whose work is queued on the device, and whose numbers may not be known yet.
+
+    numbers      means of the losses, norm, whether any process has a value that is not finite, and whether any has a
+                 stop request, each times the number of processes
+    part_losses  loss of each part of this process
+    asked        whether this process had a stop request when the step began
+    """
+
+    step: int
+    lr: float
+    names: tuple[str, ...]
+    numbers: Reading
+    part_losses: list[torch.Tensor]
+    asked: bool
+
+
+def _always(done: int) -> bool:
+    return True
+
+
 @dataclass
 class Loop:
     """The loop and its parts.
 
     losses_of   module: batch -> dict of scalar tensors; `loss` is minimised, the others are reported
+    optimizer   one that takes `grad_scale` and `found_inf` as torch.amp.GradScaler sets them, such as a fused one
     batch_at    (step, part) -> batch of this process; a pure function, so a step can be repeated
     lr_at       step -> learning rate
     parts       micro-batches of this process in one step; the step's gradient is the mean over them and all processes
     describe    batch -> one line per sample, for error messages
+    late        a step's numbers are read when the next step has been queued, so the device never waits for the host;
+                None: on CUDA only
     clock       records where each stage of a step starts
+
+    A step with a loss or gradient that is not finite changes nothing: the optimizer decides on the device, from a flag
+    that also holds for all later steps, because the host may read it after the next step has been queued.
     """
 
     losses_of: nn.Module
@@ -99,26 +130,66 @@ class Loop:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     processes: Processes = field(default_factory=Processes)
     clock: StageClock = field(default_factory=lambda: StageClock(torch.device("cpu")))
+    late: bool | None = None
 
-    def run(self, first_step: int, steps: int, stop: StopRequest) -> Iterator[StepReport]:
-        """Runs steps first_step .. steps - 1, with a report after each; ends early after a step with a stop
-        request.
+    def __post_init__(self) -> None:
+        if not getattr(self.optimizer, "_step_supports_amp_scaling", False):
+            raise TypeError(
+                f"the optimizer is {type(self.optimizer).__name__}: wanted one that takes grad_scale and found_inf, "
+                "such as torch.optim.AdamW(fused=True)"
+            )
+        if self.late is None:
+            self.late = self.device.type == "cuda"
+        self._broken = torch.zeros((), device=self.device)  # 1 from the first step on that was not finite
 
-        Raises NonFiniteLoss before the optimizer uses such a gradient.
+    def run(
+        self, first_step: int, steps: int, stop: StopRequest, pause: Callable[[int], bool] = _always
+    ) -> Iterator[StepReport]:
+        """Runs steps first_step .. steps - 1, with a report of each; ends early after a step with a stop request.
+
+        pause  steps done -> whether the caller looks at weights or optimizer when it gets that report: then no later
+               step has begun. At all others, with `late`, the next step has. The last report always pauses.
+
+        Raises NonFiniteLoss; the weights are then those before that step.
         """
+        unread: Begun | None = None
+        since = time.perf_counter()
         for step in range(first_step, steps):
-            report = self.one_step(step, stop)
-            yield report
-            if report.stop:
-                return
+            begun = self.begin(step, stop)
+            stopping = False
+            if unread is not None:
+                report = self.report(unread, since)
+                since, stopping = time.perf_counter(), report.stop
+                yield replace(report, stop=False)
+            unread = begun
+            alone = begun.asked and self.processes.world_size == 1
+            if not self.late or stopping or alone or step == steps - 1 or pause(step + 1):
+                report, unread = self.report(begun, since), None
+                yield replace(report, stop=report.stop or stopping)
+                if report.stop or stopping:
+                    return
+                since = time.perf_counter()
 
     def one_step(self, step: int, stop: StopRequest) -> StepReport:
-        began = time.perf_counter()
+        """A single step and its numbers."""
+        since = time.perf_counter()
+        return self.report(self.begin(step, stop), since)
+
+    def begin(self, step: int, stop: StopRequest) -> Begun:
+        """Queues a step: batch, forward, backward, update. Does not wait for the device."""
         self.clock.begin(step)
         self.clock.mark("optimizer")
         lr = self.lr_at(step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        asked = stop.asked
+        names, shared, part_losses = self._work(step, asked)
+        numbers = Reading(shared)
+        self.clock.end()
+        return Begun(step, lr, names, numbers, part_losses, asked)
+
+    def _work(self, step: int, asked: bool) -> tuple[tuple[str, ...], torch.Tensor, list[torch.Tensor]]:
+        """The whole step: the names of the losses, the numbers of `Begun`, the losses of the parts."""
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, torch.Tensor] = {}
         part_losses = []
@@ -129,15 +200,27 @@ class Loop:
                 sums[name] = sums[name] + value if name in sums else value
         self.clock.mark("optimizer")
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = clip_norm(trained, self.clip_norm)
+        norm = gradient_norm(trained).to(self.device)
         self.clock.mark("communication")
-        means, grad_norm, finite, stop_asked = self._agree(sums, norm, stop)
-        if not finite:
-            self._refuse(step, part_losses, grad_norm)
+        shared = self._shared(sums, norm, asked)
         self.clock.mark("optimizer")
-        self.optimizer.step()
-        self.clock.end()
-        return StepReport(step, means, lr, grad_norm, time.perf_counter() - began, stop_asked)
+        self._broken = torch.maximum(self._broken, (shared[-2] > 0).float())
+        self._update(norm)
+        return tuple(sums), shared, part_losses
+
+    def _update(self, norm: torch.Tensor) -> None:
+        """The optimizer's step. It divides the gradients by the scale that clips their norm, in the same pass, and
+        changes nothing if the run is broken."""
+        optimizer: Any = self.optimizer
+        optimizer.found_inf = self._broken
+        if self.clip_norm:
+            optimizer.grad_scale = ((norm + CLIP_EPS) / self.clip_norm).clamp(min=1.0).float()
+        try:
+            optimizer.step()
+        finally:
+            del optimizer.found_inf
+            if self.clip_norm:
+                del optimizer.grad_scale
 
     def _backward(self, step: int, part: int) -> dict[str, torch.Tensor]:
         self.clock.mark("data")
@@ -153,21 +236,27 @@ class Loop:
             self.clock.mark_reduced()
         return {name: value.detach() for name, value in losses.items()}
 
-    def _agree(
-        self, sums: dict[str, torch.Tensor], norm: torch.Tensor, stop: StopRequest
-    ) -> tuple[dict[str, float], float, bool, bool]:
-        """Means over parts and processes, the norm, whether all values of all processes are finite, and
-        whether any process has a stop request.
-
-        One exchange of a few numbers, and the step's only wait for the device."""
-        values = torch.stack([*(value.double() for value in sums.values()), norm.double().to(self.device)])
+    def _shared(self, sums: dict[str, torch.Tensor], norm: torch.Tensor, asked: bool) -> torch.Tensor:
+        """The numbers of `Begun`: one exchange of a few numbers."""
+        values = torch.stack([*(value.double() for value in sums.values()), norm.double()])
         # A NaN would make the sum NaN in every process, so it is flagged before summing.
         bad = (~torch.isfinite(values)).any().double()
-        asked = torch.tensor(float(stop.asked), dtype=torch.float64, device=self.device)
-        shared = self.processes.sum(torch.stack([*values, bad, asked])).tolist()
-        *totals, norms, any_bad, any_asked = (value / self.processes.world_size for value in shared)
-        means = {name: value / self.parts for name, value in zip(sums, totals, strict=True)}
-        return means, norms, any_bad == 0, any_asked > 0
+        # `full` writes on the device; a tensor made from a list is a copy that waits for it.
+        stop_asked = torch.full((), float(asked), dtype=torch.float64, device=self.device)
+        return self.processes.sum(torch.cat([values, torch.stack([bad, stop_asked])]))
+
+    def report(self, begun: Begun, since: float) -> StepReport:
+        """The numbers of a step; waits until the device has finished it. since: when its time began.
+
+        Raises NonFiniteLoss."""
+        *totals, norm, any_bad, any_asked = (
+            value / self.processes.world_size for value in begun.numbers.wait()
+        )
+        if any_bad:
+            self._refuse(begun.step, begun.part_losses, norm)
+        means = {name: value / self.parts for name, value in zip(begun.names, totals, strict=True)}
+        seconds = time.perf_counter() - since
+        return StepReport(begun.step, means, begun.lr, norm, seconds, any_asked > 0)
 
     def _refuse(self, step: int, part_losses: list[torch.Tensor], norm: float) -> None:
         """Raises NonFiniteLoss. One non-finite loss makes the gradients of all processes non-finite, so the

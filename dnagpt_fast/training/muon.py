@@ -69,7 +69,13 @@ class MuonWithAdamW(torch.optim.AdamW):
         return loss
 
     def _orthogonal_step(self, group: dict[str, Any]) -> None:
-        """One step of a group; matrices of the same shape are orthogonalised together."""
+        """One step of a group; matrices of the same shape are orthogonalised together.
+
+        As in a fused AdamW, gradients are divided by `grad_scale`, and nothing changes if `found_inf` is 1; both may
+        be absent.
+        """
+        scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
+        skip = None if found_inf is None else found_inf > 0
         alike: dict[tuple[int, int], list[tuple[torch.nn.Parameter, torch.Tensor]]] = {}
         for parameter in group["params"]:
             if parameter.grad is None:
@@ -77,16 +83,23 @@ class MuonWithAdamW(torch.optim.AdamW):
             state = self.state[parameter]
             if MOMENTUM not in state:
                 state[MOMENTUM] = torch.zeros_like(parameter)
-            state[MOMENTUM].lerp_(parameter.grad, 1 - self._momentum)
-            ahead = parameter.grad.lerp(state[MOMENTUM], self._momentum)
+            gradient = parameter.grad if scale is None else parameter.grad / scale
+            change(state[MOMENTUM], state[MOMENTUM].lerp(gradient, 1 - self._momentum), skip)
+            ahead = gradient.lerp(state[MOMENTUM], self._momentum)
             pieces = ahead.view(self._pieces[id(parameter)], -1, ahead.shape[1])
             alike.setdefault(tuple(pieces.shape[1:]), []).append((parameter, pieces))
         for (rows, columns), found in alike.items():
             made = orthogonal(torch.cat([pieces for _, pieces in found]))
             made *= ADAMW_RMS * max(rows, columns) ** 0.5
             for (parameter, _), part in zip(found, made.split([len(p) for _, p in found]), strict=True):
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.sub_(part.reshape(parameter.shape), alpha=group["lr"])
+                moved = parameter * (1 - group["lr"] * group["weight_decay"])
+                moved.sub_(part.reshape(parameter.shape) * group["lr"])
+                change(parameter, moved, skip)
+
+
+def change(old: torch.Tensor, new: torch.Tensor, skip: torch.Tensor | None) -> None:
+    """Writes `new` into `old`, unless the 0-d bool `skip` is true."""
+    old.copy_(new if skip is None else torch.where(skip, old, new))
 
 
 def orthogonal(matrices: torch.Tensor) -> torch.Tensor:

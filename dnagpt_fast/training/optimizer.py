@@ -6,8 +6,22 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from dnagpt_fast.training.muon import MuonWithAdamW
+
+
+class ShardedAdamW(torch.optim.AdamW):
+    """torch's AdamW, which updates this process's parts of sharded parameters as plain tensors.
+
+    So `grad_scale` and `found_inf` may be plain tensors too, and no part is taken through DTensor's dispatch.
+    """
+
+    def _init_group(self, group: dict[str, Any], *lists: Any) -> bool:
+        has_complex: bool = super()._init_group(group, *lists)
+        for tensors in lists:
+            tensors[:] = [x.to_local() if isinstance(x, DTensor) else x for x in tensors]
+        return has_complex
 
 
 def build_optimizer(
@@ -36,7 +50,7 @@ def build_optimizer(
     groups = [group for group in groups if group["params"]]
     if muon is not None:
         return MuonWithAdamW(groups, pieces=muon, lr=lr, betas=betas, eps=eps, fused=True)
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
+    return ShardedAdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
 
 
 def warmup_cosine(lr: float, warmup_steps: int, steps: int, min_share: float = 0.0) -> Callable[[int], float]:

@@ -85,11 +85,7 @@ def _unsynchronised(losses: FSDPModule) -> Iterator[None]:
         losses.set_requires_gradient_sync(True)
 
 
-def clip_norm(parameters: Sequence[nn.Parameter], most: float) -> torch.Tensor:
-    """Scales the gradients so that the norm of all of them, in all processes, is at most `most` (0: no
-    scaling).
-
-    Returns the norm before, the same in every process, as a plain tensor.
-    """
-    norm = nn.utils.clip_grad_norm_(parameters, most or float("inf"))
+def gradient_norm(parameters: Sequence[nn.Parameter]) -> torch.Tensor:
+    """The norm of all gradients, in all processes: 0-d, the same in every process, as a plain tensor."""
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     return norm.full_tensor() if isinstance(norm, DTensor) else norm

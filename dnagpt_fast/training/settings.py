@@ -166,10 +166,13 @@ def _convert(kind: Any, value: Any, place: str, key: str) -> Any:
         raise ConfigError(f"{place}{key} is a number of {len(str(value))} digits: wanted one below 2^63")
     if kind is float and type(value) is int:
         return float(value)
+    if isinstance(kind, types.UnionType) and type(value) in typing.get_args(kind):
+        return value
     if kind is str and type(value) is int:  # class 1, contig 20
         return str(value)
     if type(value) is not kind:
-        raise ConfigError(f"{place}{key} = {value!r}: wanted {kind.__name__}, got {type(value).__name__}")
+        wanted = " or ".join(one.__name__ for one in typing.get_args(kind) or (kind,))
+        raise ConfigError(f"{place}{key} = {value!r}: wanted {wanted}, got {type(value).__name__}")
     return value
 
 
@@ -192,7 +195,7 @@ def _value(kind: Any, text: str) -> Any:
             items = _ITEM.findall(bare)
             return [_unquoted(item) for item in items]
         return _toml(text, _toml(f"[{text}]", text))
-    if kind is bool and text.lower() in ("true", "false"):
+    if bool in (kind, *typing.get_args(kind)) and text.lower() in ("true", "false"):
         return text.lower() == "true"
     if kind is float and re.fullmatch(r"[+-]?(\.[0-9]+|[0-9]+\.)([eE][+-]?[0-9]+)?", text):
         return float(text)  # `.5` and `5.`, which TOML does not accept

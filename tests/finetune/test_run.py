@@ -116,17 +116,17 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch, method):
     settings = ("run.epochs=3", *method)
     (whole,) = run(table, tmp_path / "whole", *settings)
 
-    original = Loop.one_step
+    original = Loop.begin
 
     def stopped(self, step, stop):
         if step == 4:  # in the middle of the second epoch of three steps
             signal.raise_signal(signal.SIGTERM)
         return original(self, step, stop)
 
-    monkeypatch.setattr(Loop, "one_step", stopped)
+    monkeypatch.setattr(Loop, "begin", stopped)
     (part,) = run(table, tmp_path / "parts", *settings)
     assert (part.steps, part.stopped_by) == (5, "SIGTERM")
-    monkeypatch.setattr(Loop, "one_step", original)
+    monkeypatch.setattr(Loop, "begin", original)
     (rest,) = run(table, tmp_path / "parts", *settings, resume=True)
     assert whole.steps == rest.steps == 9
     ours, theirs = (
@@ -145,7 +145,7 @@ def test_several_runs_go_on_where_they_were_stopped(tmp_path, monkeypatch, capsy
     table = write_motif_table(tmp_path, 40)
     settings = ("run.epochs=2", "run.runs=2")
     run(table, tmp_path / "whole", *settings)
-    original, steps = Loop.one_step, []
+    original, steps = Loop.begin, []
 
     def stopped(self, step, stop):
         steps.append(step)
@@ -153,7 +153,7 @@ def test_several_runs_go_on_where_they_were_stopped(tmp_path, monkeypatch, capsy
             signal.raise_signal(signal.SIGTERM)
         return original(self, step, stop)
 
-    monkeypatch.setattr(Loop, "one_step", stopped)
+    monkeypatch.setattr(Loop, "begin", stopped)
     assert run(table, tmp_path / "parts", *settings)[-1].stopped_by == "SIGTERM"
     with pytest.raises(ConfigError, match="holds a run already"):
         run(table, tmp_path / "parts", *settings)

@@ -169,6 +169,7 @@ def test_the_checkpoint_has_the_record_of_the_run(tmp_path, settings):
     assert record == json.loads((tmp_path / "run" / "config.json").read_text())
     assert record["genomes"][0]["held_out"] == [f"{CONTIG}:900000-1000000"]
     assert record["report"]["implementations"]["combined_loss"]["cpu"]
+    assert record["settings"]["run"]["precision"] == "fp32"  # not "auto"
     assert record["versions"]["torch"] == torch.__version__
     model, vocabulary, _ = load_run(tmp_path / "run")
     assert len(vocabulary) == model.vocab_size == 189

@@ -139,7 +139,7 @@ def test_settings_of_a_run_folder(tmp_path):
         ("run.steps=1\nrun.seed=2", "wanted int, got str"),
         ("run.steps=0", "run.steps = 0: wanted at least 1"),
         ("optimizer.lr=nan", "optimizer.lr = nan: wanted at least 0"),
-        ("run.precision=fp8", "wanted fp32 or bf16"),
+        ("run.precision=fp8", "wanted auto or fp32 or bf16"),
         ("parallel.sharding=zero", "parallel.sharding = 'zero': wanted ddp or fsdp"),
         ("data.held_out_tail=1.0", "wanted 0 <= share < 1"),
         ("template.gc_prompt=[]", "need at least one token"),

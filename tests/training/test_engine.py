@@ -79,14 +79,14 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_after_the_next_step(tm
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_signal_ends_both_with_a_checkpoint_that_both_go_on_from(tmp_path, monkeypatch, kind):
     start(kind, tmp_path / "whole")
-    step = Loop.one_step
+    step = Loop.begin
 
     def signalled(loop, number, stop):
         if number == 4:
             stop.signal_name = "SIGTERM"
         return step(loop, number, stop)
 
-    monkeypatch.setattr(Loop, "one_step", signalled)
+    monkeypatch.setattr(Loop, "begin", signalled)
     outcome = start(kind, tmp_path / "stopped")
     assert (outcome.steps, outcome.stopped_by, outcome.report) == (5, "SIGTERM", None)
     monkeypatch.undo()
