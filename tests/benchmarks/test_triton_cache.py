@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.gpu_attention import neighbours
+import pytest
+
+from benchmarks.gpu_attention import SEVERAL_BLOCKS, neighbours
 from dnagpt_fast.ops.attention.tiles import Tile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,12 +38,17 @@ def test_a_kernel_is_compiled_once(tmp_path):
     assert list(tmp_path.rglob("*.cubin"))
 
 
-def test_neighbours_differ_in_one_setting_and_are_possible():
+@pytest.mark.parametrize("which", SEVERAL_BLOCKS)
+@pytest.mark.parametrize("fixed", [False, True])
+def test_neighbours_differ_in_one_setting_or_leave_room_for_other_blocks(which, fixed):
     tile = Tile(128, 16, 8, 2, tma=True)
-    found = neighbours(tile)
+    found = neighbours(tile, which, fixed_stages=fixed)
     assert found[0] == tile
-    assert len(set(found)) == len(found) == 7
-    for other in found[1:]:
+    assert len(set(found)) == len(found)
+    several = {other for other in found if (other.BT, other.BS, other.warps) in SEVERAL_BLOCKS[which]}
+    assert len(several) == len(SEVERAL_BLOCKS[which])
+    assert {other.stages for other in found} == ({2} if fixed else {1, 2, 3})
+    for other in set(found[1:]) - several:
         differing = [name for name in vars(tile) if getattr(tile, name) != getattr(other, name)]
         assert len(differing) == 1
-        assert other.BS >= 16
+    assert all(16 <= size <= 128 for other in found for size in (other.BT, other.BS))
