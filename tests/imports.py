@@ -17,7 +17,7 @@ FLOORS = (
     ("weights",),
     ("evaluation", "planning", "official", "variants"),
     ("pretrain", "finetune"),
-    ("tracks",),
+    ("tracks", "suites"),
     ("cli",),
 )
 # Imports from a higher to a lower row that are forbidden too: training must not know kernels or genomes, the

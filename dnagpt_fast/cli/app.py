@@ -21,7 +21,13 @@ from typing import Annotated, Any, TextIO, get_args, get_origin, get_type_hints
 
 import typer
 
-from dnagpt_fast.cli import genome_commands, model_commands, run_commands, variant_commands
+from dnagpt_fast.cli import (
+    evaluate_commands,
+    genome_commands,
+    model_commands,
+    run_commands,
+    variant_commands,
+)
 from dnagpt_fast.output_files import DISK_FULL
 
 app = typer.Typer(
@@ -80,6 +86,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "mutate": variant_commands.mutate,
     "attribute": variant_commands.attribute,
     "attention": variant_commands.attention,
+    "evaluate": evaluate_commands.evaluate,
     "convert": model_commands.convert,
     "models": models,
     "doctor": doctor,

@@ -20,12 +20,19 @@ from dnagpt_fast.vocab import N_RESERVED
 N_LETTERS = 4
 PSEUDO = 4.0
 CHUNK_BP = 1 << 20
+_CODES = np.full(256, -1)
+_CODES[np.frombuffer(b"AGCT", np.uint8)] = range(4)
 
 
 def base_codes(genome: PackedGenome, contig: int, start_bp: int, end_bp: int) -> np.ndarray:
     """Base codes A 0, G 1, C 2, T 3 and -1 for an unknown base; int64 (end_bp - start_bp,)."""
     ids = kmer_tokenize(genome, [contig], [start_bp], end_bp - start_bp, k=1, dtype=torch.int64)
     return ids[0].cpu().numpy() - (N_RESERVED + 1)
+
+
+def text_codes(text: str) -> np.ndarray:
+    """The base codes of upper-case text; -1 for letters other than A, C, G and T; int64 (len(text),)."""
+    return _CODES[np.frombuffer(text.encode("ascii"), np.uint8)]
 
 
 def spread(ranges: Intervals, max_bp: int) -> list[tuple[int, int, int]]:

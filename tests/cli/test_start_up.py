@@ -34,6 +34,7 @@ COMMANDS = {
     "mutate": {"numpy", "torch"},
     "attribute": {"numpy", "torch"},
     "attention": {"numpy", "torch"},
+    "evaluate": {"numpy", "torch", "sympy", "torch.distributed.checkpoint"},
     "convert": {"numpy", "torch"},
     "models": {"numpy", "torch"},
     "doctor": {"numpy", "torch"},

@@ -1,0 +1,1 @@
+"""The field's benchmarks as one command: `dnagpt-fast evaluate`."""

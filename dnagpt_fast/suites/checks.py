@@ -1,0 +1,138 @@
+"""What is looked at in labelled sequences before anything runs: copies across the split, classes, lengths, N, and
+overlap with a model's recorded training ranges."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dnagpt_fast.finetune.data.examples import Examples, Loci
+from dnagpt_fast.genome.regions import contig_key
+from dnagpt_fast.vocab import reverse_complement
+
+SHARED_K = 16
+NEAR_SHARE = 0.3
+MOST_PLACES = 200
+"""A k-mer at more places than this, such as a run of A, says nothing about kinship and is left out."""
+
+
+def describe(sets: Mapping[str, Examples]) -> dict[str, Any]:
+    """Rows, classes, lengths and share of N of each part."""
+    found: dict[str, Any] = {}
+    for name, rows in sets.items():
+        lengths = np.array([len(text) for text in rows.sequence])
+        found[name] = {
+            "rows": len(rows),
+            "classes": dict(sorted(Counter(rows.label or ()).items())),
+            "length_bp": [int(lengths.min()), float(np.median(lengths)), int(lengths.max())],
+            "n_share": float(sum(text.count("N") for text in rows.sequence) / lengths.sum()),
+        }
+    return found
+
+
+def copies(tested: Sequence[str], others: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """bool (n,) twice: whether a text, or its reverse complement, is among the others; and whether at least
+    NEAR_SHARE of its 16-mers, on either strand, are in one of the others."""
+    known = set(others)
+    same = np.array([text in known or reverse_complement(text) in known for text in tested], bool)
+    row, code = _kmers(tested)
+    other_row, other_code = _kmers(others)
+    order = np.argsort(other_code, kind="stable")
+    other_row, other_code = other_row[order], other_code[order]
+    left = np.searchsorted(other_code, code, "left")
+    count = np.searchsorted(other_code, code, "right") - left
+    own = np.bincount(row, minlength=len(tested))
+    kept = (count > 0) & (count <= MOST_PLACES)
+    row, left, count = row[kept], left[kept], count[kept]
+    # every place of every k-mer, as one array: the first place of each, plus 0, 1, 2 ...
+    step = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    pairs = np.repeat(row, count) * max(len(others), 1) + other_row[np.repeat(left, count) + step]
+    pair, shared = np.unique(pairs, return_counts=True)
+    of = pair // max(len(others), 1)
+    near = same.copy()
+    near[of[shared >= NEAR_SHARE * own[of]]] = True
+    return same, near
+
+
+def _kmers(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(row, code) of the distinct 16-mers of each text; a k-mer and its reverse complement have one code."""
+    table = np.full(256, 4, np.uint64)
+    table[np.frombuffer(b"ACGT", np.uint8)] = range(4)
+    joined = "N".join(texts) + "N" * SHARED_K
+    digits = table[np.frombuffer(joined.encode("ascii"), np.uint8)]
+    starts = np.cumsum([0, *(len(text) + 1 for text in texts)])[:-1]
+    places = len(digits) - SHARED_K + 1
+    forward, backward = np.zeros(places, np.uint64), np.zeros(places, np.uint64)
+    known = np.ones(places, bool)
+    for j in range(SHARED_K):
+        part = digits[j : j + places]
+        known &= part < 4
+        forward += (part & np.uint64(3)) << np.uint64(2 * (SHARED_K - 1 - j))
+        backward += (np.uint64(3) - (part & np.uint64(3))) << np.uint64(2 * j)
+    code = np.minimum(forward, backward)[known]
+    row = np.searchsorted(starts, np.nonzero(known)[0], "right") - 1
+    distinct = np.unique(np.stack([row.astype(np.uint64), code]), axis=1)
+    return distinct[0].astype(np.int64), distinct[1]
+
+
+def leaks(sets: Mapping[str, Examples], held: str = "test") -> tuple[dict[str, Any], list[str]]:
+    """(Counts, sentences) about the rows of `held` that have a copy in another part."""
+    counts: dict[str, Any] = {}
+    said = []
+    for name, rows in sets.items():
+        if name == held or held not in sets:
+            continue
+        same, near = copies(sets[held].sequence, rows.sequence)
+        counts[f"{held}_in_{name}"] = {"identical": int(same.sum()), "near": int(near.sum())}
+        if near.any():
+            first = sets[held].where[int(np.argmax(near))]
+            said.append(
+                f"{near.sum():,} of {len(near):,} {held} rows have a near copy in {name} ({same.sum():,} identical; "
+                f"first: {first}): scores on them may be too good"
+            )
+    return counts, said
+
+
+def balance(sets: Mapping[str, Examples]) -> list[str]:
+    """Sentences about classes that are rare, and about N."""
+    said = []
+    for name, part in describe(sets).items():
+        sizes = part["classes"]
+        if sizes and min(sizes.values()) < 20:
+            rare = min(sizes, key=sizes.__getitem__)
+            said.append(
+                f"{name} has {sizes[rare]} row(s) of class {rare!r}: scores that need it are uncertain"
+            )
+        if part["n_share"] > 0.01:
+            said.append(f"{part['n_share']:.1%} of the bases of {name} are N")
+    return said
+
+
+def seen_in_training(loci: Loci | None, record: Iterable[Mapping[str, Any]]) -> str:
+    """One sentence about how many test rows overlap the ranges that a model's training record names."""
+    record = list(record)
+    if not record:
+        return "the model has no record of its training ranges"
+    if loci is None:
+        return "the data have no positions: overlap with the training ranges cannot be seen"
+    held: dict[str, list[tuple[int, int]]] = {}
+    for genome in record:
+        for text in genome.get("held_out", []):
+            contig, _, span = str(text).rpartition(":")
+            start, _, end = span.partition("-")
+            if contig and start.isdigit() and end.isdigit():
+                held.setdefault(contig_key(contig), []).append((int(start), int(end)))
+    outside = 0
+    named = 0
+    for contig, start, end in zip(loci.contig, loci.start_bp.tolist(), loci.end_bp.tolist(), strict=True):
+        if contig_key(contig) not in held:
+            continue
+        named += 1
+        outside += not any(low <= start and end <= high for low, high in held[contig_key(contig)])
+    if not named:
+        return "no contig of the data is named in the model's training record"
+    return (
+        f"{outside:,} of {len(loci.contig):,} test rows are outside the ranges that the model's training held out: it "
+        f"has read their sequence, without labels"
+    )
