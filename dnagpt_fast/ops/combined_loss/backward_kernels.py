@@ -59,7 +59,7 @@ def combined_loss_dz_kernel(
     p_base_pull,  # (R, BASES)
     p_scales,  # (2,)
     p_row_grad,  # (R,), or ()
-    p_keep,  # (row tiles, tiles)
+    p_keep,  # (row tiles, tiles / NARROW)
     p_dz,  # (rows of the chunk, tiles * BV)
     R,
     V,
@@ -88,13 +88,16 @@ def combined_loss_dz_kernel(
     BT: tl.constexpr,
     BV: tl.constexpr,
     BD: tl.constexpr,
+    NARROW: tl.constexpr,  # of these tiles in one of the passes that read dz
 ):
     i_tile = tl.program_id(1)
     i_here = tl.program_id(0) * BT + tl.arange(0, BT)
     i_row = first_row + i_here
     m_row = i_row < R
-    if SKIP and tl.load(p_keep + (first_row // BT + tl.program_id(0)) * tiles + i_tile) == 0:
-        return  # neither pass reads this tile
+    if SKIP:
+        p_kept = p_keep + (first_row // BT + tl.program_id(0)) * (tiles // NARROW) + i_tile // NARROW
+        if tl.load(p_kept) == 0:
+            return  # neither pass reads this tile
     i_v = i_tile * BV + tl.arange(0, BV)
     m_v = i_v < V
     p_out = p_dz + i_here.to(tl.int64)[:, None] * (tiles * BV) + i_v[None, :]

@@ -239,7 +239,7 @@ def combined_loss_combine_kernel(
     p_logit_sum,  # (splits, R)
     p_base_sum,  # (splits, R, BASES)
     p_target_logit,  # (R,)
-    p_tile_max,  # (tiles, R)
+    p_tile_max,  # (tiles of the forward pass, R)
     p_lse,  # (R,)
     p_rows,  # (R,)
     p_log_probs,  # (R,)
@@ -262,6 +262,8 @@ def combined_loss_combine_kernel(
     K: tl.constexpr,
     ACC: tl.constexpr,
     BT: tl.constexpr,
+    BV: tl.constexpr,  # entries of a tile of the forward pass
+    NARROW: tl.constexpr,  # of these tiles in one of p_keep
 ):
     i_block = tl.program_id(0)
     i_row = i_block * BT + tl.arange(0, BT)
@@ -316,10 +318,15 @@ def combined_loss_combine_kernel(
     tl.store(p_mine + 3, tl.sum(m_order.to(ACC), 0))
     if SKIP:
         for i_tile in range(tiles):
-            b_tile_max = tl.load(p_tile_max + i_tile * R + i_row, mask=m_counted, other=0.0)
-            # written so that a NaN keeps its tile
-            m_kept = m_counted & ((b_tile_max - b_lse < log_skip_below) == 0)
-            tl.store(p_keep + i_block * tiles + i_tile, tl.max(m_kept.to(tl.int32), 0))
+            kept = 0
+            for part in tl.static_range(NARROW):
+                i_part = i_tile * NARROW + part
+                m_here = m_counted & (tl.full((BT,), i_part * BV, dtype=tl.int32) < V)
+                b_tile_max = tl.load(p_tile_max + i_part * R + i_row, mask=m_here, other=0.0)
+                # written so that a NaN keeps its tile
+                m_kept = m_here & ((b_tile_max - b_lse < log_skip_below) == 0)
+                kept = tl.maximum(kept, tl.max(m_kept.to(tl.int32), 0))
+            tl.store(p_keep + i_block * tiles + i_tile, kept)
 
 
 @triton.jit(do_not_specialize=COUNTS)

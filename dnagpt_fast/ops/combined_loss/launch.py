@@ -79,7 +79,7 @@ def _forward(
     forward, reduce = (
         launch_of(which, hidden, settings, bias=bias is not None) for which in ("forward", "reduce")
     )
-    row_tiles, tiles = _tile_counts(hidden, weight)[0], triton.cdiv(vocab, forward["BV"])
+    (row_tiles, whole_tiles), tiles = _tile_counts(hidden, weight), triton.cdiv(vocab, forward["BV"])
     splits = max(1, min(MOST_SPLITS, tiles, PROGRAMS // max(row_tiles, 1)))
     tiles_a_split = triton.cdiv(tiles, splits)
     splits = triton.cdiv(tiles, tiles_a_split)
@@ -110,9 +110,10 @@ def _forward(
             combined_loss_combine_kernel[(row_tiles,)](
                 targets, row_kind, place, part_max, part_sum, logit_sum, base_sum, target_logit, tile_max,
                 lse, rows, log_probs, base_pull, block_sums, keep,
-                rows_total, vocab, settings.ignore_index, splits, tiles, settings.label_smoothing, settings.z_loss,
-                settings.base_level, settings.entries(vocab),
-                math.log(settings.skip_below or 1.0), **kinds, BT=tile_edge(hidden), **reduce,
+                rows_total, vocab, settings.ignore_index, splits, whole_tiles, settings.label_smoothing,
+                settings.z_loss, settings.base_level, settings.entries(vocab),
+                math.log(settings.skip_below or 1.0), **kinds, BT=forward["BT"], BV=forward["BV"],
+                NARROW=tile_edge(hidden) // forward["BV"], **reduce,
             )  # fmt: skip
         combined_loss_finish_kernel[(1,)](
             block_sums, gc_prediction, gc_target, mask, total, next_token, order_loss, gc, scales, d_gc,
@@ -206,7 +207,8 @@ def _backward(
                 settings.base_level, settings.soft_cap or 1.0, *_rest(settings), settings.entries(vocab),
                 first * tile, dz_tiles,
                 HAS_BIAS=bias is not None, HAS_KIND=row_kind is not None, SOFT_CAP=settings.soft_cap is not None,
-                SMOOTH=settings.label_smoothing != 0.0, REST=settings.rest > 0, K=settings.k, **kinds, **dz,
+                SMOOTH=settings.label_smoothing != 0.0, REST=settings.rest > 0, K=settings.k,
+                NARROW=tile // dz["BV"], **kinds, **dz,
             )  # fmt: skip
             if want_hidden:
                 combined_loss_dx_kernel[(here, width_tiles)](

@@ -1,10 +1,13 @@
 """The kernels' vocabulary order, and the tile skip: what it skips, and that it skips nothing before training."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from dnagpt_fast.ops.combined_loss import tiles
 from dnagpt_fast.ops.combined_loss.op import combined_loss
-from dnagpt_fast.ops.combined_loss.tiles import TILE_VOCAB, tile_order
+from dnagpt_fast.ops.combined_loss.tiles import TILE_VOCAB, TILES, tile_order
 from dnagpt_fast.vocab import Vocabulary
 from tests.ops.combined_loss.cases import make_case, run
 
@@ -46,6 +49,27 @@ def test_a_tile_far_below_gets_no_gradient_and_nothing_else_changes(implementati
     skipped = run(case.with_(skip_below=2**-24), implementation)
     for name in ("d_weight", "d_bias"):
         assert torch.equal(skipped[name][256:], torch.zeros_like(skipped[name][256:]))
+
+
+@pytest.mark.parametrize("narrow", ["forward", "dz", "forward and dz"])
+def test_the_skip_where_passes_have_tiles_of_different_widths(monkeypatch, narrow):
+    """The flags of the skip are of whole tiles: a pass with tiles of half the width reads the flag of the tile that it
+    is in. Five whole tiles, the last of them less than half full; the second is far below."""
+    narrower = {row: replace(tile, narrow=row[1].partition(" ")[0] in narrow) for row, tile in TILES.items()}
+    monkeypatch.setattr(tiles, "TILES", narrower)
+    monkeypatch.setattr(tiles, "OLDER", {})
+    edge = TILE_VOCAB // 2  # in fp32
+    case = make_case(100, 4 * edge + edge // 4, 16)
+    below = slice(edge, 2 * edge)
+    case.tensors["targets"][(case.tensors["targets"] // edge) == 1] = 0
+    case.tensors["bias"][below] = -40.0
+    exact, skipped = run(case, "triton"), run(case.with_(skip_below=2**-24), "triton")
+    for name in ("d_weight", "d_bias"):
+        assert exact[name][below].abs().max() > 0
+        assert not skipped[name][below].any()
+        exact[name][below] = 0
+    for name in exact:
+        torch.testing.assert_close(skipped[name], exact[name], rtol=2e-3, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("implementation", ["chunked", "triton"])
