@@ -103,7 +103,7 @@ SECTIONS = {
         "benchmarks.gpu_model",
         "train_rows",
         140,
-        lambda: HERE | {"configs": ((TOY, 2),), "packed_bytes": 1 << 14},
+        lambda: HERE | {"configs": ((TOY, 2, ("ours", "plain torch, compiled")),), "packed_bytes": 1 << 14},
     ),
     "profile": Section(
         "benchmarks.gpu_model",
@@ -159,6 +159,13 @@ def run_process(command: list[str], seconds: float, **environment: str) -> tuple
     return (f"ended with status {done.returncode}" if done.returncode else ""), done.stdout
 
 
+def shortened(printed: str, least: int = 6000) -> str:
+    """The beginning and the end of what a process printed: the first error is the cause, the last lines sum up."""
+    if len(printed) <= 2 * least:
+        return printed
+    return f"{printed[:least]}\n...\n{printed[-least:]}"
+
+
 def sanitizer() -> str | None:
     """compute-sanitizer of the CUDA toolkit, or None."""
     toolkit = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin")
@@ -171,13 +178,13 @@ def run_sanitizer(tool: str, rehearse: bool) -> Row:
     command = [sys.executable, "-m", "benchmarks.gpu_small", *(["--device", "cpu"] if rehearse else [])]
     found = None if rehearse else sanitizer()
     if found:
-        command = [found, "--tool", tool, "--error-exitcode", "9", *command]
+        command = [found, "--tool", tool, "--error-exitcode", "9", "--print-limit", "5", *command]
     # PyTorch's caching allocator would hide reads past the end of a tensor
     wrong, printed = run_process(command, SANITIZER_SECONDS[tool], PYTORCH_NO_CUDA_MEMORY_CACHING="1")
     row: Row = {"passed": not wrong, "summary": (printed.strip().splitlines() or [""])[-1]}
     if not found:
         row["summary"] += "" if rehearse else " (compute-sanitizer not found: it ran without)"
-    return row if not wrong else row | {"wrong": wrong, "output": printed[-8000:]}
+    return row if not wrong else row | {"wrong": wrong, "output": shortened(printed)}
 
 
 def run_tests(rehearse: bool) -> Row:
@@ -188,19 +195,20 @@ def run_tests(rehearse: bool) -> Row:
     command += ["-n", str(max(1, min(8, CORES // 2))), "--dist", "worksteal"]
     wrong, printed = run_process(command, TEST_SECONDS, **({"DNAGPT_GPU_REHEARSAL": "1"} if rehearse else {}))
     found: Row = {"passed": not wrong, "summary": (printed.strip().splitlines() or [""])[-1]}
-    return found if not wrong else found | {"wrong": wrong, "output": printed[-8000:]}
+    return found if not wrong else found | {"wrong": wrong, "output": shortened(printed)}
 
 
-def run_section(name: str, rehearse: bool) -> Row:
+def run_section(name: str, rehearse: bool, seconds: float = float("inf")) -> Row:
     """{"rows", "seconds"} and, if it failed, {"wrong", "output"}; rows made before the failure are kept."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, "rows.jsonl")
         command = [sys.executable, "-m", "benchmarks.gpu_report", "--section", name, "--rows", str(target)]
         began = time.monotonic()
-        wrong, printed = run_process(command + ["--rehearse"] * rehearse, SECTIONS[name].seconds)
+        limit = min(SECTIONS[name].seconds, seconds)
+        wrong, printed = run_process(command + ["--rehearse"] * rehearse, limit)
         lines = target.read_text().splitlines() if target.is_file() else []
     found: Row = {"rows": [json.loads(line) for line in lines], "seconds": time.monotonic() - began}
-    return found if not wrong else found | {"wrong": wrong, "output": printed[-8000:]}
+    return found if not wrong else found | {"wrong": wrong, "output": shortened(printed)}
 
 
 def write_rows(name: str, target: Path, rehearse: bool) -> None:
@@ -272,6 +280,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--only", action="append", choices=SECTIONS, help="only this section; may be repeated"
     )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=10.0,
+        help="limit of the whole report; later sections get less, or 1 second",
+    )
     parser.add_argument("--rehearse", action="store_true", help="on the CPU at toy sizes; no figures")
     parser.add_argument("--section", choices=SECTIONS, help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
@@ -316,7 +330,8 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"checked after {time.monotonic() - began:.0f} s", flush=True)
     for name in chosen:
         print(f"{name} ...", flush=True)
-        section = report["sections"][name] = run_section(name, options.rehearse)
+        left = options.minutes * 60 - (time.monotonic() - began)
+        section = report["sections"][name] = run_section(name, options.rehearse, max(1.0, left))
         print(
             f"{len(section['rows'])} rows in {section['seconds']:.0f} s {section.get('wrong', '')}",
             flush=True,

@@ -62,7 +62,7 @@ def card(monkeypatch):
     monkeypatch.setattr(
         gpu_report.doctor, "examine", lambda: [Finding("NVIDIA driver", True, "supports CUDA 13.0")]
     )
-    monkeypatch.setattr(gpu_report, "run_section", lambda name, rehearse: sections[name])
+    monkeypatch.setattr(gpu_report, "run_section", lambda name, rehearse, seconds=0.0: sections[name])
     return tests, sections
 
 
