@@ -68,11 +68,13 @@ def fuzz(target: Target, count: int, seed: int, folder: Path, show: bool = True)
     found: Counter[str] = Counter()
     harm, read = target.prepare(folder)
     read()  # undamaged files are read
-    before = peak_bytes()
     for number in range(count):
         chance = random.Random(f"{target.name} {seed} {number}")
         harm(chance)
         error: BaseException | None = None
+        # what earlier inputs have left for the collector is not this one's
+        forget_peak()
+        before = peak_bytes()
         signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
         try:
             read()
@@ -83,8 +85,6 @@ def fuzz(target: Target, count: int, seed: int, folder: Path, show: bool = True)
         kinds = [judged(error, folder)]
         if peak_bytes() - before > MOST_BYTES:
             kinds.append("blow-up")
-            forget_peak()
-            before = peak_bytes()
         for kind in kinds:
             found[kind] += 1
             if show and kind not in ("read", "refused") and found[kind] <= 3:
