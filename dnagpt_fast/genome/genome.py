@@ -146,7 +146,7 @@ class Genome:
         Raises ValueError for an unknown contig or a range that leaves it.
         """
         contig, host = self._find(name), self.host
-        end_bp = self._checked(name, start_bp, end_bp)
+        end_bp = self._checked(contig, start_bp, end_bp)
         letters = sequence_text(host, contig, start_bp, end_bp)
         if soft_mask:
             for block_start, block_end in _clipped(self.mask_blocks(name), start_bp, end_bp):
@@ -171,7 +171,7 @@ class Genome:
         Raises ValueError as `sequence` does, and for another strand.
         """
         contig = self._find(name)
-        end_bp = self._checked(name, start_bp, end_bp)
+        end_bp = self._checked(contig, start_bp, end_bp)
         if strand not in ("+", "-"):
             raise ValueError(f"strand {strand!r}: wanted + or -")
         return PackedRange(self._host_tensors(), contig, start_bp, end_bp, strand == "-")
@@ -240,13 +240,13 @@ class Genome:
             f"Genome({str(self.path)!r}, {len(self.names)} contigs, {int(self.lengths.sum()):,} bp, {state})"
         )
 
-    def _checked(self, name: str, start_bp: int, end_bp: int | None) -> int:
+    def _checked(self, contig: int, start_bp: int, end_bp: int | None) -> int:
         """end_bp, or the contig's length for None. Raises ValueError for a range that leaves the contig."""
-        length = int(self.lengths[self._find(name)])
+        length = int(self.lengths[contig])
         end_bp = length if end_bp is None else end_bp
         if not 0 <= start_bp <= end_bp <= length:
             raise ValueError(
-                f"[{start_bp}, {end_bp}) of {name!r}: wanted 0 <= start_bp <= end_bp <= {length}"
+                f"[{start_bp}, {end_bp}) of {self.names[contig]!r}: wanted 0 <= start_bp <= end_bp <= {length}"
             )
         return end_bp
 

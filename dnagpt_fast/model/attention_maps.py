@@ -68,7 +68,7 @@ def attention_weights(
             f"{kmers.length_bp:,} bp are {len(kmers):,} k-mers: attention maps need the whole sequence in the model at "
             f"once, and it reads {room:,} ({tokenizer.k * room:,} bp) after the prefix: take a shorter one"
         )
-    ids = [*first, *kmers.ids(0, len(kmers))]
+    ids = [*first, *kmers.ids(0, len(kmers)).tolist()]
     start = np.array([-1] * len(first) + [tokenizer.k * i for i in range(len(kmers))])
     end = np.minimum(start + tokenizer.k, kmers.length_bp)
     end[: len(first)] = -1

@@ -6,10 +6,8 @@ only sums are kept. A vector does not depend on the other sequences: see inferen
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.inference import Inference, row_batches
@@ -77,33 +75,6 @@ def embed(
     )
 
 
-@dataclass
-class _Pool:
-    """The pooled windows of one sequence; they are added in order, so that the sums are always the same."""
-
-    total: np.ndarray | float = 0.0
-    count: int = 0
-    largest: np.ndarray | float = -np.inf
-    last: np.ndarray | float = 0.0
-
-    def add(self, hidden: torch.Tensor, pooling: str) -> None:
-        if pooling == "mean":
-            self.total = self.total + hidden.sum(0).double().numpy()
-            self.count += len(hidden)
-        elif pooling == "max":
-            self.largest = np.maximum(self.largest, hidden.amax(0).numpy())
-        else:
-            self.last = hidden[-1].numpy()
-
-    def followed_by(self, other: "_Pool") -> "_Pool":
-        largest = np.maximum(self.largest, other.largest)
-        return _Pool(self.total + other.total, self.count + other.count, largest, other.last)
-
-    def result(self, pooling: str) -> np.ndarray:
-        value = {"mean": self.total / max(self.count, 1), "max": self.largest, "last": self.last}[pooling]
-        return np.asarray(value, np.float64)
-
-
 def _pooled(
     inference: Inference,
     chunks: Iterator[list[TokenWindow]],
@@ -112,18 +83,45 @@ def _pooled(
     max_tokens: int,
     progress: Callable[[int], object],
 ) -> Iterator[np.ndarray]:
-    """(L, D) for each sequence."""
-    pools = [_Pool() for _ in layers]
+    """float64 (L, D) for each sequence. Its windows are added in order, so that the sum is always the same."""
+    so_far: np.ndarray | None = None
+    count = 0
     for chunk in chunks:
-        parts = [[_Pool() for _ in layers] for _ in chunk]
+        parts = np.empty((len(chunk), len(layers), inference.model.embedding_dim))
         for batch in row_batches([len(window.ids) for window in chunk], max_tokens):
-            states = inference.hidden_layers([chunk[i].ids for i in batch], layers)
-            for number, of_layer in enumerate(states):
-                for i, hidden in zip(batch, of_layer, strict=True):
-                    parts[i][number].add(hidden[chunk[i].n_prefix :].float().cpu(), pooling)
-            progress(sum(chunk[i].new_bp for i in batch))
+            some = [chunk[i] for i in batch]
+            parts[batch] = _pooled_windows(inference, some, layers, pooling)
+            progress(sum(window.new_bp for window in some))
         for window, part in zip(chunk, parts, strict=True):
-            pools = [pool.followed_by(more) for pool, more in zip(pools, part, strict=True)]
+            count += len(window.ids) - window.n_prefix
+            so_far = part if so_far is None else _together(so_far, part, pooling)
             if window.is_last:
-                yield np.stack([pool.result(pooling) for pool in pools])
-                pools = [_Pool() for _ in layers]
+                yield so_far / count if pooling == "mean" else so_far
+                so_far, count = None, 0
+
+
+def _together(one: np.ndarray, other: np.ndarray, pooling: str) -> np.ndarray:
+    """Two pooled parts of a sequence as one."""
+    return {"mean": np.add, "max": np.maximum, "last": lambda _, last: last}[pooling](one, other)
+
+
+def _pooled_windows(
+    inference: Inference, windows: Sequence[TokenWindow], layers: list[int], pooling: str
+) -> np.ndarray:
+    """float64 (W, L, D): the sum, the largest or the last of the states at each window's k-mers; windows of one length
+    together. All windows have the same prefix."""
+    rows = inference.hidden_rows([window.ids for window in windows], layers)
+    pooled = np.empty((len(windows), len(layers), inference.model.embedding_dim))
+    for members in rows.members:
+        first, stop = int(rows.bounds[members[0], 0]), int(rows.bounds[members[-1], 1])
+        for number, states in enumerate(rows.states):
+            of_group = states[first:stop].float().cpu().view(len(members), -1, states.shape[1])
+            of_kmers = of_group[:, windows[0].n_prefix :]
+            if pooling == "mean":
+                found = of_kmers.sum(1)
+            elif pooling == "max":
+                found = of_kmers.amax(1)
+            else:
+                found = of_kmers[:, -1]
+            pooled[members, number] = found.numpy()
+    return pooled

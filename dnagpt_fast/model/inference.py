@@ -13,6 +13,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -46,6 +47,22 @@ class KeyValueCache:
         )
 
 
+@dataclass(frozen=True)
+class HiddenRows:
+    """Hidden states of N sequences as rows, in order of their lengths, with spare rows at the end.
+
+    states     for each layer (R, D)
+    token_ids  int64 (R,), of the rows
+    bounds     int64 (N, 2): first row of each sequence, and the row after its last
+    members    the sequences of each length, whose rows are adjacent, in this order
+    """
+
+    states: list[torch.Tensor]
+    token_ids: torch.Tensor
+    bounds: np.ndarray
+    members: list[list[int]]
+
+
 class Inference:
     """A model's forward passes. The model's weights must not change while this is in use.
 
@@ -75,6 +92,12 @@ class Inference:
         self, sequences: Sequence[Sequence[int]], layers: Sequence[int]
     ) -> list[list[torch.Tensor]]:
         """The same for several layers in one pass: a list for each of `layers`, in their order."""
+        rows = self.hidden_rows(sequences, layers)
+        return [[x[start:stop] for start, stop in rows.bounds.tolist()] for x in rows.states]
+
+    @torch.no_grad()
+    def hidden_rows(self, sequences: Sequence[Sequence[int] | np.ndarray], layers: Sequence[int]) -> "HiddenRows":
+        """The same as the rows of all sequences in one tensor for each layer: faster for many short sequences."""
         wanted = [self.model.layer_index(layer) for layer in layers]
         rows = _Rows(self.model, sequences)
         x = self._embed(rows)
@@ -83,7 +106,9 @@ class Inference:
             x = self._block(block, x, lambda qkv: rows.attend(qkv, self.model.num_heads))
             if number in wanted:
                 states[number] = self.model.transformer.ln_f(x) if number == self.model.num_layers else x
-        return [rows.split(states[layer]) for layer in wanted]
+        return HiddenRows(
+            [states[layer] for layer in wanted], rows.token_ids, np.array([rows.start, rows.stop]).T, rows.members
+        )
 
     @torch.no_grad()
     def attention_weights(self, sequence: Sequence[int], blocks: Sequence[int]) -> torch.Tensor:
@@ -282,7 +307,7 @@ class _Rows:
     def __init__(
         self,
         model: Network,
-        sequences: Sequence[Sequence[int]],
+        sequences: Sequence[Sequence[int] | np.ndarray],
         parents: Sequence[tuple[int, int] | None] | None = None,
     ) -> None:
         device = model.transformer.wte.weight.device
@@ -303,46 +328,46 @@ class _Rows:
             return before[i], len(sequences[i])
 
         self.groups: list[tuple[int, int, int]] = []  # first row, sequences, tokens in each
+        self.members: list[list[int]] = []  # of each group
         self.continued: list[tuple[int, int, int, torch.Tensor]] = []  # and the rows (B, S) that they see
-        self._start = [0] * len(sequences)
-        self._stop = [0] * len(sequences)
-        flat: list[int] = []
-        positions: list[int] = []
+        self.start = [0] * len(sequences)
+        self.stop = [0] * len(sequences)
+        self.count = 0
+        flat: list[np.ndarray] = []
+        positions: list[np.ndarray] = []
         for (first, tokens), same in groupby(sorted(range(len(sequences)), key=shape), key=shape):
             members = list(same)
-            start = len(flat)
+            start = self.count
             for i in members:
-                self._start[i], self._stop[i] = len(flat), len(flat) + tokens
-                flat += sequences[i]
-                positions += range(first, first + tokens)
+                self.start[i], self.stop[i] = self.count, self.count + tokens
+                self.count += tokens
+                flat.append(np.asarray(sequences[i], np.int64))
+            positions.append(np.tile(np.arange(first, first + tokens), len(members)))
             if not first:
                 self.groups.append((start, len(members), tokens))
+                self.members.append(members)
                 continue
             # parents come before the sequences that continue them, because their first position is 0
-            began = [self._start[cast("tuple[int, int]", parents[i])[0]] for i in members]
+            began = [self.start[cast("tuple[int, int]", parents[i])[0]] for i in members]
             seen = [
                 [*range(row, row + first), *range(*self.bounds(i))]
                 for row, i in zip(began, members, strict=True)
             ]
             self.continued.append((start, len(members), tokens, torch.tensor(seen, device=device)))
-        self.count = len(flat)
-        spare = _round_up(self.count) - self.count
-        self.token_ids = torch.tensor(flat + [0] * spare, dtype=torch.long)
+        spare = np.zeros(_round_up(self.count) - self.count, np.int64)
+        self.token_ids = torch.from_numpy(np.concatenate([*flat, spare]))
         low, high = (int(end) for end in torch.aminmax(self.token_ids))
         if low < 0 or high >= model.vocab_size:
             raise ValueError(
                 f"token ids {low}..{high}: this model's vocabulary has ids 0..{model.vocab_size - 1}"
             )
         self.token_ids = self.token_ids.to(device)
-        self.positions = torch.tensor(positions + [0] * spare, device=device)
-        last = [stop - 1 for stop in self._stop]
+        self.positions = torch.from_numpy(np.concatenate([*positions, spare])).to(device)
+        last = [stop - 1 for stop in self.stop]
         self.last_rows = torch.tensor(last + [0] * (_round_up(len(last)) - len(last)), device=device)
 
     def bounds(self, i: int) -> tuple[int, int]:
-        return self._start[i], self._stop[i]
-
-    def split(self, x: torch.Tensor) -> list[torch.Tensor]:
-        return [x[start:stop] for start, stop in zip(self._start, self._stop, strict=True)]
+        return self.start[i], self.stop[i]
 
     def attend(self, qkv: torch.Tensor, heads: int) -> torch.Tensor:
         """Causal attention within each sequence and its parent: (R, 3D) -> (R, D), 0 in the spare rows."""
@@ -368,7 +393,7 @@ class _Rows:
         """The same for the last token of each sequence only, in the order of `last_rows`."""
         width = qkv.shape[1] // 3
         out = qkv.new_zeros(len(self.last_rows), width)
-        for i, (start, stop) in enumerate(zip(self._start, self._stop, strict=True)):
+        for i, (start, stop) in enumerate(zip(self.start, self.stop, strict=True)):
             q, k, v = qkv[start:stop].view(1, stop - start, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
             length = torch.tensor([stop - start], device=qkv.device)
             out[i] = attention_decode(q[:, :, -1:], k, v, length).reshape(width)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -16,7 +17,7 @@ from dnagpt_fast.batch import IGNORE_INDEX
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.inference import PLAIN, Inference, row_batches
 from dnagpt_fast.model.token_windows import Source, TokenWindow, check_is_list, prefix_ids, window_chunks
-from dnagpt_fast.model.tokenizer import KmerTokenizer
+from dnagpt_fast.model.tokenizer import KmerTokenizer, indices_of
 from dnagpt_fast.ops.combined_loss.op import combined_loss
 from dnagpt_fast.ops.traits import loss_is_batch_independent
 
@@ -43,15 +44,29 @@ class Score:
 
 
 @torch.no_grad()
-def token_log_probs(inference: Inference, sequences: Sequence[Sequence[int]]) -> list[torch.Tensor]:
-    """For each sequence of T ids float32 (T - 1,), on the CPU: log P(id t + 1 | ids up to t)."""
-    rows = torch.cat([hidden[:-1] for hidden in inference.hidden_states(sequences)])
-    targets = torch.tensor([i for ids in sequences for i in ids[1:]], device=rows.device)
+def token_log_probs(
+    inference: Inference, sequences: Sequence[Sequence[int] | np.ndarray], first: Sequence[int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """log P(id t | the ids before it), for each sequence from t = first[i] >= 1 (default 1) to its last id.
+
+    Returns float32 (n,), those of all sequences in order, and their number in each sequence.
+    """
+    rows = inference.hidden_rows(sequences, [-1])
+    begin, end = rows.bounds.T
+    begin = begin + (1 if first is None else np.asarray(first, np.int64))
+    counts = np.maximum(end - begin, 0)
+    target = torch.from_numpy(indices_of(begin, counts)).to(rows.token_ids.device)
+    if not len(target):
+        return np.empty(0, np.float32), counts
     parts = [
         target_log_probs(inference, some, wanted)
-        for some, wanted in zip(rows.split(ROWS_OF_LOGITS), targets.split(ROWS_OF_LOGITS), strict=True)
+        for some, wanted in zip(
+            rows.states[0][target - 1].split(ROWS_OF_LOGITS),
+            rows.token_ids[target].split(ROWS_OF_LOGITS),
+            strict=True,
+        )
     ]
-    return list(torch.cat(parts).cpu().split([len(ids) - 1 for ids in sequences]))
+    return torch.cat(parts).cpu().numpy(), counts
 
 
 def target_log_probs(inference: Inference, rows: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -128,15 +143,14 @@ def _strand_scores(
 ) -> Iterator[Score]:
     total, scored, kmers = 0.0, 0, 0
     for chunk in chunks:
-        sums = [(0.0, 0)] * len(chunk)
+        sums, counts = np.zeros(len(chunk)), np.zeros(len(chunk), np.int64)
         for batch in row_batches([len(window.ids) for window in chunk], max_tokens):
-            several = [i for i in batch if len(chunk[i].ids) > 1]  # one token alone predicts nothing
-            logs = token_log_probs(inference, [chunk[i].ids for i in several]) if several else []
-            for i, of_window in zip(several, logs, strict=True):
-                new = of_window[max(chunk[i].n_prefix + chunk[i].n_context, 1) - 1 :]
-                sums[i] = float(new.double().sum()), len(new)
-            progress(sum(chunk[i].new_bp for i in batch))
-        for window, (part, count) in zip(chunk, sums, strict=True):
+            some = [chunk[i] for i in batch]
+            new = [max(window.n_prefix + window.n_context, 1) for window in some]
+            logs, counts[batch] = token_log_probs(inference, [window.ids for window in some], new)
+            sums[batch] = segment_sums(logs, counts[batch])
+            progress(sum(window.new_bp for window in some))
+        for window, part, count in zip(chunk, sums.tolist(), counts.tolist(), strict=True):
             total, scored = total + part, scored + count
             kmers += len(window.ids) - window.n_prefix - window.n_context
             if window.is_last:
@@ -146,3 +160,13 @@ def _strand_scores(
                 # only first k-mers are not scored, and only a sequence of one k-mer has a short first one
                 yield Score(total, scored, max(usable - tokenizer.k * (kmers - scored), 0), window.strand_bp)
                 total, scored, kmers = 0.0, 0, 0
+
+
+def segment_sums(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """float64 (n,): the sum of the first counts[0] values, of the next counts[1] and so on, each in float64 and with the
+    same bits whatever stands beside it."""
+    sums = np.zeros(len(counts))
+    some = counts > 0
+    if some.any():
+        sums[some] = np.add.reduceat(values.astype(np.float64), (np.cumsum(counts) - counts)[some])
+    return sums

@@ -9,13 +9,12 @@ dynamic vocabulary; the fixed one has no token for it and drops it. Every window
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 
-from dnagpt_fast.model.tokenizer import KmerTokenizer
+from dnagpt_fast.model.tokenizer import KmerTokenizer, indices_of
 from dnagpt_fast.packed import PackedRange
 from dnagpt_fast.vocab import reverse_complement, to_bases
 
@@ -27,11 +26,11 @@ Source = str | PackedRange
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class TokenWindow:
-    """ids: n_prefix tokens of prefix, n_context k-mers that the previous window contains too, then new k-mers."""
+class TokenWindow(NamedTuple):
+    """ids: int64 (T,): n_prefix tokens of prefix, n_context k-mers that the previous window contains too, then new
+    k-mers."""
 
-    ids: list[int]
+    ids: np.ndarray
     n_prefix: int
     n_context: int
     is_last: bool
@@ -92,8 +91,8 @@ class Kmers(Protocol):
 
     def __len__(self) -> int: ...
 
-    def ids(self, start: int, stop: int) -> list[int]:
-        """Token ids of k-mers start..stop - 1."""
+    def ids(self, start: int, stop: int) -> np.ndarray:
+        """Token ids of k-mers start..stop - 1, int64 (stop - start,)."""
 
 
 class TextKmers:
@@ -106,24 +105,24 @@ class TextKmers:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def ids(self, start: int, stop: int) -> list[int]:
-        return self._ids[start:stop].tolist()
+    def ids(self, start: int, stop: int) -> np.ndarray:
+        return self._ids[start:stop]
 
 
 class PackedKmers:
     """The k-mers of a range of a packed genome, encoded when they are needed."""
 
     def __init__(self, tokenizer: KmerTokenizer, bases: PackedRange) -> None:
+        self.bases, self.tokenizer = bases, tokenizer
         self.length_bp, self.k = len(bases), tokenizer.k
-        self._tokenizer = tokenizer
-        self._bases = bases.part(0, usable_bp(tokenizer, len(bases))) if len(bases) else bases
+        self.usable_bp = usable_bp(tokenizer, self.length_bp) if self.length_bp else 0
 
     def __len__(self) -> int:
-        return -(-len(self._bases) // self.k)
+        return -(-self.usable_bp // self.k)
 
-    def ids(self, start: int, stop: int) -> list[int]:
-        some = self._bases.part(self.k * start, min(self.k * stop, len(self._bases)))
-        return self._tokenizer.encode_packed(some).tolist()
+    def ids(self, start: int, stop: int) -> np.ndarray:
+        some = self.bases.part(self.k * start, min(self.k * stop, self.usable_bp))
+        return self.tokenizer.encode_packed(some).cpu().numpy()
 
 
 def strands(tokenizer: KmerTokenizer, source: Source, both: bool = False) -> Iterator[Kmers]:
@@ -144,28 +143,48 @@ def strands(tokenizer: KmerTokenizer, source: Source, both: bool = False) -> Ite
         yield TextKmers(tokenizer, reverse_complement(bases))
 
 
+class Span(NamedTuple):
+    """The k-mers first..stop - 1 of a strand that one window contains; context of them are in the previous window too."""
+
+    kmers: Kmers
+    first: int
+    stop: int
+    context: int
+    is_last: bool
+    new_bp: int
+
+
+def spans(kmers: Kmers, room: int, overlap: int) -> Iterator[Span]:
+    """Spans of up to `room` k-mers; each except the first begins with the last `overlap` k-mers of the previous one."""
+    start, count, context = 0, len(kmers), 0
+    while True:
+        stop = min(start - context + room, count)
+        is_last = stop == count
+        new_bp = (kmers.length_bp if is_last else kmers.k * stop) - kmers.k * start
+        yield Span(kmers, start - context, stop, context, is_last, new_bp)
+        if is_last:
+            return
+        start, context = stop, overlap
+
+
+def checked_room(prefix: list[int], max_len: int, overlap: int) -> int:
+    """The k-mers that a window holds. Raises ValueError if prefix and overlap leave no room."""
+    room = max_len - len(prefix)
+    if not 0 <= overlap < room:
+        raise ValueError(
+            f"overlap = {overlap} tokens: wanted 0..{room - 1} (max_len {max_len}, prefix {len(prefix)})"
+        )
+    return room
+
+
 def token_windows(kmers: Kmers, prefix: list[int], max_len: int, overlap: int) -> Iterator[TokenWindow]:
     """Windows of up to max_len tokens over the k-mers; each except the first begins with the last `overlap` k-mers of
     the previous one.
 
     Raises ValueError if prefix and overlap leave no room.
     """
-    room = max_len - len(prefix)
-    if not 0 <= overlap < room:
-        raise ValueError(
-            f"overlap = {overlap} tokens: wanted 0..{room - 1} (max_len {max_len}, prefix {len(prefix)})"
-        )
-    start = 0
-    while True:
-        context = overlap if start else 0
-        stop = min(start - context + room, len(kmers))
-        window = [*prefix, *kmers.ids(start - context, stop)]
-        is_last = stop == len(kmers)
-        new_bp = (kmers.length_bp if is_last else kmers.k * stop) - kmers.k * start
-        yield TokenWindow(window, len(prefix), context, is_last, kmers.length_bp, new_bp)
-        if is_last:
-            return
-        start = stop
+    for span in spans(kmers, checked_room(prefix, max_len, overlap), overlap):
+        yield from encoded([span], prefix)
 
 
 def window_chunks(
@@ -179,15 +198,53 @@ def window_chunks(
 ) -> Iterator[list[TokenWindow]]:
     """The windows of all sequences in order, in lists of about `tokens` tokens; long sequences are split between lists.
     With `both_strands` each sequence is followed by its reverse complement."""
-    chunk: list[TokenWindow] = []
+    room = checked_room(prefix, max_len, overlap)
+    chunk: list[Span] = []
     held = 0
     for source in sequences:
         for kmers in strands(tokenizer, source, both_strands):
-            for window in token_windows(kmers, prefix, max_len, overlap):
-                chunk.append(window)
-                held += len(window.ids)
+            for span in spans(kmers, room, overlap):
+                chunk.append(span)
+                held += len(prefix) + span.stop - span.first
                 if held >= tokens:
-                    yield chunk
+                    yield encoded(chunk, prefix)
                     chunk, held = [], 0
     if chunk:
-        yield chunk
+        yield encoded(chunk, prefix)
+
+
+def encoded(chunk: Sequence[Span], prefix: list[int]) -> list[TokenWindow]:
+    """The windows of these spans. Ranges of one genome are encoded together: a call takes longer than a short range."""
+    counts = np.array([span.stop - span.first for span in chunk])
+    ends = np.cumsum(counts + len(prefix))
+    begins = ends - counts  # of the k-mers
+    flat = np.empty(ends[-1], np.int64)
+    for i, token in enumerate(prefix):
+        flat[begins - len(prefix) + i] = token
+    packed: dict[int, list[int]] = {}
+    for i, span in enumerate(chunk):
+        if isinstance(span.kmers, PackedKmers):
+            packed.setdefault(id(span.kmers.bases.genome), []).append(i)
+        else:
+            flat[begins[i] : ends[i]] = span.kmers.ids(span.first, span.stop)
+    for members in packed.values():
+        ids = _ids_of_ranges([cast(PackedKmers, chunk[i].kmers) for i in members], [chunk[i] for i in members])
+        flat[indices_of(begins[members], counts[members])] = ids
+    return [
+        TokenWindow(flat[begin:end], len(prefix), span.context, span.is_last, span.kmers.length_bp, span.new_bp)
+        for span, begin, end in zip(chunk, (begins - len(prefix)).tolist(), ends.tolist(), strict=True)
+    ]
+
+
+def _ids_of_ranges(kmers: Sequence[PackedKmers], chunk: Sequence[Span]) -> np.ndarray:
+    """The ids of spans of ranges of one genome, concatenated."""
+    k, genome = kmers[0].k, kmers[0].bases.genome
+    rows = [
+        (one.bases.contig, one.bases.start_bp, one.bases.end_bp, one.bases.reverse, one.usable_bp, span.first, span.stop)
+        for one, span in zip(kmers, chunk, strict=True)
+    ]
+    contig, start_bp, end_bp, reverse, usable, first, stop = np.array(rows, np.int64).T
+    skipped = k * first
+    length = np.minimum(k * stop, usable) - skipped
+    start = np.where(reverse, end_bp - skipped - length, start_bp + skipped)
+    return kmers[0].tokenizer.encode_ranges(genome, contig, start, length, reverse).cpu().numpy()

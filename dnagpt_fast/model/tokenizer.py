@@ -17,12 +17,19 @@ import torch
 
 from dnagpt_fast.ops.kmer_tokenize import kmer_tokenize
 from dnagpt_fast.ops.text_encode import TextEncoder
-from dnagpt_fast.packed import PackedRange
+from dnagpt_fast.packed import PackedGenome, PackedRange
 from dnagpt_fast.vocab import BASES, RESERVED, UNKNOWN_ID, Vocabulary
 
 _BRACKETS = re.compile("[<>]")
+BLOCK_TOKENS = 64
+"""Of ranges of different lengths, so many tokens at a time are encoded as a row, and the others one by one."""
 
 logger = logging.getLogger(__name__)
+
+
+def indices_of(begin: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """begin[0], begin[0] + 1 ... of count[0] numbers, then those from begin[1] on, and so on: int64 (sum of count,)."""
+    return np.repeat(begin - (np.cumsum(count) - count), count) + np.arange(count.sum())
 
 
 class KmerTokenizer:
@@ -144,20 +151,58 @@ class KmerTokenizer:
         A tail shorter than k is a token in the dynamic vocabulary; the fixed one has no token for it and drops it.
         Raises IndexError for a range that leaves its contig.
         """
-        n, tail = divmod(len(bases), self.k)
-        pieces = [(bases.part(0, n * self.k), n, self.k)]
-        if tail and self.dynamic_kmer:
-            pieces.append((bases.part(n * self.k, len(bases)), 1, tail))
-        orientation = 3 if bases.reverse else 0
-        ids = [
-            kmer_tokenize(
-                bases.genome, [part.contig], [part.start_bp], count, orientation,
+        row = ([bases.contig], [bases.start_bp], [len(bases)], [bases.reverse])
+        return self.encode_ranges(bases.genome, *(np.array(one, np.int64) for one in row))
+
+    def encode_ranges(
+        self,
+        genome: PackedGenome,
+        contig: np.ndarray,
+        start_bp: np.ndarray,
+        length_bp: np.ndarray,
+        reverse: np.ndarray,
+    ) -> torch.Tensor:
+        """The ids of B ranges of a genome as of `encode_packed`, concatenated: int64, on the genome's device.
+
+        contig, start_bp, length_bp, reverse: int64 (B,); start_bp on the forward strand, reverse 1 for the reverse
+        complement. Raises IndexError for a range that leaves its contig.
+        """
+        k = self.k
+        n, tail = length_bp // k, length_bp % k if self.dynamic_kmer else np.zeros_like(length_bp)
+        counts = n + (tail > 0)
+        begin = np.cumsum(counts) - counts
+
+        def ids(owner: np.ndarray, token: np.ndarray, tokens: int, k: int) -> torch.Tensor:
+            """Rows of tokens of these ranges, each from one of its tokens on."""
+            skipped = self.k * token
+            start = np.where(
+                reverse[owner],
+                start_bp[owner] + length_bp[owner] - skipped - k * tokens,
+                start_bp[owner] + skipped,
+            )
+            found = kmer_tokenize(
+                genome, contig[owner], start, tokens, 3 * reverse[owner],
                 k=k, dynamic=self.dynamic_kmer, dtype=torch.int64,
-            )[0]
-            for part, count, k in pieces
-        ]  # fmt: skip
-        found = ids[0] if len(ids) == 1 else torch.cat(ids)
-        return found + self._shift if self._shift else found
+            )  # fmt: skip
+            return found.add_(self._shift) if self._shift else found
+
+        every = np.arange(len(n))
+        same = len(n) > 0 and n.min() == n.max()
+        if same and not tail.any():
+            return ids(every, np.zeros_like(n), int(n[0]), k).view(-1)
+        found = torch.empty(int(counts.sum()), dtype=torch.int64, device=genome.device)
+        # one row of a call has one number of tokens: ranges of different lengths are cut into blocks and single tokens
+        width = int(n[0]) if same else BLOCK_TOKENS
+        blocks = n // width if width else n
+        pieces = [(indices_of(np.zeros_like(n), blocks) * width, blocks, width, k)]
+        pieces.append((indices_of(blocks * width, n - blocks * width), n - blocks * width, 1, k))
+        pieces += [(n[tail == bases], (tail == bases).astype(np.int64), 1, bases) for bases in range(1, k)]
+        for token, count, tokens, bases in pieces:
+            if len(token) and tokens:
+                owner = np.repeat(every, count)
+                place = (begin[owner] + token)[:, None] + np.arange(tokens)
+                found[torch.from_numpy(place).to(found.device)] = ids(owner, token, tokens, bases)
+        return found
 
     def encode_batch(
         self, texts: Sequence[str], max_len: int = -1, device: torch.device | str | None = None
