@@ -27,6 +27,8 @@ from dnagpt_fast.ops.attention.reference import attention_weights, visible_keys
 from dnagpt_fast.ops.linear import ROWS_MULTIPLE, linear, pack_weight
 from dnagpt_fast.ops.traits import attention_is_batch_independent
 
+TokenIds = Sequence[int] | np.ndarray
+"""Token ids of a sequence: integers, or int64 (T,)."""
 PLAIN = (nn.Linear, Linear)
 PACK_LIMIT_BYTES = 4 << 30
 """Weights of up to this size in all are copied into the faster layout for generation."""
@@ -80,7 +82,7 @@ class Inference:
             if sum(layer.weight.nbytes for layer in layers) <= PACK_LIMIT_BYTES:
                 self._packed = {id(layer): pack_weight(layer.weight) for layer in layers}
 
-    def hidden_states(self, sequences: Sequence[Sequence[int]], layer: int = -1) -> list[torch.Tensor]:
+    def hidden_states(self, sequences: Sequence[TokenIds], layer: int = -1) -> list[torch.Tensor]:
         """Hidden states (T_i, D) of each sequence of token ids, all in memory at once.
 
         layer  as in `Network.hidden_states`. Raises ValueError for an empty or too long sequence, or ids out of range.
@@ -88,15 +90,13 @@ class Inference:
         return self.hidden_layers(sequences, [layer])[0]
 
     @torch.no_grad()
-    def hidden_layers(
-        self, sequences: Sequence[Sequence[int]], layers: Sequence[int]
-    ) -> list[list[torch.Tensor]]:
+    def hidden_layers(self, sequences: Sequence[TokenIds], layers: Sequence[int]) -> list[list[torch.Tensor]]:
         """The same for several layers in one pass: a list for each of `layers`, in their order."""
         rows = self.hidden_rows(sequences, layers)
         return [[x[start:stop] for start, stop in rows.bounds.tolist()] for x in rows.states]
 
     @torch.no_grad()
-    def hidden_rows(self, sequences: Sequence[Sequence[int] | np.ndarray], layers: Sequence[int]) -> "HiddenRows":
+    def hidden_rows(self, sequences: Sequence[TokenIds], layers: Sequence[int]) -> "HiddenRows":
         """The same as the rows of all sequences in one tensor for each layer: faster for many short sequences."""
         wanted = [self.model.layer_index(layer) for layer in layers]
         rows = _Rows(self.model, sequences)
@@ -107,7 +107,10 @@ class Inference:
             if number in wanted:
                 states[number] = self.model.transformer.ln_f(x) if number == self.model.num_layers else x
         return HiddenRows(
-            [states[layer] for layer in wanted], rows.token_ids, np.array([rows.start, rows.stop]).T, rows.members
+            [states[layer] for layer in wanted],
+            rows.token_ids,
+            np.array([rows.start, rows.stop]).T,
+            rows.members,
         )
 
     @torch.no_grad()
@@ -307,7 +310,7 @@ class _Rows:
     def __init__(
         self,
         model: Network,
-        sequences: Sequence[Sequence[int] | np.ndarray],
+        sequences: Sequence[TokenIds],
         parents: Sequence[tuple[int, int] | None] | None = None,
     ) -> None:
         device = model.transformer.wte.weight.device

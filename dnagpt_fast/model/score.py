@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from dnagpt_fast.batch import IGNORE_INDEX
 from dnagpt_fast.model.dnagpt import DNAGPT
-from dnagpt_fast.model.inference import PLAIN, Inference, row_batches
+from dnagpt_fast.model.inference import PLAIN, Inference, TokenIds, row_batches
 from dnagpt_fast.model.token_windows import Source, TokenWindow, check_is_list, prefix_ids, window_chunks
 from dnagpt_fast.model.tokenizer import KmerTokenizer, indices_of
 from dnagpt_fast.ops.combined_loss.op import combined_loss
@@ -45,7 +45,7 @@ class Score:
 
 @torch.no_grad()
 def token_log_probs(
-    inference: Inference, sequences: Sequence[Sequence[int] | np.ndarray], first: Sequence[int] | None = None
+    inference: Inference, sequences: Sequence[TokenIds], first: Sequence[int] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """log P(id t | the ids before it), for each sequence from t = first[i] >= 1 (default 1) to its last id.
 
@@ -163,8 +163,8 @@ def _strand_scores(
 
 
 def segment_sums(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """float64 (n,): the sum of the first counts[0] values, of the next counts[1] and so on, each in float64 and with the
-    same bits whatever stands beside it."""
+    """float64 (n,): the sum of the first counts[0] values, of the next counts[1] and so on, in float64. The bits of a
+    sum do not depend on the others."""
     sums = np.zeros(len(counts))
     some = counts > 0
     if some.any():

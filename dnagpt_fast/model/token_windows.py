@@ -144,7 +144,8 @@ def strands(tokenizer: KmerTokenizer, source: Source, both: bool = False) -> Ite
 
 
 class Span(NamedTuple):
-    """The k-mers first..stop - 1 of a strand that one window contains; context of them are in the previous window too."""
+    """The k-mers first..stop - 1 of a strand, which one window contains; the previous one contains the first `context`
+    of them too."""
 
     kmers: Kmers
     first: int
@@ -228,10 +229,14 @@ def encoded(chunk: Sequence[Span], prefix: list[int]) -> list[TokenWindow]:
         else:
             flat[begins[i] : ends[i]] = span.kmers.ids(span.first, span.stop)
     for members in packed.values():
-        ids = _ids_of_ranges([cast(PackedKmers, chunk[i].kmers) for i in members], [chunk[i] for i in members])
+        ids = _ids_of_ranges(
+            [cast(PackedKmers, chunk[i].kmers) for i in members], [chunk[i] for i in members]
+        )
         flat[indices_of(begins[members], counts[members])] = ids
     return [
-        TokenWindow(flat[begin:end], len(prefix), span.context, span.is_last, span.kmers.length_bp, span.new_bp)
+        TokenWindow(
+            flat[begin:end], len(prefix), span.context, span.is_last, span.kmers.length_bp, span.new_bp
+        )
         for span, begin, end in zip(chunk, (begins - len(prefix)).tolist(), ends.tolist(), strict=True)
     ]
 
@@ -240,7 +245,15 @@ def _ids_of_ranges(kmers: Sequence[PackedKmers], chunk: Sequence[Span]) -> np.nd
     """The ids of spans of ranges of one genome, concatenated."""
     k, genome = kmers[0].k, kmers[0].bases.genome
     rows = [
-        (one.bases.contig, one.bases.start_bp, one.bases.end_bp, one.bases.reverse, one.usable_bp, span.first, span.stop)
+        (
+            one.bases.contig,
+            one.bases.start_bp,
+            one.bases.end_bp,
+            one.bases.reverse,
+            one.usable_bp,
+            span.first,
+            span.stop,
+        )
         for one, span in zip(kmers, chunk, strict=True)
     ]
     contig, start_bp, end_bp, reverse, usable, first, stop = np.array(rows, np.int64).T

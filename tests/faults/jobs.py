@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHIVE = ROOT / "tests" / "data" / "runs_before_the_rooms.tar.xz"
@@ -151,7 +152,11 @@ def make_inputs(folder: Path, sequences: int = 200) -> Path:
 
 
 def start(
-    *arguments: str | Path, before: Callable[[], object] | None = None, **environment: str | None
+    *arguments: str | Path,
+    before: Callable[[], object] | None = None,
+    stdout: IO | int = subprocess.PIPE,
+    stderr: IO | int = subprocess.PIPE,
+    **environment: str | None,
 ) -> subprocess.Popen:
     """`dnagpt-fast ARGUMENTS` as a user starts it. before: called in the child. None takes a variable away."""
     settings = {**os.environ, **ENVIRONMENT, **environment}
@@ -159,8 +164,8 @@ def start(
         [sys.executable, "-m", "dnagpt_fast", *map(str, arguments)],
         cwd=ROOT,
         env={name: value for name, value in settings.items() if value is not None},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=stdout,
+        stderr=stderr,
         preexec_fn=before,
         text=True,
     )

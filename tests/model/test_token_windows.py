@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
 from dnagpt_fast import Genome, KmerTokenizer
 from dnagpt_fast.model.embed import embed
 from dnagpt_fast.model.score import score
 from dnagpt_fast.model.token_windows import strands
 from dnagpt_fast.packed import PackedRange
-from dnagpt_fast.vocab import RESERVED
+from dnagpt_fast.vocab import RESERVED, reverse_complement
 from tests.genome.synthetic import packed_genome, random_letters
 from tests.tiny import load_tiny
 
@@ -62,6 +63,31 @@ def test_a_range_gives_the_ids_of_its_text(genome, k, dynamic, reserved):
             assert (len(packed), packed.length_bp) == (n, of_text.length_bp)
             assert np.array_equal(packed.ids(0, n), of_text.ids(0, n))
             assert np.array_equal(packed.ids(n // 3, n - 1), of_text.ids(n // 3, n - 1))
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+@pytest.mark.parametrize("k", [1, 2, 6])
+@pytest.mark.parametrize("lengths", ["all", "equal", "equal with tails", "shorter than k", "none"])
+def test_ranges_are_encoded_together_as_one_by_one(genome, k, dynamic, lengths):
+    tokenizer = KmerTokenizer(k, [*RESERVED, "extra"], dynamic)
+    same = {"equal": 5 * k, "equal with tails": 5 * k + k - 1, "shorter than k": max(k - 1, 1)}
+    places = [(name, start, end) for name, start, end in ranges(genome) if lengths != "none"]
+    if lengths in same:
+        places = [("c0", start, start + same[lengths]) for start in (0, 17, 300)]
+    some = [genome.range(*place, strand="+-"[i % 2]) for i, place in enumerate(places)]
+    fields = ("contig", "start_bp", "end_bp", "reverse")
+    contig, start, end, reverse = (
+        np.array([getattr(one, field) for one in some], np.int64) for field in fields
+    )
+    together = tokenizer.encode_ranges(genome.arrays, contig, start, end - start, reverse)
+    assert together.dtype == torch.int64
+    one_by_one = []
+    for (name, first, last), one in zip(places, some, strict=True):
+        text = genome.sequence(name, first, last)
+        text = reverse_complement(text) if one.reverse else text
+        usable = len(text) if dynamic else len(text) // k * k
+        one_by_one += tokenizer.encode(text[:usable], to_tensor=False)
+    assert together.tolist() == one_by_one
 
 
 @pytest.mark.parametrize("dynamic", [True, False])
