@@ -7,6 +7,7 @@ import torch
 
 from dnagpt_fast.ops import triton_settings
 from dnagpt_fast.ops.attention import decode_kernels as attention_decode_triton
+from dnagpt_fast.ops.attention import extend_kernel as attention_extend_triton
 from dnagpt_fast.ops.attention import launch as attention_triton
 from dnagpt_fast.ops.attention import tiles as attention_tiles
 
@@ -25,10 +26,13 @@ def cases(architecture: str) -> Iterator[tuple[str, Callable[[], object]]]:
         if any(len(attention_tiles.TILES[family, which, size]) > 1 for which in ("forward", "dq", "dkdv")):
             yield _case(architecture, size, torch.bfloat16, "long", "causal")
         yield _decode_case(size, torch.bfloat16)
+        yield _extend_case(size, torch.bfloat16, 512)
         if architecture in THOROUGH:
             yield _case(architecture, size, torch.bfloat16, "short", "sequences")
             yield _case(architecture, size, torch.float32, "short", "causal")
             yield _decode_case(size, torch.float32)
+            yield _extend_case(size, torch.bfloat16, 4096)
+            yield _extend_case(size, torch.float32, 512)
 
 
 def _case(
@@ -57,5 +61,16 @@ def _decode_case(size: int, dtype: torch.dtype) -> tuple[str, Callable[[], objec
     return f"K{size} {str(dtype).removeprefix('torch.')} decode", call
 
 
-assert attention_triton  # importing it registers the ops
+def _extend_case(size: int, dtype: torch.dtype, slots: int) -> tuple[str, Callable[[], object]]:
+    def call() -> None:
+        qkv = torch.empty(16, 3 * 4 * size, dtype=dtype)
+        cache = torch.empty(2, 10, 4, slots, size, dtype=dtype)
+        lengths = torch.empty(10, dtype=torch.int64)
+        torch.ops.dnagpt_fast.attention_extend(qkv, *cache, lengths, size**-0.5)
+
+    return f"K{size} {str(dtype).removeprefix('torch.')} extend {slots} slots", call
+
+
+assert attention_extend_triton  # importing it registers the ops
 assert attention_decode_triton
+assert attention_triton

@@ -57,6 +57,7 @@ from dnagpt_fast.output_files import whole
 PROVIDERS = {
     "attention": "benchmarks.audit_attention",
     "combined_loss": "benchmarks.audit_combined_loss",
+    "sampling": "benchmarks.audit_sampling",
     "steps": "benchmarks.traced_steps",
 }
 STEP = "step "  # the case names of "steps" begin with it

@@ -11,22 +11,22 @@ ones.
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from dnagpt_fast.model.inference import Inference, KeyValueCache
+from dnagpt_fast.model.inference import Inference
+from dnagpt_fast.model.lanes import Draws, Lanes
 from dnagpt_fast.model.network import Network
 from dnagpt_fast.model.token_windows import check_is_list
 from dnagpt_fast.model.tokenizer import KmerTokenizer
+from dnagpt_fast.ops.sampling.reference import drawn
+from dnagpt_fast.ops.sampling.settings import Choice
 from dnagpt_fast.vocab import PAD_ID
 
 logger = logging.getLogger(__name__)
-
-Draw = Callable[[torch.Tensor, list[int]], torch.Tensor]
-"""(probabilities (B, V), indices of the B sequences) -> tokens int64 (B,)"""
 
 
 @dataclass(frozen=True)
@@ -57,35 +57,31 @@ class SamplingRules:
         if self.crop_to is not None and self.crop_to < 1:
             raise ValueError(f"crop_to = {self.crop_to}: wanted 1 token or more")
 
-    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """(B, V) -> (B, V)"""
-        logits = logits / self.temperature
-        if self.allowed is not None:
-            logits = logits.masked_fill(~self.allowed.to(logits.device), float("-inf"))
-        return filter_logits(logits, self.top_k, self.top_p).softmax(-1)
+    def choice(self, how: str, device: torch.device) -> Choice:
+        """The rules as ops.sampling takes them."""
+        allowed = None if self.allowed is None else self.allowed.to(device)
+        return Choice(self.temperature, self.top_k, self.top_p, how, allowed)
 
 
-def filter_logits(logits: torch.Tensor, top_k: int = 0, top_p: float = 0.0) -> torch.Tensor:
-    """Logits (B, V) with -inf at the tokens that may not be drawn; a new tensor.
+class MostLikely:
+    """The most likely token."""
 
-    top_k  > 0: keep the k largest, and those equal to the k-th
-    top_p  > 0: of the tokens left, keep the most likely ones, up to and including the one at which the sum of their
-           probabilities exceeds top_p
-    """
-    if top_k > 0:
-        kth = logits.topk(min(top_k, logits.shape[-1])).values[..., -1:]
-        logits = logits.masked_fill(logits < kth, float("-inf"))
-    if top_p > 0.0:
-        ranked, order = logits.sort(descending=True)
-        cumulative = ranked.softmax(-1).cumsum(-1)
-        dropped = torch.zeros_like(order, dtype=torch.bool)
-        dropped[..., 1:] = cumulative[..., :-1] > top_p
-        logits = logits.masked_fill(dropped.scatter(-1, order, dropped), float("-inf"))
-    return logits
+    how = "most likely"
+
+    def __call__(self, probabilities: torch.Tensor, sequences: list[int]) -> torch.Tensor:
+        return drawn(probabilities, self.how)
 
 
-def most_likely(probabilities: torch.Tensor, sequences: list[int]) -> torch.Tensor:
-    return probabilities.topk(1).indices[:, 0]
+most_likely = MostLikely()
+
+
+class GlobalDraws:
+    """Draws of torch's global generator for all sequences, as by torch.multinomial."""
+
+    how = "race"
+
+    def __call__(self, probabilities: torch.Tensor, sequences: list[int]) -> torch.Tensor:
+        return probabilities.multinomial(1)[:, 0]
 
 
 class SeededDraws:
@@ -94,17 +90,19 @@ class SeededDraws:
     The token drawn is the first one at which the running sum of the probabilities exceeds u times their sum.
     """
 
+    how = "uniform"
+
     def __init__(self, keys: Sequence[tuple[int, int, Sequence[int]]]) -> None:
         """keys: (seed, sample number, prompt ids) of each sequence."""
         self._streams = [np.random.Generator(np.random.Philox(key=_philox_key(*key))) for key in keys]
 
     def __call__(self, probabilities: torch.Tensor, sequences: list[int]) -> torch.Tensor:
-        uniform = torch.tensor([[self._streams[i].random()] for i in sequences], dtype=torch.float64)
-        sums = probabilities.double().cumsum(-1)
-        drawn = torch.searchsorted(sums, uniform.to(sums.device) * sums[:, -1:], right=True)[:, 0]
-        # u * sum may be rounded up to the sum itself: then the last token with a probability is drawn
-        last = probabilities.shape[1] - 1 - (probabilities > 0).flip(-1).int().argmax(-1)
-        return torch.minimum(drawn, last)
+        return drawn(probabilities, self.how, self.numbers(sequences, 1)[0].to(probabilities.device))
+
+    def numbers(self, sequences: list[int], steps: int) -> torch.Tensor:
+        """The next numbers of the sequences' streams, float64 (steps, B)."""
+        listed = [[self._streams[i].random() for _ in range(steps)] for i in sequences]
+        return torch.tensor(listed, dtype=torch.float64).view(len(sequences), steps).t().contiguous()
 
 
 def _philox_key(seed: int, sample: int, prompt: Sequence[int]) -> int:
@@ -118,7 +116,7 @@ def continue_sequences(
     prompts: Sequence[Sequence[int]],
     max_new_tokens: Sequence[int],
     rules: SamplingRules,
-    draw: Draw,
+    draw: Draws,
 ) -> list[list[int]]:
     """The new tokens of each prompt, all prompts in one batch.
 
@@ -133,100 +131,27 @@ def continue_sequences(
     if any(not prompt for prompt in prompts):
         raise ValueError("a prompt is empty: generation needs at least one token, such as <R>")
     made: list[list[int]] = [[] for _ in prompts]
-    stops = frozenset(rules.stop_ids)
     # Neighbours of equal length share an attention call, so batches are in order of length.
     active = sorted((i for i, n in enumerate(max_new_tokens) if n > 0), key=lambda i: len(prompts[i]))
     if not active:
         return made
-    longest = max(len(prompts[i]) + max_new_tokens[i] - 1 for i in active)
-    batch = _Lanes(inference, [list(prompts[i]) for i in active], min(longest, model.max_len), crop_to)
-    while True:
-        probabilities = rules.probabilities(inference.logits(batch.hidden))
-        tokens = (draw if rules.do_sample else most_likely)(probabilities, active).tolist()
-        going = []
-        for lane, (i, token) in enumerate(zip(active, tokens, strict=True)):
-            if token in stops:
-                continue
-            made[i].append(token)
-            if len(made[i]) < max_new_tokens[i]:
-                going.append(lane)
-        if not going:
-            return made
-        batch.advance([tokens[lane] for lane in going], going)
-        active = [active[lane] for lane in going]
-
-
-class _Lanes:
-    """The sequences of a batch that are not finished: their tokens, cache, and hidden states at the last tokens."""
-
-    def __init__(
-        self, inference: Inference, texts: list[list[int]], capacity: int, crop_to: int | None
-    ) -> None:
-        self._inference = inference
-        self._max_len = inference.model.max_len
-        self._capacity = capacity
-        self._crop_to = crop_to
-        self._texts = texts
-        contexts = [self._first_context(text) for text in texts]
-        self.hidden, cache = inference.prefill(contexts, capacity)
-        assert cache is not None
-        self._cache: KeyValueCache = cache
-        # Where a lane's cache starts in its tokens; None once the window slides and there is no cache.
-        self._from: list[int | None] = [len(t) - len(c) for t, c in zip(texts, contexts, strict=True)]
-
-    def advance(self, tokens: list[int], kept: list[int]) -> None:
-        """Continues the lanes `kept` with one new token each."""
-        if len(kept) < len(self._texts):
-            self._texts = [self._texts[lane] for lane in kept]
-            self._from = [self._from[lane] for lane in kept]
-            self._cache = self._cache.select(torch.tensor(kept, device=self._inference.device))
-        for text, token in zip(self._texts, tokens, strict=True):
-            text.append(token)
-        cached: list[int] = []
-        slid: list[int] = []
-        for lane, (text, start) in enumerate(zip(self._texts, self._from, strict=True)):
-            fits = start is not None and len(text) - start <= self._max_len
-            (cached if fits else slid).append(lane)
-        if not slid:
-            self.hidden = self._decode(self._cache, cached)
-            return
-        rows = torch.empty(
-            len(self._texts), self._inference.model.embedding_dim, device=self._inference.device
-        )
-        self.hidden = rows.to(self.hidden.dtype)
-        if cached:
-            index = torch.tensor(cached, device=self._inference.device)
-            part = self._cache.select(index)
-            self.hidden[index] = self._decode(part, cached)
-            self._store(part, index)
-        contexts = [self._texts[lane][-(self._crop_to or self._max_len) :] for lane in slid]
-        index = torch.tensor(slid, device=self._inference.device)
-        if self._crop_to is None:
-            # One window at a time: each has max_len rows.
-            self.hidden[index] = torch.cat(
-                [self._inference.prefill([context], None)[0] for context in contexts]
-            )
-        else:
-            self.hidden[index], part_or_none = self._inference.prefill(contexts, self._capacity)
-            assert part_or_none is not None
-            self._store(part_or_none, index)
-        for lane, context in zip(slid, contexts, strict=True):
-            self._from[lane] = None if self._crop_to is None else len(self._texts[lane]) - len(context)
-
-    def _first_context(self, text: list[int]) -> list[int]:
-        if len(text) <= self._max_len:
-            return text
-        return text[-(self._crop_to or self._max_len) :]
-
-    def _decode(self, cache: KeyValueCache, lanes: list[int]) -> torch.Tensor:
-        newest = torch.tensor([self._texts[lane][-1] for lane in lanes], device=self._inference.device)
-        return self._inference.decode(newest, cache)
-
-    def _store(self, part: KeyValueCache, index: torch.Tensor) -> None:
-        for whole, rows in ((self._cache.keys, part.keys), (self._cache.values, part.values)):
-            for layer, tensor in enumerate(rows):
-                whole[layer][index] = tensor
-        self._cache.lengths[index] = part.lengths
+    draw = draw if rules.do_sample else most_likely
+    lanes = Lanes(
+        inference,
+        active,
+        [list(prompts[i]) for i in active],
+        [max_new_tokens[i] for i in active],
+        min(max(len(prompts[i]) + max_new_tokens[i] - 1 for i in active), model.max_len),
+        rules.choice(getattr(draw, "how", most_likely.how), inference.device),
+        rules.stop_ids,
+        crop_to,
+        draw,
+    )
+    while lanes.run():
+        pass
+    for i, tokens in lanes.made.items():
+        made[i] = tokens
+    return made
 
 
 @torch.no_grad()
@@ -251,11 +176,7 @@ def generate(
     rules = SamplingRules(temperature, do_sample, top_k, top_p, tuple(stop_ids or ()))
     prompts = idx.tolist()
     inference = Inference(model, pack=max_new_tokens > 8)
-
-    def draw(probabilities: torch.Tensor, sequences: list[int]) -> torch.Tensor:
-        return probabilities.multinomial(1)[:, 0]
-
-    made = continue_sequences(inference, prompts, [max_new_tokens] * len(prompts), rules, draw)
+    made = continue_sequences(inference, prompts, [max_new_tokens] * len(prompts), rules, GlobalDraws())
     longest = max((len(tokens) for tokens in made), default=0)
     filled = [tokens + [PAD_ID] * (longest - len(tokens)) for tokens in made]
     new = torch.tensor(filled, dtype=idx.dtype, device=idx.device).view(len(prompts), longest)

@@ -22,6 +22,7 @@ from dnagpt_fast.model.head_part import DistinctRows, HeadPart, distinct_rows, h
 from dnagpt_fast.model.layers import Block, Linear, merge_heads
 from dnagpt_fast.model.network import Network
 from dnagpt_fast.model.rounded_linear import RoundedLinear
+from dnagpt_fast.ops.attention.extend import attention_extend
 from dnagpt_fast.ops.attention.op import attention, attention_decode
 from dnagpt_fast.ops.attention.reference import attention_weights, visible_keys
 from dnagpt_fast.ops.linear import ROWS_MULTIPLE, linear, pack_weight
@@ -41,6 +42,14 @@ class KeyValueCache:
     keys: list[torch.Tensor]
     values: list[torch.Tensor]
     lengths: torch.Tensor
+
+    @classmethod
+    def empty(cls, model: Network, sequences: int, slots: int) -> "KeyValueCache":
+        """A cache for so many sequences of up to `slots` tokens, without tokens."""
+        weight = model.transformer.wte.weight
+        shape = (sequences, model.num_heads, slots, model.config.head_size)
+        keys, values = ([weight.new_zeros(shape) for _ in range(model.num_layers)] for _ in range(2))
+        return cls(keys, values, torch.zeros(sequences, dtype=torch.int64, device=weight.device))
 
     def select(self, kept: torch.Tensor) -> "KeyValueCache":
         """The cache of some of the sequences, int64 (B',)."""
@@ -77,6 +86,8 @@ class Inference:
         self.device = model.transformer.wte.weight.device
         self.blocks = cast("list[Block]", list(model.transformer.h))
         self._packed: dict[int, torch.Tensor | None] = {}
+        self._no_bias: dict[int, torch.Tensor] = {}
+        self.kept: list[object] = []  # what its users want to find again: lanes.py keeps the buffers of a graph
         if pack:
             layers = [cast(nn.Linear, m) for m in model.modules() if type(m) in PLAIN]
             if sum(layer.weight.nbytes for layer in layers) <= PACK_LIMIT_BYTES:
@@ -185,75 +196,75 @@ class Inference:
 
     @torch.no_grad()
     def prefill(
-        self, sequences: Sequence[Sequence[int]], capacity: int | None
-    ) -> tuple[torch.Tensor, KeyValueCache | None]:
-        """Hidden states (B, D) at each sequence's last token, after ln_f, and a cache with room for `capacity` tokens.
+        self,
+        sequences: Sequence[Sequence[int]],
+        cache: KeyValueCache | None = None,
+        lanes: Sequence[int] | None = None,
+    ) -> torch.Tensor:
+        """Hidden states (B, D) at each sequence's last token, after ln_f.
 
-        Equal sequences are computed once. capacity None: no cache. Errors as in `hidden_states`.
+        Equal sequences are computed once. With a cache, sequence i becomes the content of its lane lanes[i] (by default
+        of lane i); the cache must have room. Errors as in `hidden_states`.
         """
         unique: dict[tuple[int, ...], int] = {}
         place = [unique.setdefault(tuple(sequence), len(unique)) for sequence in sequences]
         rows = _Rows(self.model, list(unique))
         heads, size = self.model.num_heads, self.model.config.head_size
-        where = torch.tensor(place, device=self.device)
-        cache = None
-        if capacity is not None:
-            shape = (len(sequences), heads, capacity, size)
-            dtype = self.model.transformer.wte.weight.dtype
-            cache = KeyValueCache([], [], torch.tensor([len(s) for s in sequences], device=self.device))
+        if lanes is None:
+            lanes = range(len(sequences))
+        if cache is not None:
+            new = torch.tensor([len(sequence) for sequence in sequences], device=self.device)
+            cache.lengths[torch.tensor(list(lanes), device=self.device)] = new
         x = self._embed(rows)
         for number, block in enumerate(self.blocks):
+            last = number == len(self.blocks) - 1
 
-            def attend(qkv: torch.Tensor, last: bool = number == len(self.blocks) - 1) -> torch.Tensor:
+            def attend(qkv: torch.Tensor, number: int = number, last: bool = last) -> torch.Tensor:
                 if cache is not None:
-                    for kind, column in ((cache.keys, 1), (cache.values, 2)):
-                        room = torch.zeros(shape, dtype=dtype, device=self.device)
-                        for b, at in enumerate(place):
+                    for room, column in ((cache.keys[number], 1), (cache.values[number], 2)):
+                        for lane, at in zip(lanes, place, strict=True):
                             start, stop = rows.bounds(at)
                             piece = qkv[start:stop].view(stop - start, 3, heads, size)[:, column]
-                            room[b, :, : stop - start] = piece.transpose(0, 1)
-                        kind.append(room)
+                            room[lane, :, : stop - start] = piece.transpose(0, 1)
                 return rows.attend_last(qkv, heads) if last else rows.attend(qkv, heads)
 
-            x = self._block(block, x, attend, rows.last_rows if number == len(self.blocks) - 1 else None)
-        return self.model.transformer.ln_f(x)[: len(unique)][where], cache
+            x = self._block(block, x, attend, rows.last_rows if last else None)
+        return self.model.transformer.ln_f(x)[: len(unique)][torch.tensor(place, device=self.device)]
 
     @torch.no_grad()
     def decode(self, token_ids: torch.Tensor, cache: KeyValueCache) -> torch.Tensor:
-        """Hidden states (B, D) at one new token of each sequence, int64 (B,), which is added to the cache.
+        """Hidden states (R, D) at one new token of each sequence, int64 (B,), which is added to the cache; the rows
+        from B on are spare, as `logits` takes them.
 
-        Raises ValueError if a sequence has no position or no room left.
+        Nothing here waits for a GPU, and every tensor that outlives the call is changed in place, so a call can be
+        captured in a CUDA graph. Raises ValueError on the CPU if a sequence has no position or no room left.
         """
-        B, heads, size = len(token_ids), self.model.num_heads, self.model.config.head_size
+        B = len(token_ids)
         capacity = min(cache.keys[0].shape[2], self.model.max_len)
         if self.device.type == "cpu" and int(cache.lengths.max()) >= capacity:
             raise ValueError(
                 f"a sequence has {int(cache.lengths.max())} tokens in the cache: wanted fewer than its capacity, "
                 f"{capacity}"
             )
-        x = self.model.transformer.wte.weight.new_zeros(_round_up(B), self.model.embedding_dim)
-        x[:B] = self.model.transformer.wte(token_ids) + self.model.transformer.wpe.weight[cache.lengths]
-        each = torch.arange(B, device=self.device)
-        lengths = cache.lengths + 1
-        for number, block in enumerate(self.blocks):
+        transformer = self.model.transformer
+        x = transformer.wte.weight.new_zeros(_round_up(B), self.model.embedding_dim)
+        torch.add(transformer.wte(token_ids), transformer.wpe(cache.lengths), out=x[:B])
+        for block, keys, values in zip(self.blocks, cache.keys, cache.values, strict=True):
 
-            def attend(qkv: torch.Tensor, number: int = number) -> torch.Tensor:
-                q, k, v = qkv[:B].view(B, 3, heads, size).unbind(1)
-                cache.keys[number][each, :, cache.lengths] = k
-                cache.values[number][each, :, cache.lengths] = v
-                o = attention_decode(q[:, :, None], cache.keys[number], cache.values[number], lengths)
-                out = qkv.new_zeros(len(qkv), qkv.shape[1] // 3)
-                out[:B] = o.reshape(B, -1)
-                return out
+            def attend(
+                qkv: torch.Tensor, keys: torch.Tensor = keys, values: torch.Tensor = values
+            ) -> torch.Tensor:
+                return attention_extend(qkv, keys, values, cache.lengths)
 
-            x = self._block(block, x, attend)
-        cache.lengths = lengths
-        return self.model.transformer.ln_f(x)[:B]
+            x = self._block(block, x, attend) if self.device.type == "cpu" else self._step(block, x, attend)
+        cache.lengths.add_(1)
+        return transformer.ln_f(x)
 
     @torch.no_grad()
     def logits(self, hidden: torch.Tensor, part: HeadPart | RoundedLinear | None = None) -> torch.Tensor:
         """(R, D) after ln_f -> (R, V); with `part` only the columns of some tokens."""
-        padded = self.head_rows(F.pad(hidden, (0, 0, 0, _round_up(len(hidden)) - len(hidden))))
+        spare = _round_up(len(hidden)) - len(hidden)
+        padded = self.head_rows(F.pad(hidden, (0, 0, 0, spare)) if spare else hidden)
         if part is None:
             return self.linear(self.model.last_projection, padded)[: len(hidden)]
         if isinstance(part, RoundedLinear):
@@ -299,6 +310,32 @@ class Inference:
         x = (x if kept is None else x[kept]) + self.linear(block.attn.c_proj, attended)
         wide = F.gelu(self.linear(block.mlp.c_fc, block.ln_2(x)), approximate="tanh")
         return x + self.linear(block.mlp.c_proj, wide)
+
+    def _step(
+        self, block: Block, x: torch.Tensor, attend: Callable[[torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        """`_block` for a few rows on a GPU, where the number of launches counts: the sums with x and GELU run inside
+        the products. x is changed in place."""
+        x = self._add_product(x, block.attn.c_proj, attend(self.linear(block.attn.c_attn, block.ln_1(x))))
+        rows, first = block.ln_2(x), block.mlp.c_fc
+        if type(first) in PLAIN:
+            weight, bias = first.weight, first.bias
+            if bias is None:  # the fused product wants one
+                if len(weight) not in self._no_bias:
+                    self._no_bias[len(weight)] = weight.new_zeros(len(weight))
+                bias = self._no_bias[len(weight)]
+            wide = torch._addmm_activation(bias, rows, weight.t(), use_gelu=True)
+        else:
+            wide = F.gelu(self.linear(first, rows), approximate="tanh")
+        return self._add_product(x, block.mlp.c_proj, wide)
+
+    def _add_product(self, x: torch.Tensor, layer: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+        """x += layer(rows), in place."""
+        if type(layer) not in PLAIN:
+            return x.add_(layer(rows))
+        layer = cast(nn.Linear, layer)
+        x.addmm_(rows, layer.weight.t())
+        return x if layer.bias is None else x.add_(layer.bias)
 
 
 class _Rows:

@@ -24,6 +24,11 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     # "rule": sdpa or triton, by card and shape; attention/rule.py says which and why
     "attention": ("sdpa", "triton", "reference", "rule"),
     "attention_decode": ("grouped", "sdpa", "triton", "reference", "rule"),
+    "attention_extend": ("separate", "triton", "rule"),
+    "next_tokens": ("reference", "triton", "rule"),
+    "advance_lanes": ("reference", "triton"),
+    # a step of generation: replayed as one CUDA graph, or launch by launch
+    "decoding": ("eager", "graph"),
     "combined_loss": ("chunked", "triton", "reference"),
     "linear": ("onednn", "torch"),
     "linear_bfloat16": ("torch", "reference"),
@@ -39,6 +44,10 @@ DEFAULTS: dict[str, dict[str, str]] = {
     "sequence_text": {"cpu": "native"},
     "attention": {"cpu": "sdpa", "cuda": "rule"},
     "attention_decode": {"cpu": "grouped", "cuda": "rule"},
+    "attention_extend": {"cpu": "separate", "cuda": "rule"},
+    "next_tokens": {"cpu": "reference", "cuda": "rule"},
+    "advance_lanes": {"cpu": "reference", "cuda": "triton"},
+    "decoding": {"cpu": "eager", "cuda": "graph"},
     "combined_loss": {"cpu": "chunked", "cuda": "triton"},
     # "onednn" if torch was built with it, as for x86 and ARM servers, otherwise "torch": see _default
     "linear": {"cpu": "onednn", "cuda": "torch"},

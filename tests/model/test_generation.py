@@ -9,11 +9,11 @@ from dnagpt_fast.model.generation import (
     SeededDraws,
     base_tokens,
     continue_sequences,
-    filter_logits,
     generate_sequences,
     most_likely,
 )
 from dnagpt_fast.model.inference import Inference
+from dnagpt_fast.ops.sampling.reference import filter_logits
 from tests.tiny import NAMES, load_tiny
 
 

@@ -11,8 +11,9 @@ import torch
 
 from dnagpt_fast import DNAGPT, KmerTokenizer
 from dnagpt_fast.model.config import PRESETS
-from dnagpt_fast.model.generation import SamplingRules, filter_logits
+from dnagpt_fast.model.generation import SamplingRules
 from dnagpt_fast.official.script import main, sample_in_turn
+from dnagpt_fast.ops.sampling.reference import filter_logits
 from tests.tiny import load_tiny
 
 OFFICIAL = os.environ.get("DNAGPT_OFFICIAL")

@@ -80,14 +80,17 @@ def attention_decode_part_kernel(
 @triton.jit(do_not_specialize=COUNTS)
 def attention_decode_combine_kernel(
     p_part_o, p_part_lse2, p_length, p_o, stride_ob, stride_oh, stride_ot, H, Q, S, SPLITS,
-    K: tl.constexpr, BS: tl.constexpr, BLOCK: tl.constexpr, ACC: tl.constexpr,
+    K: tl.constexpr, BS: tl.constexpr, BLOCK: tl.constexpr, NEW: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """One query: o = sum_i 2^(lse_i - max) o_i / sum_i 2^(lse_i - max). Grid: (Q * B * H,)."""
+    """One query: o = sum_i 2^(lse_i - max) o_i / sum_i 2^(lse_i - max). Grid: (Q * B * H,).
+
+    NEW  tokens of the cache that p_length does not count
+    """
     i_r = tl.program_id(0) % Q
     i_head = tl.program_id(0) // Q
     i_b = (i_head // H).to(tl.int64)
     i_h = (i_head % H).to(tl.int64)
-    parts = tl.cdiv(tl.minimum(tl.load(p_length + i_b), S).to(tl.int32), BS)
+    parts = tl.cdiv(tl.minimum(tl.load(p_length + i_b) + NEW, S).to(tl.int32), BS)
     o_i = tl.arange(0, BLOCK)
     o_h = tl.arange(0, K)
     p_part_lse2 += i_head.to(tl.int64) * SPLITS * Q + i_r
@@ -138,7 +141,7 @@ def _decode(q: Tensor, k_cache: Tensor, v_cache: Tensor, cache_lengths: Tensor, 
         )  # fmt: skip
         attention_decode_combine_kernel[(queries * batch * heads,)](
             part_o, part_lse2, lengths, o, *o.stride()[:3], heads, queries, slots, splits,
-            K=size, BS=keys, BLOCK=16, ACC=constants["ACC"], num_warps=4, num_stages=1, **LAUNCH,
+            K=size, BS=keys, BLOCK=16, NEW=0, ACC=constants["ACC"], num_warps=4, num_stages=1, **LAUNCH,
         )  # fmt: skip
     return o
 

@@ -77,3 +77,16 @@ def visible_keys(
     if key_mask is not None:
         visible = visible & key_mask[:, None, None, :]
     return visible
+
+
+def write_newest(
+    qkv: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor, cache_lengths: torch.Tensor
+) -> torch.Tensor:
+    """Writes the keys and values of qkv (R, 3HK) into slot cache_lengths[b] of the caches (B, H, S, K), for the first B
+    rows; q (B, H, 1, K). The caches must have room."""
+    B, H, _, K = k_cache.shape
+    q, k, v = qkv[:B].view(B, 3, H, K).unbind(1)
+    each = torch.arange(B, device=qkv.device)
+    k_cache[each, :, cache_lengths] = k
+    v_cache[each, :, cache_lengths] = v
+    return q[:, :, None]
