@@ -5,15 +5,18 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from dnagpt_fast.ops.sampling.kernels import advance_lanes_triton, next_tokens_triton
 from dnagpt_fast.ops.sampling.settings import HOWS, Choice
+from dnagpt_fast.ops.sampling.token_kernels import advance_lanes_triton, next_tokens_triton
 
 LANES, VOCAB = 10, 19_564
 
 
 def cases(architecture: str) -> Iterator[tuple[str, Callable[[], object]]]:
     """Every choice in bf16 with and without filters, and one in fp32; the bookkeeping of a step."""
-    filters = {"plain": Choice(), "filtered": Choice(0.9, 50, 0.95, allowed=torch.ones(VOCAB, dtype=torch.bool))}
+    filters = {
+        "plain": Choice(),
+        "filtered": Choice(0.9, 50, 0.95, allowed=torch.ones(VOCAB, dtype=torch.bool)),
+    }
     for name, choice in filters.items():
         for how in HOWS:
             yield f"{how} {name} bfloat16", _call(choice._replace(how=how), torch.bfloat16)

@@ -37,12 +37,14 @@ from dnagpt_fast.finetune.task_data import TaskBatch
 from dnagpt_fast.finetune.task_loss import TaskLosses
 from dnagpt_fast.model.config import PRESETS, ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
-from dnagpt_fast.model.inference import Inference, KeyValueCache
+from dnagpt_fast.model.inference import Inference
+from dnagpt_fast.model.lanes import LOOK, Buffers
 from dnagpt_fast.model.score import ROWS_OF_LOGITS, target_log_probs
 from dnagpt_fast.ops import dispatch, triton_settings
 from dnagpt_fast.ops.combined_loss import launch as loss_launch
 from dnagpt_fast.ops.combined_loss.occurring import occurring_tokens
 from dnagpt_fast.ops.registration import NAMESPACE, implementation_of
+from dnagpt_fast.ops.sampling.settings import Choice
 from dnagpt_fast.output_files import whole
 from dnagpt_fast.vocab import Vocabulary
 from dnagpt_fast.weights.packaged import packaged_models
@@ -135,13 +137,8 @@ def _classify(sequences: int, tokens: int) -> Callable[[DNAGPT], None]:
 
 def _decode(sequences: int, tokens: int) -> Callable[[DNAGPT], None]:
     def run(model: DNAGPT) -> None:
-        weight, config = model.transformer.wte.weight, model.config
-        shape = (sequences, config.num_heads, tokens, config.head_size)
-        caches = [weight.new_zeros(shape) for _ in range(2 * config.num_layers)]
-        lengths = torch.zeros(sequences, dtype=torch.int64, device=weight.device)
-        cache = KeyValueCache(caches[::2], caches[1::2], lengths)
-        inference = Inference(model)
-        inference.logits(inference.decode(torch.zeros_like(lengths), cache))
+        choice = Choice(top_p=0.95, how="uniform")
+        Buffers(Inference(model), sequences, tokens, choice, (19, 20), LOOK).step()
 
     return run
 
@@ -183,7 +180,9 @@ class _RunsOurOps(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = func._schema.name.removeprefix(f"{NAMESPACE}::")
-        traced = func.namespace == NAMESPACE and name.startswith(("attention", "combined_loss_"))
+        traced = func.namespace == NAMESPACE and name.startswith(
+            ("attention", "combined_loss_", "next_tokens")
+        )
         if traced and not name.endswith("_targets"):
             return implementation_of(name)(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
@@ -199,7 +198,14 @@ def as_on(architecture: str) -> Iterator[None]:
             return tile_order(*arguments)
 
     tile_order = loss_launch.tile_order
-    triton_everywhere = {"attention": "triton", "attention_decode": "triton", "combined_loss": "triton"}
+    ours = (
+        "attention",
+        "attention_decode",
+        "attention_extend",
+        "next_tokens",
+        "advance_lanes",
+        "combined_loss",
+    )
     with ExitStack() as stack:
         # torch allocates at multiples of 512 bytes: a view's alignment is that of its offset
         address = mock.patch.object(FakeTensor, "data_ptr", lambda x: x.storage_offset() * x.element_size())
@@ -208,7 +214,7 @@ def as_on(architecture: str) -> Iterator[None]:
             mock.patch.object(triton_settings, "architecture", return_value=architecture),
             mock.patch.object(triton_settings, "interpreting", return_value=True),
             mock.patch.object(loss_launch, "tile_order", order_on_the_host),
-            dispatch.using(linear="torch", **triton_everywhere),
+            dispatch.using(linear="torch", **dict.fromkeys(ours, "triton")),
             FakeTensorMode(allow_non_fake_inputs=True),
             _RunsOurOps(),
         ):

@@ -87,7 +87,9 @@ class Inference:
         self.blocks = cast("list[Block]", list(model.transformer.h))
         self._packed: dict[int, torch.Tensor | None] = {}
         self._no_bias: dict[int, torch.Tensor] = {}
-        self.kept: list[object] = []  # what its users want to find again: lanes.py keeps the buffers of a graph
+        self.kept: list[
+            object
+        ] = []  # what its users want to find again: lanes.py keeps the buffers of a graph
         if pack:
             layers = [cast(nn.Linear, m) for m in model.modules() if type(m) in PLAIN]
             if sum(layer.weight.nbytes for layer in layers) <= PACK_LIMIT_BYTES:

@@ -40,7 +40,13 @@ class Buffers:
     """
 
     def __init__(
-        self, inference: Inference, lanes: int, slots: int, choice: Choice, stop_ids: Sequence[int], steps: int
+        self,
+        inference: Inference,
+        lanes: int,
+        slots: int,
+        choice: Choice,
+        stop_ids: Sequence[int],
+        steps: int,
     ) -> None:
         def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> torch.Tensor:
             return torch.zeros(shape, dtype=dtype, device=inference.device)
@@ -89,16 +95,17 @@ class Buffers:
 
     def enter(self, tokens: torch.Tensor) -> None:
         """Counts one token of each lane, and keeps it for the next step and for the host."""
-        advance_lanes(
-            tokens, self.stop_ids, self.left, self.newest, self.cache.lengths, self.made, self.turn
-        )
+        advance_lanes(tokens, self.stop_ids, self.left, self.newest, self.cache.lengths, self.made, self.turn)
 
     def keep(self, lanes: list[int]) -> None:
         """Only some of the lanes, in other memory."""
         kept = torch.tensor(lanes, device=self.inference.device)
         self.cache = self.cache.select(kept)
         self.newest, self.left = self.newest[kept], self.left[kept]
-        self.made, self.numbers = self.made[:, : len(lanes)].contiguous(), self.numbers[:, : len(lanes)].contiguous()
+        self.made, self.numbers = (
+            self.made[:, : len(lanes)].contiguous(),
+            self.numbers[:, : len(lanes)].contiguous(),
+        )
 
 
 class Lanes:

@@ -4,10 +4,14 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-WARM_UP = 2  # calls before the capture: Triton compiles and loads a kernel at its first call, libraries allocate
+WARM_UP = (
+    2  # calls before the capture: Triton compiles and loads a kernel at its first call, libraries allocate
+)
 
 
-def captured(step: Callable[[], None], state: Sequence[torch.Tensor], device: torch.device) -> Callable[[], None]:
+def captured(
+    step: Callable[[], None], state: Sequence[torch.Tensor], device: torch.device
+) -> Callable[[], None]:
     """A function that does what `step` does, by replaying the graph of one call of it.
 
     step   launches work on the current stream of `device`, waits for nothing, and reads and writes the same memory at

@@ -13,7 +13,7 @@ from dnagpt_fast import DNAGPT, KmerTokenizer
 from dnagpt_fast.model.config import PRESETS
 from dnagpt_fast.model.generation import SamplingRules
 from dnagpt_fast.official.script import main, sample_in_turn
-from dnagpt_fast.ops.sampling.reference import filter_logits
+from dnagpt_fast.ops.sampling.reference import filter_logits, probabilities
 from tests.tiny import load_tiny
 
 OFFICIAL = os.environ.get("DNAGPT_OFFICIAL")
@@ -114,7 +114,8 @@ def test_samples_in_turn_share_one_generator(stop_share):
         for _ in range(7):
             ids = [21, 100]
             while len(ids) < 14:
-                token = int(rules.probabilities(model(torch.tensor([ids]))[:, -1]).multinomial(1))
+                logits = model(torch.tensor([ids]))[:, -1]
+                    token = int(probabilities(logits, rules.choice("race", logits.device)).multinomial(1))
                 if token in rules.stop_ids:
                     break
                 ids.append(token)

@@ -77,7 +77,8 @@ def _check(
         )
     if k_cache.stride(-1) != 1 or v_cache.stride(-1) != 1:
         raise ValueError(
-            f"attention_extend: the caches have strides {k_cache.stride()}, {v_cache.stride()}; wanted a last stride of 1"
+            f"attention_extend: the caches have strides {k_cache.stride()}, {v_cache.stride()}; "
+            "wanted a last stride of 1"
         )
     if cache_lengths.dtype not in (torch.int32, torch.int64) or cache_lengths.shape != k_cache.shape[:1]:
         raise ValueError(

@@ -9,9 +9,7 @@ from dnagpt_fast.ops.sampling.settings import HOWS, Choice
 from dnagpt_fast.ops.triton_settings import check_may_run
 
 
-def next_tokens(
-    logits: torch.Tensor, choice: Choice, numbers: torch.Tensor | None = None
-) -> torch.Tensor:
+def next_tokens(logits: torch.Tensor, choice: Choice, numbers: torch.Tensor | None = None) -> torch.Tensor:
     """One token of each row of logits by the official rules: temperature, then top-k, then top-p, then the choice.
 
     logits   (B, V), floating
@@ -20,9 +18,9 @@ def next_tokens(
     Returns int64 (B,). A row that cannot be sampled (NaN, +inf, or no token left) gives -1 in the kernel; plain torch
     gives some token. Raises ValueError for arguments that do not fit.
 
-    The kernel takes one launch. It compares logits before they are divided by the temperature. Where probabilities are equal at the edge of top-p, it keeps the tokens with the lowest
-    ids; plain torch leaves open which. Sums are in float32, so a draw within 1e-6 of the edge between two tokens may
-    differ from the reference's.
+    The kernel takes one launch. It compares logits before they are divided by the temperature. Where probabilities are
+    equal at the edge of top-p, it keeps the tokens with the lowest ids; plain torch leaves open which. Sums are in
+    float32, so a draw within 1e-6 of the edge between two tokens may differ from the reference.
 
     >>> next_tokens(torch.tensor([[0.0, 2.0, 1.0]]), Choice()).tolist()
     [1]
@@ -32,7 +30,7 @@ def next_tokens(
     if chosen == "rule":
         chosen = "reference" if logits.dtype == torch.float64 else "triton"
     if chosen == "triton":
-        from dnagpt_fast.ops.sampling.kernels import next_tokens_triton
+        from dnagpt_fast.ops.sampling.token_kernels import next_tokens_triton
 
         check_may_run("next_tokens", logits, "reference")
         return next_tokens_triton(logits, choice, numbers)
@@ -68,7 +66,7 @@ def advance_lanes(
             f"advance_lanes: made is {made.dtype} {tuple(made.shape)}; wanted int64 (n, {len(tokens)})"
         )
     if dispatch.choose("advance_lanes", tokens.device.type) == "triton":
-        from dnagpt_fast.ops.sampling.kernels import advance_lanes_triton
+        from dnagpt_fast.ops.sampling.token_kernels import advance_lanes_triton
 
         check_may_run("advance_lanes", tokens, "reference")
         advance_lanes_triton(tokens, stop_ids, left, newest, lengths, made, turn)

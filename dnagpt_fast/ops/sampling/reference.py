@@ -1,9 +1,9 @@
 """Sampling in plain torch: the definition that the kernels are compared with.
 
-    z = logits / temperature, -inf where a token is not allowed or is filtered out      p = softmax(z)
-    most likely   the token with the largest p
-    uniform u     the first token at which the running sum of p exceeds u times the sum of p (inverse transform)
-    race q        the token with the largest p / q, q exponential: torch.multinomial's draw (Gumbel 1954)
+z = logits / temperature, -inf where a token is not allowed or is filtered out      p = softmax(z)
+most likely   the token with the largest p
+uniform u     the first token at which the running sum of p exceeds u times the sum of p (inverse transform)
+race q        the token with the largest p / q, q exponential: torch.multinomial's draw (Gumbel 1954)
 """
 
 import torch

@@ -8,7 +8,7 @@ HOWS = ("most likely", "uniform", "race")
 
 
 class Choice(NamedTuple):
-    """temperature > 0; top_k, top_p as in `filter_logits`, 0: off; how: one of HOWS; allowed: bool (V,) or None: all."""
+    """temperature > 0; top_k, top_p as in `filter_logits`, 0: off; how: one of HOWS; allowed: bool (V,), None: all."""
 
     temperature: float = 1.0
     top_k: int = 0

@@ -114,7 +114,11 @@ def test_the_number_of_launches():
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(change, message):
-    given = {"qkv": torch.zeros(2, 96), "caches": torch.zeros(2, 2, 1, 8, 32), "lengths": torch.tensor([0, 0])}
+    given = {
+        "qkv": torch.zeros(2, 96),
+        "caches": torch.zeros(2, 2, 1, 8, 32),
+        "lengths": torch.tensor([0, 0]),
+    }
     given |= change
     with pytest.raises(ValueError, match=message):
         attention_extend(given["qkv"], *given["caches"], given["lengths"])

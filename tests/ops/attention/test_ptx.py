@@ -8,9 +8,14 @@ import torch
 
 from dnagpt_fast.ops import triton_settings
 from dnagpt_fast.ops.attention import decode_kernels as attention_decode_triton
+from dnagpt_fast.ops.attention import extend_kernel
 from dnagpt_fast.ops.attention import launch as attention_triton
 from dnagpt_fast.ops.attention import tiles as attention_tiles
-from dnagpt_fast.ops.attention.reference import attention_decode_reference, attention_reference
+from dnagpt_fast.ops.attention.reference import (
+    attention_decode_reference,
+    attention_reference,
+    write_newest,
+)
 from tests import ptx
 from tests.closeness import assert_no_worse_than_naive, outputs_and_gradients
 from tests.ops.attention.cases import NAMES, Case
@@ -27,6 +32,7 @@ WRITTEN = {
     "attention_dkdv_kernel": {"p_dk", "p_dv"},
     "attention_decode_part_kernel": {"p_o", "p_lse2"},
     "attention_decode_combine_kernel": {"p_o"},
+    "attention_extend_kernel": {"p_k", "p_v", "p_o", "p_part_o", "p_lse2"},
 }
 SEEDS = (0, 1, 2)
 CARDS = ("sm_80", "sm_90", "sm_100")
@@ -183,3 +189,33 @@ def test_decode(dtype, Q, S, K, card):
     truth, _ = attention_decode_reference(q.double(), *cache.double(), lengths, scale=K**-0.5)
     assert_no_worse_than_naive("o", results[0], naive, truth)
     assert all(torch.equal(results[0], other) for other in results[1:])
+
+
+@compiled
+@pytest.mark.parametrize("card", CARDS)
+@pytest.mark.parametrize(
+    ("S", "K", "dtype"), [(150, 64, torch.float16), (600, 32, torch.bfloat16), (70, 128, torch.float32)]
+)
+def test_extend(S, K, dtype, card):
+    """One part and two; a lane that fills its cache, one that begins, a spare row."""
+    B, H = 3, 2
+    generator = torch.Generator().manual_seed(0)
+    qkv = torch.randn(B + 1, 3 * H * K, generator=generator).to(dtype)
+    caches = torch.randn(2, B, H, S, K, generator=generator).to(dtype)
+    lengths = torch.tensor([S - 1, 0, S // 2])
+    results = []
+    for seed in SEEDS:
+        changed = caches.clone()
+        with ptx.compiled_on_the_cpu(WRITTEN, seed, card=card) as ran:
+            o = extend_kernel.attention_extend_triton(qkv, *changed, lengths, scale=K**-0.5)
+        results.append((o, changed))
+        combined = ["attention_decode_combine_kernel"] if S > extend_kernel.KEYS else []
+        assert [*ran] == ["attention_extend_kernel", *combined]
+    q = write_newest(qkv, *caches, lengths)
+    naive, _ = attention_decode_reference(q, *caches, lengths + 1, scale=K**-0.5)
+    truth, _ = attention_decode_reference(q.double(), *caches.double(), lengths + 1, scale=K**-0.5)
+    for o, changed in results:
+        assert_no_worse_than_naive("o", o[:B], naive.reshape(B, -1), truth.reshape(B, -1))
+        assert torch.equal(changed, caches)
+        assert torch.equal(o, results[0][0])
+        assert not o[B:].any()

@@ -45,12 +45,12 @@ def test_the_kernel_chooses_the_tokens_of_plain_torch(how, top_k, top_p):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("vocab", [5, 189, 1024, 19_564])
+@pytest.mark.parametrize("vocab", [5, 19_564])
 @pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize(("top_k", "top_p"), FILTERS)
 def test_the_kernel_chooses_the_tokens_of_plain_torch_with_every_filter(vocab, how, top_k, top_p):
-    """19,564 is the published vocabulary: its block holds 32,768."""
-    check_against_plain_torch(6, vocab, how, top_k, top_p)
+    """19,564 is the published vocabulary: five blocks of the kernel."""
+    check_against_plain_torch(1, vocab, how, top_k, top_p)
 
 
 def test_ties_at_the_edge_of_top_p_keep_the_lowest_ids():
@@ -62,7 +62,8 @@ def test_ties_at_the_edge_of_top_p_keep_the_lowest_ids():
     with dispatch.using(next_tokens="triton"):
         drawn = set(next_tokens(logits.expand(3, 5).contiguous(), choice, u).tolist())
     kept = int(filter_logits(logits, 0, choice.top_p).isfinite().sum())
-    assert drawn == {0, 1, 2} and kept == 3
+    assert drawn == {0, 1, 2}
+    assert kept == 3
 
 
 def test_top_k_keeps_the_values_that_equal_the_kth_and_takes_both_zeros_for_one():
@@ -88,7 +89,8 @@ def test_rows_that_cannot_be_sampled_are_marked_by_the_kernel():
     for how, numbers in (("most likely", None), ("uniform", torch.rand(4, dtype=torch.float64))):
         with dispatch.using(next_tokens="triton"):
             found = next_tokens(nothing, Choice(how=how), numbers)
-        assert found[:3].tolist() == [-1, -1, -1] and found[3] >= 0
+        assert found[:3].tolist() == [-1, -1, -1]
+        assert found[3] >= 0
 
 
 def test_a_row_does_not_depend_on_the_batch():
@@ -119,13 +121,18 @@ def test_lanes_advance_as_in_plain_torch(lanes):
         states.append((left, newest, lengths, made, turn))
     for ours, plain in zip(*states, strict=True):
         assert ours.equal(plain)
-    assert (states[0][3][:2] == -7).all() and states[0][4] == 4
+    assert (states[0][3][:2] == -7).all()
+    assert states[0][4] == 4
 
 
 def test_what_a_token_changes():
     tokens = torch.tensor([11, 12, 13, 14, -1])
     left, newest = torch.tensor([5, 5, 1, 0, 5]), torch.tensor([1, 1, 1, 1, 1])
-    lengths, made, turn = torch.tensor([9, 9, 9, 0, 9]), torch.zeros(1, 5, dtype=torch.int64), torch.tensor([0])
+    lengths, made, turn = (
+        torch.tensor([9, 9, 9, 0, 9]),
+        torch.zeros(1, 5, dtype=torch.int64),
+        torch.tensor([0]),
+    )
     advance_lanes(tokens, torch.tensor([12]), left, newest, lengths, made, turn)
     assert made[0].tolist() == [11, -1, 13, -1, -2]
     assert left.tolist() == [4, 0, 0, 0, 0]

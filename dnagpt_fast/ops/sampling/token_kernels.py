@@ -81,7 +81,7 @@ def weights_of(b_x, o_v, b_top, factor, b_from, b_edge, b_last):
     return tl.where(m_kept, tl.exp2((b_x - b_top) * factor), 0.0)
 
 
-@triton.jit(do_not_specialize=[*COUNTS, "top_k", "top_p", "factor"])
+@triton.jit(do_not_specialize=COUNTS)
 def sampling_next_tokens_kernel(
     p_logits, p_allowed, p_numbers, p_token, factor, top_k, top_p, stride_b, V,
     BLOCK: tl.constexpr, ALLOWED: tl.constexpr, TOP_K: tl.constexpr, TOP_P: tl.constexpr, HOW: tl.constexpr,
@@ -245,13 +245,25 @@ NEXT_TOKENS = register_op(
 def next_tokens_triton(logits: Tensor, choice: Choice, numbers: Tensor | None = None) -> Tensor:
     """As next_tokens_reference; in float32, float16 and bfloat16."""
     tokens: Tensor = NEXT_TOKENS(
-        logits, choice.allowed, numbers, choice.temperature, choice.top_k, choice.top_p, HOWS.index(choice.how)
+        logits,
+        choice.allowed,
+        numbers,
+        choice.temperature,
+        choice.top_k,
+        choice.top_p,
+        HOWS.index(choice.how),
     )
     return tokens
 
 
 def advance_lanes_triton(
-    tokens: Tensor, stop_ids: Tensor, left: Tensor, newest: Tensor, lengths: Tensor, made: Tensor, turn: Tensor
+    tokens: Tensor,
+    stop_ids: Tensor,
+    left: Tensor,
+    newest: Tensor,
+    lengths: Tensor,
+    made: Tensor,
+    turn: Tensor,
 ) -> None:
     """As advance_lanes_reference."""
     with torch.cuda.device_of(tokens):
