@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -87,9 +87,7 @@ class Inference:
         self.blocks = cast("list[Block]", list(model.transformer.h))
         self._packed: dict[int, torch.Tensor | None] = {}
         self._no_bias: dict[int, torch.Tensor] = {}
-        self.kept: list[
-            object
-        ] = []  # what its users want to find again: lanes.py keeps the buffers of a graph
+        self.kept: list[Any] = []  # lanes.py keeps the buffers of a graph here, for the next batch
         if pack:
             layers = [cast(nn.Linear, m) for m in model.modules() if type(m) in PLAIN]
             if sum(layer.weight.nbytes for layer in layers) <= PACK_LIMIT_BYTES:

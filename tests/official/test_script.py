@@ -115,7 +115,7 @@ def test_samples_in_turn_share_one_generator(stop_share):
             ids = [21, 100]
             while len(ids) < 14:
                 logits = model(torch.tensor([ids]))[:, -1]
-                    token = int(probabilities(logits, rules.choice("race", logits.device)).multinomial(1))
+                token = int(probabilities(logits, rules.choice("race", logits.device)).multinomial(1))
                 if token in rules.stop_ids:
                     break
                 ids.append(token)
