@@ -58,6 +58,7 @@ PROVIDERS = {
     "attention": "benchmarks.audit_attention",
     "combined_loss": "benchmarks.audit_combined_loss",
     "sampling": "benchmarks.audit_sampling",
+    "residual_norm": "benchmarks.audit_residual_norm",
     "steps": "benchmarks.traced_steps",
 }
 STEP = "step "  # the case names of "steps" begin with it

@@ -31,10 +31,14 @@ from dnagpt_fast.training.loop import Loop, StopRequest
 from dnagpt_fast.training.optimizer import build_optimizer
 from dnagpt_fast.vocab import Vocabulary, reserved_id
 
-PLAIN = {"attention": "reference", "combined_loss": "reference"}
+PLAIN = {"attention": "reference", "combined_loss": "reference", "residual_norm": "reference"}
 # (model, samples a step, names of WAYS): each compilation takes a quarter of a minute or more
 STEPS: tuple[tuple[str | ModelConfig, int, tuple[str, ...]], ...] = (
-    ("dna_gpt0.1b_m", 64, ("ours", "ours, compiled", "ours, graphed", "plain torch, compiled")),
+    (
+        "dna_gpt0.1b_m",
+        64,
+        ("ours", "ours, compiled", "ours, compiled, bf16 stream", "ours, graphed", "plain torch, compiled"),
+    ),
     ("dna_gpt0.1b_m", 8, ("ours", "ours, graphed")),
     ("dna_gpt0.1b_h", 8, ("ours",)),
     ("dna_gpt3b_m", 8, ("ours", "ours, compiled")),
@@ -46,7 +50,7 @@ KERNELS = {
     "sampler": r"sample_batch|kmer_tokenize|gc_count",
     "products": r"gemm|cutlass|nvjet|cublas|mm_kernel|addmm|aten::mm",
     "optimizer": r"adam|multi_tensor",
-    "norms": r"layer_norm|LayerNorm",
+    "norms": r"layer_norm|LayerNorm|residual_norm_",
     "copies": r"[Mm]emcpy|[Mm]emset|copy",
     "others": "",
 }
@@ -119,6 +123,12 @@ def compiled_step(steps: Steps) -> Callable[[], None]:
     return steps.step
 
 
+def half_stream_step(steps: Steps) -> Callable[[], None]:
+    """The compiled step with the residual stream in bf16, as `run.residual = "bf16"` does."""
+    steps.model.residual_dtype = torch.bfloat16
+    return compiled_step(steps)
+
+
 def graphed_step(steps: Steps) -> Callable[[], None]:
     """The same step with forward and backward in one CUDA graph, whose batch is overwritten; the optimizer follows."""
     fixed = steps.batch()
@@ -163,6 +173,7 @@ def peer_step(steps: Steps) -> Callable[[], None]:
 WAYS: dict[str, Callable[[Steps], Callable[[], None]]] = {
     "ours": lambda steps: steps.step,
     "ours, compiled": compiled_step,
+    "ours, compiled, bf16 stream": half_stream_step,
     "ours, graphed": graphed_step,
     "plain torch, compiled": peer_step,
 }

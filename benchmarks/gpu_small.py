@@ -60,6 +60,21 @@ def combined_loss(device: str, dtype: torch.dtype) -> None:
         torch.autograd.grad(loss.total.sum(), [*leaves, bias])
 
 
+def residual_norm(device: str, dtype: torch.dtype) -> None:
+    """Either stream, with and without bias, at a width that fills its tiles and one that does not."""
+    for width in (256, 200):
+        for stream in (torch.float32, dtype):
+            leaves = [
+                torch.randn(300, width, device=device, dtype=kind, requires_grad=True)
+                for kind in (stream, dtype)
+            ]
+            leaves += [torch.randn(width, device=device, requires_grad=True) for _ in range(2)]
+            for given in (leaves, leaves[:3]):
+                s, y = ops.residual_norm(*given, dtype=dtype)
+                torch.autograd.grad(s.sum() + y.sum(), given, retain_graph=True)
+                torch.autograd.grad(y.sum(), given)
+
+
 def genome(device: str) -> None:
     """Tokenizing, GC counts and sampled batches."""
     here = packed_genome(random_text(5000, seed=1, n_every=300))
@@ -83,6 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     attention(device, dtype)
     combined_loss(device, dtype)
+    residual_norm(device, dtype)
     genome(device)
     if device != "cpu":
         torch.cuda.synchronize()

@@ -71,6 +71,11 @@ CHOICES: dict[str, dict[str, list[str]]] = {
         "cosine": [],
         "warm-up, stable, decay over the last fifth": ["schedule.kind=wsd", "schedule.decay_steps=STEPS*0.2"],
     },
+    "precision": {
+        "fp32": ["run.precision=fp32"],
+        "bf16, stream in fp32": ["run.precision=bf16"],
+        "bf16, stream in bf16": ["run.precision=bf16", "run.residual=bf16"],
+    },
     "z_loss": {"0": [], "1e-4": ["loss.z_loss=1e-4"]},
     "base_level": {
         "cross-entropy": [],

@@ -181,7 +181,7 @@ class _RunsOurOps(TorchDispatchMode):
     ) -> Any:
         name = func._schema.name.removeprefix(f"{NAMESPACE}::")
         traced = func.namespace == NAMESPACE and name.startswith(
-            ("attention", "combined_loss_", "next_tokens")
+            ("attention", "combined_loss_", "next_tokens", "residual_norm_")
         )
         if traced and not name.endswith("_targets"):
             return implementation_of(name)(*args, **(kwargs or {}))
@@ -205,6 +205,7 @@ def as_on(architecture: str) -> Iterator[None]:
         "next_tokens",
         "advance_lanes",
         "combined_loss",
+        "residual_norm",
     )
     with ExitStack() as stack:
         # torch allocates at multiples of 512 bytes: a view's alignment is that of its offset

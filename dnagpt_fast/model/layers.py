@@ -1,6 +1,7 @@
 """The layers of DNAGPT: attention, MLP, block, heads and the insertion of numbers."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from dnagpt_fast.batch import on_device
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.ops.attention.op import attention_packed
 from dnagpt_fast.ops.linear import dense
+from dnagpt_fast.ops.residual_norm.op import residual_norm
 
 NumberBlock = int | Sequence[int] | Sequence[Sequence[int]] | torch.Tensor
 
@@ -24,6 +26,12 @@ class Linear(nn.Linear):
 
 class LayerNorm(nn.LayerNorm):
     """nn.LayerNorm that computes in float32 if its input is float32, also with weights gathered in bfloat16."""
+
+    def added(self, x: torch.Tensor, branch: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """x + branch and its norm, by ops.residual_norm; without a branch x and its norm."""
+        if branch is None:
+            return x, self(x)
+        return residual_norm(x, branch, self.weight, self.bias, eps=self.eps)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dtype != torch.float32 or self.weight.dtype == torch.float32:
@@ -84,15 +92,28 @@ class Block(nn.Module):
         self.ln_2 = LayerNorm(config.embedding_dim, bias=config.bias)
         self.recompute = False
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, T, D) -> (B, T, D). With `recompute` only x is kept, and the backward pass recomputes the rest."""
-        if self.recompute and torch.is_grad_enabled():
-            return checkpoint(self.body, x, use_reentrant=False)
-        return self.body(x)
+    def forward(
+        self, x: torch.Tensor, branch: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The residual stream x (B, T, D) and the last branch of the block before, which has yet to be added to it ->
+        the same of this block: its output is their sum. So each addition is made together with the norm after it.
 
-    def body(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.attn(self.ln_1(x))
-        return x + self.mlp(self.ln_2(x))
+        With `recompute` only x + branch is kept, and the backward pass recomputes the rest.
+        """
+        if self.recompute and torch.is_grad_enabled():
+            made = checkpoint(self.body, sum_of(x, branch), None, use_reentrant=False)
+            return cast("tuple[torch.Tensor, torch.Tensor]", made)
+        return self.body(x, branch)
+
+    def body(self, x: torch.Tensor, branch: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        x, h = self.ln_1.added(x, branch)
+        x, h = self.ln_2.added(x, self.attn(h))
+        return x, self.mlp(h)
+
+
+def sum_of(x: torch.Tensor, branch: torch.Tensor | None) -> torch.Tensor:
+    """The residual stream after its last branch, in the stream's dtype."""
+    return x if branch is None else (x + branch).to(x.dtype)
 
 
 class Transformer(nn.Module):
@@ -103,7 +124,7 @@ class Transformer(nn.Module):
         self.wte = nn.Embedding(config.vocab_size, config.embedding_dim)
         self.wpe = nn.Embedding(config.max_len, config.embedding_dim)
         self.h = nn.ModuleList([Block(config) for _ in range(config.num_layers)])
-        self.ln_f = nn.LayerNorm(config.embedding_dim, bias=config.bias)
+        self.ln_f = LayerNorm(config.embedding_dim, bias=config.bias)
 
 
 def head(d_in: int, d: int, d_out: int, bias: bool) -> nn.Sequential:

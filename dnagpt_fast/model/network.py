@@ -14,7 +14,7 @@ from torch import nn
 
 from dnagpt_fast.batch import PretrainBatch
 from dnagpt_fast.model.config import ModelConfig, preset
-from dnagpt_fast.model.layers import Block, NumberBlock, Transformer, head, insert_numbers
+from dnagpt_fast.model.layers import Block, NumberBlock, Transformer, head, insert_numbers, sum_of
 from dnagpt_fast.ops.combined_loss.occurring import OccurringTokens
 from dnagpt_fast.ops.combined_loss.op import CombinedLoss, combined_loss
 
@@ -27,6 +27,8 @@ class Network(nn.Module):
 
     products = "float32"
     """What its matrix products are computed in: model/products.py can change it for inference."""
+    residual_dtype: torch.dtype | None = None
+    """What the residual stream is kept in between its additions under autocast; None: float32, as the weights."""
 
     def __init__(
         self,
@@ -120,10 +122,14 @@ class Network(nn.Module):
                Face counts); negative counts from the end. Raises ValueError for a layer out of range.
         """
         layer = self.layer_index(layer)
-        x = self.embeddings(token_ids, numbers, number_block)
+        x, branch = self.embeddings(token_ids, numbers, number_block), None
+        if self.residual_dtype is not None and torch.is_autocast_enabled(x.device.type):
+            x = x.to(self.residual_dtype)
         for block in self.transformer.h[:layer]:
-            x = block(x)
-        return self.transformer.ln_f(x) if layer == self.num_layers else x
+            x, branch = block(x, branch)
+        if layer < self.num_layers:
+            return sum_of(x, branch)
+        return self.transformer.ln_f.added(x, branch)[1]
 
     def content_hash(self) -> str:
         """SHA-256 of the names, dtypes, shapes and bits of all tensors: of equal weights the same, however stored."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dnagpt_fast.ops.gc_count import gc_count, gc_track
     from dnagpt_fast.ops.kmer_tokenize import kmer_tokenize
     from dnagpt_fast.ops.native import synchronize
+    from dnagpt_fast.ops.residual_norm.op import residual_norm
     from dnagpt_fast.ops.sample_batch import BatchSampler, SampledBatch
     from dnagpt_fast.ops.sequence_text import sequence_text
     from dnagpt_fast.ops.text_encode import TextEncoder
@@ -35,6 +36,7 @@ __all__ = [
     "gc_track",
     "kmer_tokenize",
     "report",
+    "residual_norm",
     "sequence_text",
     "synchronize",
 ]
@@ -53,6 +55,7 @@ HOMES = {
     "gc_track": "dnagpt_fast.ops.gc_count",
     "kmer_tokenize": "dnagpt_fast.ops.kmer_tokenize",
     "report": "dnagpt_fast.ops.compiled",
+    "residual_norm": "dnagpt_fast.ops.residual_norm.op",
     "sequence_text": "dnagpt_fast.ops.sequence_text",
     "synchronize": "dnagpt_fast.ops.native",
 }

@@ -30,6 +30,7 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     # a step of generation: replayed as one CUDA graph, or launch by launch
     "decoding": ("eager", "graph"),
     "combined_loss": ("chunked", "triton", "reference"),
+    "residual_norm": ("triton", "reference"),
     "linear": ("onednn", "torch"),
     "linear_bfloat16": ("torch", "reference"),
     "linear_int8": ("torch", "reference"),
@@ -49,6 +50,8 @@ DEFAULTS: dict[str, dict[str, str]] = {
     "advance_lanes": {"cpu": "reference", "cuda": "triton"},
     "decoding": {"cpu": "eager", "cuda": "graph"},
     "combined_loss": {"cpu": "chunked", "cuda": "triton"},
+    # torch's own addition and LayerNorm on the CPU: one pass more in the caches is not what a step there waits for
+    "residual_norm": {"cpu": "reference", "cuda": "triton"},
     # "onednn" if torch was built with it, as for x86 and ARM servers, otherwise "torch": see _default
     "linear": {"cpu": "onednn", "cuda": "torch"},
     # without the processor's instructions they must be forced: traits.refuse_products

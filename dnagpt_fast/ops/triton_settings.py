@@ -15,7 +15,7 @@ LAUNCH: dict[str, Any] = {"enable_fp_fusion": True}
 # or a multiple of 16. It still does so for strides and widths, whose multiples decide how memory is read.
 COUNTS = (
     "R", "V", "B", "H", "T", "Q", "S", "SPLITS", "splits", "tiles", "tiles_a_split", "row_tiles", "blocks", "entries",
-    "first_row", "ignore_index", "top_k",
+    "first_row", "ignore_index", "top_k", "parts",
 )  # fmt: skip
 
 # Cards whose tensor cores and shared memory need the same tiles; an unknown card uses those of the smallest, "ampere".

@@ -162,6 +162,11 @@ class PretrainingRun:
         self.processes = processes
         self.device = pick_device(config.run.device, processes.local_rank)
         self.config = config = with_precision(config, self.device, resumed)
+        if config.run.residual == "bf16" and config.run.precision != "bf16":
+            raise ConfigError(
+                f"run.residual = 'bf16' with run.precision = {config.run.precision!r} on {self.device.type}: wanted "
+                "run.precision = 'bf16', or run.residual = 'fp32'"
+            )
         self.model, vocabulary, self.start = begin(config, resumed)
         shape = self.model.config
         names = config.template
@@ -208,6 +213,8 @@ class PretrainingRun:
             self.drawer = self.drawer.weighing(*weighing)
         for genome in self.mix.genomes:
             genome.expect_random_reads()
+        if config.run.residual == "bf16":
+            self.model.residual_dtype = torch.bfloat16
         # Pre-training samples have no numbers, so the optimizer need not know their embedding.
         self.model.number_embedding.requires_grad_(False)
         occurring = None
@@ -245,11 +252,12 @@ class PretrainingRun:
     @property
     def arithmetic(self) -> str:
         """The line about precision and compiler in the log."""
-        precision = {"bf16": "bf16 by autocast over fp32 weights", "fp32": "fp32"}[self.config.run.precision]
+        run = self.config.run
+        precision = {"bf16": "bf16 by autocast over fp32 weights", "fp32": "fp32"}[run.precision]
         compiled, why = self.compiled
         return (
-            f"precision: {precision} (run.precision); blocks {'' if compiled else 'not '}compiled by torch.compile "
-            f"({why}; parallel.compile_blocks)"
+            f"precision: {precision} (run.precision), residual stream {run.residual} (run.residual); "
+            f"blocks {'' if compiled else 'not '}compiled by torch.compile ({why}; parallel.compile_blocks)"
         )
 
     @cached_property
@@ -272,7 +280,7 @@ class PretrainingRun:
             methods=["answers"],
         )
         clock = StageClock(self.device)
-        clock.mark_after(self.model.transformer.ln_f, "loss")
+        clock.mark_before(self.model.mlm_head[0], "loss")
         if self.processes.world_size > 1 and parallel.sharding == "fsdp":
             clock.watch_shards(self.losses, self.model.blocks)
         elif self.processes.world_size > 1:

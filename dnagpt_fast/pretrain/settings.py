@@ -156,14 +156,16 @@ class ScheduleSettings:
 class RunSettings:
     """steps: optimizer steps. batch_size: samples of one step, over all processes. micro_batch_size: samples of one
     forward pass of one process; 0: all samples of this process in a step. precision: fp32; bf16 by autocast; auto: bf16
-    on CUDA, fp32 on the CPU, and on resuming that of the run. device: auto, cpu or cuda. seed: of the initial weights.
-    timeout_s: the longest wait for another process. tensorboard: whether event files are written beside
-    metrics.jsonl."""
+    on CUDA, fp32 on the CPU, and on resuming that of the run. residual: what the residual stream is kept in between the
+    layers: fp32, or bf16 with precision bf16, which takes less memory and time. device: auto, cpu or cuda. seed: of the
+    initial weights. timeout_s: the longest wait for another process. tensorboard: whether event files are written
+    beside metrics.jsonl."""
 
     steps: int = 100_000
     batch_size: int = 40
     micro_batch_size: int = 0
     precision: str = "auto"
+    residual: str = "fp32"
     device: str = "auto"
     timeout_s: float = 600.0
     seed: int = 0
@@ -216,7 +218,8 @@ LEAST = {
     "loss.base_level": 0, "loss.base_level_from_step": 0,
 }  # fmt: skip
 ONE_OF = {
-    "run.precision": ("auto", "fp32", "bf16"), "parallel.compile_blocks": ("auto", True, False),
+    "run.precision": ("auto", "fp32", "bf16"), "run.residual": ("fp32", "bf16"),
+    "parallel.compile_blocks": ("auto", True, False),
     "parallel.sharding": ("ddp", "fsdp"), "optimizer.kind": ("adamw", "muon"),
     "schedule.kind": ("cosine", "wsd"), "loss.vocabulary": ("full", "occurring"),
 }  # fmt: skip

@@ -68,9 +68,9 @@ class StageClock:
         whole = sum(seconds.values())
         return {f"share_{stage}": value / whole for stage, value in seconds.items()}
 
-    def mark_after(self, module: nn.Module, stage: str) -> None:
-        """Starts `stage` after each forward pass of `module`: for a stage that starts inside a model."""
-        module.register_forward_hook(lambda *_: self.mark(stage))
+    def mark_before(self, module: nn.Module, stage: str) -> None:
+        """Starts `stage` before each forward pass of `module`: for a stage that starts inside a model."""
+        module.register_forward_pre_hook(lambda *_: self.mark(stage))
 
     def watch_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Records the time of each gradient, so that `mark_reduced` knows the last one; for replicas."""
@@ -97,7 +97,8 @@ class StageClock:
 
     def _at_output(self, stage_of_gradient: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
-            self._mark_at_gradient(output, stage_of_gradient)
+            # a block gives two tensors, whose gradients come from the same kernel
+            self._mark_at_gradient(output[0] if isinstance(output, tuple) else output, stage_of_gradient)
 
         return hook
 

@@ -21,8 +21,9 @@ pytestmark = pytest.mark.gpu
 def kernels(device: str) -> dict[str, str]:
     """The implementations under test: on the CPU, in a rehearsal, its own."""
     if device == "cpu":
-        return {"attention": "sdpa", "attention_decode": "grouped", "combined_loss": "chunked"}
-    return {"attention": "triton", "attention_decode": "triton", "combined_loss": "triton"}
+        reference = {"attention": "sdpa", "attention_decode": "grouped", "combined_loss": "chunked"}
+        return reference | {"residual_norm": "reference"}
+    return dict.fromkeys(("attention", "attention_decode", "combined_loss", "residual_norm"), "triton")
 
 
 def half_or_single(device: str) -> torch.dtype:
@@ -123,3 +124,31 @@ def check_loss(case, device, **also) -> None:
     ours = run(case.with_(**also), kernels(device)["combined_loss"])
     for name in truth:
         assert_no_worse_than_naive(name, ours[name], naive[name], truth[name])
+
+
+# widths of the packaged and the published models, and one that divides nothing; more rows than the programs take
+@pytest.mark.parametrize(("rows", "width"), [(5000, 768), (3000, 2048), (70, 128), (77, 501), (1, 8192)])
+@pytest.mark.parametrize("stream", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [False, True])
+def test_residual_addition_and_norm(device, rows, width, stream, bias):
+    out = half_or_single(device)
+    x, b, ds, dy = (torch.randn(rows, width, device=device) for _ in range(4))
+    inputs = [x.to(stream), b.to(out), torch.randn(width, device=device)]
+    inputs += [torch.randn(width, device=device)] * bias
+
+    def of(implementation):
+        def function(*tensors):
+            with dispatch.using(residual_norm=implementation):
+                dtype = torch.float64 if tensors[0].dtype == torch.float64 else out
+                return ops.residual_norm(*tensors, dtype=dtype)
+
+        return function
+
+    ours = outputs_and_gradients(of(kernels(device)["residual_norm"]), inputs, [ds, dy])
+    again = outputs_and_gradients(of(kernels(device)["residual_norm"]), inputs, [ds, dy])
+    naive = outputs_and_gradients(of("reference"), inputs, [ds, dy])
+    truth = outputs_and_gradients(of("reference"), [i.double() for i in inputs], [ds.double(), dy.double()])
+    names = ["s", "y", "d stream", "d branch", "d weight", "d bias"]
+    for name, a, twice, n, t in zip(names, *((*o, *g) for o, g in (ours, again, naive, truth)), strict=False):
+        assert torch.equal(a, twice), f"{name}: other bits the second time"
+        assert_no_worse_than_naive(name, a, n, t)

@@ -106,6 +106,21 @@ def combined_loss_case(kind: str) -> tuple[dict[str, Tensor], Callable[..., tupl
     return tensors, run
 
 
+def residual_norm_case(kind: str) -> tuple[dict[str, Tensor], Callable[..., tuple[Tensor, ...]]]:
+    rows = rows_of(kind)
+    tensors = {name: torch.randn(rows, 24) for name in ("stream", "branch")}
+    tensors |= {name: torch.randn(24) for name in ("weight", "bias")}
+    cotangents = torch.randn(rows, 24), torch.randn(rows, 24)
+
+    def run(**given: Tensor) -> tuple[Tensor, ...]:
+        leaves = {name: x.detach().requires_grad_() for name, x in given.items()}
+        made = ops.residual_norm(**leaves)
+        seen = [view_of(x, kind) for x in cotangents]
+        return (*made, *torch.autograd.grad(made, list(leaves.values()), seen))
+
+    return tensors, run
+
+
 def windows_case(op: str) -> Callable[[str], tuple[dict[str, Tensor], Callable[..., tuple[Tensor, ...]]]]:
     genome = packed_genome(random_text(900, seed=1, n_every=70), random_text(500, seed=2))
 
@@ -130,6 +145,7 @@ CASES = {
     "attention_packed": attention_packed_case,
     "attention_decode": attention_decode_case,
     "combined_loss": combined_loss_case,
+    "residual_norm": residual_norm_case,
     "gc_count": windows_case("gc_count"),
     "kmer_tokenize": windows_case("kmer_tokenize"),
 }

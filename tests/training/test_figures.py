@@ -140,10 +140,10 @@ def test_gathering_and_dropping_shards_is_communication(ticks):
 
 def test_a_stage_that_begins_inside_a_model(ticks):
     inner, outer = nn.Linear(2, 2), nn.Linear(2, 2)
+    clock = StageClock(CPU)
+    clock.mark_before(outer, "loss")
     outer.register_forward_pre_hook(lambda *_: setattr(ticks, "now", ticks.now + 1))
     outer.register_forward_hook(lambda *_: setattr(ticks, "now", ticks.now + 3))
-    clock = StageClock(CPU)
-    clock.mark_after(inner, "loss")
     clock.begin(0)
     clock.mark("forward")
     ticks.now += 1
@@ -152,7 +152,7 @@ def test_a_stage_that_begins_inside_a_model(ticks):
     shares = clock.shares()
     assert shares["share_forward"] == pytest.approx(0.2)
     assert shares["share_loss"] == pytest.approx(0.8)
-    inner(torch.ones(1, 2))  # outside a step nothing is marked
+    outer(torch.ones(1, 2))  # outside a step nothing is marked
     assert clock.shares() == {}
 
 
