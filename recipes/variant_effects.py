@@ -12,8 +12,6 @@ The scores of each part are kept in --out; the same command continues there.
 """
 
 import argparse
-import csv
-import gzip
 import hashlib
 import json
 import tomllib
@@ -29,14 +27,23 @@ from dnagpt_fast import Genome, load_model, variant_scores
 from dnagpt_fast.evaluation.chains import Chains, fit_chains
 from dnagpt_fast.evaluation.row_counts import RankedScores
 from dnagpt_fast.evaluation.scores import Score, bootstrap, resampled
+from dnagpt_fast.evaluation.variant_baselines import (
+    Variant,
+    by_class,
+    chain_scores,
+    changes,
+    class_means,
+    is_cpg_transition,
+    without_change,
+)
 from dnagpt_fast.extras import need
 from dnagpt_fast.finetune.data.annotation import read_annotation
 from dnagpt_fast.genome.intervals import Intervals
+from dnagpt_fast.suites.mpra import read_elements
+from dnagpt_fast.suites.splice_pairs import MOTIFS, Intron
+from dnagpt_fast.suites.splice_pairs import knock_outs as splice_pairs
 from dnagpt_fast.variants.vcf import VcfFile
-from dnagpt_fast.vocab import reverse_complement
 
-Variant = tuple[str, int, str, str]
-"""contig, 0-based position, reference, alternative"""
 REPORTED = (60_000_000, 63_000_000)
 """One of the ranges that the packaged model's training left out (docs/dna_gpt6m_m.md); reported apart too."""
 LLR, MODEL, CHAIN, CPG, TABLE = "llr", "DNAGPT", "Markov chain", "CpG transition", "trinucleotide table"
@@ -80,64 +87,6 @@ def model_scores(name: str, genome: Genome, variants: list[Variant], model: tupl
     found = [np.nan if score.llr is None else score.llr for score in scores]
     np.savez(path, llr=found, variants=digest)
     return np.array(found)
-
-
-def codes_of(text: str) -> np.ndarray:
-    """A 0, G 1, C 2, T 3, as evaluation.markov; -1 for other letters."""
-    table = np.full(256, -1)
-    table[np.frombuffer(b"AGCT", np.uint8)] = range(4)
-    return table[np.frombuffer(text.encode(), np.uint8)]
-
-
-def chain_scores(chains: Chains, genome: Genome, variants: list[Variant]) -> np.ndarray:
-    """float64 (n,): log P(alternative) - log P(reference) of the best chain, mean of both strands."""
-    side = chains.best_order
-    rows: list[np.ndarray] = []
-    for contig, position, reference, alternative in variants:
-        length = int(genome.lengths[genome.contigs.find(contig)])
-        left = genome.sequence(contig, max(position - side, 0), position).rjust(side, "N")
-        right = genome.sequence(contig, position + 1, min(position + 1 + side, length)).ljust(side, "N")
-        for base in (alternative, reference):
-            text = left + base + right
-            rows += [codes_of("N" + text), codes_of("N" + reverse_complement(text))]
-    logs = chains.chain.log_probs(np.concatenate(rows), chains.best_order, chains.best_pseudo)
-    sums = logs.reshape(len(variants), 2, 2, -1).sum(-1).mean(-1)
-    return sums[:, 0] - sums[:, 1]
-
-
-def changes(genome: Genome, variants: list[Variant]) -> list[str]:
-    """The trinucleotide change, such as ACG>T, on the strand whose reference is C or T."""
-    found = []
-    for contig, position, reference, alternative in variants:
-        length = int(genome.lengths[genome.contigs.find(contig)])
-        around = genome.sequence(contig, max(position - 1, 0), min(position + 2, length)).rjust(3, "N")
-        if reference in "AG":
-            around, alternative = reverse_complement(around), reverse_complement(alternative)
-        found.append(f"{around}>{alternative}")
-    return found
-
-
-def is_cpg_transition(change: str) -> bool:
-    return change[1:] == "CG>T"
-
-
-def class_means(change: Sequence[str], values: np.ndarray, pseudo: float = 10.0) -> dict[str, float]:
-    """Mean of the values of each trinucleotide change; `pseudo` rows of the overall mean are added to each."""
-    overall, sums, counts = float(values.mean()), {}, {}
-    for name, value in zip(change, values, strict=True):
-        sums[name] = sums.get(name, 0.0) + float(value)
-        counts[name] = counts.get(name, 0) + 1
-    found = {name: (sums[name] + pseudo * overall) / (counts[name] + pseudo) for name in sums}
-    return {**found, "": overall}
-
-
-def by_class(change: Sequence[str], means: Mapping[str, float]) -> np.ndarray:
-    return np.array([means.get(name, means[""]) for name in change])
-
-
-def without_change(change: Sequence[str], values: np.ndarray) -> np.ndarray:
-    """Values minus their mean over the tested variants of the same trinucleotide change; needs no labels."""
-    return values - by_class(change, class_means(change, values))
 
 
 # Measures
@@ -245,41 +194,6 @@ def judge_rarity(
 # Effects measured by MPRA
 
 
-@dataclass(frozen=True)
-class Element:
-    """A promoter or enhancer: its bases, and the measured (place in it, alternative, effect)."""
-
-    name: str
-    bases: str
-    where: tuple[str, int]
-    effects: list[tuple[int, str, float]]
-
-
-def read_elements(path: Path, least_barcodes: int) -> list[Element]:
-    """Every base of an element was changed, so that the column Ref spells it."""
-    bases: dict[str, dict[int, str]] = {}
-    effects: dict[str, list[tuple[int, str, float]]] = {}
-    contig: dict[str, str] = {}
-    with gzip.open(path, "rt") if path.suffix == ".gz" else open(path) as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            if row["Release"] != "GRCh37" or row["Pos"] in ("", "NA") or row["Ref"] not in tuple("ACGT"):
-                continue
-            name, position = row["Element"], int(float(row["Pos"]))
-            contig[name] = row["Chrom"]
-            bases.setdefault(name, {})[position] = row["Ref"]
-            if row["Alt"] in tuple("ACGT") and int(float(row["Barcodes"])) >= least_barcodes:
-                effects.setdefault(name, []).append((position, row["Alt"], float(row["Coefficient"])))
-    found = []
-    for name, known in sorted(bases.items()):
-        first, last = min(known), max(known)
-        text = "".join(known.get(position, "N") for position in range(first, last + 1))
-        measured = sorted({(p - first, alternative): e for p, alternative, e in effects[name]}.items())
-        rows = [(p, alternative, effect) for (p, alternative), effect in measured]
-        # constructs of one place, such as both directions of SORT1, are one cluster
-        found.append(Element(name, text, (contig[name], first // 1000), rows))
-    return found
-
-
 def judge_mpra(chains: Chains, model: tuple, path: Path, settings: Mapping, resamples: int, out: Path) -> str:
     elements, rng = read_elements(path, settings["least_barcodes"]), np.random.default_rng(2)
     fasta = out / "mpra_elements.fa"
@@ -370,40 +284,12 @@ def knock_outs(
     others = [row for row in usable if row not in set(reported)]
     half = settings["each"] // 2
     chosen = some_of(reported, half, rng) + some_of(others, half, rng)
+    introns_20 = [Intron("20", *row) for row in chosen]
     tasks = {}
-    for kind, motif in (("donor", "GT"), ("acceptor", "AG")):
-        pairs: dict[tuple[int, str], tuple[Variant, Variant]] = {}
-        for start, end, strand in chosen:
-            text = genome.sequence("20", start - 1, end + 1)
-            if strand == "-":
-                text = reverse_complement(text)
-            # text[1 : -1] is the intron as it is transcribed
-            site = 1 if kind == "donor" else len(text) - 3
-            if text[site : site + 2] != motif:
-                continue
-            at = site + int(rng.integers(2))
-            alternative = str(rng.choice([base for base in "ACGT" if base != text[at]]))
-            deeper = range(near, far)
-            places = [at + d if kind == "donor" else at - d for d in deeper]
-            control = next((p for p in places if text[p - 1 : p + 2] == text[at - 1 : at + 2]), None)
-            if control is None:
-                continue
-
-            def variant(
-                place: int,
-                text: str = text,
-                alternative: str = alternative,
-                span: tuple[int, int, str] = (start, end, strand),
-            ) -> Variant:
-                if span[2] == "+":
-                    return "20", span[0] - 1 + place, text[place], alternative
-                return "20", span[1] - place, *map(reverse_complement, (text[place], alternative))
-
-            pairs.setdefault((site, f"{start if (kind == 'donor') == (strand == '+') else end}{strand}"), (
-                variant(at), variant(control),
-            ))  # fmt: skip
-        variants = [variant for pair in pairs.values() for variant in pair]
-        blocks = np.array([pair[0][1] // settings["block_bp"] for pair in pairs.values()]).repeat(2)
+    for kind in MOTIFS:
+        pairs = splice_pairs(genome, introns_20, kind, (near, far), rng)
+        variants = [variant for pair in pairs for variant in pair]
+        blocks = np.array([pair[0][1] // settings["block_bp"] for pair in pairs]).repeat(2)
         tasks[kind] = Task(variants, np.tile([1, 0], len(pairs)), blocks)
     return tasks
 

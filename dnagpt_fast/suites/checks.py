@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dnagpt_fast.finetune.data.examples import Examples, Loci
+from dnagpt_fast.finetune.data.splits import overlapping
 from dnagpt_fast.genome.regions import contig_key
 from dnagpt_fast.vocab import reverse_complement
 
@@ -92,6 +93,28 @@ def leaks(sets: Mapping[str, Examples], held: str = "test") -> tuple[dict[str, A
                 f"first: {first}): scores on them may be too good"
             )
     return counts, said
+
+
+def overlaps(sets: Mapping[str, Examples]) -> list[str]:
+    """A sentence about test windows that overlap a window of another part in the genome."""
+    said = []
+    test = sets["test"]
+    for name, rows in sets.items():
+        if name == "test" or test.loci is None or rows.loci is None:
+            continue
+        both = Loci(
+            [*test.loci.contig, *rows.loci.contig],
+            np.concatenate([test.loci.start_bp, rows.loci.start_bp]),
+            np.concatenate([test.loci.end_bp, rows.loci.end_bp]),
+            [*test.loci.strand, *rows.loci.strand],
+        )
+        mine = np.arange(len(test))
+        found = overlapping(both, mine, np.arange(len(test), len(test) + len(rows)))
+        if found.any():
+            said.append(
+                f"{found.sum():,} of {len(test):,} test windows overlap a window of {name} in the genome"
+            )
+    return said
 
 
 def balance(sets: Mapping[str, Examples]) -> list[str]:

@@ -217,7 +217,6 @@ def _report(
                     "scores": {name: list(score) for name, score in scores.items()},
                 }
             )
-        test = task.examples.get("test")
         found.append(
             {
                 "task": task.name,
@@ -229,9 +228,8 @@ def _report(
                     *task.findings,
                     *(
                         f"{subject.name}: "
-                        + checks.seen_in_training(test.loci, subject.facts().get("trained_on", []))
+                        + checks.seen_in_training(task.loci, subject.facts().get("trained_on", []))
                         for subject in subjects
-                        if test is not None
                     ),
                 ],
                 "bootstrap": "clusters" if task.clusters is not None else "rows",

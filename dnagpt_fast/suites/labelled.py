@@ -1,7 +1,7 @@
 """A task of labelled sequences with training, dev and test rows: its checks, its baselines, and frozen models."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,10 @@ from dnagpt_fast.suites.subjects import Subject
 from dnagpt_fast.suites.task import FROZEN, Prediction, Scorer, Source, Task
 
 PARTS = ("train", "dev", "test")
+PART_NAMES = {
+    "train": "train", "training": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev",
+    "test": "test",
+}  # fmt: skip
 KMERS = (3, 4, 5)
 MOST_POSITION_BP = 1024
 DEV_SHARE = 0.1
@@ -51,6 +55,7 @@ def labelled_task(
     truth = {part: _truth(rows[part], classes, part) for part in PARTS}
     data = LabelledRows(rows, classes, truth)
     counts, said = checks.leaks(rows)
+    said += checks.overlaps(rows)
     facts: dict[str, Any] = {"classes": list(classes), **checks.describe(rows), "leaks": counts}
     for part in PARTS:
         if len(rows[part]) < len(sets[part]):
@@ -82,6 +87,7 @@ def labelled_task(
         findings=[*said, *checks.balance(rows)],
         texts=_samples(rows),
         examples=rows,
+        loci=rows["test"].loci,
     )
 
 
@@ -198,9 +204,7 @@ def _of_layer(vectors: Mapping[str, np.ndarray], layer: int, part: str) -> np.nd
 # Splits
 
 
-def with_dev(
-    name: str, sets: Mapping[str, Examples], source: Source, block_bp: int = 0
-) -> dict[str, Examples]:
+def with_dev(sets: Mapping[str, Examples], source: Source, block_bp: int = 0) -> dict[str, Examples]:
     """The parts with a dev part, which is DEV_SHARE of the training rows where there is none: whole blocks of the
     genome if block_bp is given, otherwise rows; equal sequences stay together."""
     if "dev" in sets:
@@ -228,6 +232,33 @@ def with_dev(
     }
 
 
-def cleaned(examples: Examples) -> Examples:
-    """Without the split column, which the parts replace."""
-    return replace(examples, split=None)
+def parts_of_column(rows: Examples) -> dict[str, Examples]:
+    """The parts by the file's split column. Raises LabelError without one, for another name in it, and for a missing
+    part."""
+    if rows.split is None:
+        raise LabelError(
+            f"{rows.path}: no column 'split': wanted one with train, test and, if there is one, dev"
+        )
+    found: dict[str, list[int]] = {}
+    for i, text in enumerate(rows.split):
+        part = PART_NAMES.get(text.lower())
+        if part is None:
+            raise LabelError(f"{rows.where[i]}: split {text!r}: wanted train, dev or test")
+        found.setdefault(part, []).append(i)
+    for part in ("train", "test"):
+        if part not in found:
+            raise LabelError(f"{rows.path}: no row of the split {part!r}: wanted train and test")
+    return {part: rows.take(found[part]) for part in PARTS if part in found}
+
+
+def random_parts(rows: Examples, shares: Sequence[float], seed: int) -> dict[str, Examples]:
+    """The parts at random; equal sequences stay together."""
+    texts = sorted(set(rows.sequence))
+    order = np.random.Generator(np.random.Philox(seed)).permutation(len(texts))
+    ends = np.round(np.cumsum(shares) * len(texts))
+    part = dict(zip(texts, np.searchsorted(ends, order, side="right").tolist(), strict=True))
+    which = np.array([part[text] for text in rows.sequence])
+    for number, name in enumerate(PARTS):
+        if not (which == number).any():
+            raise LabelError(f"{rows.path}: {len(rows)} rows are too few for a split; no row for {name}")
+    return {name: rows.take(np.nonzero(which == number)[0]) for number, name in enumerate(PARTS)}

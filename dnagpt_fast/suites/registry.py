@@ -2,10 +2,11 @@
 
 from typing import cast
 
-from dnagpt_fast.suites import gue
+from dnagpt_fast.suites import genomic_benchmarks, gue, lm, mpra, poly_a, variants, zero_shot
 from dnagpt_fast.suites.task import Suite
 
-SUITES: dict[str, Suite] = {one.NAME: cast(Suite, one) for one in (gue,)}
+EVERY = (gue, genomic_benchmarks, poly_a, variants, mpra, zero_shot, lm)
+SUITES: dict[str, Suite] = {one.NAME: cast(Suite, one) for one in EVERY}
 
 
 def suite(name: str) -> Suite:

@@ -17,6 +17,8 @@ MEASURES = {
     "accuracy": "accuracy",
     "auroc": "AUROC",
     "auprc": "AUPRC",
+    "pair_accuracy": "share of pairs ranked right",
+    "identity": "share of bases recovered",
     "spearman": "Spearman's rho",
     "nats_per_bp": "nats per base",
 }
@@ -49,6 +51,7 @@ def tables(report: dict[str, Any]) -> list[Table]:
         ]
         if mine and (name == "auroc" or report["suite"] == "variants"):
             made.append(_scores(report["suite"], mine, name))
+    made += _parts(report["tasks"])
     made.append(_differences(report["tasks"]))
     made.append(_data(report["tasks"]))
     findings = [[task["task"], said] for task in report["tasks"] for said in task["findings"]]
@@ -82,10 +85,29 @@ def _scores(suite: str, tasks: Sequence[Mapping[str, Any]], measure: str) -> Tab
     return Table(title, ["task", *methods, *(f"published: {source}" for source in sources)], rows, note)
 
 
+def _parts(tasks: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """The scores of parts of a task, such as the elements of an MPRA or the classes of variants; they are called
+    `measure: part`."""
+    made = []
+    for task in tasks:
+        names = [name for name in task["results"][0]["scores"] if ": " in name]
+        if names:
+            methods = [one["method"] for one in task["results"]]
+            rows = [
+                [name.partition(": ")[2], *(interval(one["scores"][name]) for one in task["results"])]
+                for name in names
+            ]
+            measure = names[0].partition(": ")[0]
+            made.append(Table(f"{task['task']}: {MEASURES.get(measure, measure)}", ["part", *methods], rows))
+    return made
+
+
 def interval(score: Sequence[float] | None, signed: bool = False) -> str:
     if score is None:
         return ""
     value, low, high = (f"{x:+.3f}" if signed else f"{x:.3f}" for x in score)
+    if score[0] == score[1] == score[2] and score[0]:
+        return value
     return f"{value} ({low} to {high})"
 
 

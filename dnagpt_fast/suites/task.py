@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from dnagpt_fast.finetune.data.examples import Examples, LabelError
+from dnagpt_fast.finetune.data.examples import Examples, LabelError, Loci
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.input_files import inner_suffix, sha256_of
 from dnagpt_fast.suites.subjects import Subject
@@ -52,6 +52,8 @@ class Task:
     facts         counts and lengths; findings: what a reader should know, such as leaks
     texts         some sequences of every part, with their places: models are asked before any work whether they can
                   read them
+    examples      labelled rows of each part, which fine-tuning takes
+    loci          of the test rows, if the data have positions
     """
 
     name: str
@@ -67,6 +69,7 @@ class Task:
     findings: list[str] = field(default_factory=list)
     texts: Sequence[tuple[str, str]] = ()
     examples: Mapping[str, Examples] = field(default_factory=dict)
+    loci: Loci | None = None
 
 
 @dataclass

@@ -5,7 +5,7 @@ import pytest
 
 from dnagpt_fast import Genome
 from dnagpt_fast.evaluation.chains import Chains
-from dnagpt_fast.evaluation.markov import MarkovChain
+from dnagpt_fast.evaluation.markov import MarkovChain, text_codes
 from dnagpt_fast.vocab import reverse_complement
 from tests.imports import ROOT
 
@@ -35,14 +35,14 @@ def genome(tmp_path):
 
 def test_chain_scores_are_differences_of_whole_sequences(recipe, genome):
     text = genome.sequence("20")
-    chain = MarkovChain(3).fit([recipe.codes_of(text)])
+    chain = MarkovChain(3).fit([text_codes(text)])
     variants = [("20", i, text[i], "CGTA"["ACGT".index(text[i])]) for i in (0, 2, 700, 3998, 3999)]
     wanted = []
     for _, position, _, alternative in variants:
         sums = []
         for whole in (text[:position] + alternative + text[position + 1 :], text):
             strands = (whole, reverse_complement(whole))
-            sums.append(np.mean([chain.log_probs(recipe.codes_of(one), 2, 8.0).sum() for one in strands]))
+            sums.append(np.mean([chain.log_probs(text_codes(one), 2, 8.0).sum() for one in strands]))
         wanted.append(sums[0] - sums[1])
     found = recipe.chain_scores(Chains(chain, 2, 8.0, 0), genome, variants)
     np.testing.assert_allclose(found, wanted, atol=1e-9)
