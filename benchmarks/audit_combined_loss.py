@@ -6,7 +6,7 @@ from unittest import mock
 import torch
 
 from dnagpt_fast.ops import triton_settings
-from dnagpt_fast.ops.combined_loss import launch
+from dnagpt_fast.ops.combined_loss import launch, products
 from dnagpt_fast.ops.combined_loss.settings import RowSettings
 
 # Three row tiles, one chunk each: dW's running sum is written by the first, added to by the second, read by
@@ -28,6 +28,10 @@ def cases(architecture: str) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "bfloat16 occurring", _call(architecture, half, occurring, gradients=None)
     base_level = occurring._replace(base_level=0.5, k=6)
     yield "bfloat16 occurring base-level", _call(architecture, half, base_level, gradients=None)
+    for dtype in (half, torch.float32):
+        yield f"{str(dtype).removeprefix('torch.')} products", _products(architecture, dtype, PLAIN)
+    rest = settings._replace(rest=VOCAB - OCCURRING + 1)
+    yield "bfloat16 products all-settings occurring", _products(architecture, half, rest)
     yield "float32 occurring base-level", _call(architecture, torch.float32, base_level, gradients=None)
 
 
@@ -60,6 +64,28 @@ def _call(
             ops.combined_loss_backward(
                 torch.empty(()), hidden, weight, b, targets, kind, lse, base_pull, scales, keep,
                 want, want, bias, gradients or dtype, gradients or dtype, *settings,
+            )  # fmt: skip
+
+    return call
+
+
+def _products(architecture: str, dtype: torch.dtype, settings: RowSettings) -> Callable[[], object]:
+    """Two chunks with the gradient in the forward pass; torch's products are left out."""
+    vocab = OCCURRING if settings.rest else VOCAB
+
+    def call() -> None:
+        hidden, weight = torch.empty(ROWS, WIDTH, dtype=dtype), torch.empty(vocab, WIDTH, dtype=dtype)
+        targets, kind = torch.empty(ROWS, dtype=torch.int64), torch.empty(ROWS, dtype=torch.uint8)
+        gc, mask = torch.empty(64), torch.empty(64, dtype=torch.bool)
+        with (
+            mock.patch.object(triton_settings, "architecture", return_value=architecture),
+            mock.patch.object(triton_settings, "check_may_run"),
+            mock.patch.object(products, "product"),
+            mock.patch.object(products, "rows_a_chunk", return_value=256),
+        ):
+            torch.ops.dnagpt_fast.combined_loss_products(
+                hidden, weight, None, targets, kind, gc, gc, mask, 1.0, 0.01, True, True, True, True, False,
+                torch.float32, torch.float32, *settings,
             )  # fmt: skip
 
     return call

@@ -215,7 +215,7 @@ def as_on(architecture: str) -> Iterator[None]:
             mock.patch.object(triton_settings, "architecture", return_value=architecture),
             mock.patch.object(triton_settings, "interpreting", return_value=True),
             mock.patch.object(loss_launch, "tile_order", order_on_the_host),
-            dispatch.using(linear="torch", **dict.fromkeys(ours, "triton")),
+            dispatch.using(linear="torch", combined_loss="products", **dict.fromkeys(ours, "triton")),
             FakeTensorMode(allow_non_fake_inputs=True),
             _RunsOurOps(),
         ):

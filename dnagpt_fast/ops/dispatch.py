@@ -29,7 +29,8 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "advance_lanes": ("reference", "triton"),
     # a step of generation: replayed as one CUDA graph, or launch by launch
     "decoding": ("eager", "graph"),
-    "combined_loss": ("chunked", "triton", "reference"),
+    # "products": the gradient in the forward pass where one of a mean or sum is wanted, "triton" elsewhere
+    "combined_loss": ("chunked", "triton", "products", "reference"),
     "residual_norm": ("triton", "reference"),
     "linear": ("onednn", "torch"),
     "linear_bfloat16": ("torch", "reference"),
@@ -49,7 +50,7 @@ DEFAULTS: dict[str, dict[str, str]] = {
     "next_tokens": {"cpu": "reference", "cuda": "rule"},
     "advance_lanes": {"cpu": "reference", "cuda": "triton"},
     "decoding": {"cpu": "eager", "cuda": "graph"},
-    "combined_loss": {"cpu": "chunked", "cuda": "triton"},
+    "combined_loss": {"cpu": "chunked", "cuda": "products"},
     # torch's own addition and LayerNorm on the CPU: one pass more in the caches is not what a step there waits for
     "residual_norm": {"cpu": "reference", "cuda": "triton"},
     # "onednn" if torch was built with it, as for x86 and ARM servers, otherwise "torch": see _default

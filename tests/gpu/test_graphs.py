@@ -66,14 +66,15 @@ def test_decoding(cuda):
     check(work, lambda: lengths.sub_(5))
 
 
+@pytest.mark.parametrize("implementation", ["triton", "products"])
 @pytest.mark.parametrize("rows", [300, 7000])
-def test_loss(cuda, rows):
+def test_loss(cuda, rows, implementation):
     x = torch.randn(rows, 768, device=cuda, dtype=torch.bfloat16, requires_grad=True)
     w = torch.randn(19_564, 768, device=cuda, dtype=torch.bfloat16, requires_grad=True)
     targets = torch.randint(0, 19_564, (rows,), device=cuda)
 
     def work():
-        with dispatch.using(**TRITON):
+        with dispatch.using(combined_loss=implementation):
             total = ops.combined_loss(x, w, targets).total
         return total.detach(), *torch.autograd.grad(total, (x, w))
 

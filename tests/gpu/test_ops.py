@@ -8,7 +8,7 @@ import torch
 from dnagpt_fast import ops
 from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.attention.reference import attention_decode_reference, attention_reference
-from dnagpt_fast.ops.combined_loss import launch
+from dnagpt_fast.ops.combined_loss import launch, products
 from dnagpt_fast.ops.combined_loss.occurring import equalize_rest, occurring_tokens
 from dnagpt_fast.vocab import Vocabulary
 from tests.closeness import assert_no_worse_than_naive, outputs_and_gradients
@@ -105,8 +105,30 @@ def test_loss_with_every_setting(device, settings, chunks, monkeypatch):
     check_loss(case, device)
 
 
+@pytest.mark.parametrize("chunk", [None, 128])
+@pytest.mark.parametrize("settings", [name for name in SETTINGS if name not in ("skip", "none")])
+def test_loss_with_its_gradient_in_the_forward_pass(cuda, settings, chunk, monkeypatch):
+    if chunk:
+        monkeypatch.setattr(products, "rows_a_chunk", lambda rows, vocab, itemsize: chunk)
+    case = make_case(300, 1030, 200, dtype=torch.bfloat16, spread=6.0, **SETTINGS[settings])
+    check_loss(case, cuda, "products")
+
+
+def test_the_gradient_in_the_forward_pass_gives_the_same_bits_twice(cuda):
+    x = torch.randn(7000, 768, device=cuda, requires_grad=True)
+    w = (torch.randn(19_564, 768, device=cuda) / 28).requires_grad_()
+    targets = torch.randint(0, 19_564, (7000,), device=cuda)
+    found = []
+    for _ in range(2):
+        with dispatch.using(combined_loss="products"), torch.autocast(cuda, torch.bfloat16):
+            total = ops.combined_loss(x, w, targets).total
+        found.append((total.detach(), *torch.autograd.grad(total, (x, w))))
+    assert all(map(torch.equal, *found))
+
+
+@pytest.mark.parametrize("implementation", ["triton", "products"])
 @pytest.mark.parametrize("base_level", [0.0, 0.4])
-def test_loss_over_the_tokens_that_occur(device, base_level):
+def test_loss_over_the_tokens_that_occur(device, base_level, implementation):
     vocabulary = Vocabulary(4)
     tokens = occurring_tokens(vocabulary, [3, 19])
     case = make_case(
@@ -114,14 +136,15 @@ def test_loss_over_the_tokens_that_occur(device, base_level):
     )
     equalize_rest(case.tensors["weight"], case.tensors["bias"], tokens)
     case.tensors["targets"][:] = tokens.tokens[torch.randint(0, 258, (300,))]
-    check_loss(case.with_(k=4) if base_level else case, device, occurring=tokens.to(device))
+    case = case.with_(k=4) if base_level else case
+    check_loss(case, device, implementation, occurring=tokens.to(device))
 
 
-def check_loss(case, device, **also) -> None:
+def check_loss(case, device, implementation="triton", **also) -> None:
     tensors = {name: None if x is None else x.to(device) for name, x in case.tensors.items()}
     case = replace(case, tensors=tensors)
     truth, naive = run(case.to(torch.float64), "reference"), run(case, "reference")
-    ours = run(case.with_(**also), kernels(device)["combined_loss"])
+    ours = run(case.with_(**also), implementation if device == "cuda" else kernels(device)["combined_loss"])
     for name in truth:
         assert_no_worse_than_naive(name, ours[name], naive[name], truth[name])
 

@@ -47,7 +47,7 @@ def _tile_counts(x: Tensor, weight: Tensor) -> tuple[int, int]:
     return triton.cdiv(x.shape[0], tile), triton.cdiv(weight.shape[0], tile)
 
 
-def _dense(x: Tensor | None) -> Tensor | None:
+def without_gaps(x: Tensor | None) -> Tensor | None:
     """A bool mask as bytes, any other tensor unchanged, without gaps: the kernels have no strides."""
     if x is None:
         return None
@@ -74,7 +74,7 @@ def _forward(
     (rows_total, width), vocab = hidden.shape, weight.shape[0]
     hidden, weight, targets = hidden.contiguous(), weight.contiguous(), targets.contiguous()
     bias, row_kind, gc_prediction, gc_target, mask = map(
-        _dense, (bias, row_kind, gc_prediction, gc_target, gc_mask)
+        without_gaps, (bias, row_kind, gc_prediction, gc_target, gc_mask)
     )
     forward, reduce = (
         launch_of(which, hidden, settings, bias=bias is not None) for which in ("forward", "reduce")
@@ -103,7 +103,7 @@ def _forward(
             combined_loss_forward_kernel[(row_tiles, splits)](
                 hidden, weight, bias, targets, row_kind, order, place,
                 part_max, part_sum, logit_sum, base_sum, target_logit, tile_max,
-                rows_total, vocab, width, settings.ignore_index, settings.soft_cap or 1.0, *_rest(settings), tiles,
+                rows_total, vocab, width, settings.ignore_index, settings.soft_cap or 1.0, *rest_of(settings), tiles,
                 tiles_a_split, HAS_BIAS=bias is not None, SOFT_CAP=settings.soft_cap is not None,
                 REST=settings.rest > 0, **kinds, **forward,
             )  # fmt: skip
@@ -124,7 +124,7 @@ def _forward(
     return outputs
 
 
-def _rest(settings: RowSettings) -> tuple[float, float]:
+def rest_of(settings: RowSettings) -> tuple[float, float]:
     """The number of entries that the last one represents, and its logarithm, which is added to the logit."""
     return float(settings.rest), math.log(settings.rest or 1)
 
@@ -177,7 +177,7 @@ def _backward(
     settings = RowSettings(*row_settings)
     (rows_total, width), vocab = hidden.shape, weight.shape[0]
     hidden, weight, targets, grad = (x.contiguous() for x in (hidden, weight, targets, grad))
-    bias, row_kind = _dense(bias), _dense(row_kind)
+    bias, row_kind = without_gaps(bias), without_gaps(row_kind)
     row_tiles, tiles = _tile_counts(hidden, weight)
     d_hidden, d_weight, d_bias = _empty_gradients(
         hidden, weight, bias, want_hidden, want_weight, want_bias, hidden_dtype, weight_dtype
@@ -204,7 +204,7 @@ def _backward(
             combined_loss_dz_kernel[(here, dz_tiles)](
                 hidden, weight, bias, targets, row_kind, order, place, lse, base_pull, scales, grad, keep, workspace,
                 rows_total, vocab, width, settings.ignore_index, settings.label_smoothing, settings.z_loss,
-                settings.base_level, settings.soft_cap or 1.0, *_rest(settings), settings.entries(vocab),
+                settings.base_level, settings.soft_cap or 1.0, *rest_of(settings), settings.entries(vocab),
                 first * tile, dz_tiles,
                 HAS_BIAS=bias is not None, HAS_KIND=row_kind is not None, SOFT_CAP=settings.soft_cap is not None,
                 SMOOTH=settings.label_smoothing != 0.0, REST=settings.rest > 0, K=settings.k,

@@ -16,7 +16,7 @@ from dnagpt_fast.ops.registration import register_op
 from dnagpt_fast.ops.sampling.settings import HOWS, Choice
 from dnagpt_fast.ops.triton_settings import COUNTS, LAUNCH
 
-BLOCK, WARPS = 4096, 16
+BLOCK, WARPS = 2048, 8
 # bits of a float32 in which numbers of this dtype differ
 BITS = {torch.float32: 32, torch.bfloat16: 16, torch.float16: 20}
 

@@ -10,8 +10,10 @@ from dnagpt_fast.ops.combined_loss import chunked
 from dnagpt_fast.ops.combined_loss.op import combined_loss
 from tests.ops.combined_loss.cases import assert_implementation_close, make_case, run
 
-ALL = ["reference", "chunked", "triton"]
-KERNELS = ["chunked", "triton"]
+# a program per row takes long in the interpreter: test_products.py has its default tests
+PRODUCTS = pytest.param("products", marks=pytest.mark.slow)
+ALL = ["reference", "chunked", "triton", PRODUCTS]
+KERNELS = ["chunked", "triton", PRODUCTS]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
 
@@ -59,7 +61,9 @@ def test_the_published_vocabulary_against_fp64(implementation):
 @pytest.mark.parametrize("implementation", ALL)
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
 def test_formulas_written_out(implementation, settings):
-    tolerance = 1e-7 if implementation == "triton" else 1e-12  # a kernel takes its settings as fp32
+    tolerance = (
+        1e-7 if implementation in ("triton", "products") else 1e-12
+    )  # a kernel takes its settings as fp32
     case = make_case(9, 23, 8, **settings).to(torch.float64)
     ours = run(case, implementation)
     x, w, t = case.tensors["hidden"], case.tensors["weight"], case.tensors["targets"]
@@ -99,7 +103,7 @@ def test_plain_rows_equal_torch_cross_entropy(implementation, reduction, smoothi
     wanted = F.cross_entropy(x @ w.T, t, ignore_index=13, reduction=reduction, label_smoothing=smoothing)
     with dispatch.using(combined_loss=implementation):
         ours = combined_loss(x, w, t, ignore_index=13, reduction=reduction, label_smoothing=smoothing)
-    tolerance = 1e-7 if implementation == "triton" else 1e-12
+    tolerance = 1e-7 if implementation in ("triton", "products") else 1e-12
     torch.testing.assert_close(ours.total, wanted, rtol=tolerance, atol=tolerance)
     assert ours.log_probs is None
     assert float(ours.order.sum()) == 0
@@ -161,7 +165,7 @@ def test_classes_restrict_the_softmax(implementation):
         spread_out[classes] = wanted[name]
         wanted[name] = spread_out
     for name, value in wanted.items():
-        tolerance = 1e-7 if implementation == "triton" else 1e-12
+        tolerance = 1e-7 if implementation in ("triton", "products") else 1e-12
         torch.testing.assert_close(ours[name], value, rtol=tolerance, atol=tolerance, msg=name)
 
 
@@ -188,7 +192,7 @@ def test_two_backward_passes_over_one_graph_never_give_a_wrong_gradient(implemen
         total.backward(torch.tensor(2.0), retain_graph=True)
         first = x.grad.clone()
         x.grad = None
-        if implementation == "chunked":  # scales its saved gradient in place
+        if implementation in ("chunked", "products"):  # scales its saved gradient in place
             with pytest.raises(RuntimeError, match="modified by an inplace operation"):
                 total.backward(torch.tensor(2.0))
         else:
@@ -206,7 +210,10 @@ def test_a_second_derivative_is_refused(implementation, reduction):
         torch.autograd.grad(total.sum(), x, create_graph=True)
 
 
-@pytest.mark.parametrize(("implementation", "allowed"), [("chunked", 1e-6), ("triton", 2e-2)])
+@pytest.mark.parametrize(
+    ("implementation", "allowed"),
+    [("chunked", 1e-6), ("triton", 2e-2)],
+)
 def test_under_autocast_fp32_parameters_get_fp32_gradients(implementation, allowed):
     """On the CPU fp32 stays fp32; the Triton version multiplies in bf16, as Linear does, and sums in fp32."""
     case = make_case(40, 60, 16)
@@ -216,7 +223,7 @@ def test_under_autocast_fp32_parameters_get_fp32_gradients(implementation, allow
     for name, value in wanted.items():
         assert ours[name].dtype == torch.float32
         assert (ours[name] - value).abs().max() <= allowed * value.abs().max(), name
-    if implementation == "triton":
+    if implementation != "chunked":
         assert not torch.equal(ours["log_probs"], wanted["log_probs"])  # otherwise nothing ran in bf16
 
 
