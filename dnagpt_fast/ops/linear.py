@@ -4,10 +4,14 @@ On the CPU in float32 both use oneDNN, which torch contains but uses for bfloat1
 
 - Inference: a few rows times a large matrix run two to three times as fast as with MKL (benchmarks/LOG.md), and a row's
   result does not depend on the other rows if their number is a multiple of ROWS_MULTIPLE (tests/ops/test_linear.py).
+  oneDNN before 3.12 (torch 2.11 has 3.10) keeps this only in small products on processors without AVX-512: there the
+  rows are taken in blocks.
 - Training: the two products that read the weight (y, and dx = dy W) are faster than with MKL; dW = dy^T a is left to
   MKL, which is as fast. gelu(x) is not kept for the backward pass but computed again from x: this saves a quarter of a
   block's activations and costs less than 1 % of a step's time.
 """
+
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +20,9 @@ from dnagpt_fast.ops import dispatch
 
 ROWS_MULTIPLE = 16
 """If the number of rows is a multiple of this, the bits of a row do not depend on that number."""
+BLOCKS = (96, 48, 16)
+"""Rows of one product where oneDNN's larger products depend on the number of rows. Its kernel for AVX2 takes six rows at
+a time; a rest of four has the same sums as six, a rest of two has not."""
 
 
 def pack_weight(weight: torch.Tensor) -> torch.Tensor | None:
@@ -55,9 +62,36 @@ def linear(
             )
         with torch.no_grad():
             used = weight.contiguous() if packed is None else packed
-            return _product(x.contiguous(), used, bias)
+            if rows_are_independent() or len(x) % ROWS_MULTIPLE:
+                return _product(x.contiguous(), used, bias)
+            return _by_blocks(x.contiguous(), used, bias)
     with torch.no_grad():
         return F.linear(x, weight, bias)
+
+
+@cache
+def rows_are_independent() -> bool:
+    """Whether oneDNN's float32 products have this property here: tried once, with two products of some milliseconds."""
+    generator = torch.Generator().manual_seed(0)
+    for inputs, outputs in (
+        (48, 20),
+        (768, 128),
+    ):  # few and many steps of the sum, as in tests/ops/test_linear.py
+        x = torch.randn(1024, inputs, generator=generator)
+        weight = torch.randn(outputs, inputs, generator=generator)
+        if not torch.equal(_product(x, weight, None), _by_blocks(x, weight, None)):
+            return False
+    return True
+
+
+def _by_blocks(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """The product of a multiple of ROWS_MULTIPLE rows, a block at a time."""
+    parts, first = [], 0
+    while first < len(x):
+        rows = next(rows for rows in BLOCKS if rows <= len(x) - first)
+        parts.append(_product(x[first : first + rows], weight, bias))
+        first += rows
+    return torch.cat(parts) if parts else _product(x, weight, bias)
 
 
 def dense(

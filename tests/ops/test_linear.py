@@ -49,6 +49,15 @@ def test_a_row_is_independent_of_the_other_rows(shape, dtype):
     assert linear(x[order], weight, bias).equal(linear(x, weight, bias)[order])
 
 
+@pytest.mark.parametrize("rows", [16, 32, 80, 96, 112, 144, 160, 1008])
+def test_blocks_of_rows_are_the_product(monkeypatch, rows):
+    """What older versions of oneDNN need is computed here by blocks, too: the bits of 16 rows at a time."""
+    x, weight, bias = problem((48, 20), rows)
+    monkeypatch.setattr("dnagpt_fast.ops.linear.rows_are_independent", lambda: False)
+    sixteen = torch.cat([linear(part, weight, bias) for part in x.split(16)])
+    assert linear(x, weight, bias, packed=pack_weight(weight)).equal(sixteen)
+
+
 def test_float64_and_views_are_accepted():
     x, weight, bias = problem((48, 20), 16, dtype=torch.float64)
     assert linear(x, weight, bias).dtype == torch.float64
