@@ -220,6 +220,28 @@ def train_rows(
                 torch.cuda.empty_cache()
 
 
+def compile_rows(
+    device: str = "cuda",
+    configs: tuple[tuple[str | ModelConfig, int, tuple[str, ...]], ...] = STEPS,
+    packed_bytes: int = 1 << 20,
+) -> Iterator[dict[str, Any]]:
+    """Two steps of each of WAYS that torch.compile serves, and their seconds: what it compiles is then on disk, so that
+    train_rows takes its times sooner."""
+    for named, samples, ways in configs:
+        config = preset(named) if isinstance(named, str) else named
+        for contender in (way for way in ways if "compiled" in way):
+            began = time.perf_counter()
+            step = WAYS[contender](Steps(config, samples, device, packed_bytes, bf16=device == "cuda"))
+            step()
+            step()
+            yield {
+                "op": "compile",
+                "contender": contender,
+                "model": str(named),
+                "s": time.perf_counter() - began,
+            }
+
+
 def profile_rows(
     device: str = "cuda", config: ModelConfig | None = None, samples: int = 64, packed_bytes: int = 64 << 20
 ) -> Iterator[dict[str, Any]]:

@@ -21,8 +21,8 @@ from dnagpt_fast.ops import dispatch
 ROWS_MULTIPLE = 16
 """If the number of rows is a multiple of this, the bits of a row do not depend on that number."""
 BLOCKS = (96, 48, 16)
-"""Rows of one product where oneDNN's larger products depend on the number of rows. Its kernel for AVX2 takes six rows at
-a time; a rest of four has the same sums as six, a rest of two has not."""
+"""Rows of one product where oneDNN's larger products depend on the number of rows. Its kernel for AVX2 takes six rows
+at a time; a rest of four has the same sums as six, a rest of two has not."""
 
 
 def pack_weight(weight: torch.Tensor) -> torch.Tensor | None:
