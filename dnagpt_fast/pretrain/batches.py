@@ -7,6 +7,7 @@ token ids, GC and the order label from the packed bases, on the genomes' device.
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
@@ -142,18 +143,24 @@ class BatchMaker:
         turned = ((windows.orientation ^ (windows.orientation >> 1)) & 1).to(self.device, torch.bool)
         return self._with_template(windows, kmers, gc_target, gc_mask, turned)
 
-    def sampled(self, sampler: WindowSampler, first_index: int, count: int) -> PretrainBatch:
+    def sampled(self, sampler: WindowSampler, first_index: int | torch.Tensor, count: int) -> PretrainBatch:
         """The batch of sampler.sample(first_index, count), drawn and tokenized in one native call where
         possible.
 
-        The sampler must draw windows of `length_bp` from these genomes. Raises ValueError for another length.
+        first_index may be an int64 on the genomes' CUDA device, as BatchSampler takes it. The sampler must draw
+        windows of `length_bp` from these genomes. Raises ValueError for another length, and for an index on the device
+        where `can_be_recorded` is False.
         """
         if sampler.length_bp != self.length_bp:
             raise ValueError(
                 f"the sampler draws windows of {sampler.length_bp} bp, a batch takes {self.length_bp}"
             )
+        if isinstance(first_index, torch.Tensor) and not self.can_be_recorded:
+            raise ValueError(
+                f"a first index on {first_index.device}: these batches are made with the host's help; wanted an int"
+            )
         if not samples_in_one_call(self.device.type):
-            return self(sampler.sample(first_index, count))
+            return self(sampler.sample(cast(int, first_index), count))
         if self._batch_sampler is None or self._batch_sampler[0] is not sampler:
             draw = BatchSampler(
                 self.genomes,
@@ -168,6 +175,11 @@ class BatchMaker:
         return self._with_template(
             drawn.windows, drawn.kmers, drawn.gc_fraction, drawn.gc_known, drawn.reversed
         )
+
+    @property
+    def can_be_recorded(self) -> bool:
+        """Whether `sampled` needs nothing from the host, so that a graph can repeat it with other samples."""
+        return self.device.type == "cuda" and samples_in_one_call(self.device.type) and not self._base_weights
 
     def _with_template(
         self,

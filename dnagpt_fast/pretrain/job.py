@@ -44,12 +44,16 @@ from dnagpt_fast.training.parallel import distribute
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.run_folder import FORMAT, versions
 from dnagpt_fast.training.settings import ConfigError, ModelSettings, VocabularySettings
+from dnagpt_fast.training.step_graph import CudaGraph
 from dnagpt_fast.vocab import Vocabulary
 from dnagpt_fast.weights.start import resumed_model, start_model, state_hash
 
 # Largest allowed difference between rows of tokens that never occur, relative to the largest value; rounding
 # is far smaller.
 MOST_UNEQUAL = 1e-4
+# For the estimate whether a step is bound by its launches: the share of the peak that its products reach, launches of a
+# block forward and backward with its part of the optimizer, and seconds of the host for one, as PyTorch needs them.
+LIKELY_SHARE, LAUNCHES_A_BLOCK, SECONDS_A_LAUNCH = 0.4, 60, 10e-6
 
 
 class PretrainingLosses(nn.Module):
@@ -249,6 +253,32 @@ class PretrainingRun:
         """Whether torch.compile makes the blocks, and why. Tried at first use, which takes seconds on CUDA."""
         return compiles(self.config.parallel.compile_blocks, self.device, self.steps)
 
+    @cached_property
+    def recorded(self) -> tuple[bool, str]:
+        """Whether a step is recorded as a CUDA graph, and why."""
+        parallel = self.config.parallel
+        obstacle = ""
+        if self.device.type != "cuda":
+            obstacle = f"on {self.device.type}"
+        elif self.processes.world_size > 1:
+            obstacle = "with several processes"
+        elif parallel.activation_checkpointing:
+            obstacle = "with parallel.activation_checkpointing"
+        elif not self.drawer.can_be_recorded:
+            obstacle = "with batches that the host helps to make: mapped genomes, or weights of next tokens"
+        if isinstance(parallel.cuda_graph, bool):
+            if parallel.cuda_graph and obstacle:
+                raise ConfigError(f"parallel.cuda_graph = true {obstacle}: wanted false or auto")
+            return parallel.cuda_graph, f"parallel.cuda_graph = {str(parallel.cuda_graph).lower()}"
+        if obstacle:
+            return False, obstacle
+        running = self.cost.flops / (LIKELY_SHARE * self.cost.peak_flops)
+        launching = LAUNCHES_A_BLOCK * self.model.num_layers * self.parts * SECONDS_A_LAUNCH
+        return (
+            running < launching,
+            f"{running * 1e3:.1f} ms to run, {launching * 1e3:.1f} ms to launch, by estimate",
+        )
+
     @property
     def arithmetic(self) -> str:
         """The line about precision and compiler in the log."""
@@ -257,7 +287,8 @@ class PretrainingRun:
         compiled, why = self.compiled
         return (
             f"precision: {precision} (run.precision), residual stream {run.residual} (run.residual); "
-            f"blocks {'' if compiled else 'not '}compiled by torch.compile ({why}; parallel.compile_blocks)"
+            f"blocks {'' if compiled else 'not '}compiled by torch.compile ({why}; parallel.compile_blocks); "
+            f"step {'' if self.recorded[0] else 'not '}a CUDA graph ({self.recorded[1]}; parallel.cuda_graph)"
         )
 
     @cached_property
@@ -304,11 +335,20 @@ class PretrainingRun:
             device=self.device,
             processes=self.processes,
             clock=clock,
+            graph=CudaGraph() if self.recorded[0] else None,
+            variant=self.variant,
         )
 
-    def batch_at(self, step: int, part: int) -> PretrainBatch:
-        """The micro-batch `part` of this process in `step`; it depends only on the indices of its samples."""
+    def variant(self, step: int) -> float:
+        """What the host decides for a step, for training/loop.py: the share of the base-level loss."""
         self.losses.base_level = base_level_at(self.config.loss, step)
+        return self.losses.base_level
+
+    def batch_at(self, step: int | torch.Tensor, part: int) -> PretrainBatch:
+        """The micro-batch `part` of this process in `step`; it depends only on the indices of its samples. A step on
+        the device is one for which `variant` was called."""
+        if not isinstance(step, torch.Tensor):
+            self.variant(step)
         first = step * self.config.run.batch_size + self.first_sample + part * self.part_size
         return self.drawer.sampled(self.sampler, first, self.part_size).to(self.device)
 

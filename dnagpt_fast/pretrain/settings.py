@@ -184,11 +184,14 @@ class ParallelSettings:
                               memory, a third more work
     compile_blocks            torch.compile for each block: true, false or auto (on CUDA where the compiler works, in
                               runs of 1,000 steps or more). A longer first step; on the CPU it needs a C++ compiler
+    cuda_graph                a step is recorded and launched as a whole: true, false or auto (on CUDA with one process,
+                              where launching its kernels would take longer than running them: small steps)
     """
 
     sharding: str = "ddp"
     activation_checkpointing: bool = False
     compile_blocks: bool | str = "auto"
+    cuda_graph: bool | str = "auto"
 
 
 @dataclass(frozen=True)
@@ -218,6 +221,7 @@ LEAST = {
     "loss.base_level": 0, "loss.base_level_from_step": 0,
 }  # fmt: skip
 ONE_OF = {
+    "parallel.cuda_graph": ("auto", True, False),
     "run.precision": ("auto", "fp32", "bf16"), "run.residual": ("fp32", "bf16"),
     "parallel.compile_blocks": ("auto", True, False),
     "parallel.sharding": ("ddp", "fsdp"), "optimizer.kind": ("adamw", "muon"),

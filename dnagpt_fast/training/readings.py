@@ -16,7 +16,7 @@ class Reading:
             self._copied = torch.cuda.Event()
             self._copied.record()
         else:
-            self._host = values
+            self._host = values.clone()  # a recorded step writes into the same tensor again
 
     def wait(self) -> list[float]:
         """The values. On CUDA it waits for the copy only: what was queued after it goes on."""

@@ -10,6 +10,8 @@ from dnagpt_fast import ops
 from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.ops import dispatch
+from dnagpt_fast.training.loop import StopRequest
+from dnagpt_fast.training.step_graph import CudaGraph
 from tests.ops.packed_genomes import packed_genome, random_text
 
 pytestmark = pytest.mark.gpu
@@ -92,8 +94,32 @@ def test_sampler(cuda):
     check(work, lambda: None)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_whole_steps_of_pre_training(cuda, compiled):
+    """Samples, forward, backward, clipping and update in one graph, beside the same steps launched one kernel at a
+    time: the same bits, with the rate and the samples of each step."""
+
+    def trained(record: bool) -> tuple[list[torch.Tensor], list[dict[str, float]]]:
+        steps = Steps(ModelConfig(19_564, 128, 2, 4, 256, False), 4, cuda, 1 << 16, bf16=True)
+        if compiled:
+            steps.model.compile_blocks()
+        loop = steps.loop
+        loop.graph, loop.lr_at = CudaGraph(), lambda step: 1e-3 / (1 + step)
+        losses = []
+        for step in range(8):
+            if not record:
+                loop._warm_steps = 0
+            losses.append(loop.one_step(step, StopRequest()).losses)
+        assert (loop._recorded is not None) == record
+        return [p.detach().clone() for p in steps.model.parameters()], losses
+
+    (weights, losses), (launched, wanted) = trained(True), trained(False)
+    assert losses == wanted
+    assert all(map(torch.equal, weights, launched))
+
+
 def test_forward_and_backward_of_a_model(cuda):
-    """The weights are updated outside: the optimizer reads its learning rate on the host."""
+    """The weights are updated outside."""
     steps = Steps(ModelConfig(19_564, 128, 2, 4, 256, False), 4, cuda, 1 << 16, bf16=True)
     batch = steps.batch()
     parameters = [p for p in steps.model.parameters() if p.requires_grad]
