@@ -12,18 +12,22 @@ import json
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fetch import debian, wheel
 from stage import HERE
 
+from dnagpt_fast.suites.figures import draw
 from dnagpt_fast.suites.report import tables
 from dnagpt_fast.variants.vcf import VcfFile
 
 BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
 NEEDS_GENOME = ("genomic-benchmarks", "variants", "zero-shot", "lm")
 SHOWN_WIDTH = 8
+SHOWN = "gue"
+"""The suite whose figures are on the page."""
 
 
 def write_ranges(folder: Path, ranges: list[str]) -> None:
@@ -101,7 +105,8 @@ def measured(out: Path, settings: dict[str, Any]) -> str:
         )
         for table in tables(report):
             if "is better" in table.title or table.title.startswith(("Differences", "effect:", "size:")):
-                parts.append(turned(table).markdown().replace("## ", "#### ", 1))
+                shown = replace(turned(table), note="")
+                parts.append(shown.markdown().replace("## ", "#### ", 1))
     return "\n\n".join(parts)
 
 
@@ -139,6 +144,9 @@ def main() -> None:
     page = chosen.page.read_text()
     before, after = page.split(BEGIN)[0], page.split(END)[1]
     chosen.page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+    shown = chosen.out / SHOWN / "report.json"
+    if shown.is_file():
+        draw(chosen.page.with_name(f"benchmarks_{SHOWN}.png"), json.loads(shown.read_text()))
 
 
 if __name__ == "__main__":

@@ -17,13 +17,15 @@ ROW_INCHES = 0.27
 
 def draw(path: Path, report: Mapping[str, Any]) -> None:
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.lines import Line2D
 
     tasks = report["tasks"]
     columns = min(COLUMNS, len(tasks))
     lines = -(-len(tasks) // columns)
     tallest = max(len(_rows(report["suite"], task)) for task in tasks)
-    figure = Figure(figsize=(5.6 * columns, 0.6 + lines * (0.9 + ROW_INCHES * tallest)), layout="constrained")
+    size = (5.6 * columns, 0.6 + lines * (0.9 + ROW_INCHES * tallest))
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.12))
     axes = figure.subplots(lines, columns, squeeze=False)
     for place, task in zip(axes.flat, tasks, strict=False):
         _draw_task(place, report["suite"], task)
@@ -41,7 +43,7 @@ def _rows(suite: str, task: Mapping[str, Any]) -> list[tuple[str, str, list[floa
     """(name, role, [value, low, high]); published numbers have no interval."""
     rows = [(one["method"], one["role"], one["scores"][task["measure"]]) for one in task["results"]]
     numbers = published(suite, task["task"], task["measure"])
-    return rows + [(one.model, "published", [one.value] * 3) for one in numbers]
+    return rows + [(f"{one.model} (published)", "published", [one.value] * 3) for one in numbers]
 
 
 def _draw_task(axes: "Axes", suite: str, task: Mapping[str, Any]) -> None:

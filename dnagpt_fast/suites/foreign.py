@@ -40,12 +40,14 @@ class _Window:
 class ForeignModel:
     """A causal language model. name: hf:FOLDER. Raises ValueError that names the folder."""
 
-    def __init__(self, name: str, run: HowToRun, loaded: tuple[Any, Any] | None = None) -> None:
-        """loaded: a model and its tokenizer in place of those of the folder."""
+    def __init__(self, name: str, run: HowToRun, random: tuple[Any, Any] | None = None) -> None:
+        """random: a model with random weights and its tokenizer, in place of those of the folder."""
         self.name = name
         self._run = run
-        self._folder = Path(name.split(",")[0].removeprefix("hf:"))
+        self._is_random = random is not None
+        self._folder = Path(name.removeprefix("hf:"))
         transformers = need("transformers", "hf")
+        loaded = random
         if loaded is None:
             if not (self._folder / "config.json").is_file():
                 raise ValueError(
@@ -76,7 +78,7 @@ class ForeignModel:
         return model, tokenizer
 
     def facts(self) -> dict[str, Any]:
-        if ", random" in self.name:
+        if self._is_random:
             return {"kind": "hf", "random": {"seed": self._run.seed}}
         digest = hashlib.sha256()
         for path in sorted(self._folder.iterdir()):
@@ -92,10 +94,9 @@ class ForeignModel:
         }
 
     def check(self, texts: Iterable[tuple[str, str]]) -> None:
-        unknown = self._tokenizer.unk_token_id
         for text, where in texts:
             ids = self._ids(text)
-            if not ids or (unknown is not None and unknown in ids):
+            if self._has_unknown(text):
                 letters = "".join(sorted(set(text)))
                 raise LabelError(
                     f"{where}: the tokenizer of {self.name} cannot read it (letters {letters}): "
@@ -170,7 +171,8 @@ class ForeignModel:
     def continuations(self, prompts: Sequence[str], bases: int) -> list[str]:
         made = []
         for text in prompts:
-            ids = self._ids(text)[-(self._longest - len(self._prefix) - 1) :]
+            # a token is a base or more
+            ids = self._ids(text)[-max(self._longest - len(self._prefix) - bases, 1) :]
             letters = ""
             while len(letters) < bases and len(ids) + len(self._prefix) < self._longest:
                 row = torch.tensor([[*self._prefix, *ids]], device=self._device)
@@ -184,6 +186,7 @@ class ForeignModel:
 
     def variant_scores(self, genome: Genome, variants: Sequence[Variant]) -> np.ndarray:
         found = np.zeros(len(variants))
+        unreadable = np.zeros(len(variants), bool)
         for flip in (False, True):
             texts = []
             for contig, start, reference, alternative in variants:
@@ -194,8 +197,10 @@ class ForeignModel:
                 for allele in (alternative, reference):
                     text = left + allele + right
                     texts.append(reverse_complement(text) if flip else text)
+            unreadable |= np.array([self._has_unknown(text) for text in texts]).reshape(-1, 2).any(1)
             nats = self._strand_likelihoods(texts)[:, 0].reshape(-1, 2)
             found += (nats[:, 0] - nats[:, 1]) / 2
+        found[unreadable] = np.nan
         return found
 
     def control(self) -> Subject:
@@ -208,6 +213,11 @@ class ForeignModel:
 
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _has_unknown(self, text: str) -> bool:
+        """Whether the tokenizer gives no token for the text, or an unknown one."""
+        ids, unknown = self._ids(text), self._tokenizer.unk_token_id
+        return not ids or (unknown is not None and unknown in ids)
 
     def _letters(self, ids: Sequence[int]) -> str:
         text = self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -18,10 +18,14 @@ ALIASES = {"dev": ("dev", "valid", "validation", "val")}
 
 
 def tasks(source: Source) -> Iterator[Task]:
-    for folder in folders(source):
-        if source.wants(folder.name):
+    found = folders(source)
+    for folder in found:
+        # of folders such as tf/0 and mouse/0
+        twice = sum(other.name == folder.name for other in found) > 1
+        name = f"{folder.parent.name}_{folder.name}" if twice else folder.name
+        if source.wants(name):
             sets = {part: _read(folder, part, source) for part in PARTS}
-            yield labelled_task(folder.name, sets, "mcc", source)
+            yield labelled_task(name, sets, "mcc", source)
 
 
 def folders(source: Source) -> list[Path]:

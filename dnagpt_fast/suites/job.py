@@ -72,6 +72,10 @@ def evaluate(
     for way in choices.ways:
         if way not in WAYS:
             raise ValueError(f"--way {way}: wanted {', '.join(WAYS)}")
+    if len(set(choices.models)) < len(choices.models):
+        raise ValueError(f"--model names a model twice: {', '.join(choices.models)}")
+    if min(choices.tuning.lrs, default=0.0) <= 0:
+        raise ValueError(f"--lr {choices.tuning.lrs}: wanted numbers above 0")
     if output.exists():
         raise FileExistsError(f"{output} is there already: choose another folder")
     need("sklearn")
@@ -79,6 +83,7 @@ def evaluate(
     chosen = suite(name)
     tasks = list(chosen.tasks(source))
     _check_names(source, tasks)
+    _check_ways(choices, tasks)
     subjects = [subject_of(model, choices.run) for model in choices.models]
     for task in tasks:
         for subject in subjects:
@@ -122,6 +127,13 @@ def _check_names(source: Source, tasks: Sequence[Task]) -> None:
         raise LabelError(f"{source.data}: no task {', '.join(missing) or 'at all'} in it{have}")
 
 
+def _check_ways(choices: Choices, tasks: Sequence[Task]) -> None:
+    """Raises ValueError if no task has one of the ways."""
+    offered = {way for task in tasks for way in (*task.ways, *((TUNED,) if task.examples else ()))}
+    if not offered & set(choices.ways):
+        raise ValueError(f"--way {', '.join(choices.ways)}: this suite has {', '.join(sorted(offered))}")
+
+
 def _identity(name: str, source: Source, choices: Choices, facts: dict[str, Any]) -> dict[str, Any]:
     """What the results depend on, as --resume compares it."""
     settings = {k: v for k, v in asdict(choices.run).items() if k != "max_tokens"}
@@ -137,10 +149,13 @@ def _identity(name: str, source: Source, choices: Choices, facts: dict[str, Any]
         "resamples": choices.resamples,
         "run": settings,
         "tuning": asdict(choices.tuning) if TUNED in choices.ways else None,
-        "files": {Path(path).name if path else path: digest for path, digest in source.hashes.items()}
-        if len({Path(path).name for path in source.hashes}) == len(source.hashes)
-        else {str(Path(*Path(path).parts[-2:])): digest for path, digest in source.hashes.items()},
+        "files": {_file_name(Path(path), source.data): digest for path, digest in source.hashes.items()},
     }
+
+
+def _file_name(path: Path, data: Path) -> str:
+    """Below the data folder if it is there: folders may be moved."""
+    return str(path.relative_to(data)) if path.is_relative_to(data) and path != data else path.name
 
 
 def _methods(

@@ -22,6 +22,7 @@ PART_NAMES = {
 }  # fmt: skip
 KMERS = (3, 4, 5)
 MOST_POSITION_BP = 1024
+LENGTH_BINS = 20
 DEV_SHARE = 0.1
 
 
@@ -66,6 +67,8 @@ def labelled_task(
         "Markov chains": lambda: _chains(data, measure),
     }
     lengths = {len(text) for part in PARTS for text in rows[part].sequence}
+    if len(lengths) > 1:
+        baselines["length"] = lambda: _lengths(data)
     if len(lengths) == 1 and max(lengths) <= MOST_POSITION_BP:
         baselines["positional logistic regression"] = lambda: _positions(data)
     else:
@@ -171,6 +174,20 @@ def _kmer_features(data: LabelledRows, k: int, part: str) -> np.ndarray:
 
 def _positions(data: LabelledRows) -> Prediction:
     _, found, values = _best(data, {"": lambda part: position_features(data.texts(part))})
+    return Prediction([values], {"penalty": found.penalty, "dev_loss": found.loss})
+
+
+def _lengths(data: LabelledRows) -> Prediction:
+    """Of sequences of several lengths: what the length alone says, as the bin of LENGTH_BINS that it falls into."""
+    edges = np.quantile([len(text) for text in data.texts("train")], np.arange(1, LENGTH_BINS) / LENGTH_BINS)
+
+    def bins(part: str) -> np.ndarray:
+        length = np.array([len(text) for text in data.texts(part)])
+        place = np.searchsorted(np.unique(edges), length, "left")
+        one_hot = place[:, None] == np.arange(len(edges) + 1)
+        return np.column_stack([one_hot, np.log(length)]).astype(np.float32)
+
+    _, found, values = _best(data, {"": bins})
     return Prediction([values], {"penalty": found.penalty, "dev_loss": found.loss})
 
 

@@ -24,6 +24,8 @@ from dnagpt_fast.suites.task import LIKELIHOOD, Prediction, Scorer, Source, Task
 
 CHAIN_BP = 20_000_000
 FOLDS = 5
+SHOWN = 200
+"""Texts that a model is asked about before any work."""
 LEAST_OF_CLASS = 10
 """Of each label, for the AUROC within a consequence class."""
 CPG = "CpG transition"
@@ -96,7 +98,7 @@ def difference_task(
         facts=dict(facts),
         texts=[
             (text, f"{name}: {place.name}") for row, place in zip(rows, places, strict=True) for text in row
-        ][:200],
+        ][:SHOWN],
         loci=loci(places),
     )
 
@@ -152,6 +154,7 @@ def variant_task(
         clusters=clusters,
         strata=truth,
         facts=dict(facts),
+        texts=_surroundings(genome, variants[:SHOWN]),
         loci=Loci(
             [contig for contig, *_ in variants],
             np.array([start for _, start, *_ in variants]),
@@ -159,6 +162,15 @@ def variant_task(
             ["+"] * len(variants),
         ),
     )
+
+
+def _surroundings(genome: Genome, variants: Sequence[Variant]) -> list[tuple[str, str]]:
+    found = []
+    for contig, start, reference, alternative in variants:
+        place = f"{contig}:{start + 1}"
+        text = genome.sequence(contig, max(start - 50, 0), start + len(reference))
+        found += [(text, place), (text[: -len(reference)] + alternative, place)]
+    return found
 
 
 def _ranked(truth: np.ndarray, values: np.ndarray, consequence: Sequence[str] | None) -> Scorer:

@@ -124,7 +124,8 @@ class Source:
         return self._opened
 
     def some(self, rows: int, part: str) -> np.ndarray:
-        """At most `max_rows` of the numbers 0 .. rows - 1, ascending; the same for the same seed and part."""
+        """At most `max_rows` of the numbers 0 .. rows - 1, ascending; the same for the same seed and part (of whose
+        name the first six letters count)."""
         if not self.max_rows or rows <= self.max_rows:
             return np.arange(rows)
         digits = int.from_bytes(part.encode()[:6].ljust(6), "big")

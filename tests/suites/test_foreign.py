@@ -113,6 +113,14 @@ def test_continuations_are_greedy(model):
         text += letter
 
 
+def test_a_prompt_longer_than_the_model_is_cut_at_its_start(model):
+    text = bases(RNG, 200)
+    (made,) = model.continuations([text], 4)
+    (same,) = model.continuations([text[-60:]], 4)
+    assert made == same
+
+
+@pytest.mark.slow
 def test_a_foreign_model_in_a_suite(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("dnagpt_fast.suites.job.write_report", lambda *_: None)
     monkeypatch.setattr("dnagpt_fast.suites.labelled.KMERS", (2,))

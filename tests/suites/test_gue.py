@@ -1,12 +1,17 @@
 """The suite gue from the command line: its report, its errors before any work, and a resumed run."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 
 from dnagpt_fast.cli import main
 from dnagpt_fast.finetune.data.examples import LabelError
+from dnagpt_fast.suites import gue
 from dnagpt_fast.suites.job import Choices, evaluate
 from dnagpt_fast.suites.subjects import OwnModel
 from dnagpt_fast.suites.task import FROZEN, Source
@@ -16,7 +21,7 @@ from tests.suites.benchmark_data import gue_folder, labelled, small_model, write
 
 @pytest.fixture(autouse=True)
 def _few_kmers(monkeypatch):
-    monkeypatch.setattr("dnagpt_fast.suites.labelled.KMERS", (2, 3))
+    monkeypatch.setattr("dnagpt_fast.suites.labelled.KMERS", (2,))
 
 
 @pytest.fixture
@@ -105,14 +110,13 @@ def test_a_stopped_job_goes_on_where_it_ended(tmp_path, data, model, monkeypatch
         assert [one["scores"] for one in mine["results"]] == [one["scores"] for one in theirs["results"]]
 
 
-@pytest.mark.usefixtures("_no_files")
-def test_copies_across_the_split_are_found(tmp_path, data, model):
+def test_copies_across_the_split_are_found(data):
     rows = labelled(np.random.default_rng(5), 24)
     write_csv(data / "motif" / "test.csv", rows)
     write_csv(data / "motif" / "train.csv", [*labelled(np.random.default_rng(6), 60), rows[3]])
-    (task,) = run(tmp_path, data, model)["tasks"]
-    assert task["facts"]["leaks"]["test_in_train"] == {"identical": 1, "near": 1}
-    assert "test.csv:5" in task["findings"][0]
+    (task,) = gue.tasks(Source(data))
+    assert task.facts["leaks"]["test_in_train"] == {"identical": 1, "near": 1}
+    assert "test.csv:5" in task.findings[0]
 
 
 def before_any_work(monkeypatch):
@@ -151,6 +155,9 @@ def test_bad_rows_are_errors_before_any_work(tmp_path, data, model, monkeypatch,
         (["genes"], "no suite 'genes': there are gue"),
         (["gue", "--task", "none"], "no task none in it; it has motif|no task none"),
         (["gue", "--way", "mean"], "--way mean: wanted frozen, tuned, likelihood"),
+        (["gue", "--way", "likelihood"], "--way likelihood: this suite has frozen, tuned"),
+        (["gue", "--way", "tuned", "--lr", "0"], "wanted numbers above 0"),
+        (["gue", "--model", "a", "--model", "a"], "--model names a model twice"),
     ],
 )
 def test_wrong_choices(tmp_path, data, model, capsys, arguments, message):
@@ -162,7 +169,34 @@ def test_wrong_choices(tmp_path, data, model, capsys, arguments, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_folders_of_one_name_are_named_by_their_parents(tmp_path):
+    for kind in ("tf", "mouse"):
+        gue_folder(tmp_path / "gue" / kind)
+    assert [task.name for task in gue.tasks(Source(tmp_path / "gue"))] == ["mouse_motif", "tf_motif"]
+
+
 def test_an_output_that_is_there_is_kept(tmp_path, data, model):
     (tmp_path / "report").mkdir()
     with pytest.raises(FileExistsError, match="report is there already"):
         run(tmp_path, data, model, ways=(FROZEN,))
+
+
+@pytest.mark.slow
+def test_a_killed_command_is_resumed(tmp_path, data, model):
+    """The process is killed after its first finished method, and another one goes on."""
+    command = [sys.executable, "-m", "dnagpt_fast", "evaluate", "gue", "--data", str(data), "--model", model]
+    command += ["--resamples", "20"]
+    subprocess.run([*command, "-o", str(tmp_path / "whole")], check=True)
+    out, methods = tmp_path / "report", tmp_path / ".report.evaluation" / "methods"
+    process = subprocess.Popen([*command, "-o", str(out)])
+    while process.poll() is None and not (methods.exists() and methods.stat().st_size):
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not out.exists()
+    subprocess.run([*command, "-o", str(out), "--resume"], check=True)
+    scores = [
+        [one["scores"] for one in json.loads((folder / "report.json").read_text())["tasks"][0]["results"]]
+        for folder in (out, tmp_path / "whole")
+    ]
+    assert scores[0] == scores[1]

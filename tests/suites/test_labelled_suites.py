@@ -85,6 +85,15 @@ def test_tables_are_split_with_copies_together(tmp_path):
     assert again.examples["test"].where == task.examples["test"].where != other.examples["test"].where
 
 
+def test_a_length_that_gives_the_label_away_is_seen(tmp_path):
+    rows = [(bases(RNG, 40 + 30 * (i % 2) + int(RNG.integers(20))), str(i % 2)) for i in range(200)]
+    write_csv(tmp_path / "data" / "mouse.tsv", rows)
+    (task,) = poly_a.tasks(Source(tmp_path / "data"))
+    (values,) = task.baselines["length"]().values
+    assert task.scorer(values)(np.arange(task.rows))["accuracy"] == 1.0
+    assert "positional logistic regression" not in task.baselines
+
+
 def test_no_file_for_a_suite(tmp_path):
     (tmp_path / "data").mkdir()
     with pytest.raises(LabelError, match=r"no file with the ending \.tsv or"):
