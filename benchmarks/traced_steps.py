@@ -204,7 +204,6 @@ def as_on(architecture: str) -> Iterator[None]:
         "attention_extend",
         "next_tokens",
         "advance_lanes",
-        "combined_loss",
         "residual_norm",
     )
     with ExitStack() as stack:

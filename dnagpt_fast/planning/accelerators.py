@@ -15,13 +15,15 @@ import torch
 class Accelerator:
     """name: as the planner takes it. device_names: texts that torch.cuda.get_device_name contains.
     memory_gib: what a process can allocate, GiB. peak_tflops: type -> 10^12 operations per second.
-    link_gb_s: to the other GPUs of a node, one direction, GB/s per GPU (NVLink, otherwise PCIe)."""
+    link_gb_s: to the other GPUs of a node, one direction, GB/s per GPU (NVLink, otherwise PCIe).
+    memory_gb_s: to its own memory, GB/s."""
 
     name: str
     device_names: tuple[str, ...]
     memory_gib: float
     peak_tflops: dict[str, float]
     link_gb_s: float
+    memory_gb_s: float
 
 
 def _rates(half: float, tf32: float, fp32: float) -> dict[str, float]:
@@ -35,17 +37,19 @@ def _rates(half: float, tf32: float, fp32: float) -> dict[str, float]:
 
 # Longer device names come first: "H100 PCIe" before "H100".
 ACCELERATORS = (
-    Accelerator("v100", ("V100",), 31.7, _rates(125.0, 0, 15.7), 150),
-    Accelerator("a100-40g", ("A100-SXM4-40GB", "A100-PCIE-40GB"), 39.4, _rates(312.0, 156.0, 19.5), 300),
-    Accelerator("a100", ("A100",), 79.1, _rates(312.0, 156.0, 19.5), 300),
-    Accelerator("h100-pcie", ("H100 PCIe",), 79.1, _rates(756.0, 378.0, 51.0), 64),
-    Accelerator("h100", ("H100",), 79.1, _rates(989.0, 494.0, 67.0), 450),
-    Accelerator("h200", ("H200",), 139.8, _rates(989.0, 494.0, 67.0), 450),
-    Accelerator("b200", ("B200",), 178.3, _rates(2250.0, 1125.0, 75.0), 900),
-    Accelerator("l40s", ("L40S",), 44.4, _rates(362.0, 183.0, 91.6), 32),
-    Accelerator("a10", ("A10G", "A10"), 22.3, _rates(125.0, 62.5, 31.2), 32),
-    Accelerator("rtx4090", ("RTX 4090",), 23.5, _rates(165.2, 82.6, 82.6), 32),
-    Accelerator("rtx3090", ("RTX 3090",), 23.5, _rates(71.0, 35.6, 35.6), 32),
+    Accelerator("v100", ("V100",), 31.7, _rates(125.0, 0, 15.7), 150, 900),
+    Accelerator(
+        "a100-40g", ("A100-SXM4-40GB", "A100-PCIE-40GB"), 39.4, _rates(312.0, 156.0, 19.5), 300, 1555
+    ),
+    Accelerator("a100", ("A100",), 79.1, _rates(312.0, 156.0, 19.5), 300, 2039),
+    Accelerator("h100-pcie", ("H100 PCIe",), 79.1, _rates(756.0, 378.0, 51.0), 64, 2000),
+    Accelerator("h100", ("H100",), 79.1, _rates(989.0, 494.0, 67.0), 450, 3350),
+    Accelerator("h200", ("H200",), 139.8, _rates(989.0, 494.0, 67.0), 450, 4800),
+    Accelerator("b200", ("B200",), 178.3, _rates(2250.0, 1125.0, 75.0), 900, 8000),
+    Accelerator("l40s", ("L40S",), 44.4, _rates(362.0, 183.0, 91.6), 32, 864),
+    Accelerator("a10", ("A10G", "A10"), 22.3, _rates(125.0, 62.5, 31.2), 32, 600),
+    Accelerator("rtx4090", ("RTX 4090",), 23.5, _rates(165.2, 82.6, 82.6), 32, 1008),
+    Accelerator("rtx3090", ("RTX 3090",), 23.5, _rates(71.0, 35.6, 35.6), 32, 936),
 )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from dnagpt_fast.model.config import ModelConfig, preset
 from dnagpt_fast.planning.accelerators import Accelerator, accelerator
 from dnagpt_fast.planning.flops import parameter_count, step_flops
+from dnagpt_fast.planning.predicted import predicted_parts
 from dnagpt_fast.planning.step_memory import StepMemory, step_memory, trained_count
 from dnagpt_fast.training.figures import GIB
 
@@ -90,9 +91,24 @@ class Plan:
                 f"{self.tokens_per_s:,.0f} tokens/s, if each GPU reaches {request.utilisation:.0%} of its "
                 f"{peak:,.0f} TFLOP/s",
             ),
+            *self._predicted(),
             ("time", f"{self.hours:,.1f} hours, {self.hours * request.gpus:,.1f} GPU hours"),
             ("a checkpoint", _gib(self.checkpoint_bytes)),
             ("disk", f"{_gib(self.disk_bytes)}: {request.keep} checkpoints and one being written"),
+        ]
+
+    def _predicted(self) -> list[tuple[str, str]]:
+        """What the parts of a step add up to on one GPU, where predicted.py has them: bf16, one micro-batch a step."""
+        if self.request.precision != "bf16":
+            return []
+        *parts, step = predicted_parts(self.config, self.micro_batch, self.accelerator)
+        each = ", ".join(f"{row['part']} {row['ms']:.1f}" for row in parts)
+        return [
+            (
+                "predicted",
+                f"{step['ms']:,.1f} ms for {self.micro_batch} samples on one GPU ({each}): "
+                f"{step['tokens_per_s']:,.0f} tokens/s, {step['share_of_peak']:.0%} of the peak (docs/scaling.md)",
+            )
         ]
 
     def remedies(self) -> list[str]:

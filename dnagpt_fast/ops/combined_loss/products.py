@@ -28,7 +28,7 @@ from dnagpt_fast.ops.combined_loss.settings import (
     LossSettings,
     RowSettings,
 )
-from dnagpt_fast.ops.combined_loss.tiles import TILE_ROWS, launch_of, tile_order
+from dnagpt_fast.ops.combined_loss.tiles import TILE_ROWS, launch_of
 from dnagpt_fast.ops.registration import refuse_second_derivative, register_op
 
 BLOCK, WARPS = 2048, 8  # columns that a program takes at a time
@@ -107,7 +107,7 @@ def _forward(
     chunk = rows_a_chunk(rows_total, vocab, hidden.element_size())
     workspace = hidden.new_empty(chunk, aligned(vocab))[:, :vocab]
     nothing = rows.new_empty(0)
-    _, place = tile_order(vocab, hidden.device, 0, settings.rest > 0)
+    _, place = launch.tile_order(vocab, hidden.device, 0, settings.rest > 0)
     has_kind, smooth = row_kind is not None, settings.label_smoothing != 0.0
     reduce = launch_of("reduce", hidden, settings, bias=bias is not None)
     if want_weight and not rows_total:
