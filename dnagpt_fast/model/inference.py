@@ -25,12 +25,14 @@ from dnagpt_fast.model.rounded_linear import RoundedLinear
 from dnagpt_fast.ops.attention.extend import attention_extend
 from dnagpt_fast.ops.attention.op import attention, attention_decode
 from dnagpt_fast.ops.attention.reference import attention_weights, visible_keys
+from dnagpt_fast.ops.attention.rule import implementation_for
 from dnagpt_fast.ops.linear import ROWS_MULTIPLE, linear, pack_weight
 from dnagpt_fast.ops.traits import attention_is_batch_independent
 
 TokenIds = Sequence[int] | np.ndarray
 """Token ids of a sequence: integers, or int64 (T,)."""
 PLAIN = (nn.Linear, Linear)
+FEW_LENGTHS, FEW_ROWS = 4, 256
 PACK_LIMIT_BYTES = 4 << 30
 """Weights of up to this size in all are copied into the faster layout for generation."""
 
@@ -86,6 +88,7 @@ class Inference:
         self.device = model.transformer.wte.weight.device
         self.blocks = cast("list[Block]", list(model.transformer.h))
         self._packed: dict[int, torch.Tensor | None] = {}
+        self._in_place = self.device.type != "cpu"
         self._no_bias: dict[int, torch.Tensor] = {}
         self.kept: list[Any] = []  # lanes.py keeps the buffers of a graph here, for the next batch
         if pack:
@@ -112,11 +115,13 @@ class Inference:
         wanted = [self.model.layer_index(layer) for layer in layers]
         rows = _Rows(self.model, sequences)
         x = self._embed(rows)
-        states = {0: x}
+        states = {0: x.clone() if 0 in wanted else x}  # blocks may change x in place
         for number, block in enumerate(self.blocks[: max(wanted)], 1):
             x = self._block(block, x, lambda qkv: rows.attend(qkv, self.model.num_heads))
-            if number in wanted:
-                states[number] = self.model.transformer.ln_f(x) if number == self.model.num_layers else x
+            if number == self.model.num_layers:
+                states[number] = self.model.transformer.ln_f(x)
+            elif number in wanted:
+                states[number] = x.clone() if self._in_place else x
         return HiddenRows(
             [states[layer] for layer in wanted],
             rows.token_ids,
@@ -256,7 +261,7 @@ class Inference:
             ) -> torch.Tensor:
                 return attention_extend(qkv, keys, values, cache.lengths)
 
-            x = self._block(block, x, attend) if self.device.type == "cpu" else self._step(block, x, attend)
+            x = self._block(block, x, attend)
         cache.lengths.add_(1)
         return transformer.ln_f(x)
 
@@ -305,18 +310,15 @@ class Inference:
         attend: Callable[[torch.Tensor], torch.Tensor],
         kept: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """One block over rows; `kept`: the rows that `attend` returns, if not all."""
+        """One block over rows; `kept`: the rows that `attend` returns, if not all. On a GPU the sums with x and GELU
+        run inside the products, and x is changed in place."""
         attended = attend(self.linear(block.attn.c_attn, block.ln_1(x)))
-        x = (x if kept is None else x[kept]) + self.linear(block.attn.c_proj, attended)
-        wide = F.gelu(self.linear(block.mlp.c_fc, block.ln_2(x)), approximate="tanh")
-        return x + self.linear(block.mlp.c_proj, wide)
-
-    def _step(
-        self, block: Block, x: torch.Tensor, attend: Callable[[torch.Tensor], torch.Tensor]
-    ) -> torch.Tensor:
-        """`_block` for a few rows on a GPU, where the number of launches counts: the sums with x and GELU run inside
-        the products. x is changed in place."""
-        x = self._add_product(x, block.attn.c_proj, attend(self.linear(block.attn.c_attn, block.ln_1(x))))
+        x = x if kept is None else x[kept]
+        if not self._in_place:
+            x = x + self.linear(block.attn.c_proj, attended)
+            wide = F.gelu(self.linear(block.mlp.c_fc, block.ln_2(x)), approximate="tanh")
+            return x + self.linear(block.mlp.c_proj, wide)
+        x = self._add_product(x, block.attn.c_proj, attended)
         rows, first = block.ln_2(x), block.mlp.c_fc
         if type(first) in PLAIN:
             weight, bias = first.weight, first.bias
@@ -324,7 +326,9 @@ class Inference:
                 if len(weight) not in self._no_bias:
                     self._no_bias[len(weight)] = weight.new_zeros(len(weight))
                 bias = self._no_bias[len(weight)]
-            wide = torch._addmm_activation(bias, rows, weight.t(), use_gelu=True)
+            wide = torch._addmm_activation(
+                bias, rows, weight.t(), use_gelu=True
+            )  # the tanh approximation on CUDA
         else:
             wide = F.gelu(self.linear(first, rows), approximate="tanh")
         return self._add_product(x, block.mlp.c_proj, wide)
@@ -394,7 +398,11 @@ class _Rows:
                 for row, i in zip(began, members, strict=True)
             ]
             self.continued.append((start, len(members), tokens, torch.tensor(seen, device=device)))
-        spare = np.zeros(_round_up(self.count) - self.count, np.int64)
+        self.boundaries: torch.Tensor | None = None
+        if packs_unequal_lengths(device) and len(self.groups) > FEW_LENGTHS and not self.continued:
+            starts = sorted(self.start)
+            self.boundaries = torch.tensor([*starts, self.count], dtype=torch.int32, device=device)
+        spare = np.zeros(rows_of_a_pass(self.count, device) - self.count, np.int64)
         self.token_ids = torch.from_numpy(np.concatenate([*flat, spare]))
         low, high = (int(end) for end in torch.aminmax(self.token_ids))
         if low < 0 or high >= model.vocab_size:
@@ -413,6 +421,12 @@ class _Rows:
         """Causal attention within each sequence and its parent: (R, 3D) -> (R, D), 0 in the spare rows."""
         width = qkv.shape[1] // 3
         out = qkv.new_zeros(len(qkv), width)
+        if self.boundaries is not None:
+            q, k, v = qkv[: self.count].view(1, self.count, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+            if implementation_for(q, masked=True).name == "triton":
+                o = cast(torch.Tensor, attention(q, k, v, cu_seqlens=self.boundaries))
+                out[: self.count] = merge_heads(o)[0]
+                return out
         for start, B, T in self.groups:
             stop = start + B * T
             q, k, v = qkv[start:stop].view(B, T, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
@@ -438,6 +452,19 @@ class _Rows:
             length = torch.tensor([stop - start], device=qkv.device)
             out[i] = attention_decode(q[:, :, -1:], k, v, length).reshape(width)
         return out
+
+
+def packs_unequal_lengths(device: torch.device) -> bool:
+    """Whether sequences of more than FEW_LENGTHS lengths share one attention call. On the CPU no sequence's bits may
+    depend on its neighbours; on a GPU they do in the products already."""
+    return device.type != "cpu"
+
+
+def rows_of_a_pass(rows: int, device: torch.device) -> int:
+    """The number of rows with the spare ones: on a GPU few different ones, so that the library's products are few."""
+    if device.type == "cpu" or rows <= FEW_ROWS:
+        return _round_up(rows)
+    return -(-rows // FEW_ROWS) * FEW_ROWS
 
 
 def _round_up(rows: int) -> int:
