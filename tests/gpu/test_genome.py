@@ -96,7 +96,9 @@ def test_work_goes_to_the_stream_that_is_current(cuda):
     rows = torch.zeros(64, dtype=torch.int64, device=cuda), torch.arange(64, device=cuda)
     torch.cuda.synchronize()
     with torch.cuda.stream(stream):
-        torch.cuda._sleep(400_000_000)  # a fifth of a second; what follows waits for this if it is on this stream
+        torch.cuda._sleep(
+            400_000_000
+        )  # a fifth of a second; what follows waits for this if it is on this stream
         tokens = kmer_tokenize(on_card, *rows, 5000)
         event = stream.record_event()
     assert not event.query()

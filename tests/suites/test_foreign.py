@@ -10,10 +10,11 @@ from dnagpt_fast.finetune.data.examples import LabelError
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.suites.foreign import ForeignModel
 from dnagpt_fast.suites.job import Choices, evaluate
-from dnagpt_fast.suites.subjects import HowToRun
+from dnagpt_fast.suites.subjects import HowToRun, OwnModel
 from dnagpt_fast.suites.task import Source
 from dnagpt_fast.vocab import reverse_complement
-from tests.suites.benchmark_data import bases, gue_folder
+from dnagpt_fast.weights.forms import convert
+from tests.suites.benchmark_data import bases, gue_folder, small_model
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
@@ -111,6 +112,17 @@ def test_continuations_are_greedy(model):
         _, out = plain(model, text)
         assert letter == "?ACGTN"[int(out.logits[0, -1].argmax())]
         text += letter
+
+
+def test_our_own_model_saved_for_the_library_has_the_same_answers(tmp_path):
+    folder = small_model(tmp_path)
+    convert(folder, tmp_path / "hf", "hf")
+    own = OwnModel(str(folder), HowToRun(prefix=""))
+    other = ForeignModel(f"hf:{tmp_path / 'hf'}", HowToRun())
+    texts = [bases(RNG, length) for length in (30, 31, 90)]
+    other.check([(text, "here") for text in texts])
+    np.testing.assert_allclose(other.log_likelihoods(texts), own.log_likelihoods(texts), rtol=1e-5)
+    np.testing.assert_allclose(other.vectors(texts), own.vectors(texts), atol=1e-5)
 
 
 def test_a_prompt_longer_than_the_model_is_cut_at_its_start(model):
