@@ -169,6 +169,11 @@ inline bool Module::decodeFloat(Ins& I, vector<Opnd>& o, [[maybe_unused]] size_t
     T t = ty();
     bool mn = is("min");
     if (!isF(t)) {
+      if (take("relu")) {  // results below 0 become 0
+        if (t != S32) throw Err("relu of another type than s32");
+        alu(I, mn ? pickInt<oMinRelu>(t) : pickInt<oMaxRelu>(t), o, t, {{TS[t], t}, {TS[t], t}});
+        return true;
+      }
       alu(I, mn ? pickInt<oMin>(t) : pickInt<oMax>(t), o, t, {{TS[t], t}, {TS[t], t}});
       return true;
     }

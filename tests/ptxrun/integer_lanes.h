@@ -51,7 +51,8 @@ OP(oAdd, (W)x + (W)y)
 OP(oSub, (W)x - (W)y)
 OP(oMul, (W)x*(W)y)
 OP(oMad, (W)x*(W)y + (W)z) OP(oAnd, x& y) OP(oOr, x | y) OP(oXor, x ^ y) OP(oNot, ~x) OP(oCnot, x == 0) OP(oMov, x)
-    OP(oMin, x < y ? x : y) OP(oMax, x > y ? x : y) OP(oNeg, (W)0 - (W)x) OP(oAbs, x < 0 ? (W)0 - (W)x : (W)x)
+    OP(oMin, x < y ? x : y) OP(oMax, x > y ? x : y) OP(oMinRelu, x < 0 || y < 0 ? 0 : x < y ? x : y)
+        OP(oMaxRelu, x < 0 && y < 0 ? 0 : x > y ? x : y) OP(oNeg, (W)0 - (W)x) OP(oAbs, x < 0 ? (W)0 - (W)x : (W)x)
         OPS(oShl, n >= NB ? 0 : (u64)x << n) OPS(oShr, n >= NB ? (x < 0 ? -1 : 0) : x >> n) static inline u64
     absdiff(u64 a, u64 b) {
   return a - b;
