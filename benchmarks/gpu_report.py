@@ -117,6 +117,7 @@ SECTIONS = {
         20,
         lambda: HERE | {"config": TOY, "samples": 2, "new_tokens": 4},
     ),
+    "predicted": Section("benchmarks.gpu_predicted", "rows", 10, lambda: {"device_name": "H100"}),
 }
 
 

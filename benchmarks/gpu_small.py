@@ -15,6 +15,10 @@ import torch
 
 from dnagpt_fast import ops
 from dnagpt_fast.genome.sampler import WindowSampler
+from dnagpt_fast.ops import dispatch
+from dnagpt_fast.ops.attention.extend import attention_extend
+from dnagpt_fast.ops.sampling.op import advance_lanes, next_tokens
+from dnagpt_fast.ops.sampling.settings import HOWS, Choice
 from tests.ops.attention.cases import Case
 from tests.ops.packed_genomes import packed_genome, random_text
 
@@ -39,8 +43,25 @@ def attention(device: str, dtype: torch.dtype) -> None:
         ops.attention_decode(cache[0, :, :, :3], *cache, lengths)
 
 
+def generation(device: str, dtype: torch.dtype) -> None:
+    """A token more in each cache, in one part and in two, and every way to choose a token."""
+    for size, slots in ((32, 600), (64, 300), (128, 70)):
+        cache = torch.randn(2, 3, 2, slots, size, device=device, dtype=dtype)
+        lengths = torch.tensor([slots - 1, 0, 60], device=device)
+        attention_extend(torch.randn(16, 6 * size, device=device, dtype=dtype), *cache, lengths)
+    logits = torch.randn(3, 5000, device=device, dtype=dtype)
+    allowed = torch.rand(5000, device=device) < 0.9
+    for how in HOWS:
+        numbers = {"uniform": torch.rand(3, device=device, dtype=torch.float64), "race": logits.abs() + 1}
+        for choice in (Choice(how=how), Choice(0.9, 50, 0.9, how, allowed)):
+            tokens = next_tokens(logits, choice, numbers.get(how))
+    state = [torch.ones(3, dtype=torch.int64, device=device) for _ in range(3)]
+    made, turn = torch.zeros(2, 3, dtype=torch.int64, device=device), torch.zeros_like(state[0][:1])
+    advance_lanes(tokens, tokens[:2].clone(), *state, made, turn)
+
+
 def combined_loss(device: str, dtype: torch.dtype) -> None:
-    """With and without its options, with partly filled tiles."""
+    """With and without its options, with partly filled tiles, by each of its implementations for a GPU."""
     rows, vocab, width = 300, 1030, 200
     targets = torch.randint(0, vocab, (rows,), device=device)
     kind = torch.randint(0, 3, (rows,), device=device, dtype=torch.uint8)
@@ -56,8 +77,10 @@ def combined_loss(device: str, dtype: torch.dtype) -> None:
         ]
         bias = torch.randn(vocab, device=device, dtype=dtype, requires_grad=True)
         given = {"gc_prediction": gc, "gc_target": gc.detach() + 1} if "reduction" not in options else {}
-        loss = ops.combined_loss(*leaves, targets, bias=bias, row_kind=kind, **given, **options)  # type: ignore[arg-type]
-        torch.autograd.grad(loss.total.sum(), [*leaves, bias])
+        for name in ("triton", "products") if device != "cpu" else ("chunked",):
+            with dispatch.using(combined_loss=name):
+                loss = ops.combined_loss(*leaves, targets, bias=bias, row_kind=kind, **given, **options)  # type: ignore[arg-type]
+            torch.autograd.grad(loss.total.sum(), [*leaves, bias])
 
 
 def residual_norm(device: str, dtype: torch.dtype) -> None:
