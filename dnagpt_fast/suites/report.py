@@ -63,7 +63,10 @@ def tables(report: dict[str, Any]) -> list[Table]:
 
 
 def _scores(suite: str, tasks: Sequence[Mapping[str, Any]], measure: str) -> Table:
-    methods = list(dict.fromkeys(one["method"] for task in tasks for one in task["results"]))
+    every = [one for task in tasks for one in task["results"]]
+    # baselines first, also those that only some tasks have
+    every.sort(key=lambda one: one["role"] != "baseline")
+    methods = list(dict.fromkeys(one["method"] for one in every))
     known = [published(suite, task["task"], measure) for task in tasks]
     sources = list(dict.fromkeys(number.source for row in known for number in row))
     rows = []

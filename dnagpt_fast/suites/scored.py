@@ -138,8 +138,8 @@ def variant_task(
     if single.all():
         change = changes(genome, list(variants))
         flag = np.array([is_cpg_transition(one) for one in change]).astype(float)
-        baselines[CPG] = lambda: Prediction([_cross_fitted(flag, truth, clusters)])
-        baselines[TABLE] = lambda: Prediction([_cross_fitted(change, truth, clusters)])
+        baselines[CPG] = lambda: Prediction([cross_fitted(flag, truth, clusters)])
+        baselines[TABLE] = lambda: Prediction([cross_fitted(change, truth, clusters)])
         baselines[CHAIN] = lambda: Prediction(
             [-chain_scores(chains(), genome, list(variants))], chains.chosen()
         )
@@ -193,8 +193,9 @@ def _ranked(truth: np.ndarray, values: np.ndarray, consequence: Sequence[str] | 
     return scores
 
 
-def _cross_fitted(kind: Sequence[Any] | np.ndarray, truth: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """The share of class 1 among the variants of the same kind in the other folds; whole clusters are in one fold."""
+def cross_fitted(kind: Sequence[Any] | np.ndarray, truth: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """The share of class 1 among the variants of the same kind in the other folds, less that of all variants there.
+    Whole clusters are in one fold."""
     names = [str(one) for one in kind]
     fold = np.unique(clusters, return_inverse=True)[1] % FOLDS
     found = np.zeros(len(truth))
@@ -203,8 +204,9 @@ def _cross_fitted(kind: Sequence[Any] | np.ndarray, truth: np.ndarray, clusters:
         others = np.nonzero(fold != number)[0]
         if len(mine) and len(others):
             means = class_means([names[i] for i in others], truth[others].astype(float))
-            found[mine] = by_class([names[i] for i in mine], means)
-    return found
+            # less the mean of the other folds, which differs from fold to fold and would be mistaken for a signal
+            found[mine] = by_class([names[i] for i in mine], means) - means[""]
+    return found.round(12)
 
 
 def blocks(places: Sequence[Place], block_bp: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from dnagpt_fast.finetune.data.examples import LabelError
 from dnagpt_fast.genome.interval_files import InputFileError
 from dnagpt_fast.suites import lm, mpra, variants, zero_shot
 from dnagpt_fast.suites.job import Choices, evaluate
-from dnagpt_fast.suites.scored import CHAIN, CPG
+from dnagpt_fast.suites.scored import CHAIN, CPG, cross_fitted
 from dnagpt_fast.suites.task import FROZEN, LIKELIHOOD, Source
 from tests.suites.benchmark_data import bases, small_model
 
@@ -149,6 +149,15 @@ def test_variants_within_their_consequence_class(source):
     prediction = task.ways[LIKELIHOOD](Oracle())
     assert value(task, prediction, "auroc: coding") == 1.0
     assert "auroc: other" not in task.scorer(prediction.values[0])(np.arange(task.rows))
+
+
+def test_a_table_of_one_kind_says_nothing_and_one_of_the_truth_everything():
+    """The folds have different shares of class 1, which must not show."""
+    truth, clusters = np.array([1, 1, 0, 0, 1, 0, 0, 0, 1, 1] * 4), np.arange(40) // 3
+    alike = cross_fitted(["x"] * 40, truth, clusters)
+    assert set(alike.tolist()) == {0.0}
+    known = cross_fitted(truth, truth, clusters)
+    assert known[truth == 1].min() > known[truth == 0].max()
 
 
 @pytest.mark.parametrize(
