@@ -30,6 +30,7 @@ def cases(architecture: str) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "bfloat16 occurring base-level", _call(architecture, half, base_level, gradients=None)
     for dtype in (half, torch.float32):
         yield f"{str(dtype).removeprefix('torch.')} products", _products(architecture, dtype, PLAIN)
+    yield "bfloat16 products occurring", _products(architecture, half, occurring)
     rest = settings._replace(rest=VOCAB - OCCURRING + 1)
     yield "bfloat16 products all-settings occurring", _products(architecture, half, rest)
     yield "float32 occurring base-level", _call(architecture, torch.float32, base_level, gradients=None)

@@ -59,8 +59,8 @@ def test_a_step_reads_no_value_on_the_host(model):
             return func(*args, **(kwargs or {}))
 
     inference = Inference(model.to("meta"))
-    for how in ("most likely", "uniform", "race"):
-        choice = Choice(0.9, 50, 0.9, how, torch.ones(model.vocab_size, dtype=torch.bool, device="meta"))
+    for how in ("uniform", "race"):
+        choice = Choice(0.9, 0, 0.0, how, torch.ones(model.vocab_size, dtype=torch.bool, device="meta"))
         buffers = Buffers(inference, 3, 20, choice, (20,), 8)
         tensors = {name: x for name, x in vars(buffers).items() if isinstance(x, torch.Tensor)}
         lengths = buffers.cache.lengths
@@ -71,7 +71,12 @@ def test_a_step_reads_no_value_on_the_host(model):
         assert buffers.cache.lengths is lengths
 
 
-@pytest.mark.parametrize("draws", ["most likely", "uniform", "race"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "draws", [pytest.param("most likely", marks=SLOW), "uniform", pytest.param("race", marks=SLOW)]
+)
 def test_kernels_in_the_interpreter_give_the_same_tokens(model, monkeypatch, draws):
     """The step as on a GPU: fixed lanes, our kernels, padded rows. A few tokens, across max_len."""
     prompts, new = [[21] * (model.max_len - 1), [22, 40]], [3, 3]

@@ -31,7 +31,7 @@ from dnagpt_fast.ops.combined_loss.settings import (
 from dnagpt_fast.ops.combined_loss.tiles import TILE_ROWS, launch_of
 from dnagpt_fast.ops.registration import refuse_second_derivative, register_op
 
-BLOCK, WARPS = 2048, 8  # columns that a program takes at a time
+BLOCK, WARPS = 1024, 8  # columns that a program takes at a time
 ALIGNED = 64  # columns: rows of the workspace begin at multiples of 128 bytes, as the products want them
 
 

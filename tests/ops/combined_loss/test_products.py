@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("poisoned_memory")
 ALL = {"label_smoothing": 0.2, "z_loss": 1e-3, "soft_cap": 2.0}
 
 
-# smaller than a block of columns; one more than a block of 2,048, so that a row takes two
+# smaller than a block of columns; one more than two blocks of 1,024, so that a row takes three
 @pytest.mark.parametrize(
     ("shape", "dtype", "settings"),
     [

@@ -167,7 +167,7 @@ def test_compiled_base_level_over_the_full_vocabulary():
 @compiled
 @pytest.mark.parametrize(("dtype", "settings"), [(torch.bfloat16, "plain"), (torch.float32, "all")], ids=str)
 def test_the_gradient_in_the_forward_pass_against_fp64(dtype, settings, monkeypatch):
-    """Two chunks; rows of two blocks of columns, the last partly empty."""
+    """Two chunks; rows of three blocks of columns, the last partly empty."""
     monkeypatch.setattr(products, "rows_a_chunk", lambda rows, vocab, itemsize: 20)
     case = make_case(33, 2100, 40, dtype=dtype, spread=6.0, **SETTINGS[settings])
     truth, naive = run(case.to(torch.float64), "reference"), run(case, "reference")
