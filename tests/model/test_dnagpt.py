@@ -258,6 +258,28 @@ def test_recomputed_blocks_give_the_same_bits(tiny):
     assert len(runs) == 3
 
 
+def test_the_residual_stream_is_kept_in_bf16_under_autocast_only(tiny):
+    model, ids = tiny.model(), tiny.golden["ids"]
+    seen = []
+    for block in model.blocks:
+        block.register_forward_hook(lambda _, __, made: seen.append(made[0].dtype))
+
+    def states(autocast: bool) -> torch.Tensor:
+        seen.clear()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            return model.hidden_states(ids).float()
+
+    plain, wide = states(False), states(True)
+    assert set(seen) == {torch.float32}
+    model.residual_dtype = torch.bfloat16
+    assert torch.equal(states(False), plain)
+    half = states(True)
+    assert set(seen) == {torch.bfloat16}
+    # a few roundings to bf16, of up to 2^-9 of the stream each
+    assert (wide - plain).norm() < (half - plain).norm() < 2**-6 * plain.norm()
+    assert not torch.equal(half, wide)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # torch warns of its own code while it compiles
 @pytest.mark.parametrize("recompute", [False, True])

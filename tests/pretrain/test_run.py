@@ -245,6 +245,10 @@ def test_a_genome_that_moved_is_the_same_genome(tmp_path, settings):
         ("data.genomes=[]", "names no genome"),
         (f'data.genomes=[{{path="{GENOME}",held_out=["{CONTIG}"]}}]', "no window of 120 bp fits"),
         (f'data.genomes=[{{path="{GENOME}",held_out=["{CONTIG}:0-50"]}}]', "no held-out range has room"),
+        (
+            "run.residual=bf16",
+            "run.residual = 'bf16' with run.precision = 'fp32' on cpu: wanted run.precision = 'bf16'",
+        ),
     ],
 )
 def test_impossible_settings_are_refused_before_anything_is_written(tmp_path, settings, override, message):
