@@ -60,9 +60,10 @@ def pretrain(
     outcome = run(load_config(source, overrides, genomes or [], moved=of_run), out, resume=resume)
     if outcome.stopped_by is not None:
         raise typer.Exit(128 + signal.Signals[outcome.stopped_by])
-    if demo:
-        show_sample(out)
-    typer.echo(f"the run is in {out}")
+    if _is_main():
+        if demo:
+            show_sample(out)
+        typer.echo(f"the run is in {out}")
 
 
 def plan(
@@ -151,7 +152,15 @@ def finetune(
     outcomes = run(load_finetune_config(source, [*(settings or []), *given]), out, resume=resume)
     if outcomes[-1].stopped_by is not None:
         raise typer.Exit(128 + signal.Signals[outcomes[-1].stopped_by])
-    typer.echo(f"the run is in {out}")
+    if _is_main():
+        typer.echo(f"the run is in {out}")
+
+
+def _is_main() -> bool:
+    """False in all processes of torchrun except one."""
+    from dnagpt_fast.training.processes import Processes
+
+    return Processes.from_environment().is_main
 
 
 def predict(

@@ -4,6 +4,7 @@ import importlib
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -100,3 +101,23 @@ def test_an_empty_path_is_an_error(arguments, capfd):
         app.main(list(arguments))
     assert ended.value.code == 2
     assert "the name is empty" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("rank", ["0", "1", None])
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_one_process_of_torchrun_says_where_the_run_is(tmp_path, monkeypatch, capsys, command, rank):
+    module = importlib.import_module(f"dnagpt_fast.{command}.run")
+    ended = SimpleNamespace(stopped_by=None)
+    monkeypatch.setattr(module, command, lambda *_, **__: [ended] if command == "finetune" else ended)
+    if rank is not None:
+        for name, value in (("RANK", rank), ("WORLD_SIZE", "2"), ("LOCAL_RANK", rank)):
+            monkeypatch.setenv(name, value)
+    given = {
+        "pretrain": ["--genome", "human=g.2bit"],
+        "finetune": ["--task", "classification", "--data", "d.csv", "--start", "dna_gpt6m_m"],
+    }
+    with pytest.raises(SystemExit) as end:
+        app.main([command, "--out", str(tmp_path / "run"), *given[command]])
+    said = capsys.readouterr()
+    assert not end.value.code, said.err
+    assert said.out == ("" if rank == "1" else f"the run is in {tmp_path / 'run'}\n")

@@ -129,7 +129,7 @@ def test_all_windows_of_four_billion_bases_come_in_order_and_are_all(longest):
         all_n = tokenizer.vocabulary.first_id(6)
         for chunk in window_chunks(tokenizer, [genome.range("big")], [21], 512, 0, False, 8 * 4096):
             bases += sum(window.new_bp for window in chunk)
-            known += sum(any(i != all_n for i in window.ids[1:]) for window in chunk)
+            known += sum(bool((window.ids[1:] != all_n).any()) for window in chunk)
             chunks += 1
     assert bases == LONGEST_BP
     assert chunks == -(-(LONGEST_BP // 6 + 1) // (511 * 64))

@@ -20,7 +20,7 @@ from dnagpt_fast.finetune.data.tables import delimiter, write_rows
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.intervals import UnknownBases
 from dnagpt_fast.genome.regions import RegionError
-from dnagpt_fast.output_files import is_stream, refuse_inputs, write_json
+from dnagpt_fast.output_files import is_stream, refuse_inputs, whole, write_json
 from dnagpt_fast.vocab import reverse_complement
 
 logger = logging.getLogger(__name__)
@@ -335,7 +335,7 @@ def make_task(
     split). Settings and counts are returned and, unless the table is a stream, written to `<name>.json`.
 
     start_bp, end_bp are those of the whole window, including the motif; sequence is on the strand of the
-    site. Training windows that overlap a held-out window are left out. Each file is complete or absent.
+    site. Training windows that overlap a held-out window are left out. After an error neither file is new.
     Raises LabelError if nothing is left, ValueError for another suffix of the table and if it is the genome.
     """
     output = Path(output)
@@ -383,7 +383,10 @@ def make_task(
         "left_out": counts,
     }
     header = ["sequence", "label", "contig", "start_bp", "end_bp", "strand", "split"]
-    summary["sha256"] = write_rows(output, header, rows)
-    if not is_stream(output):
-        write_json(output.with_suffix(".json"), summary)
+    if is_stream(output):
+        return {**summary, "sha256": write_rows(output, header, rows)}
+    # both are complete before either gets its name
+    with whole(output.with_suffix(".json")) as of_summary, whole(output) as table:
+        summary["sha256"] = write_rows(table, header, rows)
+        write_json(of_summary, summary)
     return summary
