@@ -112,6 +112,15 @@ def test_a_full_standard_output_is_named(folder):
     assert process.stderr == "dnagpt-fast: error: [Errno 28] No space left on device: standard output\n"
 
 
+def test_a_pipe_whose_reader_has_gone_ends_a_command_without_a_message(folder):
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = start("info", folder / "s.fa", stdout=writer)
+    os.close(writer)
+    said = process.communicate(timeout=120)[1]
+    assert (process.returncode, said) == (1, "")
+
+
 def mounted(prepare: str, room: Path, *arguments: str) -> subprocess.CompletedProcess:
     """`dnagpt-fast ARGUMENTS` with a small separate file system mounted on `room`."""
     shell = [*MOUNTED[:-1], MOUNTED[-1].format(prepare), str(room), sys.executable, "-m", "dnagpt_fast"]
