@@ -25,6 +25,7 @@ from pathlib import Path
 
 from tests.faults.fuzz_targets import TARGETS, Target
 from tests.faults.hostile_folder import ADVICE
+from tests.faults.memory_of import largest_bytes
 
 LONGEST_S = 10.0
 MOST_BYTES = 200 << 20
@@ -37,12 +38,6 @@ class Hang(BaseException):
 
 def _hang(*_: object) -> None:
     raise Hang
-
-
-def peak_bytes() -> int:
-    """The largest resident memory since the last `forget_peak`."""
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM"))
 
 
 def forget_peak() -> None:
@@ -74,7 +69,7 @@ def fuzz(target: Target, count: int, seed: int, folder: Path, show: bool = True)
         error: BaseException | None = None
         # what earlier inputs have left for the collector is not this one's
         forget_peak()
-        before = peak_bytes()
+        before = largest_bytes()
         signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
         try:
             read()
@@ -83,7 +78,7 @@ def fuzz(target: Target, count: int, seed: int, folder: Path, show: bool = True)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
         kinds = [judged(error, folder)]
-        if peak_bytes() - before > MOST_BYTES:
+        if largest_bytes() - before > MOST_BYTES:
             kinds.append("blow-up")
         for kind in kinds:
             found[kind] += 1

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import IO
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHIVE = ROOT / "tests" / "data" / "runs_before_the_rooms.tar.xz"
@@ -154,8 +153,7 @@ def make_inputs(folder: Path, sequences: int = 200) -> Path:
 def start(
     *arguments: str | Path,
     before: Callable[[], object] | None = None,
-    stdout: IO | int = subprocess.PIPE,
-    stderr: IO | int = subprocess.PIPE,
+    stdout: int = subprocess.PIPE,
     **environment: str | None,
 ) -> subprocess.Popen:
     """`dnagpt-fast ARGUMENTS` as a user starts it. before: called in the child. None takes a variable away."""
@@ -165,7 +163,7 @@ def start(
         cwd=ROOT,
         env={name: value for name, value in settings.items() if value is not None},
         stdout=stdout,
-        stderr=stderr,
+        stderr=subprocess.PIPE,
         preexec_fn=before,
         text=True,
     )
