@@ -54,6 +54,25 @@ class ModelConfig:
         return cls(**values)
 
 
+def parameter_count(config: ModelConfig) -> int:
+    """Parameters of `DNAGPT.from_config(config)`, all heads included."""
+    D, bias = config.embedding_dim, int(config.bias)
+    norm = D * (1 + bias)
+    block = 12 * D * D + bias * (3 * D + D + 4 * D + D) + 2 * norm
+
+    def head(d_in: int, d_out: int) -> int:
+        return d_in * D + bias * D + norm + D * d_out + bias * d_out
+
+    return (
+        (config.vocab_size + config.max_len) * D
+        + config.num_layers * block
+        + norm
+        + head(1, D)
+        + head(D, config.vocab_size)
+        + head(D, 1)
+    )
+
+
 _DYNAMIC_K6 = 19_564
 _FIXED_K6 = 15_659
 

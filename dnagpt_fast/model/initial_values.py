@@ -6,11 +6,12 @@ Names, shapes and the variance of a component (1) are those of the official init
 """
 
 import math
+import os
 from collections.abc import Iterator
 
 import torch
 
-from dnagpt_fast.model.config import ModelConfig, preset
+from dnagpt_fast.model.config import ModelConfig, parameter_count, preset
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.training.settings import ConfigError, ModelSettings
 from dnagpt_fast.vocab import BASES, Vocabulary
@@ -18,6 +19,8 @@ from dnagpt_fast.vocab import BASES, Vocabulary
 INITIAL = ("composed", "official")
 LONGEST_PART = 3
 OWN_SHARE = 0.1
+MOST_LAYERS = 10_000
+"""Building more takes minutes, whatever their width."""
 
 
 def model_shape(settings: ModelSettings, vocabulary: Vocabulary) -> ModelConfig:
@@ -35,10 +38,24 @@ def random_model(settings: ModelSettings, vocabulary: Vocabulary, seed: int) -> 
     if settings.initial not in INITIAL:
         raise ConfigError(f"model.initial = {settings.initial!r}: wanted {' or '.join(INITIAL)}")
     torch.manual_seed(seed)
-    model = DNAGPT.from_config(model_shape(settings, vocabulary))
+    shape = model_shape(settings, vocabulary)
+    refuse_too_large(shape)
+    model = DNAGPT.from_config(shape)
     if settings.initial == "composed":
         compose_input_rows(model.transformer.wte.weight, vocabulary)
     return model
+
+
+def refuse_too_large(shape: ModelConfig) -> None:
+    """Raises ConfigError for a model that this machine's memory cannot hold, before anything is allocated."""
+    layers, count = shape.num_layers, parameter_count(shape)
+    needs, has = 4 * count, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if layers > MOST_LAYERS or needs > has:
+        raise ConfigError(
+            f"model: {layers:,} layers of width {shape.embedding_dim:,} have {count:,} parameters, which take "
+            f"{needs / 2**30:,.1f} GiB: wanted at most {MOST_LAYERS:,} layers and the memory of this machine, "
+            f"{has / 2**30:,.1f} GiB"
+        )
 
 
 @torch.no_grad()

@@ -7,9 +7,9 @@ assumptions (above all the utilisation) are printed with the answer.
 import math
 from dataclasses import dataclass
 
-from dnagpt_fast.model.config import ModelConfig, preset
+from dnagpt_fast.model.config import ModelConfig, parameter_count, preset
 from dnagpt_fast.planning.accelerators import Accelerator, accelerator
-from dnagpt_fast.planning.flops import parameter_count, step_flops
+from dnagpt_fast.planning.flops import step_flops
 from dnagpt_fast.planning.predicted import predicted_parts
 from dnagpt_fast.planning.step_memory import StepMemory, step_memory, trained_count
 from dnagpt_fast.training.figures import GIB

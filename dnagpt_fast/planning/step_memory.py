@@ -11,9 +11,8 @@ yet.
 
 from dataclasses import dataclass, fields
 
-from dnagpt_fast.model.config import ModelConfig
+from dnagpt_fast.model.config import ModelConfig, parameter_count
 from dnagpt_fast.ops.traits import gelu_is_kept, loss_bytes
-from dnagpt_fast.planning.flops import parameter_count
 
 # The size of DDP's buckets (torch's default, bucket_cap_mb); the exchange holds a second copy of one bucket.
 BUCKET_BYTES = 25 * 2**20

@@ -75,3 +75,13 @@ def test_official_values_are_those_of_the_seed_and_composed_ones_change_only_the
 def test_an_unknown_kind_of_initial_values_is_named():
     with pytest.raises(ConfigError, match=r"model\.initial = 'zero': wanted composed or official"):
         random_model(ModelSettings(initial="zero", **SMALL), Vocabulary(2), seed=0)
+
+
+@pytest.mark.parametrize(
+    "given", [{"num_layers": 10**7, "embedding_dim": 8, "num_heads": 1}, {"embedding_dim": 12 * 2**20}]
+)
+def test_a_model_that_no_memory_holds_is_refused_before_it_is_built(given):
+    with pytest.raises(
+        ConfigError, match=r"model: .* parameters, which take .* GiB: wanted at most 10,000 layers"
+    ):
+        random_model(ModelSettings(**given), Vocabulary(3), 0)

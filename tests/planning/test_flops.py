@@ -7,10 +7,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dnagpt_fast.batch import ROW_NEXT_TOKEN, ROW_ORDER, PretrainBatch, Windows
-from dnagpt_fast.model.config import PRESETS, ModelConfig
+from dnagpt_fast.model.config import PRESETS, ModelConfig, parameter_count
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.ops import dispatch
-from dnagpt_fast.planning.flops import Flops, forward_flops, parameter_count, step_flops
+from dnagpt_fast.planning.flops import Flops, forward_flops, step_flops
 
 # Sizes are distinct primes or their products, so that a swapped factor changes the count.
 SHAPES = [

@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from dnagpt_fast.cli.app import app
-from dnagpt_fast.planning.flops import parameter_count, step_flops
+from dnagpt_fast.model.config import parameter_count
+from dnagpt_fast.planning.flops import step_flops
 from dnagpt_fast.planning.plan import Request, make_plan
 
 
