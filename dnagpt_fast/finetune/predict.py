@@ -90,7 +90,8 @@ def predict(
         data = settings
     if len(data.number_columns) != language.template.numbers:
         raise ConfigError(
-            f"data.number_columns = {data.number_columns}: the model was tuned with {settings.number_columns}"
+            f"data.number_columns = {data.number_columns}: by {path}, the model was tuned with "
+            f"{language.template.numbers} numbers, {settings.number_columns}"
         )
     refuse_inputs(output, data.path, data.genome)
     examples = read_examples(data, labelled=False)

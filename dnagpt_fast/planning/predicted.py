@@ -9,9 +9,9 @@ ones.
 from dataclasses import dataclass
 from typing import Any
 
-from dnagpt_fast.model.config import ModelConfig
+from dnagpt_fast.model.config import ModelConfig, parameter_count
 from dnagpt_fast.planning.accelerators import Accelerator, accelerator
-from dnagpt_fast.planning.flops import parameter_count, step_flops
+from dnagpt_fast.planning.flops import step_flops
 from dnagpt_fast.planning.step_memory import step_memory
 from dnagpt_fast.training.figures import GIB
 

@@ -252,9 +252,14 @@ def config_and_tokenizer(shape: Any, vocabulary: Any, where: Path) -> tuple[Mode
         config = ModelConfig.from_dict(shape)
         if vocabulary is None:
             return config, KmerTokenizer.from_vocab_size(config.vocab_size)
-        return config, KmerTokenizer.of(Vocabulary(**vocabulary))
+        tokenizer = KmerTokenizer.of(Vocabulary(**vocabulary))
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{where}: {error}") from error
+    if len(tokenizer) > config.vocab_size:
+        raise CheckpointError(
+            f"{where}: vocab_size is {config.vocab_size}, but its vocabulary has {len(tokenizer)} tokens"
+        )
+    return config, tokenizer
 
 
 def _is_safetensors(path: Path) -> bool:

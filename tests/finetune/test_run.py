@@ -249,7 +249,7 @@ def test_regression_with_numbers(tmp_path):
     assert len(language.standardisation.number_mean) == 2
     found, _ = predict(tmp_path / "r", config_for(table, columns).data, tmp_path / "p.csv", device="cpu")
     assert abs(found.values.mean() - np.mean(labels)) < 3  # in the label's own units
-    with pytest.raises(ConfigError, match=r"the model was tuned with \('x', 'y'\)"):
+    with pytest.raises(ConfigError, match=r"the model was tuned with 2 numbers, \('x', 'y'\)"):
         predict(tmp_path / "r", config_for(table).data, tmp_path / "p.csv")
 
 
