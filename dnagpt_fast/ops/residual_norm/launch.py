@@ -17,11 +17,13 @@ from dnagpt_fast.ops.residual_norm.kernels import (
     residual_norm_forward_kernel,
     residual_norm_sum_kernel,
 )
-from dnagpt_fast.ops.triton_settings import LAUNCH, accumulator
+from dnagpt_fast.ops.triton_settings import LAUNCH, accumulator, family
 
 WIDEST = 8192
 # Elements of a thread: each of the [BT, BD] values that a kernel keeps takes as many registers.
 A_THREAD = {"forward": 32, "backward": 16}
+# On Blackwell the compiler spills with 16.
+A_THREAD_BACKWARD = {"blackwell": 8}
 # Programs of the backward pass: two on each SM of the smallest card that matters, for one sum of the weight's
 # gradient each. The same on every card, so that the result does not depend on it.
 PROGRAMS = 256
@@ -42,7 +44,10 @@ def tile_for(which: str, s: Tensor) -> Tile:
     wide = accumulator(s).itemsize // 4
     BD = max(32, triton.next_power_of_2(s.shape[-1]))
     BT = max(1, min(32, 4096 // wide // BD))
-    warps = min(16, max(1, BT * BD * wide // (32 * A_THREAD[which])))
+    a_thread = A_THREAD[which]
+    if which == "backward":
+        a_thread = A_THREAD_BACKWARD.get(family(s.device), a_thread)
+    warps = min(16, max(1, BT * BD * wide // (32 * a_thread)))
     return Tile(BT, BD, warps)
 
 
