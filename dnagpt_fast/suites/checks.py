@@ -155,6 +155,8 @@ def seen_in_training(loci: Loci | None, record: Iterable[Mapping[str, Any]]) -> 
         outside += not any(low <= start and end <= high for low, high in held[contig_key(contig)])
     if not named:
         return "no contig of the data is named in the model's training record"
+    if not outside:
+        return f"all {len(loci.contig):,} test rows are inside the ranges that the model's training held out"
     return (
         f"{outside:,} of {len(loci.contig):,} test rows are outside the ranges that the model's training held out: it "
         f"has read their sequence, without labels"

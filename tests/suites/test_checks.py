@@ -49,6 +49,7 @@ def test_texts_shorter_than_a_kmer_and_nothing_shared():
         ([], None, "no record"),
         ([{"held_out": ["20:100-200"]}], None, "no positions"),
         ([{"held_out": ["20:100-200"]}], (["chr20", "chr20"], [110, 150], [150, 250]), "1 of 2 test rows"),
+        ([{"held_out": ["20:100-200"]}], (["chr20"], [110], [150]), "all 1 test rows are inside"),
         ([{"held_out": ["1:100-200"]}], (["chr20"], [110], [150]), "no contig"),
     ],
 )
