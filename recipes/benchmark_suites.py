@@ -104,7 +104,7 @@ def measured(out: Path, settings: dict[str, Any]) -> str:
             f"### {name}: {report['about']}\n\n{rows}, seed {job['seed']}, {report['seconds']:,.0f} s in all."
         )
         for table in tables(report):
-            if "is better" in table.title or table.title.startswith(("Differences", "effect:", "size:")):
+            if "is better" in table.title or table.title.startswith("Differences"):
                 shown = replace(turned(table), note="")
                 parts.append(shown.markdown().replace("## ", "#### ", 1))
     return "\n\n".join(parts)

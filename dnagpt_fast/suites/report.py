@@ -109,7 +109,7 @@ def interval(score: Sequence[float] | None, signed: bool = False) -> str:
     if score is None:
         return ""
     value, low, high = (f"{x:+.3f}" if signed else f"{x:.3f}" for x in score)
-    if score[0] == score[1] == score[2] and score[0]:
+    if score[0] == score[1] == score[2]:
         return value
     return f"{value} ({low} to {high})"
 

@@ -15,7 +15,8 @@ def test_every_suite_is_on_the_page_with_its_layout():
     assert all(f"`{way}`" in PAGE or f"`--way {way}`" in PAGE for way in WAYS)
 
 
-def test_every_suite_is_in_the_recipe():
+def test_every_suite_is_in_the_recipe_and_measured():
     recipe = (Path(__file__).parents[2] / "recipes" / "benchmark_suites.toml").read_text()
     for name in SUITES:
         assert f"[suites.{name}]" in recipe
+        assert f"### {name}: " in PAGE
