@@ -22,6 +22,8 @@ WITHOUT_PRODUCT = {
     "attention_decode_combine_kernel",
     "attention_extend_kernel",  # one query: its products are sums of a row
     "combined_loss_combine_kernel",
+    "combined_loss_count_kernel",
+    "combined_loss_softmax_kernel",
     "sampling_next_tokens_kernel",
     "sampling_advance_lanes_kernel",
     "combined_loss_finish_kernel",
