@@ -202,6 +202,7 @@ def sampling_advance_lanes_kernel(
         tl.store(p_left + o_b, b_left, mask=m_b)
         tl.store(p_newest + o_b, tl.where(m_on, b_token, 0), mask=m_b)
         tl.store(p_length + o_b, tl.where(m_on, b_length, 0), mask=m_b)
+    tl.debug_barrier()  # all warps have read the turn
     tl.store(p_turn, i_turn + 1)
 
 
