@@ -16,16 +16,16 @@ LEAST_BASE_PROBABILITY = 1e-30  # a P_i(t_i) below it counts as this value
 
 
 @cache
-def bases_of_kmers(k: int) -> torch.Tensor:
+def bases_of_kmers(k: int, device: torch.device) -> torch.Tensor:
     """int64 (4^k, k): the number of the base, 0..3, at each place of each plain k-mer."""
-    number = torch.arange(4**k)
+    number = torch.arange(4**k, device=device)
     return torch.stack([(number >> (2 * (k - 1 - i))) & 3 for i in range(k)], 1)
 
 
 @cache
-def membership(k: int, dtype: torch.dtype) -> torch.Tensor:
+def membership(k: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """(4^k, 4k) of 0 and 1: whether a plain k-mer (row) has base b at place i (column 4 i + b)."""
-    return torch.nn.functional.one_hot(bases_of_kmers(k), 4).flatten(1).to(dtype)
+    return torch.nn.functional.one_hot(bases_of_kmers(k, device), 4).flatten(1).to(dtype)
 
 
 def base_level_rows(logits: torch.Tensor, kmers: torch.Tensor, number: torch.Tensor) -> torch.Tensor:
@@ -35,7 +35,7 @@ def base_level_rows(logits: torch.Tensor, kmers: torch.Tensor, number: torch.Ten
     number of each row's target
     """
     k = (len(kmers).bit_length() - 1) // 2
-    bases = bases_of_kmers(k)
+    bases = bases_of_kmers(k, logits.device)
     plain = logits[:, kmers]
     logs = [
         plain.masked_fill(bases[:, i] != bases[number][:, i, None], float("-inf")).logsumexp(-1)
@@ -51,12 +51,17 @@ def base_probabilities(
 
     kmer_shares (R, 4^k): probabilities of the plain k-mers times total (R, 1)
     """
-    sums = kmer_shares @ membership(k, kmer_shares.dtype)
-    columns = bases_of_kmers(k)[number] + 4 * torch.arange(k)
+    sums = kmer_shares @ membership(k, kmer_shares.dtype, kmer_shares.device)
+    columns = _columns(number, k)
     return (sums.gather(1, columns) / total).clamp(min=LEAST_BASE_PROBABILITY)
 
 
 def pulled_up(pull: torch.Tensor, number: torch.Tensor, k: int) -> torch.Tensor:
     """(R, 4^k): the sum of pull (R, k) over the places where a plain k-mer has the target's base."""
-    columns = bases_of_kmers(k)[number] + 4 * torch.arange(k)
-    return pull.new_zeros(len(pull), 4 * k).scatter_(1, columns, pull) @ membership(k, pull.dtype).t()
+    by_base = pull.new_zeros(len(pull), 4 * k).scatter_(1, _columns(number, k), pull)
+    return by_base @ membership(k, pull.dtype, pull.device).t()
+
+
+def _columns(number: torch.Tensor, k: int) -> torch.Tensor:
+    """(R, k): the columns of `membership` that stand for the bases of these k-mers."""
+    return bases_of_kmers(k, number.device)[number] + 4 * torch.arange(k, device=number.device)

@@ -70,7 +70,7 @@ def run(case: Case, implementation: str) -> dict[str, torch.Tensor | None]:
         result = combined_loss(**leaves, **case.settings, return_log_probs=True)
     answer = {name: value.detach() for name, value in zip(OUTPUTS, result, strict=True)}
     cotangent = torch.linspace(0.5, 1.5, result.total.numel(), dtype=torch.float64)
-    result.total.backward(cotangent.to(result.total.dtype).reshape(result.total.shape))
+    result.total.backward(cotangent.to(result.total).reshape(result.total.shape))
     for name in DIFFERENTIABLE:
         leaf = leaves[name]
         # a tensor that the loss does not use (GC under "none") may have the gradient None, which counts as zeros

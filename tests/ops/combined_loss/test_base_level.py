@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from dnagpt_fast.batch import IGNORE_INDEX, ROW_NEXT_TOKEN
-from dnagpt_fast.ops.combined_loss.base_level import bases_of_kmers
+from dnagpt_fast.ops.combined_loss.base_level import (
+    base_level_rows,
+    base_probabilities,
+    bases_of_kmers,
+    pulled_up,
+)
 from dnagpt_fast.ops.combined_loss.occurring import plain_kmers
 from dnagpt_fast.vocab import Vocabulary
 from tests.ops.combined_loss.cases import Case, assert_implementation_close, make_case, run
@@ -34,7 +39,7 @@ def test_numbers_of_kmers_are_their_bases():
     vocabulary = Vocabulary(3)
     pieces = [vocabulary.piece(int(token)) for token in plain_kmers(vocabulary)]
     assert pieces == ["".join(bases) for bases in product("AGCT", repeat=3)]
-    written = ["".join("AGCT"[b] for b in bases) for bases in bases_of_kmers(3).tolist()]
+    written = ["".join("AGCT"[b] for b in bases) for bases in bases_of_kmers(3, torch.device("cpu")).tolist()]
     assert written == pieces
 
 
@@ -140,3 +145,13 @@ def test_what_does_not_fit_is_refused(arguments, message):
     case = base_case(2)
     with pytest.raises(ValueError, match=message):
         run(case.with_(**arguments), "chunked")
+
+
+def test_every_tensor_is_on_the_device_of_the_rows():
+    """On the meta device, which, like a GPU, refuses tensors of the CPU beside its own."""
+    logits, number = torch.zeros(5, 300, device="meta"), torch.zeros(5, dtype=torch.int64, device="meta")
+    kmers = torch.zeros(4**3, dtype=torch.int64, device="meta")
+    assert base_level_rows(logits, kmers, number).shape == (5,)
+    found = base_probabilities(logits[:, : 4**3], logits[:, :1], number, 3)
+    assert found.shape == (5, 3)
+    assert pulled_up(found, number, 3).shape == (5, 4**3)
