@@ -1,4 +1,4 @@
-"""Trains the packaged model from random weights, on genomes from public packages, with one thread.
+"""Trains the packaged model from random weights, on genomes from public packages; made for a GPU.
 
     python recipes/packaged_model.py
 
