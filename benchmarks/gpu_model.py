@@ -101,8 +101,9 @@ class Steps:
         next(self._reports)
 
     def check(self) -> None:
-        """Loss and the gradient's norm beside plain torch's, on one batch."""
-        batch, found = self.batch(), []
+        """Loss and the gradient's norm beside plain torch's, on one batch of one or two samples: plain torch keeps
+        every attention weight."""
+        batch, found = self.maker.sampled(self.sampler, 0, min(self.samples, 2)), []
         for choice in ({}, PLAIN):
             self.optimizer.zero_grad(set_to_none=True)
             with dispatch.using(**choice):

@@ -174,10 +174,12 @@ def test_the_rule_names_its_reason():
         assert rule.name == "sdpa"
         assert rule.reason.startswith("cuDNN")
         assert rule.backends[0] == SDPBackend.CUDNN_ATTENTION
+        assert implementation_for(q[:, :, :512]).name == "sdpa"
+        assert implementation_for(q[..., :32]).name == "sdpa"
+        assert implementation_for(q[:, :, :511]).name == "triton"  # shorter than any that was measured
         cudnn.return_value = False  # too old, or switched off: the row does not apply
         assert implementation_for(q).name == "triton"
-        assert implementation_for(q[:, :, :512]).name == "triton"
-        assert implementation_for(q[..., :32]).name == "triton"
+        cudnn.return_value = True
         assert implementation_for(q, masked=True).name == "triton"
         assert implementation_for(q, return_lse=True).name == "triton"
         assert implementation_for(q, deterministic=True).name == "triton"
