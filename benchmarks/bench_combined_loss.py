@@ -128,7 +128,9 @@ def check(loss: Loss, x: torch.Tensor, w: torch.Tensor, t: torch.Tensor) -> None
         )
     unit = torch.finfo(x.dtype).eps
     for what, ours, plains in zip(("loss", "dx", "dw"), *errors, strict=True):
-        assert ours <= 2 * plains + 4 * unit, f"{what}: relative error {ours:.2e}, plain torch has {plains:.2e}"
+        assert ours <= 2 * plains + 4 * unit, (
+            f"{what}: relative error {ours:.2e}, plain torch has {plains:.2e}"
+        )
 
 
 def error_of(name: str, loss: Loss, *tensors: torch.Tensor) -> float:

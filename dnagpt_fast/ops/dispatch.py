@@ -29,8 +29,9 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     "advance_lanes": ("reference", "triton"),
     # a step of generation: replayed as one CUDA graph, or launch by launch
     "decoding": ("eager", "graph"),
-    # "products": the gradient in the forward pass where one of a mean or sum is wanted, "triton" elsewhere
-    "combined_loss": ("chunked", "triton", "products", "reference"),
+    # "products": the gradient in the forward pass where one of a mean or sum is wanted, "triton" elsewhere;
+    # "rule": one of both by the size of the vocabulary, products.py says which and why
+    "combined_loss": ("chunked", "triton", "products", "reference", "rule"),
     "residual_norm": ("triton", "reference"),
     "linear": ("onednn", "torch"),
     "linear_bfloat16": ("torch", "reference"),
@@ -50,7 +51,7 @@ DEFAULTS: dict[str, dict[str, str]] = {
     "next_tokens": {"cpu": "reference", "cuda": "rule"},
     "advance_lanes": {"cpu": "reference", "cuda": "triton"},
     "decoding": {"cpu": "eager", "cuda": "graph"},
-    "combined_loss": {"cpu": "chunked", "cuda": "products"},
+    "combined_loss": {"cpu": "chunked", "cuda": "rule"},
     # torch's own addition and LayerNorm on the CPU: one pass more in the caches is not what a step there waits for
     "residual_norm": {"cpu": "reference", "cuda": "triton"},
     # "onednn" if torch was built with it, as for x86 and ARM servers, otherwise "torch": see _default

@@ -17,7 +17,7 @@ def attention_is_batch_independent(queries: int) -> bool:
 
 def loss_is_batch_independent(device_type: str) -> bool:
     """Whether `combined_loss` gives a row's log-probability the same bits in every batch of the same size."""
-    return dispatch.choose("combined_loss", device_type) in ("triton", "products")
+    return dispatch.choose("combined_loss", device_type) in ("triton", "products", "rule")
 
 
 def loss_bytes(device_type: str, rows: int, vocab: int) -> int:
@@ -26,7 +26,7 @@ def loss_bytes(device_type: str, rows: int, vocab: int) -> int:
     if chosen == "chunked":
         chunk = max(16, min(rows, CHUNK_BYTES // (4 * vocab)))
         return 4 * chunk * vocab
-    if chosen in ("triton", "products"):
+    if chosen in ("triton", "products", "rule"):
         return KERNEL_LOSS_BYTES
     # plain torch: logits, their log-softmax in fp32, and the gradient of both
     return rows * vocab * 3 * 4

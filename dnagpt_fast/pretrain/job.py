@@ -251,7 +251,11 @@ class PretrainingRun:
     @cached_property
     def compiled(self) -> tuple[bool, str]:
         """Whether torch.compile makes the blocks, and why. Tried at first use, which takes seconds on CUDA."""
-        return compiles(self.config.parallel.compile_blocks, self.device, self.steps)
+        wanted = self.config.parallel.compile_blocks
+        if wanted == "auto" and self.recorded[0]:
+            # the graph has the gain already, and a capture of compiled blocks failed on a card (docs/gpu_measured.md)
+            return False, "the step is a CUDA graph"
+        return compiles(wanted, self.device, self.steps)
 
     @cached_property
     def recorded(self) -> tuple[bool, str]:

@@ -183,7 +183,8 @@ class ParallelSettings:
     activation_checkpointing  a block stores only its input and is recomputed in the backward pass: less
                               memory, a third more work
     compile_blocks            torch.compile for each block: true, false or auto (on CUDA where the compiler works, in
-                              runs of 1,000 steps or more). A longer first step; on the CPU it needs a C++ compiler
+                              runs of 1,000 steps or more whose step is no CUDA graph). A longer first step; on the CPU
+                              it needs a C++ compiler
     cuda_graph                a step is recorded and launched as a whole: true, false or auto (on CUDA with one process,
                               where launching its kernels would take longer than running them: small steps)
     """

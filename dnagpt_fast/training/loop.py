@@ -237,6 +237,11 @@ class Loop:
             for group in self.optimizer.param_groups:
                 group["capturable"] = True  # only here, so that checkpoints are those of any other run
             return graph.capture(work)
+        except RuntimeError as refusal:
+            raise RuntimeError(
+                f"a step could not be recorded as a CUDA graph: {refusal}; with parallel.cuda_graph = false, or "
+                "parallel.compile_blocks = false, the same run trains without it"
+            ) from refusal
         finally:
             for group in self.optimizer.param_groups:
                 group["capturable"] = False

@@ -130,3 +130,17 @@ def test_small_steps_are_recorded_on_cuda(changes, recorded, why):
     )
     found, reason = PretrainingRun.recorded.func(job)
     assert (found, reason.startswith(why)) == (recorded, True), reason
+
+
+def test_blocks_of_a_recorded_step_are_not_compiled_unless_asked_for():
+    """The graph has the gain already, and a capture of compiled blocks failed on a card."""
+    parallel = SimpleNamespace(compile_blocks="auto")
+    job = SimpleNamespace(
+        config=SimpleNamespace(parallel=parallel),
+        recorded=(True, "small"),
+        device=torch.device("cpu"),
+        steps=5000,
+    )
+    assert PretrainingRun.compiled.func(job) == (False, "the step is a CUDA graph")
+    parallel.compile_blocks = True
+    assert PretrainingRun.compiled.func(job)[0]

@@ -137,7 +137,7 @@ def test_a_read_on_the_host_is_found():
 
     loop = make_loop(RecordedGraph())
     loop.losses_of = Reads()
-    with pytest.raises(HostRead, match="_local_scalar_dense"):
+    with pytest.raises(RuntimeError, match="_local_scalar_dense"):
         list(loop.run(0, 4, StopRequest()))
 
 
@@ -149,3 +149,16 @@ def test_a_copy_between_devices_is_found():
 def test_several_processes_are_refused():
     with pytest.raises(ValueError, match="a recorded step is for one process"):
         replace(make_loop(RecordedGraph()), processes=Processes(0, 2))
+
+
+def test_a_step_that_cannot_be_recorded_names_the_settings():
+    class Refusing(RecordedGraph):
+        def capture(self, work):
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    loop = make_loop(Refusing())
+    with pytest.raises(
+        RuntimeError, match=r"recorded as a CUDA graph: operation not .*parallel\.cuda_graph = false"
+    ):
+        for step in range(4):
+            loop.one_step(step, StopRequest())

@@ -1,8 +1,8 @@
 """Which implementation of attention a CUDA tensor gets when the dispatch table says "rule", and why.
 
-The rows are read from the top; the first one that fits is used. The row for Hopper is measured (docs/gpu_measured.md);
-the others are based on published figures, named in the reasons: `python -m benchmarks.gpu_attention` shows which rows are
-right on a card.
+The rows are read from the top; the first one that fits is used. The row for Hopper is measured (docs/gpu_measured.md).
+The others are based on published figures, named in the reasons: `python -m benchmarks.gpu_attention` shows which rows
+are right on a card.
 """
 
 from dataclasses import dataclass

@@ -156,10 +156,10 @@ def _implementation(device_type: str) -> Callable[[LossInputs, LossSettings], Lo
         from dnagpt_fast.ops.combined_loss.launch import combined_loss_triton
 
         return combined_loss_triton
-    if name == "products":
-        from dnagpt_fast.ops.combined_loss.products import combined_loss_products
+    if name in ("products", "rule"):
+        from dnagpt_fast.ops.combined_loss.products import combined_loss_by_rule, combined_loss_products
 
-        return combined_loss_products
+        return combined_loss_products if name == "products" else combined_loss_by_rule
     return combined_loss_chunked if name == "chunked" else combined_loss_reference
 
 

@@ -17,13 +17,14 @@ from dnagpt_fast.ops.residual_norm.kernels import (
     residual_norm_forward_kernel,
     residual_norm_sum_kernel,
 )
-from dnagpt_fast.ops.triton_settings import LAUNCH, accumulator, family
+from dnagpt_fast.ops.triton_settings import LAUNCH, accumulator, family, triton_version
 
 WIDEST = 8192
 # Elements of a thread: each of the [BT, BD] values that a kernel keeps takes as many registers.
 A_THREAD = {"forward": 32, "backward": 16}
-# On Blackwell the compiler spills with 16.
+# On Blackwell, and before Triton 3.7 on every card, the compiler spills with 16.
 A_THREAD_BACKWARD = {"blackwell": 8}
+A_THREAD_BEFORE_3_7 = 8
 # Programs of the backward pass: two on each SM of the smallest card that matters, for one sum of the weight's
 # gradient each. The same on every card, so that the result does not depend on it.
 PROGRAMS = 256
@@ -47,6 +48,8 @@ def tile_for(which: str, s: Tensor) -> Tile:
     a_thread = A_THREAD[which]
     if which == "backward":
         a_thread = A_THREAD_BACKWARD.get(family(s.device), a_thread)
+        if triton_version() < (3, 7):
+            a_thread = A_THREAD_BEFORE_3_7
     warps = min(16, max(1, BT * BD * wide // (32 * a_thread)))
     return Tile(BT, BD, warps)
 

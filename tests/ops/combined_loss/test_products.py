@@ -130,3 +130,15 @@ def test_no_rows(all_ignored):
     assert total == 0
     assert not x.grad.any()
     assert not w.grad.any()
+
+
+@pytest.mark.parametrize(("entries", "wanted"), [(4103, "triton"), (19_564, "products")])
+def test_the_rule_takes_the_recomputing_kernels_for_few_tokens(entries, wanted):
+    hidden, targets = torch.zeros(2, 4, requires_grad=True), torch.tensor([0, 1])
+    with (
+        dispatch.using(combined_loss="rule"),
+        mock.patch.object(products, "combined_loss_triton", side_effect=RuntimeError("triton")),
+        mock.patch.object(products, "combined_loss_products", side_effect=RuntimeError("products")),
+        pytest.raises(RuntimeError, match=wanted),
+    ):
+        combined_loss(hidden, torch.zeros(entries, 4), targets)
