@@ -156,9 +156,8 @@ def test_a_step_that_cannot_be_recorded_names_the_settings():
         def capture(self, work):
             raise RuntimeError("operation not permitted when stream is capturing")
 
-    loop = make_loop(Refusing())
+    steps = make_loop(Refusing()).run(0, 4, StopRequest())
     with pytest.raises(
         RuntimeError, match=r"recorded as a CUDA graph: operation not .*parallel\.cuda_graph = false"
     ):
-        for step in range(4):
-            loop.one_step(step, StopRequest())
+        list(steps)

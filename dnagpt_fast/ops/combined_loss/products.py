@@ -34,8 +34,8 @@ from dnagpt_fast.ops.registration import refuse_second_derivative, register_op
 BLOCK, WARPS = 1024, 8  # columns that a program takes at a time
 LEAST_VOCAB = 8192
 """By the rule, fewer entries than this go to the recomputing kernels. Measured on an H200 with 32,768 rows of width
-768: these take 0.54 of the time with 4,103 entries and 1.55 times it with 19,564; straight lines through the times cross
-at about 8,600."""
+768: these take 0.54 of the time with 4,103 entries and 1.55 times it with 19,564; straight lines through the times
+cross at about 8,600."""
 ALIGNED = 64  # columns: rows of the workspace begin at multiples of 128 bytes, as the products want them
 
 
