@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from benchmarks.pages import add_update, show
 from benchmarks.traced_steps import as_on
 from benchmarks.triton_launches import launches_go_to, target_of
 from dnagpt_fast.batch import PretrainBatch, Windows
@@ -33,7 +34,6 @@ from dnagpt_fast.model.config import preset
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.registration import NAMESPACE
-from dnagpt_fast.output_files import whole
 from dnagpt_fast.pretrain.job import PretrainingLosses
 from dnagpt_fast.pretrain.settings import LossSettings
 from dnagpt_fast.training.loop import Loop
@@ -161,15 +161,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--update", action="store_true", help=f"write the table into {PAGE.name}")
+    add_update(parser, PAGE)
     parser.add_argument("--layers", type=int, default=0, help="of a smaller model; 0: all")
     options = parser.parse_args(arguments)
     text = page(layers=options.layers)
-    if options.update:
-        with whole(PAGE) as path:
-            path.write_text(text)
-    else:
-        print(text)
+    show(text, PAGE, options.update)
     return 0
 
 

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.pages import add_update, show
 from benchmarks.triton_launches import Launch, launches_go_to, target_of
 from dnagpt_fast.batch import PretrainBatch, Windows
 from dnagpt_fast.finetune.task_data import TaskBatch
@@ -45,7 +46,6 @@ from dnagpt_fast.ops.combined_loss import launch as loss_launch
 from dnagpt_fast.ops.combined_loss.occurring import occurring_tokens
 from dnagpt_fast.ops.registration import NAMESPACE, implementation_of
 from dnagpt_fast.ops.sampling.settings import Choice
-from dnagpt_fast.output_files import whole
 from dnagpt_fast.vocab import Vocabulary
 from dnagpt_fast.weights.packaged import packaged_models
 
@@ -249,14 +249,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--update", action="store_true", help=f"write the table into {PAGE.name}")
+    add_update(parser, PAGE)
     options = parser.parse_args(arguments)
     text = page()
-    if options.update:
-        with whole(PAGE) as path:
-            path.write_text(text)
-    else:
-        print(text)
+    show(text, PAGE, options.update)
     return 0
 
 

@@ -7,7 +7,7 @@ and of the row's index, which tells a row that was not written completely.
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -41,6 +41,10 @@ class RowJournal:
                 file.seek(_CHECK.size, 1)
                 yield row
 
+    @property
+    def is_empty(self) -> bool:
+        return not self.count
+
     def close(self) -> None:
         self._parts.close()
 
@@ -57,24 +61,8 @@ def _check(data: bytes, index: int) -> bytes:
     return _CHECK.pack(zlib.crc32(data, index + 1 & 0xFFFFFFFF))
 
 
-@contextmanager
 def row_journal(
     folder: JobFolder, job: dict[str, Any], shape: Sequence[int], dtype: str, *, resume: bool
-) -> Iterator[RowJournal]:
-    """The journal of a new job, or with `resume` that of the unfinished one. Its folder is removed at the end of the
-    block; after an error it is kept for --resume, unless it has no row. Raises JournalError as JobFolder does."""
-    if resume:
-        folder.check(job)
-    else:
-        folder.refuse_unfinished()
-        folder.make(job)
-    journal = RowJournal(folder, shape, dtype)
-    try:
-        yield journal
-    except BaseException:
-        journal.close()
-        if not journal.count:
-            folder.remove()
-        raise
-    journal.close()
-    folder.remove()
+) -> AbstractContextManager[RowJournal]:
+    """The journal of a new job, or with `resume` that of the unfinished one, as JobFolder.journal gives it."""
+    return folder.journal(job, lambda: RowJournal(folder, shape, dtype), resume=resume)

@@ -95,11 +95,24 @@ def paired_difference(
     rows -> a number. clusters, strata: as in `resampled`.
     """
 
-    def difference(rows: np.ndarray) -> dict[str, float]:
-        return {"difference": measure(truth[rows], first[rows]) - measure(truth[rows], second[rows])}
-
     draws = resampled(len(truth), resamples, seed, clusters, strata)
-    return bootstrap(difference, len(truth), draws)["difference"]
+    return difference_of(
+        lambda rows: measure(truth[rows], first[rows]),
+        lambda rows: measure(truth[rows], second[rows]),
+        len(truth),
+        draws,
+    )
+
+
+def difference_of(
+    first: Callable[[np.ndarray], float],
+    second: Callable[[np.ndarray], float],
+    rows: int,
+    draws: Iterator[np.ndarray],
+) -> Score:
+    """first - second of all rows, with the interval over the resamples `draws`, in each of which both have the same
+    rows. first, second: row numbers -> a number."""
+    return bootstrap(lambda drawn: {"": first(drawn) - second(drawn)}, rows, draws)[""]
 
 
 def resampled(

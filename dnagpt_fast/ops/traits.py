@@ -8,6 +8,7 @@ from dnagpt_fast.ops.combined_loss.chunked import CHUNK_BYTES
 
 # At most this much: a workspace and partial results. The kernels hold no (rows x vocabulary) tensor.
 KERNEL_LOSS_BYTES = 128 * 10**6
+KERNEL_LOSSES = ("triton", "products", "rule")
 
 
 def attention_is_batch_independent(queries: int) -> bool:
@@ -17,7 +18,7 @@ def attention_is_batch_independent(queries: int) -> bool:
 
 def loss_is_batch_independent(device_type: str) -> bool:
     """Whether `combined_loss` gives a row's log-probability the same bits in every batch of the same size."""
-    return dispatch.choose("combined_loss", device_type) in ("triton", "products", "rule")
+    return dispatch.choose("combined_loss", device_type) in KERNEL_LOSSES
 
 
 def loss_bytes(device_type: str, rows: int, vocab: int) -> int:
@@ -26,7 +27,7 @@ def loss_bytes(device_type: str, rows: int, vocab: int) -> int:
     if chosen == "chunked":
         chunk = max(16, min(rows, CHUNK_BYTES // (4 * vocab)))
         return 4 * chunk * vocab
-    if chosen in ("triton", "products", "rule"):
+    if chosen in KERNEL_LOSSES:
         return KERNEL_LOSS_BYTES
     # plain torch: logits, their log-softmax in fp32, and the gradient of both
     return rows * vocab * 3 * 4

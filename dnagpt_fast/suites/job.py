@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from dnagpt_fast.evaluation.scores import RESAMPLES, Score, bootstrap, resampled
+from dnagpt_fast.evaluation.scores import RESAMPLES, bootstrap, difference_of, resampled
 from dnagpt_fast.extras import need
 from dnagpt_fast.finetune.data.examples import LabelError
 from dnagpt_fast.suites import checks
 from dnagpt_fast.suites.foreign import ForeignModel
-from dnagpt_fast.suites.journal import Done, Journal, method_journal
+from dnagpt_fast.suites.journal import Done, Journal
 from dnagpt_fast.suites.registry import suite
 from dnagpt_fast.suites.report import write_report
 from dnagpt_fast.suites.subjects import HowToRun, OwnModel, Subject
@@ -96,7 +96,8 @@ def evaluate(
     facts = {subject.name: subject.facts() for subject in subjects}
     runs = output.with_name(f".{output.name}.runs")
     job = json.loads(json.dumps(_identity(name, source, choices, facts)))
-    with method_journal(JobFolder(output, "evaluation"), job, resume=resume) as journal:
+    folder = JobFolder(output, "evaluation")
+    with folder.journal(job, lambda: Journal(folder), resume=resume) as journal:
         for method in _methods(tasks, subjects, choices, runs):
             if not journal.has(method.task.name, method.name):
                 _run(method, journal, console)
@@ -291,16 +292,18 @@ def _differences(
             if other.role == "control" and other.way == one.way and other.model.startswith(f"{one.model}, ")
         ]
         for other in [*([best] if best else []), *controls]:
-            first, second = scorers[one.method], scorers[other]
-
-            def difference(
-                rows: np.ndarray, first: Scorer = first, second: Scorer = second
-            ) -> dict[str, float]:
-                return {"": first(rows)[task.measure] - second(rows)[task.measure]}
-
-            score: Score = bootstrap(difference, task.rows, _draws(task, resamples))[""]
+            score = difference_of(
+                _measured(task, scorers[one.method]),
+                _measured(task, scorers[other]),
+                task.rows,
+                _draws(task, resamples),
+            )
             found.append({"method": one.method, "minus": other, "difference": list(score)})
     return found
+
+
+def _measured(task: Task, scorer: Scorer) -> Callable[[np.ndarray], float]:
+    return lambda rows: scorer(rows)[task.measure]
 
 
 def _arrays(done: Sequence[Done]) -> dict[str, np.ndarray]:

@@ -5,8 +5,6 @@ They are in the job's folder (training/job_folder.py), in its file `methods`: on
 
 import base64
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -50,6 +48,10 @@ class Journal:
         self._parts.append(json.dumps(record).encode() + b"\n")
         self.done.append(one)
 
+    @property
+    def is_empty(self) -> bool:
+        return not self.done
+
     def close(self) -> None:
         self._parts.close()
 
@@ -76,24 +78,3 @@ def _packed(values: np.ndarray) -> dict[str, Any]:
 
 def _unpacked(one: dict[str, Any]) -> np.ndarray:
     return np.frombuffer(base64.b64decode(one["float64"]), "<f8").reshape(one["shape"])
-
-
-@contextmanager
-def method_journal(folder: JobFolder, job: dict[str, Any], *, resume: bool) -> Iterator[Journal]:
-    """The journal of a new job, or with `resume` that of the unfinished one. Its folder is removed at the end of the
-    block; after an error it is kept for --resume, unless nothing is finished. Raises JournalError as JobFolder does."""
-    if resume:
-        folder.check(job)
-    else:
-        folder.refuse_unfinished()
-        folder.make(job)
-    journal = Journal(folder)
-    try:
-        yield journal
-    except BaseException:
-        journal.close()
-        if not journal.done:
-            folder.remove()
-        raise
-    journal.close()
-    folder.remove()

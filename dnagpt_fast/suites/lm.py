@@ -35,7 +35,7 @@ def _task(name: str, source: Source, ranges: list[Place]) -> Task:
 
     def of_chain(number: int) -> Prediction:
         nats = chains.log_likelihoods(texts)[number]
-        return Prediction([np.stack([nats, bases], 1)], chains.chosen() if number == 2 else {})
+        return Prediction([np.stack([nats, bases], 1)], chains.chosen(number))
 
     return Task(
         name=name,

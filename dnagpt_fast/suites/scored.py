@@ -31,6 +31,8 @@ LEAST_OF_CLASS = 10
 CPG = "CpG transition"
 TABLE = "trinucleotide table"
 CHAIN = "best Markov chain"
+BEST = 2
+"""Its number among the three chains."""
 
 
 class FittedChains:
@@ -50,8 +52,9 @@ class FittedChains:
             self._fitted = fit_chains([self._genome.arrays], [self._held_out], CHAIN_BP)
         return self._fitted
 
-    def chosen(self) -> dict[str, Any]:
-        return {"order": self().best_order, "pseudo": self().best_pseudo}
+    def chosen(self, number: int = BEST) -> dict[str, Any]:
+        """Order and pseudo-count, where the chain was chosen; number: as in `log_likelihoods`."""
+        return {"order": self().best_order, "pseudo": self().best_pseudo} if number == BEST else {}
 
     def log_likelihoods(self, texts: Sequence[str]) -> np.ndarray:
         """float64 (3, n): nats of each text by order 2, order 5 and the best chain; its own strand only."""
@@ -80,7 +83,7 @@ def difference_task(
     def of_chain(number: int) -> Prediction:
         found = value(chains.log_likelihoods(texts)[number])
         found[np.abs(found) < 1e-9] = 0.0
-        return Prediction([found], chains.chosen() if number == 2 else {})
+        return Prediction([found], chains.chosen(number))
 
     return Task(
         name=name,
@@ -91,7 +94,7 @@ def difference_task(
         baselines={
             "chance": lambda: Prediction([np.zeros(len(rows))]),
             "Markov chain of order 2": lambda: of_chain(0),
-            CHAIN: lambda: of_chain(2),
+            CHAIN: lambda: of_chain(BEST),
         },
         ways={LIKELIHOOD: lambda subject: Prediction([value(subject.log_likelihoods(texts)[:, 0])])},
         clusters=blocks(places, block_bp),

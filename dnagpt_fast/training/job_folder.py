@@ -9,9 +9,9 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from dnagpt_fast.json_files import read_json
 from dnagpt_fast.output_files import errors_name, try_lock, whole_folder, write_json
@@ -22,6 +22,18 @@ LONGEST_NAME = 255  # bytes, of all usual file systems
 
 class JournalError(ValueError):
     """An unfinished job that cannot be continued."""
+
+
+class Journal(Protocol):
+    """The finished parts of a job."""
+
+    @property
+    def is_empty(self) -> bool: ...
+
+    def close(self) -> None: ...
+
+
+J = TypeVar("J", bound=Journal)
 
 
 class JobFolder:
@@ -75,6 +87,29 @@ class JobFolder:
     def parts(self, name: str, whole_bytes: Callable[[BinaryIO], int]) -> "Parts":
         """A file of finished parts, made if it is not there. whole_bytes: how many bytes of it are whole parts."""
         return Parts(self, self.path / name, whole_bytes)
+
+    @contextlib.contextmanager
+    def journal(self, job: dict[str, Any], opened: Callable[[], J], *, resume: bool) -> Iterator[J]:
+        """The journal that `opened` makes in the folder of a new job, or with `resume` in that of the unfinished one.
+
+        The folder is removed at the end of the block; after an error it is kept for --resume, unless the journal is
+        empty. Raises JournalError as `check` and `refuse_unfinished` do.
+        """
+        if resume:
+            self.check(job)
+        else:
+            self.refuse_unfinished()
+            self.make(job)
+        journal = opened()
+        try:
+            yield journal
+        except BaseException:
+            journal.close()
+            if journal.is_empty:
+                self.remove()
+            raise
+        journal.close()
+        self.remove()
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

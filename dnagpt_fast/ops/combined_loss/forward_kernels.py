@@ -94,6 +94,12 @@ def logits_tile(
         b_z = tl.dot(b_x, tl.trans(b_w), b_z, input_precision=PRECISION, out_dtype=ACC)
     if HAS_BIAS:
         b_z += tl.load(p_b + b_token).to(ACC)[None, :]
+    return capped(b_z, soft_cap, SOFT_CAP)
+
+
+@triton.jit
+def capped(b_z, soft_cap, SOFT_CAP: tl.constexpr):
+    """(logits after the soft cap, logits / soft_cap after tanh), of any shape."""
     b_u = b_z
     if SOFT_CAP:
         b_u = tanh(b_z / soft_cap)

@@ -8,7 +8,7 @@ No atomics: one program computes each sum in a fixed order. A row's columns are 
 import triton
 import triton.language as tl
 
-from dnagpt_fast.ops.combined_loss.forward_kernels import ROW_NEXT_TOKEN, ROW_ORDER, entries_of, tanh
+from dnagpt_fast.ops.combined_loss.forward_kernels import ROW_NEXT_TOKEN, ROW_ORDER, capped, entries_of
 from dnagpt_fast.ops.triton_settings import COUNTS
 
 
@@ -53,12 +53,7 @@ def logits_of_row(
     p_row, i_v, V, soft_cap, SOFT_CAP: tl.constexpr, ACC: tl.constexpr
 ):  # fmt: skip
     """(logits [BLOCK], logits / soft_cap) of some columns; 0 past V."""
-    b_z = tl.load(p_row + i_v, mask=i_v < V, other=0.0).to(ACC)
-    b_u = b_z
-    if SOFT_CAP:
-        b_u = tanh(b_z / soft_cap)
-        b_z = b_u * soft_cap
-    return b_z, b_u
+    return capped(tl.load(p_row + i_v, mask=i_v < V, other=0.0).to(ACC), soft_cap, SOFT_CAP)
 
 
 @triton.jit
