@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from dnagpt_fast.cli.row_journal import row_journal
 from dnagpt_fast.cli.sequence_jobs import Where, bases_done, check_lengths, identity, ranges
 from dnagpt_fast.extras import need
 from dnagpt_fast.genome import Genome
@@ -19,6 +18,7 @@ from dnagpt_fast.model.embed import embed
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.output_files import TextFile, VectorFile, refuse_inputs, whole
 from dnagpt_fast.training.job_folder import JobFolder
+from dnagpt_fast.training.row_journal import row_journal
 from dnagpt_fast.training.run_folder import versions
 
 ROWS_OF_PARQUET = 4096

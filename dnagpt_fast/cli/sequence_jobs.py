@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from dnagpt_fast.cli.row_journal import row_journal
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.selection import Place, Places, places_of
 from dnagpt_fast.model.dnagpt import DNAGPT
@@ -29,6 +28,7 @@ from dnagpt_fast.packed import PackedRange
 from dnagpt_fast.training.devices import pick_device, pick_dtype
 from dnagpt_fast.training.job_folder import JobFolder
 from dnagpt_fast.training.progress import TrainingProgress
+from dnagpt_fast.training.row_journal import row_journal
 from dnagpt_fast.vocab import reverse_complement
 from dnagpt_fast.weights.forms import load_model
 

@@ -1,9 +1,9 @@
 """The commands that score a genome base by base: variants, calibrate, track, mutate, attribute, attention."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -152,33 +152,48 @@ def calibrate(
     dtype: Dtype = None,
     products: Products = "float32",
     num_heads: Heads = None,
+    resume: Resume = False,
 ) -> None:
     """Score random variants of a genome: what a score owes to the kind of variant alone, for `variants --calibrate`.
 
     They are drawn from the whole genome, or from --region and --bed, such as sequence that is held to be neutral.
+    While it runs, its scores are in .<output>.scores beside the output; --resume continues from them.
     """
     from rich.console import Console
 
-    from dnagpt_fast.cli.sequence_jobs import open_model
+    from dnagpt_fast.cli.sequence_jobs import identity, open_model
     from dnagpt_fast.genome import Genome
     from dnagpt_fast.genome.selection import places_of
     from dnagpt_fast.model.alleles import AlleleRule
     from dnagpt_fast.output_files import refuse_inputs
+    from dnagpt_fast.training.job_folder import JobFolder
     from dnagpt_fast.training.progress import TrainingProgress
-    from dnagpt_fast.variants import neutral
-    from dnagpt_fast.variants.calibration import LEAST
+    from dnagpt_fast.training.row_journal import row_journal
+    from dnagpt_fast.variants import calibration, neutral
 
+    if resume and is_stream(output):
+        raise typer.BadParameter("wanted with -o FILE", param_hint="--resume")
     refuse_inputs(output, model, genome, bed)
     opened, tokenizer = open_model(model, device, dtype, num_heads, products)
     settings = AlleleRule.of(
         opened, tokenizer, rule, strands=strands, phases=phases, context_bp=context_bp, after_bp=after_bp,
         stride_bp=stride_bp, prefix=prefix,
     )  # fmt: skip
+    drawn = {"sites": sites, "indels": indels, "seed": seed}
     wanted = neutral.variants_drawn(sites, indels)
     with Genome.open(genome) as source:
         places = places_of(source, region or (), bed)
+        job = {
+            **identity(opened, tokenizer, source, places, drawn),
+            **calibration.identity(opened, source, settings),
+        }
         began, done = time.monotonic(), 0
-        with TrainingProgress(Console(stderr=True), 0, wanted, unit="variant") as progress:
+        with (
+            contextlib.nullcontext()
+            if is_stream(output)
+            else row_journal(JobFolder(output, "scores"), job, (1,), "<f8", resume=resume) as journal,
+            TrainingProgress(Console(stderr=True), 0, wanted, unit="variant") as progress,
+        ):
 
             def report(more: int) -> None:
                 nonlocal done
@@ -186,13 +201,14 @@ def calibrate(
                 progress.update(done, f"{done / max(time.monotonic() - began, 1e-9):,.1f}/s")
 
             found = neutral.calibrate(
-                opened, tokenizer, source, places, settings, sites=sites, indels=indels, seed=seed,
-                max_tokens=max_tokens, progress=report,
+                opened, tokenizer, source, places, settings, **drawn, max_tokens=max_tokens, finished=journal,
+                progress=report,
             )  # fmt: skip
-    found.write(output)
-    few = sum(spread.count < LEAST for spread in found.classes.values())
+            found.write(output)
+    few = sum(spread.count < calibration.LEAST for spread in found.classes.values())
     typer.echo(
-        f"{output}: {done:,} random variants, {len(found.classes)} classes and kinds, {few} with under {LEAST} examples"
+        f"{output}: {done:,} random variants, {len(found.classes)} classes and kinds, {few} with under "
+        f"{calibration.LEAST} examples"
     )
 
 
@@ -458,7 +474,7 @@ def _refuse_pretrained_options(**given: object) -> None:
             raise typer.BadParameter("is for pre-trained models", param_hint=f"--{name.replace('_', '-')}")
 
 
-@contextmanager
+@contextlib.contextmanager
 def _drawn(figure: Path | None, plot: Callable[[Path], None]) -> Iterator[None]:
     """Draws a figure, which gets its name when the block has written the table: both files or none."""
     if figure is None:

@@ -1,8 +1,10 @@
 """Random variants of a genome and the calibration that their scores give: the same for the same seed."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import Protocol
 
 import numpy as np
 
@@ -21,6 +23,17 @@ TRIES = 50
 """Draws for each variant that is wanted, before a genome counts as too small or too unknown."""
 
 
+class Finished(Protocol):
+    """Scores of an unfinished job in the order in which the variants are drawn, as training/row_journal.py keeps them:
+    rows of one float64, not a number where a variant has no score."""
+
+    count: int
+
+    def append(self, row: list[float]) -> None: ...
+
+    def rows(self) -> Iterator[np.ndarray]: ...
+
+
 def calibrate(
     model: DNAGPT,
     tokenizer: KmerTokenizer,
@@ -32,6 +45,7 @@ def calibrate(
     indels: int = 200,
     seed: int = 0,
     max_tokens: int = 4096,
+    finished: Finished | None = None,
     progress: Callable[[int], object] = lambda variants: None,
 ) -> Calibration:
     """The spreads of the scores of random variants.
@@ -39,6 +53,7 @@ def calibrate(
     places    where they are drawn, each base with the same chance; overlapping places count twice
     sites     single-base sites; each gives all three substitutions
     indels    insertions, and deletions, of each length class
+    finished  scores of a stopped job with the same arguments, not computed again; new ones are added
     progress  is called with the number of variants done since the last call
     Raises ValueError for places that have too few bases which can be scored, and for a rule without DG_LLR.
     """
@@ -49,13 +64,24 @@ def calibrate(
             raise ValueError(f"{name} = {value}: wanted at least 2")
     inference, scores = Inference(model), defaultdict(list)
     drawn = random_sites(genome, places, rule, tokenizer.k, sites=sites, indels=indels, seed=seed)
+
+    def keep(site: Site, llr: float | None) -> None:
+        names = class_of(site, rule.strands)
+        if llr is not None and names is not None:
+            for name in names:
+                scores[name].append(llr)
+
+    if finished is not None:
+        for site, (llr,) in zip(islice(drawn, finished.count), finished.rows(), strict=True):
+            keep(site, None if math.isnan(llr) else float(llr))
+        progress(finished.count)
     while some := list(islice(drawn, CHUNK)):
-        found = allele_scores(inference, tokenizer, some, rule, max_tokens=max_tokens)
-        for site, score in zip(some, found, strict=True):
-            names = class_of(site, rule.strands)
-            if score.llr is not None and names is not None:
-                for name in names:
-                    scores[name].append(score.llr)
+        for site, score in zip(
+            some, allele_scores(inference, tokenizer, some, rule, max_tokens=max_tokens), strict=True
+        ):
+            keep(site, score.llr)
+            if finished is not None:
+                finished.append([math.nan if score.llr is None else score.llr])
         progress(len(some))
     classes = {name: Spread.of(values) for name, values in scores.items() if len(values) > 1}
     missing = [kind for kind in KINDS if kind not in classes]

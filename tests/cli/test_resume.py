@@ -10,7 +10,7 @@ import pytest
 
 from dnagpt_fast import KmerTokenizer
 from dnagpt_fast.cli import main
-from dnagpt_fast.cli.row_journal import RowJournal
+from dnagpt_fast.training.row_journal import RowJournal
 from dnagpt_fast.weights.forms import save_model
 from tests.faults.jobs import ENVIRONMENT, ROOT
 from tests.tiny import load_tiny

@@ -20,7 +20,6 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
-from dnagpt_fast.cli.row_journal import ROWS, RowJournal
 from dnagpt_fast.finetune.data.settings import LabelledDataSettings
 from dnagpt_fast.finetune.predict import load_finetuned, predict
 from dnagpt_fast.finetune.settings import load_finetune_config
@@ -39,6 +38,7 @@ from dnagpt_fast.training.job_folder import JobFolder
 from dnagpt_fast.training.log import MetricsLog, read_metrics
 from dnagpt_fast.training.optimizer import build_optimizer
 from dnagpt_fast.training.processes import Processes
+from dnagpt_fast.training.row_journal import ROWS, RowJournal
 from dnagpt_fast.training.run_folder import settings_of
 from dnagpt_fast.training.settings import settings_of_run
 from dnagpt_fast.variants.journal import Journal

@@ -35,6 +35,7 @@ JOURNALS = {
     "variants bcf": ".x.bcf.scores",
     "embed": ".x.npy.vectors",
     "score": ".x.tsv.scores",
+    "calibrate": ".x.json.scores",
 }
 
 

@@ -17,7 +17,9 @@ from dnagpt_fast.genome.selection import places_of
 from dnagpt_fast.model.alleles import AlleleRule, AlleleScore
 from dnagpt_fast.model.haplotypes import Site, difference
 from dnagpt_fast.training.job_folder import JournalError
+from dnagpt_fast.training.row_journal import RowJournal
 from dnagpt_fast.variants import annotate as annotate_module
+from dnagpt_fast.variants import neutral as neutral_module
 from dnagpt_fast.variants.annotate import Annotation, annotate
 from dnagpt_fast.variants.calibration import (
     LEAST,
@@ -205,6 +207,7 @@ def run(capsys, *arguments):
 
 
 RULE = ("--context-bp", 30, "--after-bp", 30, "--phases", 1)
+SOME = ("--sites", 12, "--indels", 2)
 
 
 def test_the_commands(capsys, inputs, monkeypatch):
@@ -315,3 +318,32 @@ def test_what_cannot_be_drawn_is_named(chain, tmp_path):
         other_rule = AlleleRule.of(model, tokenizer, "next-token", context_bp=6)
         with pytest.raises(ValueError, match="has no DG_LLR"):
             calibrate(model, tokenizer, genome, places_of(genome), other_rule)
+
+
+def test_a_killed_command_is_resumed_and_gives_the_same_bytes(capsys, inputs, monkeypatch):
+    def command(output, *more):
+        return ("calibrate", inputs / "m", inputs / "genome.fa", "-o", inputs / output, *RULE, *SOME, *more)
+
+    assert run(capsys, *command("whole.json"))[0] == 0
+    append, asked = RowJournal.append, []
+
+    def stopping(self, row):
+        if self.count == 40:
+            raise KeyboardInterrupt
+        append(self, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(neutral_module, "CHUNK", 12)
+        patch.setattr(RowJournal, "append", stopping)
+        assert run(capsys, *command("x.json"))[0] == 130
+    assert not (inputs / "x.json").exists()
+    assert "continue it with --resume" in run(capsys, *command("x.json"))[2]
+    assert "seed was 0, is 1" in run(capsys, *command("x.json", "--seed", 1, "--resume"))[2]
+    monkeypatch.setattr(
+        RowJournal, "append", lambda self, row: (asked.append(self.count), append(self, row))[1]
+    )
+    assert run(capsys, *command("x.json", "--resume"))[0] == 0
+    assert asked == list(range(40, 64))
+    assert (inputs / "x.json").read_bytes() == (inputs / "whole.json").read_bytes()
+    assert not list(inputs.glob(".x.json.*"))
+    assert "wanted with -o FILE" in run(capsys, *command("y")[:4], "/dev/stdout", "--resume")[2]
