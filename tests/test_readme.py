@@ -7,6 +7,10 @@ from tests import tree
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = [
+    ROOT / "README.md",
+    *sorted(page for page in (ROOT / "docs").rglob("*.md") if not {"generated", "_build"} & set(page.parts)),
+]
 
 
 def test_the_tree_is_that_of_the_files():
@@ -25,10 +29,23 @@ def test_every_folder_of_sources_is_in_the_readme():
 
 
 def test_links_lead_to_files():
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-    for page in pages:
+    for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_every_page_has_a_place_in_the_site():
+    """A page that no toctree names would be built, but nobody would find it."""
+    named = set()
+    for page in PAGES[1:]:
+        for tree_ in re.findall(r"```{toctree}\n(.*?)```", page.read_text(), re.DOTALL):
+            entries = [
+                line.removesuffix(", if it exists")
+                for line in tree_.splitlines()
+                if line[:1] not in ("", ":")
+            ]
+            named |= {found.resolve() for entry in entries for found in page.parent.glob(f"{entry}.md")}
+    assert {page for page in PAGES[1:] if page not in named} == {ROOT / "docs" / "index.md"}
 
 
 def test_there_are_two_commands_to_set_up_and_run():
