@@ -1,13 +1,22 @@
 """The command that runs the field's benchmarks: evaluate."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dnagpt_fast.cli.model_commands import BothStrands, Device, Dtype, MaxTokens, Prefix, Resume
+from dnagpt_fast.cli.options import (
+    BatchTokens,
+    BothStrands,
+    Device,
+    Dtype,
+    Json,
+    Pooling,
+    Prefix,
+    Resume,
+    option,
+)
 from dnagpt_fast.output_files import refuse_inputs
 
 
@@ -16,50 +25,50 @@ def evaluate(
         str,
         typer.Argument(help="gue, genomic-benchmarks, poly-a, variants, mpra, zero-shot or lm"),
     ],
-    data: Annotated[
-        Path, typer.Option("--data", help="folder or file of the suite's data: docs/benchmarks.md")
-    ],
+    data: Annotated[Path, option("--data", "folder or file of the suite, see docs/benchmarks.md")],
     model: Annotated[
         list[str],
-        typer.Option(help="as in the other commands, or hf:FOLDER for any causal model; repeat for more"),
+        option("--model", "in any form, or hf:FOLDER for any causal model; repeat for more"),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="folder of the report; new")],
-    genome: Annotated[Path | None, typer.Option(help=".2bit or FASTA of the positions in the data")] = None,
+    output: Annotated[Path, option("--out", "folder of the report; new")],
+    genome: Annotated[Path | None, option("--genome", "; of the positions in the data")] = None,
     annotation: Annotated[
-        Path | None, typer.Option(help="GTF, GFF3 or refGene: codon and splice-site tasks of zero-shot")
+        Path | None, option("--annotation", "; for the codon and splice-site tasks of zero-shot")
     ] = None,
-    task: Annotated[list[str] | None, typer.Option(help="only this task; repeat for more")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="only this task of the suite; repeat for more")
+    ] = None,
     way: Annotated[
         list[str] | None,
         typer.Option(help="frozen, likelihood (both by default) or tuned (fine-tuning); repeat for more"),
     ] = None,
     max_rows: Annotated[int, typer.Option(help="most rows of each part, drawn with --seed; 0: all")] = 0,
-    window_bp: Annotated[int, typer.Option(help="bases of a window of lm and zero-shot; 0: 1,200")] = 0,
-    seed: Annotated[int, typer.Option(help="of drawn rows, splits, random weights, fine-tuning")] = 0,
+    window_bp: Annotated[int, option("--window-bp", ", of lm and zero-shot; 0: 1,200")] = 0,
+    seed: Annotated[int, option("--seed", "rows, splits, random weights, fine-tuning")] = 0,
     controls: Annotated[
         bool, typer.Option("--controls/--no-controls", help="random weights of the same shape beside")
     ] = True,
     lr: Annotated[
         list[float] | None,
         typer.Option(
-            help="learning rate of --way tuned; of several the best on dev; default 1e-4, 3e-4, 1e-3"
+            help="learning rate of --way tuned; repeat for more: the best on dev; default 1e-4, 3e-4, 1e-3"
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="runs of --way tuned")] = 3,
-    epochs: Annotated[int, typer.Option(help="of --way tuned")] = 5,
-    batch_size: Annotated[int, typer.Option(help="of --way tuned")] = 32,
+    epochs: Annotated[int, option("--epochs", "; of --way tuned")] = 5,
+    batch_size: Annotated[int, option("--batch-size", "; of --way tuned")] = 32,
     on_long: Annotated[
         str,
         typer.Option(help="sequences too long to tune on: error, crop_end, crop_start, crop_both or window"),
     ] = "error",
     species: Annotated[str, typer.Option(help="of the prompt of --way tuned")] = "human",
-    pooling: Annotated[str, typer.Option(help="mean, last or max over the k-mers")] = "mean",
+    pooling: Pooling = "mean",
     both_strands: BothStrands = False,
     resamples: Annotated[int, typer.Option(help="of the bootstrap")] = 1000,
     resume: Resume = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print report.json")] = False,
+    as_json: Json = False,
     prefix: Prefix = "<R>",
-    max_tokens: MaxTokens = 16_384,
+    max_tokens: BatchTokens = 16_384,
     device: Device = None,
     dtype: Dtype = None,
 ) -> None:
@@ -71,17 +80,17 @@ def evaluate(
     from dnagpt_fast.suites.task import FROZEN, LIKELIHOOD, Source
     from dnagpt_fast.suites.tuned import Tuning
 
-    for option, value, least in (
+    for name, value, least in (
         ("--max-rows", max_rows, 0), ("--window-bp", window_bp, 0), ("--seeds", seeds, 1), ("--epochs", epochs, 1),
         ("--batch-size", batch_size, 1), ("--resamples", resamples, 1), ("--seed", seed, 0),
     ):  # fmt: skip
         if value < least:
-            raise typer.BadParameter(f"{value}: wanted {least} or more", param_hint=option)
+            raise typer.BadParameter(f"{value}: wanted {least} or more", param_hint=name)
     if pooling not in POOLINGS:
         raise typer.BadParameter(f"wanted one of {', '.join(POOLINGS)}", param_hint="--pooling")
     refuse_inputs(output, data, genome, annotation)
     source = Source(
-        data, genome, annotation, tuple(task or ()), max_rows=max_rows, seed=seed, window_bp=window_bp
+        data, genome, annotation, tuple(only or ()), max_rows=max_rows, seed=seed, window_bp=window_bp
     )
     tuning = Tuning(
         lrs=tuple(lr or Tuning.lrs), seeds=seeds, epochs=epochs, batch_size=batch_size, on_long=on_long,
@@ -91,7 +100,6 @@ def evaluate(
     choices = Choices(tuple(model), tuple(way or (FROZEN, LIKELIHOOD)), controls, how, tuning, resamples)
     report = run(suite, source, choices, output, resume=resume)
     if as_json:
-        json.dump(report, sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        typer.echo(json.dumps(report))
         return
     typer.echo(f"{output}: {len(report['tasks'])} tasks, {report['seconds']:,.1f} s")

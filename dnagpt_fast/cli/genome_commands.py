@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from dnagpt_fast.cli.options import Json, flag, option
 from dnagpt_fast.output_files import is_stream, refuse_inputs
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -21,9 +22,7 @@ def pack(
             metavar="FASTA... TWOBIT", help="FASTA in (plain, gzip, BGZF; - is standard input); .2bit out"
         ),
     ],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="the .2bit; then every argument is a FASTA")
-    ] = None,
+    output: Annotated[Path | None, option("--out", ".2bit; then every argument is a FASTA")] = None,
 ) -> None:
     """Pack FASTA files into one UCSC .2bit file."""
     from dnagpt_fast.genome.pack import pack_fasta
@@ -52,7 +51,7 @@ def pack(
 
 def info(
     genome: Annotated[Path, typer.Argument(help=".2bit or FASTA (plain, gzip, BGZF)")],
-    as_json: Annotated[bool, typer.Option("--json", help="one line of JSON per contig")] = False,
+    as_json: Json = False,
 ) -> None:
     """List the contigs of a genome: length, N, soft mask, GC."""
     from dnagpt_fast.genome import Genome
@@ -85,13 +84,13 @@ def _echo_lines(lines: Iterable[str]) -> None:
 
 def make_task(
     kind: Annotated[str, typer.Argument(help="tis, pas, splice, splice-donor or splice-acceptor")],
-    genome: Annotated[Path, typer.Option(help=".2bit or FASTA")],
-    annotation: Annotated[Path, typer.Option(help="refGene table, GTF or GFF3, plain or .gz")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="the .tsv or .csv to write")],
-    window_bp: Annotated[int, typer.Option(help="bases around the motif, half on each side")] = 600,
-    keep_motif: Annotated[bool, typer.Option(help="keep the motif in the sequence")] = False,
+    genome: Annotated[Path, option("--genome")],
+    annotation: Annotated[Path, option("--annotation")],
+    output: Annotated[Path, option("--out", "table, .tsv or .csv")],
+    window_bp: Annotated[int, option("--window-bp", " around the motif, half on each side")] = 600,
+    keep_motif: Annotated[bool, flag("--keep-motif", "keep the motif in the sequence")] = False,
     negatives: Annotated[float, typer.Option(help="hard negatives for each positive")] = 1.0,
-    within_genes: Annotated[bool, typer.Option(help="negatives only from inside transcripts")] = False,
+    within_genes: Annotated[bool, flag("--within-genes", "negatives only from inside transcripts")] = False,
     block_bp: Annotated[int, typer.Option(help="block size of the split by chromosome block")] = 1_000_000,
     shares: Annotated[tuple[float, float, float], typer.Option(help="of training, validation and test")] = (
         0.7,
@@ -99,7 +98,7 @@ def make_task(
         0.2,
     ),
     max_n_share: Annotated[float, typer.Option(help="windows with more N are left out")] = 0.05,
-    seed: Annotated[int, typer.Option(help="of the negatives and the split")] = 0,
+    seed: Annotated[int, option("--seed", "negatives and split")] = 0,
 ) -> None:
     """Cut labelled windows for fine-tuning out of a genome and its annotation."""
     from dnagpt_fast.finetune.data.annotation import read_annotation

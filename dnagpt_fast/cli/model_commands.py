@@ -1,88 +1,60 @@
-"""The commands that use a model: generate, embed, score, convert, and their common options."""
+"""The commands that use a model: generate, embed, score, convert."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dnagpt_fast.cli.options import (
+    BatchTokens,
+    Bed,
+    BothStrands,
+    Device,
+    Dtype,
+    Heads,
+    Model,
+    Pooling,
+    Prefix,
+    Products,
+    Regions,
+    Resume,
+    Source,
+    WindowBp,
+    flag,
+    option,
+)
 from dnagpt_fast.output_files import is_stream, refuse_inputs
-
-Model = Annotated[
-    Path,
-    typer.Argument(
-        help="packaged model (see `models`), published .pth, run folder, its checkpoint, or Hugging Face folder"
-    ),
-]
-
-Source = Annotated[Path, typer.Argument(help=".2bit or FASTA (plain, gzip, BGZF)")]
-
-Device = Annotated[str | None, typer.Option(help="cpu or cuda; default cuda if available")]
-
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; default as stored")]
-
-Products = Annotated[
-    str,
-    typer.Option(
-        help="matrix products on the CPU: float32, or bfloat16 or int8 where the processor has instructions for them"
-    ),
-]
-
-Heads = Annotated[
-    int | None,
-    typer.Option(help="attention heads; needed for a bare file whose shape is not a published one"),
-]
-
-Prefix = Annotated[str, typer.Option(help="tokens before every sequence; the species token of the training")]
-
-WindowBp = Annotated[
-    int | None, typer.Option(help="cut contigs or ranges into windows of so many bases, one row each")
-]
-
-Regions = Annotated[
-    list[str] | None,
-    typer.Option("--region", help="CONTIG or CONTIG:START-END, 0-based and half-open; repeat for more"),
-]
-
-Bed = Annotated[
-    Path | None, typer.Option(help="BED file of intervals, plain or gzip; strand and name are used")
-]
-
-BothStrands = Annotated[bool, typer.Option(help="average with the reverse complement")]
-
-Resume = Annotated[bool, typer.Option(help="continue an unfinished job of this output")]
-
-MaxTokens = Annotated[int, typer.Option(help="tokens at once; limits the memory")]
 
 
 def generate(
     model: Model,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="FASTA; default standard output")
-    ] = None,
+    output: Annotated[Path | None, option("--out", "FASTA; default standard output")] = None,
     prompt: Annotated[list[str] | None, typer.Option(help="text to continue; repeat for more")] = None,
     genome: Annotated[
-        Path | None, typer.Option(help=".2bit or FASTA; its --region or --bed intervals are the prompts")
+        Path | None, option("--genome", "; its --region or --bed intervals are the prompts")
     ] = None,
     region: Regions = None,
     bed: Bed = None,
-    prefix: Annotated[str, typer.Option(help="tokens before a prompt from a genome")] = "<R>",
+    prefix: Annotated[str, option("--prefix", "; of prompts from a genome")] = "<R>",
     samples: Annotated[int, typer.Option(help="sequences for each prompt")] = 1,
     max_tokens: Annotated[int, typer.Option(help="length to reach in tokens, including the prompt")] = 256,
-    greedy: Annotated[bool, typer.Option(help="always the most likely token")] = False,
-    temperature: Annotated[float, typer.Option()] = 1.0,
+    greedy: Annotated[bool, flag("--greedy", "always the most likely token")] = False,
+    temperature: Annotated[
+        float, typer.Option(help="above 1 more random, below 1 less; probabilities are raised to its inverse")
+    ] = 1.0,
     top_k: Annotated[int, typer.Option(help="draw from the k most likely tokens; 0: off")] = 0,
     top_p: Annotated[
         float, typer.Option(help="draw from the most likely tokens up to this share; 0: off")
     ] = 0.95,
-    seed: Annotated[int, typer.Option(help="same seed, prompt and sample number: same sequence")] = 0,
+    seed: Annotated[int, option("--seed", "; same seed, prompt and sample number: same sequence")] = 0,
     bases_only: Annotated[
-        bool, typer.Option(help="draw k-mers of A, C, G, T only, up to the full length")
+        bool, flag("--bases-only", "draw k-mers of A, C, G, T only, up to the full length")
     ] = False,
     crop_to: Annotated[
         int | None,
         typer.Option(help="beyond max_len: keep so many tokens of context (fast); default as the original"),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="sequences at once")] = 16,
+    batch_size: Annotated[int, option("--batch-size")] = 16,
     device: Device = None,
     dtype: Dtype = None,
     products: Products = "float32",
@@ -121,26 +93,20 @@ def embed(
     genome: Source,
     output: Annotated[
         Path,
-        typer.Option(
-            "--output",
-            "-o",
-            help=".npy or .safetensors, with names in OUTPUT.names; .parquet or .h5ad (AnnData)",
-        ),
+        option("--out", ".npy or .safetensors, with names in OUT.names; .parquet or .h5ad (AnnData)"),
     ],
     layer: Annotated[
         list[int] | None,
-        typer.Option(
-            help="0 the embeddings, i after block i, -1 (default) the last; again for several in one pass"
-        ),
+        option("--layer", "; 0 the embeddings; default -1; repeat for more in one pass"),
     ] = None,
-    pooling: Annotated[str, typer.Option(help="mean, last or max over the k-mers")] = "mean",
+    pooling: Pooling = "mean",
     region: Regions = None,
     bed: Bed = None,
     window_bp: WindowBp = None,
     both_strands: BothStrands = False,
     resume: Resume = False,
     prefix: Prefix = "<R>",
-    max_tokens: MaxTokens = 4096,
+    max_tokens: BatchTokens = 4096,
     device: Device = None,
     dtype: Dtype = None,
     products: Products = "float32",
@@ -170,21 +136,21 @@ def embed(
 def score(
     model: Model,
     genome: Source,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="table; default standard output")
-    ] = None,
+    output: Annotated[Path | None, option("--out", "table; default standard output")] = None,
     region: Regions = None,
     bed: Bed = None,
     window_bp: WindowBp = None,
     substitution: Annotated[
         list[str] | None,
-        typer.Option(help="CONTIG:POSITION:BASE, 0-based; scores it instead of the sequences"),
+        typer.Option(
+            help="CONTIG:POSITION:BASE, 0-based; scores it instead of the sequences; repeat for more"
+        ),
     ] = None,
     both_strands: BothStrands = False,
     resume: Resume = False,
     prefix: Prefix = "<R>",
-    overlap: Annotated[int | None, typer.Option(help="k-mers of context that windows share")] = None,
-    max_tokens: MaxTokens = 4096,
+    overlap: Annotated[int | None, option("--overlap")] = None,
+    max_tokens: BatchTokens = 4096,
     device: Device = None,
     dtype: Dtype = None,
     products: Products = "float32",

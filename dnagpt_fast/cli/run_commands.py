@@ -6,38 +6,29 @@ from typing import Annotated
 
 import typer
 
-from dnagpt_fast.cli.model_commands import Products
+from dnagpt_fast.cli.options import Config, Device, Products, Resume, Start, flag, option
 from dnagpt_fast.output_files import is_stream
 
 
 def pretrain(
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="the run's folder; new, unless --resume"),
+        option("--out", "folder of the run; new, unless --resume"),
     ] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="settings, a TOML file")] = None,
+    config: Config = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="one setting: section.key=value, e.g. optimizer.lr=3e-4")
+        list[str] | None, option("--set", ", e.g. optimizer.lr=3e-4; repeat for more")
     ] = None,
     genomes: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--genome",
-            help="SPECIES=FILE (.2bit or FASTA), added to data.genomes; with --resume: the new path of that genome",
+            ", as SPECIES=FILE: added to data.genomes, repeat for more; with --resume: the new path of that genome",
         ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="continue in --out where its newest checkpoint ends")
-    ] = False,
-    start: Annotated[
-        Path | None,
-        typer.Option(
-            "--start", help="start from a run folder, published .pth, Hugging Face folder or packaged model"
-        ),
-    ] = None,
-    demo: Annotated[
-        bool, typer.Option("--demo", help="a small model on the packaged megabase of human chr22")
-    ] = False,
+    resume: Resume = False,
+    start: Start = None,
+    demo: Annotated[bool, flag("--demo", "a small model on the packaged megabase of human chr22")] = False,
 ) -> None:
     """Pre-train a DNAGPT from packed genomes: next token, GC content, sequence order."""
     from dnagpt_fast.pretrain.demo import DEMO_CONFIG, free_folder, show_sample
@@ -67,20 +58,22 @@ def pretrain(
 
 
 def plan(
-    model: Annotated[str, typer.Option(help="a published shape: dna_gpt0.1b_h, dna_gpt0.1b_m, dna_gpt3b_m")],
+    model: Annotated[
+        str, option("--model", "a published shape, dna_gpt0.1b_h, dna_gpt0.1b_m or dna_gpt3b_m")
+    ],
     corpus_bp: Annotated[float, typer.Option(help="base pairs of the genomes, e.g. 3.1e9")],
     gpu: Annotated[str, typer.Option(help="h100, h200, a100, b200, l40s, a10, rtx4090, v100 ...")] = "h100",
     gpus: Annotated[int, typer.Option(help="number of GPUs on all machines")] = 1,
-    epochs: Annotated[float, typer.Option(help="passes over the corpus")] = 1.0,
-    batch_size: Annotated[int, typer.Option(help="samples of a step over all GPUs; 0: as many as fit")] = 0,
-    micro_batch: Annotated[int, typer.Option(help="samples of one forward pass; 0: as many as fit")] = 0,
+    epochs: Annotated[float, option("--epochs")] = 1.0,
+    batch_size: Annotated[int, option("--batch-size", ", over all GPUs; 0: as many as fit")] = 0,
+    micro_batch: Annotated[int, typer.Option(help="sequences of one forward pass; 0: as many as fit")] = 0,
     precision: Annotated[str, typer.Option(help="bf16 or fp32")] = "bf16",
     utilisation: Annotated[float, typer.Option(help="assumed share of the peak FLOP/s")] = 0.4,
     sharded: Annotated[
         bool | None, typer.Option("--sharded/--replicated", help="FSDP2; by default only if needed")
     ] = None,
     checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="recompute activations in the backward pass")
+        bool, flag("--checkpointing", "recompute activations in the backward pass")
     ] = False,
     keep: Annotated[int, typer.Option(help="checkpoints kept on disk")] = 3,
 ) -> None:
@@ -116,27 +109,22 @@ def plan(
 def finetune(
     out: Annotated[
         Path,
-        typer.Option("--out", help="the run's folder; new, unless --resume"),
+        option("--out", "folder of the run; new, unless --resume"),
     ],
-    config: Annotated[Path | None, typer.Option("--config", help="settings, a TOML file")] = None,
+    config: Config = None,
     task: Annotated[
         str | None,
         typer.Option("--task", help="classification, regression, generation or tagging (task.kind)"),
     ] = None,
-    start: Annotated[
-        Path | None,
-        typer.Option("--start", help="run folder, official checkpoint, Hugging Face folder, packaged model"),
-    ] = None,
+    start: Start = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="labelled sequences: table, FASTA, BED, VCF, .haps; GFF3, GTF"),
+        option("--data", "table, FASTA, BED, VCF, .haps; GFF3, GTF"),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="one setting: section.key=value, e.g. optimizer.lr=3e-5")
+        list[str] | None, option("--set", ", e.g. optimizer.lr=3e-5; repeat for more")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="continue in --out where its newest checkpoint ends")
-    ] = False,
+    resume: Resume = False,
 ) -> None:
     """Fine-tune a DNAGPT on labelled sequences, haplotypes or the features of a genome."""
     from dnagpt_fast.finetune.run import finetune as run
@@ -166,12 +154,14 @@ def _is_main() -> bool:
 def predict(
     run: Annotated[Path, typer.Argument(help="folder of a fine-tuning run")],
     data: Annotated[Path, typer.Argument(help="sequences: table, FASTA or BED")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="the .tsv or .csv to write")],
+    output: Annotated[Path, option("--out", "table, .tsv or .csv")],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="a data setting that differs from the run's, e.g. data.on_long=window"),
+        option(
+            "--set", " of the data that differs from the run's, e.g. data.on_long=window; repeat for more"
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    device: Device = None,
     products: Products = "float32",
 ) -> None:
     """Predict the labels of new sequences with a fine-tuned model."""
@@ -187,5 +177,5 @@ def predict(
             f"finetune --start {run}`"
         )
     config = load_finetune_config(source, [*(settings or []), f"data.path={data}"])
-    found, _ = answer(run, config.data, output, device=device, products=products)
+    found, _ = answer(run, config.data, output, device=device or "auto", products=products)
     typer.echo(f"{output}: {len(found.where):,} answers", err=is_stream(output))

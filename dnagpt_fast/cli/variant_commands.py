@@ -11,46 +11,32 @@ from typing import Annotated
 
 import typer
 
-from dnagpt_fast.cli.model_commands import (
+from dnagpt_fast.cli.options import (
+    AfterBp,
+    BatchTokens,
     Bed,
     BothStrands,
+    ContextBp,
     Device,
     Dtype,
     Heads,
-    MaxTokens,
+    Label,
     Model,
+    Number,
+    Phases,
     Prefix,
     Products,
     Regions,
     Resume,
+    Rule,
     Source,
+    Strand,
+    Strands,
+    StrideBp,
+    flag,
+    option,
 )
 from dnagpt_fast.output_files import is_stream, refuse_inputs, whole
-
-Label = Annotated[
-    str | None, typer.Option(help="class that a fine-tuned model is asked about; default the second of two")
-]
-Number = Annotated[
-    list[float] | None, typer.Option(help="side input of a fine-tuned model; once for each, in their order")
-]
-
-Rule = Annotated[str, typer.Option(help="dnagpt, full-ll (Evo 2, Carbon) or next-token (GENERator)")]
-
-ContextBp = Annotated[int | None, typer.Option(help="fewest bases before a variant; default 384")]
-
-AfterBp = Annotated[int | None, typer.Option(help="bases after it whose probabilities count; default 192")]
-
-StrideBp = Annotated[
-    int | None,
-    typer.Option(
-        help="windows begin every so many bases, so that neighbours share them; default half of --context-bp; "
-        "0: each variant has exactly --context-bp"
-    ),
-]
-
-Strands = Annotated[int | None, typer.Option(help="2, or 1 for the forward strand only")]
-
-Phases = Annotated[int | None, typer.Option(help="token boundaries tried; divides k, default k")]
 
 
 def variants(
@@ -59,9 +45,7 @@ def variants(
     vcf: Annotated[Path, typer.Argument(metavar="VCF", help=".vcf, .vcf.gz (BGZF or gzip) or .bcf")],
     output: Annotated[
         Path,
-        typer.Option(
-            "--output", "-o", help=".vcf, .vcf.gz or .bcf (indexed), .tsv or .parquet; - is standard output"
-        ),
+        option("--out", ".vcf, .vcf.gz or .bcf (indexed), .tsv or .parquet; - is standard output"),
     ],
     rule: Rule = "dnagpt",
     context_bp: ContextBp = None,
@@ -78,10 +62,10 @@ def variants(
     on_mismatch: Annotated[
         str, typer.Option(help="error, or flag: keep variants that do not fit the genome, with DG_FLAG")
     ] = "error",
-    overwrite_tags: Annotated[bool, typer.Option(help="replace DG_ tags that the input has")] = False,
+    overwrite_tags: Annotated[bool, flag("--overwrite-tags", "replace DG_ tags that the input has")] = False,
     resume: Resume = False,
     prefix: Prefix = "<R>",
-    max_tokens: MaxTokens = 4096,
+    max_tokens: BatchTokens = 4096,
     device: Device = None,
     dtype: Dtype = None,
     products: Products = "float32",
@@ -134,10 +118,10 @@ def variants(
 def calibrate(
     model: Model,
     genome: Source,
-    output: Annotated[Path, typer.Option("--output", "-o", help="table for variants --calibrate, .json")],
+    output: Annotated[Path, option("--out", "table for variants --calibrate, .json")],
     sites: Annotated[int, typer.Option(help="single-base sites, three substitutions each")] = 10_000,
     indels: Annotated[int, typer.Option(help="insertions, and deletions, of each length class")] = 200,
-    seed: Annotated[int, typer.Option(help="same seed, same variants")] = 0,
+    seed: Annotated[int, option("--seed", "; same seed, same variants")] = 0,
     region: Regions = None,
     bed: Bed = None,
     rule: Rule = "dnagpt",
@@ -147,7 +131,7 @@ def calibrate(
     strands: Strands = None,
     phases: Phases = None,
     prefix: Prefix = "<R>",
-    max_tokens: MaxTokens = 4096,
+    max_tokens: BatchTokens = 4096,
     device: Device = None,
     dtype: Dtype = None,
     products: Products = "float32",
@@ -215,9 +199,7 @@ def calibrate(
 def track(
     model: Model,
     genome: Source,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="folder to make, with BigWig files and hub.txt")
-    ],
+    output: Annotated[Path, option("--out", "folder to make, with BigWig files and hub.txt")],
     region: Regions = None,
     bed: Bed = None,
     values: Annotated[
@@ -225,15 +207,11 @@ def track(
         typer.Option(help="log_likelihood, entropy or bases; repeat for more; default all"),
     ] = None,
     both_strands: BothStrands = False,
-    figure: Annotated[
-        Path | None, typer.Option("--plot", help="draw the tracks of one range: .pdf, .svg or .png")
-    ] = None,
+    figure: Annotated[Path | None, option("--plot", "the tracks of one range")] = None,
     name: Annotated[str, typer.Option(help="the browser's name of the genome, such as hg19")] = "hg38",
     prefix: Prefix = "<R>",
-    overlap: Annotated[
-        int | None, typer.Option(help="minimum context of a base in k-mers; default half a window")
-    ] = None,
-    max_tokens: MaxTokens = 4096,
+    overlap: Annotated[int | None, option("--overlap", "; default half a window")] = None,
+    max_tokens: BatchTokens = 4096,
     device: Device = None,
     dtype: Dtype = None,
     products: Products = "float32",
@@ -284,10 +262,8 @@ def mutate(
     model: Model,
     genome: Source,
     region: Annotated[str, typer.Argument(help="CONTIG:START-END, 0-based and half-open")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="table, .tsv")],
-    figure: Annotated[
-        Path | None, typer.Option("--plot", help="logo and heat map: .pdf, .svg or .png")
-    ] = None,
+    output: Annotated[Path, option("--out", "table, .tsv")],
+    figure: Annotated[Path | None, option("--plot", "logo and heat map")] = None,
     score: Annotated[
         str,
         typer.Option(
@@ -297,12 +273,12 @@ def mutate(
     ] = "",
     label: Label = None,
     number: Number = None,
-    strand: Annotated[str, typer.Option(help="+ or -: the strand that is shown")] = "+",
-    context_bp: Annotated[int | None, typer.Option(help="bases before a base; default 384")] = None,
-    after_bp: Annotated[int | None, typer.Option(help="bases after it that count; default 192")] = None,
-    phases: Annotated[int | None, typer.Option(help="token boundaries tried; divides k, default k")] = None,
+    strand: Strand = "+",
+    context_bp: ContextBp = None,
+    after_bp: AfterBp = None,
+    phases: Phases = None,
     prefix: Prefix = "<R>",
-    max_tokens: MaxTokens = 4096,
+    max_tokens: BatchTokens = 4096,
     device: Device = None,
     dtype: Dtype = None,
     products: Products = "float32",
@@ -380,11 +356,11 @@ def attribute(
     region: Annotated[
         str, typer.Argument(help="CONTIG:START-END, 0-based and half-open: one sequence for the model")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="table, .tsv")],
-    figure: Annotated[Path | None, typer.Option("--plot", help="sequence logo: .pdf, .svg or .png")] = None,
+    output: Annotated[Path, option("--out", "table, .tsv")],
+    figure: Annotated[Path | None, option("--plot", "sequence logo")] = None,
     method: Annotated[str, typer.Option(help="integrated (gradients) or gradient")] = "integrated",
     steps: Annotated[int, typer.Option(help="points of the line for integrated gradients")] = 64,
-    strand: Annotated[str, typer.Option(help="+ or -: the strand that the model reads")] = "+",
+    strand: Strand = "+",
     label: Label = None,
     number: Number = None,
     device: Device = None,
@@ -422,16 +398,12 @@ def attention(
     region: Annotated[
         str, typer.Argument(help="CONTIG or CONTIG:START-END, 0-based and half-open; one window of the model")
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="heat map, .pdf, .svg or .png; or .npz with the numbers")
-    ],
-    layer: Annotated[
-        int | None, typer.Option(help="block 1, 2 ..., or -1 the last: default of a figure; .npz: all")
-    ] = None,
+    output: Annotated[Path, option("--out", "heat map, .pdf, .svg or .png; or .npz with the numbers")],
+    layer: Annotated[int | None, option("--layer", ", the default of a figure; default of .npz: all")] = None,
     head: Annotated[
         int | None, typer.Option(help="0, 1 ...; default the mean of all heads; .npz: all")
     ] = None,
-    strand: Annotated[str, typer.Option(help="+ or -: the strand that the model reads")] = "+",
+    strand: Strand = "+",
     prefix: Prefix = "<R>",
     device: Device = None,
     dtype: Dtype = None,

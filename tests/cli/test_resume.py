@@ -52,7 +52,7 @@ def command(inputs, kind, folder, model="m", more=()):
         inputs / "x.fa",
         "-o",
         folder / output,
-        "--max-tokens",
+        "--batch-tokens",
         "60",
         *options,
         *more,
