@@ -28,6 +28,7 @@ from dnagpt_fast.cli import (
     run_commands,
     variant_commands,
 )
+from dnagpt_fast.cli.torch_import import torch_is_no_garbage
 from dnagpt_fast.output_files import DISK_FULL
 
 app = typer.Typer(
@@ -137,7 +138,7 @@ def main(arguments: list[str] | None = None) -> None:
         if hasattr(stream, "reconfigure"):
             # UTF-8 in every locale, as in files; file names that are not valid UTF-8 are written as they are
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
-    with warnings.catch_warnings(), _tidy_at_signals() as ended:
+    with warnings.catch_warnings(), torch_is_no_garbage(), _tidy_at_signals() as ended:
         warnings.showwarning = _warn
         try:
             app(args=arguments, prog_name="dnagpt-fast")

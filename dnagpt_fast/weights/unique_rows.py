@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
+from dnagpt_fast.model.head_part import equal_rows
 from dnagpt_fast.training.tensor_files import StateDict
 
 ROWS, PLACE = ".rows", ".row_of"
@@ -16,14 +17,9 @@ def without_repeats(state: StateDict, names: Iterable[str]) -> StateDict:
     packed = dict(state)
     for name in names:
         table = packed.pop(name)
-        flat = table.reshape(len(table), -1)
-        _, place = torch.unique(flat, dim=0, return_inverse=True)
-        first = torch.full((int(place.max()) + 1,), len(table)).scatter_reduce(
-            0, place, torch.arange(len(table)), "amin"
-        )
-        order = torch.argsort(first)
-        packed[name + ROWS] = table[first[order]].contiguous()
-        packed[name + PLACE] = torch.argsort(order)[place].to(torch.int32)
+        first, place = equal_rows(table)
+        packed[name + ROWS] = table[first].contiguous()
+        packed[name + PLACE] = place.to(torch.int32)
     return packed
 
 

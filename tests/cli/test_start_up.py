@@ -115,6 +115,10 @@ def test_a_model_is_built_and_read_without_a_compiler(tmp_path):
     fasta.write_text(">a\nACGTACGTACGT\n")
     without = RUN.replace('"torch", "pysam"', '"torch._dynamo", "triton", "sympy"')
     assert without != RUN
+    # and torch's objects are not searched for garbage (cli/torch_import.py)
+    without += (
+        "import gc; assert gc.isenabled() and gc.get_freeze_count() > 100_000 and not gc.collect() > 10_000\n"
+    )
     assert python(without, "score", "dna_gpt6m_m", str(fasta), "--device", "cpu").startswith("name\t")
 
 
