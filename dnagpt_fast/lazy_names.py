@@ -6,8 +6,9 @@ from types import ModuleType
 from typing import Any
 
 
-def load_on_first_use(package: str, homes: dict[str, str]) -> None:
-    """Makes each name of `homes` (name -> module that defines it) an attribute of the package, imported on first use.
+def load_on_first_use(package: str, homes: dict[str, str], packages: tuple[str, ...] = ()) -> None:
+    """Makes each name of `homes` (name -> module that defines it) an attribute of the package, imported on first use;
+    likewise its subpackages `packages`. `dir` shows what is in `__all__`.
 
     Importing a submodule sets it as an attribute of its package. If the submodule has the name of a public function, as
     ops.gc_count has, the attribute is still the function.
@@ -15,6 +16,8 @@ def load_on_first_use(package: str, homes: dict[str, str]) -> None:
 
     class Package(ModuleType):
         def __getattr__(self, name: str) -> Any:
+            if name in packages:
+                return importlib.import_module(f"{package}.{name}")
             if name not in homes:
                 raise AttributeError(f"module {package!r} has no attribute {name!r}")
             value = getattr(importlib.import_module(homes[name]), name)
@@ -26,6 +29,6 @@ def load_on_first_use(package: str, homes: dict[str, str]) -> None:
                 super().__setattr__(name, value)
 
         def __dir__(self) -> list[str]:
-            return sorted({*self.__dict__, *homes})
+            return sorted({*self.__all__, *(name for name in self.__dict__ if name.startswith("__"))})
 
     sys.modules[package].__class__ = Package

@@ -86,6 +86,13 @@ class Vocabulary:
 IUPAC = "RYSWKMBDHVX"
 LETTERS = frozenset("ACGTUN" + IUPAC)
 _TO_BASES = str.maketrans("U" + IUPAC, "T" + "N" * len(IUPAC))
+BASES_OF = {
+    **{base: base for base in "ACGT"},
+    "U": "T", "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC",
+    "B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "ACGT",
+}  # fmt: skip
+"""The bases that an IUPAC code means in a pattern; in a sequence all codes except U are unknown bases."""
+_COMPLEMENT_OF_CODES = str.maketrans("ACGTURYSWKMBDHVN", "TGCAAYRSWMKVHDBN")
 _COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
 
 
@@ -103,6 +110,15 @@ def to_bases(text: str) -> tuple[str, int]:
 def reverse_complement(sequence: str) -> str:
     """The reverse complement of upper-case text over ACGTN."""
     return sequence.translate(_COMPLEMENT)[::-1]
+
+
+def reverse_complement_of_codes(pattern: str) -> str:
+    """The reverse complement of an upper-case pattern of IUPAC codes.
+
+    >>> reverse_complement_of_codes("GGTNRA")
+    'TYNACC'
+    """
+    return pattern.translate(_COMPLEMENT_OF_CODES)[::-1]
 
 
 def species_token(name: str) -> str:

@@ -37,7 +37,12 @@ def generate(
     bed: Bed = None,
     prefix: Annotated[str, option("--prefix", "; of prompts from a genome")] = "<R>",
     samples: Annotated[int, typer.Option(help="sequences for each prompt")] = 1,
-    max_tokens: Annotated[int, typer.Option(help="length to reach in tokens, including the prompt")] = 256,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="length to reach in tokens, including the prompt; default 256")
+    ] = None,
+    length_bp: Annotated[
+        int | None, typer.Option(help="exact length in bases, including the prompt; in place of --max-tokens")
+    ] = None,
     greedy: Annotated[bool, flag("--greedy", "always the most likely token")] = False,
     temperature: Annotated[
         float, typer.Option(help="above 1 more random, below 1 less; probabilities are raised to its inverse")
@@ -50,6 +55,26 @@ def generate(
     bases_only: Annotated[
         bool, flag("--bases-only", "draw k-mers of A, C, G, T only, up to the full length")
     ] = False,
+    gc: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LEAST MOST", help="share of G and C of every sequence, e.g. 0.4 0.6"),
+    ] = None,
+    fix: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="POSITION:LETTERS",
+            help="letters at a 0-based position, IUPAC codes allowed, e.g. 100:TATAWA; repeat for more",
+        ),
+    ] = None,
+    forbid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MOTIF", help="motif that does not occur, e.g. GAATTC or GGNCC; repeat for more"
+        ),
+    ] = None,
+    forbid_both_strands: Annotated[
+        bool, flag("--forbid-both-strands", "the reverse complement of a motif does not occur either")
+    ] = False,
     crop_to: Annotated[
         int | None,
         typer.Option(help="beyond max_len: keep so many tokens of context (fast); default as the original"),
@@ -61,17 +86,24 @@ def generate(
     num_heads: Heads = None,
 ) -> None:
     """Sample sequences from a model into FASTA."""
-    from dnagpt_fast.cli.sequence_jobs import Where, generate_fasta, open_model, prompts_of
+    from dnagpt_fast.cli.sequence_jobs import Where, constraints_of, generate_fasta, open_model, prompts_of
 
     where = Where(tuple(region or ()), bed)
     if where.is_given != (genome is not None):
         raise typer.BadParameter("wanted together with --region or --bed", param_hint="--genome")
     if genome is not None and prompt:
         raise typer.BadParameter("wanted prompts as text or from a genome, not both", param_hint="--prompt")
+    if length_bp is not None and max_tokens is not None:
+        raise typer.BadParameter("wanted --max-tokens or --length-bp", param_hint="--length-bp")
+    if forbid_both_strands and not forbid:
+        raise typer.BadParameter("wanted together with --forbid", param_hint="--forbid-both-strands")
+    constraints = constraints_of(gc, fix or [], forbid or [], both_strands=forbid_both_strands)
     refuse_inputs(output, model, genome, bed)
     opened, tokenizer = open_model(model, device, dtype, num_heads, products)
     settings = {
-        "max_tokens": max_tokens,
+        "max_tokens": max_tokens or 256 if length_bp is None else None,
+        "length_bp": length_bp,
+        "constraints": constraints,
         "num_samples": samples,
         "do_sample": not greedy,
         "temperature": temperature,

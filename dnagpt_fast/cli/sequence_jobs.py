@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,6 +15,7 @@ from rich.console import Console
 
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.selection import Place, Places, places_of
+from dnagpt_fast.model.constraints import Constraints
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.generation import Generated, generate_sequences
 from dnagpt_fast.model.marginals import context_prefix, substitution_scores
@@ -116,6 +117,21 @@ def prompts_of(source: Path, where: Where, prefix: str) -> tuple[list[str], list
     return prompts, names
 
 
+def constraints_of(
+    gc: tuple[float, float] | None, fixed: Sequence[str], forbidden: Sequence[str], *, both_strands: bool
+) -> Constraints | None:
+    """fixed: POSITION:LETTERS each. None without any constraint. Raises ValueError for one that is malformed."""
+    letters: dict[int, str] = {}
+    for text in fixed:
+        position, _, wanted = text.partition(":")
+        if not position.isdigit() or not wanted:
+            raise ValueError(f"--fix {text!r}: wanted POSITION:LETTERS, as 100:TATAAA, the position 0-based")
+        if int(position) in letters:
+            raise ValueError(f"--fix: position {position} is given twice")
+        letters[int(position)] = wanted
+    return Constraints(gc, letters, tuple(forbidden), both_strands) or None
+
+
 def generate_fasta(
     model: DNAGPT,
     tokenizer: KmerTokenizer,
@@ -146,7 +162,7 @@ def fasta_of(tokenizer: KmerTokenizer, one: Generated, name: str) -> tuple[str, 
     title = f"{name}_sample{one.sample + 1} prompt_bp={len(prompt)} new_tokens={len(one.new_ids)}"
     others = sum(i < len(tokenizer.reserved_tokens) for i in one.new_ids)
     title += f" left_out_tokens={others}" if others else ""
-    return title, prompt + tokenizer.decode_bases(one.new_ids)
+    return title, one.bases(tokenizer)
 
 
 @contextmanager

@@ -1,9 +1,14 @@
 """Predictions of a fine-tuned model for new sequences."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dnagpt_fast.finetune.data.examples import fit_length
+import numpy as np
+import torch
+
+from dnagpt_fast.finetune.data.examples import Examples, clean_sequences, fit_length
 from dnagpt_fast.finetune.data.settings import LabelledDataSettings
 from dnagpt_fast.finetune.data.sources import read_examples
 from dnagpt_fast.finetune.data.tables import delimiter
@@ -22,6 +27,7 @@ from dnagpt_fast.finetune.task_loss import TaskLosses
 from dnagpt_fast.json_files import read_json
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.products import use_products
+from dnagpt_fast.model.sequences import Source, sequences_of, text_of
 from dnagpt_fast.ops.traits import refuse_products
 from dnagpt_fast.output_files import refuse_inputs
 from dnagpt_fast.training.devices import pick_device
@@ -60,6 +66,52 @@ def load_finetuned(run: Path) -> tuple[DNAGPT, Language, dict[str, Any]]:
     return model, language, record
 
 
+def predict_sequences(
+    run: str | Path,
+    sequences: Iterable[Source],
+    *,
+    numbers: Any = None,
+    device: str = "auto",
+    batch_size: int = 32,
+    products: str = "float32",
+) -> Predictions:
+    """Predictions of a fine-tuned classifier or regression for sequences in memory, in order.
+
+    run        the folder of the run
+    sequences  as of `embed`: text, ranges of a genome, a column of a table and so on
+    numbers    (n, m), the side inputs of a model that was tuned with numbers, in the order of data.number_columns
+    products   as of `predict`
+
+    Returns `values`, float64: probabilities (n, C) in the order of `classes`, or values (n,). Sequences longer than the
+    model reads are treated as data.on_long of the run says. Raises ConfigError for a run of another kind, LabelError
+    (a ValueError) for a sequence that cannot be used, TypeError for what is none; both name the row.
+    """
+    run = Path(run)
+    refuse_products(products)
+    model, language, record = load_finetuned(run)
+    if language.template.kind not in ("classification", "regression"):
+        raise ConfigError(
+            f"{run} was tuned for {language.template.kind}: wanted classification or regression; "
+            "`dnagpt_fast.finetune.predict` reads files for tagging"
+        )
+    path = run / "config.json"
+    settings = from_tree(FinetuneConfig, part_of(record, "settings", dict, path), str(path)).data
+    texts = [text_of(source) for _, source in sequences_of(sequences)]
+    where = [f"sequences[{row}]" for row in range(len(texts))]
+    side = np.zeros((len(texts), 0)) if numbers is None else np.asarray(numbers, np.float64)
+    if side.shape != (len(texts), language.template.numbers):
+        raise ConfigError(
+            f"numbers is {side.shape}: wanted {(len(texts), language.template.numbers)}, a row for each sequence with "
+            f"{list(settings.number_columns)}"
+        )
+    found = Predictions([], np.zeros((0, len(language.classes)) if language.classes else 0), None)
+    if texts:
+        cleaned = clean_sequences(texts, where, settings.on_lower_case)
+        examples = Examples(Path("sequences"), where, cleaned, None, side, tuple(settings.number_columns))
+        found = _predictions(model, language, examples, settings.on_long, device, batch_size, products)
+    return replace(found, classes=language.classes)
+
+
 def predict(
     run: Path,
     data: LabelledDataSettings | None,
@@ -95,19 +147,34 @@ def predict(
         )
     refuse_inputs(output, data.path, data.genome)
     examples = read_examples(data, labelled=False)
-    longest, tags = language.template.longest_bp(model.max_len), language.template.kind == "tagging"
-    if tags:
-        examples = window_sequences(examples, language.template, longest)
-    else:
-        examples = fit_length(examples, longest, data.on_long)
-    where = pick_device(device, what="device")
-    model = use_products(model.to(where), products)
-    losses = TaskLosses(model, language.template.kind, language.answers).to(where)
-    rows = encode(examples, language, labelled=False)
-    if tags:
+    if language.template.kind == "tagging":
+        examples = window_sequences(examples, language.template, language.template.longest_bp(model.max_len))
+        where, losses = _losses(model, language, device, products)
+        rows = encode(examples, language, labelled=False)
         spans = predicted_spans(examples, predict_tags(losses, rows, batch_size, where), language)
         write_spans(output, spans)
         return spans, language
-    found = predict_rows(losses, rows, language, batch_size, where, labelled=False)
+    found = _predictions(model, language, examples, data.on_long, device, batch_size, products)
     write_predictions(output, found, language)
     return found, language
+
+
+def _predictions(
+    model: DNAGPT,
+    language: Language,
+    examples: Examples,
+    on_long: str,
+    device: str,
+    batch_size: int,
+    products: str,
+) -> Predictions:
+    examples = fit_length(examples, language.template.longest_bp(model.max_len), on_long)
+    where, losses = _losses(model, language, device, products)
+    rows = encode(examples, language, labelled=False)
+    return predict_rows(losses, rows, language, batch_size, where, labelled=False)
+
+
+def _losses(model: DNAGPT, language: Language, device: str, products: str) -> tuple[torch.device, TaskLosses]:
+    where = pick_device(device, what="device")
+    model = use_products(model.to(where), products)
+    return where, TaskLosses(model, language.template.kind, language.answers).to(where)

@@ -30,11 +30,13 @@ class Predictions:
     where   where each sequence is in its file
     values  float64: probabilities (n, C), or values of the (transformed) label (n,)
     truth   int64 classes or float64 values (n,); None for rows without labels
+    classes  the names of the classes, in the order of the probabilities
     """
 
     where: list[str]
     values: np.ndarray
     truth: np.ndarray | None
+    classes: tuple[str, ...] = ()
 
 
 @torch.no_grad()

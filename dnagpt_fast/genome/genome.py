@@ -1,19 +1,23 @@
 """`Genome`: named contigs over one packed byte buffer, opened from .2bit or FASTA."""
 
 import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dnagpt_fast.genome.fasta import read_fasta
+from dnagpt_fast.genome.genome_range import GenomeRange
 from dnagpt_fast.genome.records import GenomeFileError, PackedRecord
-from dnagpt_fast.genome.regions import ContigNames
+from dnagpt_fast.genome.regions import ContigNames, NoSuchRegion, RegionError, range_in, split_strand
 from dnagpt_fast.genome.twobit import TwoBit, is_twobit, read_twobit
 from dnagpt_fast.input_files import GZIP_MAGIC, UTF8_MARK, UTF16_MARKS
 from dnagpt_fast.ops.host_genome import HostGenome
 from dnagpt_fast.ops.sequence_text import sequence_text
-from dnagpt_fast.packed import BASES_PER_BYTE, PackedGenome, PackedRange
+from dnagpt_fast.packed import BASES_PER_BYTE, PackedGenome
 
 if TYPE_CHECKING:
     import torch
@@ -22,9 +26,13 @@ PIECE = 1 << 20
 MOST_HASHED = 4 << 30
 
 
-class Genome:
+class Genome(Mapping[str, GenomeRange]):
     """Contigs of one file. The bases of a .2bit stay in the mapped file; FASTA is packed into memory at
     opening.
+
+    As a mapping it has the contigs by name, and gives ranges of them: `genome["chr1"]`, `genome["chr1:10-20"]`
+    (0-based, half-open), `genome["chr1:10-20(-)"]` for the reverse strand; `len`, `in`, iteration, `items()` and
+    `values()` are those of the contigs. A GenomeRange goes into `embed`, `score` and the others; `str()` is its text.
 
     names: list[str]; contigs: finds the number of a name; lengths: int64 (C,) bases. A contig is found by its
     name or by its other usual name, `chr20` or `20`. Use as a context manager or call `close`.
@@ -55,7 +63,7 @@ class Genome:
         self._file = file
 
     @classmethod
-    def open(cls, path: str | Path) -> "Genome":
+    def open(cls, path: "str | os.PathLike[str]") -> "Genome":
         """Opens .2bit (memory-mapped, of any size) or FASTA (plain, gzip or BGZF); recognised by content.
 
         FASTA may come from a pipe, .2bit may not. Raises FileNotFoundError, or InputFileError (most often
@@ -65,8 +73,10 @@ class Genome:
         >>> genome = Genome.open("two.fa")
         >>> genome.names, genome.lengths.tolist(), genome.sequence("one", 0, 6)
         (['one', 'two'], [12, 12], 'ACGTNA')
+        >>> genome["two"], str(genome["one:0-4(-)"]), [(name, len(bases)) for name, bases in genome.items()]
+        (GenomeRange('two:0-12', 12 bp, GGGGCCCCTTTT), 'ACGT', [('one', 12), ('two', 12)])
         """
-        path = Path(path)
+        path = _path_of(path)
         if path.exists() and not (path.is_file() or path.is_dir()):
             return cls._from_records(path, list(read_fasta(path)))
         with open(path, "rb") as file:
@@ -146,7 +156,7 @@ class Genome:
         Raises ValueError for an unknown contig or a range that leaves it.
         """
         contig, host = self._find(name), self.host
-        end_bp = self._checked(contig, start_bp, end_bp)
+        start_bp, end_bp = self._checked(contig, start_bp, end_bp)
         letters = sequence_text(host, contig, start_bp, end_bp)
         if soft_mask:
             for block_start, block_end in _clipped(self.mask_blocks(name), start_bp, end_bp):
@@ -165,16 +175,48 @@ class Genome:
 
     def range(
         self, name: str, start_bp: int = 0, end_bp: int | None = None, strand: str = "+"
-    ) -> PackedRange:
-        """Bases [start_bp, end_bp) of a contig as a PackedRange, for `embed` and `score`; strand "+" or "-".
+    ) -> GenomeRange:
+        """Bases [start_bp, end_bp) of a contig, for `embed`, `score` and others, or as text; strand "+" or "-".
 
         Raises ValueError as `sequence` does, and for another strand.
         """
         contig = self._find(name)
-        end_bp = self._checked(contig, start_bp, end_bp)
+        start_bp, end_bp = self._checked(contig, start_bp, end_bp)
         if strand not in ("+", "-"):
             raise ValueError(f"strand {strand!r}: wanted + or -")
-        return PackedRange(self._host_tensors(), contig, start_bp, end_bp, strand == "-")
+        return GenomeRange(self._host_tensors(), contig, start_bp, end_bp, strand == "-", self.names[contig])
+
+    def __getitem__(self, region: str) -> GenomeRange:
+        """A contig, or a range of one as `contig:start_bp-end_bp`, 0-based and half-open; with `(-)` after it its
+        reverse strand. Raises NoSuchRegion, which is a KeyError and a RegionError."""
+        if not isinstance(region, str):
+            raise TypeError(f"genome[{region!r}]: wanted a str, such as 'chr1' or 'chr1:10-20'")
+        if region in self.contigs:
+            return self.range(region)
+        text, strand = split_strand(region, self.contigs.__contains__)
+        try:
+            contig, start_bp, end_bp = range_in(text, self.contigs, self.lengths, f"genome[{region!r}]")
+        except RegionError as error:
+            raise NoSuchRegion(str(error)) from error
+        return self.range(self.names[contig], start_bp, end_bp, strand)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether `name` is a contig, by either of its usual names."""
+        return isinstance(name, str) and name in self.contigs
+
+    def __len__(self) -> int:
+        """The number of contigs."""
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    # A mapping is equal to one with equal items; two genomes are too large to be compared by `==`.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def __bool__(self) -> bool:
+        return True
 
     def n_blocks(self, name: str) -> np.ndarray:
         """Runs of unknown bases, int64 (n, 2) [start_bp, end_bp), sorted and disjoint."""
@@ -240,18 +282,33 @@ class Genome:
             f"Genome({str(self.path)!r}, {len(self.names)} contigs, {int(self.lengths.sum()):,} bp, {state})"
         )
 
-    def _checked(self, contig: int, start_bp: int, end_bp: int | None) -> int:
-        """end_bp, or the contig's length for None. Raises ValueError for a range that leaves the contig."""
+    def _checked(self, contig: int, start_bp: int, end_bp: int | None) -> tuple[int, int]:
+        """(start_bp, end_bp), None as the contig's length. Raises ValueError for a range that leaves the contig,
+        TypeError for positions that are not integers."""
         length = int(self.lengths[contig])
-        end_bp = length if end_bp is None else end_bp
+        try:
+            start_bp, end_bp = index(start_bp), length if end_bp is None else index(end_bp)
+        except TypeError:
+            raise TypeError(
+                f"[{start_bp!r}, {end_bp!r}) of {self.names[contig]!r}: wanted integers, 0-based"
+            ) from None
         if not 0 <= start_bp <= end_bp <= length:
             raise ValueError(
                 f"[{start_bp}, {end_bp}) of {self.names[contig]!r}: wanted 0 <= start_bp <= end_bp <= {length}"
             )
-        return end_bp
+        return start_bp, end_bp
 
     def _find(self, name: str) -> int:
         return self.contigs.find(name)
+
+
+def _path_of(given: Any) -> Path:
+    """Raises TypeError for an open file of another library, with the name of its file."""
+    name = getattr(given, "filename", None)
+    if not isinstance(given, (str, os.PathLike)) and name is not None:
+        shown = name.decode(errors="replace") if isinstance(name, bytes) else name
+        raise TypeError(f"Genome.open takes a path, not {type(given).__name__}: wanted {str(shown)!r}")
+    return Path(given)
 
 
 def _opened_again(path: Path, names: list[str], length_bp: np.ndarray, device: str) -> Genome:

@@ -15,6 +15,12 @@ class RegionError(InputFileError):
     """A contig or a range that the genome does not have."""
 
 
+class NoSuchRegion(RegionError, KeyError):
+    """A RegionError of a mapping, which is also the KeyError that mappings raise."""
+
+    __str__ = Exception.__str__
+
+
 def is_browser_line(line: str) -> bool:
     """Whether a line of BED or GFF is for the genome browser: `track name=...`, `browser position ...`.
 
@@ -100,6 +106,19 @@ def parse_range(
             f"{at}{text!r}: wanted contig:start_bp-end_bp with start < end, 0-based and half-open"
         )
     return match["contig"], int(digits[0]), int(digits[1])
+
+
+def split_strand(text: str, is_contig: Callable[[str], bool] = lambda _: False) -> tuple[str, str]:
+    """(text of the range, strand): `chr1:10-20(-)` is on the reverse strand, as bedtools writes it.
+
+    is_contig: whether a text is the name of a contig; such a text is not split.
+
+    >>> split_strand("chr1:10-20(-)"), split_strand("chr1")
+    (('chr1:10-20', '-'), ('chr1', '+'))
+    """
+    if text.endswith(("(-)", "(+)")) and not is_contig(text):
+        return text[:-3], text[-2]
+    return text, "+"
 
 
 def range_in(

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dnagpt_fast.genome.genome import Genome
+from dnagpt_fast.genome.genome_range import GenomeRange
 from dnagpt_fast.genome.interval_files import interval_lines
-from dnagpt_fast.genome.regions import range_in
+from dnagpt_fast.genome.regions import range_in, split_strand
 from dnagpt_fast.input_files import InputFileError, readable
 
 
@@ -20,6 +21,15 @@ class Place(NamedTuple):
     start_bp: int
     end_bp: int
     strand: str = "+"
+
+
+def place_of(genome: Genome, given: "Place | GenomeRange | str") -> Place:
+    """A place, a range of the genome, or its text such as `chr1:10-20(-)`, as a Place. Raises RegionError."""
+    if isinstance(given, Place):
+        return given
+    if isinstance(given, GenomeRange):
+        return Place(given.region, given.name, given.start_bp, given.end_bp, given.strand)
+    return _of_text(genome, given, "place")
 
 
 @dataclass(frozen=True)
@@ -57,8 +67,8 @@ def places_of(
     bed: str | Path | None = None,
     window_bp: int | None = None,
 ) -> Places:
-    """The given ranges (`contig` or `contig:start_bp-end_bp`, 0-based and half-open), then the intervals of
-    the BED file; if neither is given, all contigs except empty ones.
+    """The given ranges (`contig` or `contig:start_bp-end_bp`, 0-based and half-open; with `(-)` after it on the
+    reverse strand), then the intervals of the BED file; if neither is given, all contigs except empty ones.
 
     window_bp  see Places
     Raises InputFileError (RegionError for a place that the genome does not have), with the range, or the file
@@ -84,9 +94,10 @@ def _windows(places: Iterable[Place], window_bp: int) -> Iterator[Place]:
             yield Place(range_name(contig, start, end, strand), contig, start, end, strand)
 
 
-def _of_text(genome: Genome, text: str) -> Place:
-    contig, start, end = range_in(text, genome.contigs, genome.lengths.tolist(), "--region")
-    return Place(text, genome.names[contig], start, end)
+def _of_text(genome: Genome, text: str, what: str = "--region") -> Place:
+    bare, strand = split_strand(text, genome.contigs.__contains__)
+    contig, start, end = range_in(bare, genome.contigs, genome.lengths, what)
+    return Place(text, genome.names[contig], start, end, strand)
 
 
 def read_bed_places(genome: Genome, path: str | Path) -> list[Place]:

@@ -7,7 +7,8 @@ import numpy as np
 
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.inference import Inference
-from dnagpt_fast.model.token_windows import Source, prefix_ids, strands
+from dnagpt_fast.model.sequences import Source
+from dnagpt_fast.model.token_windows import prefix_ids, strands
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.inference import Inference, row_batches
-from dnagpt_fast.model.token_windows import Source, TokenWindow, check_is_list, prefix_ids, window_chunks
+from dnagpt_fast.model.sequences import Source, check_is_list
+from dnagpt_fast.model.token_windows import TokenWindow, prefix_ids, window_chunks
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 
 POOLINGS = ("mean", "last", "max")
@@ -31,7 +32,8 @@ def embed(
     max_tokens: int = 4096,
     progress: Callable[[int], object] = lambda bases: None,
 ) -> Iterator[np.ndarray]:
-    """float32 (D,) for each sequence, in order. A sequence is text or a range of a genome (`Genome.range`).
+    """float32 (D,) for each sequence, in order. A sequence is text, a range of a genome (`genome["chr1:10-20"]`),
+    bytes, an array of letters, or an object of Biopython, pyfaidx or pysam; `sequences` may be a column of a table.
 
     layer         0 the embeddings, i the output of block i, num_layers or -1 the last one after ln_f; a list of layers
                   gives (L, D) from one pass through the model, each row with the bits that its layer alone gives
@@ -40,7 +42,8 @@ def embed(
     prefix        tokens before every window; the species token that the model was trained with, or ""
     max_tokens    tokens in a batch; limits the memory
     progress      called with the number of bases done since its last call; each strand counts
-    Raises ValueError for settings or sequences that cannot be used, TypeError for one str.
+    Raises ValueError for settings or sequences that cannot be used, TypeError for one sequence where a list is wanted;
+    the message names the row.
 
     >>> from dnagpt_fast import load_model
     >>> model, tokenizer = load_model("dna_gpt6m_m")

@@ -10,23 +10,22 @@ ones.
 """
 
 import hashlib
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from dnagpt_fast.model.constraints import ConstrainedDraws, Constraints, Walks
 from dnagpt_fast.model.inference import Inference
 from dnagpt_fast.model.lanes import Draws, Lanes
 from dnagpt_fast.model.network import Network
-from dnagpt_fast.model.token_windows import check_is_list
+from dnagpt_fast.model.prompts import prompt_ids
+from dnagpt_fast.model.sequences import Source
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.ops.sampling.reference import drawn
 from dnagpt_fast.ops.sampling.settings import Choice
 from dnagpt_fast.vocab import PAD_ID
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,8 @@ def continue_sequences(
     active = sorted((i for i, n in enumerate(max_new_tokens) if n > 0), key=lambda i: len(prompts[i]))
     if not active:
         return made
-    draw = draw if rules.do_sample else most_likely
+    if not (rules.do_sample or isinstance(draw, ConstrainedDraws)):
+        draw = most_likely
     lanes = Lanes(
         inference,
         active,
@@ -185,18 +185,27 @@ def generate(
 
 @dataclass(frozen=True)
 class Generated:
-    """One sampled sequence. prompt: index of its prompt; sample: 0..num_samples-1; new_ids: without the prompt."""
+    """One sampled sequence. prompt: index of its prompt; sample: 0..num_samples-1; new_ids: without the prompt.
+
+    cut_bp  bases at the end of the last k-mer that are beyond the requested length
+    """
 
     prompt: int
     sample: int
     prompt_ids: list[int]
     new_ids: list[int]
+    cut_bp: int = 0
+
+    def bases(self, tokenizer: KmerTokenizer) -> str:
+        """The bases of the prompt and of the new tokens; other tokens are left out."""
+        text = tokenizer.decode_bases([*self.prompt_ids, *self.new_ids])
+        return text[: len(text) - self.cut_bp]
 
 
 def generate_sequences(
     model: Network,
     tokenizer: KmerTokenizer,
-    prompts: Sequence[str],
+    prompts: Iterable[Source],
     *,
     max_new_tokens: int | None = None,
     max_tokens: int | None = None,
@@ -209,16 +218,23 @@ def generate_sequences(
     top_p: float = 0.0,
     stop_ids: Sequence[int] | None = None,
     bases_only: bool = False,
+    length_bp: int | None = None,
+    constraints: Constraints | None = None,
     crop_to: int | None = None,
 ) -> Iterator[Generated]:
     """num_samples continuations of each prompt, prompt by prompt, in batches of batch_size sequences of any lengths.
 
-    max_new_tokens  tokens to add to each prompt; or max_tokens: the length to reach, including the prompt. Exactly one
-                    of the two must be given
+    prompts         text with tokens in brackets, as `<R>acgtac`; bases in lower case are read as upper case. Or a
+                    sequence in another form, as of `embed`, then without a species token
+    max_new_tokens  tokens to add to each prompt; or max_tokens: the length to reach, including the prompt; or
+                    length_bp: the exact number of bases, including the prompt's, which implies bases_only. Exactly one
+                    of the three must be given
     seed            the same (prompt, seed, sample number) gives the same sequence, in any batch
     batch_size      sequences at once; the cache takes 2 * layers * width * tokens * 4 bytes for each (fp32)
     stop_ids        default: the unknown and the pad token, as in the official script
     bases_only      draw only k-mers of A, C, G and T: no N and no reserved token, so no stop token either
+    constraints     what every sequence satisfies: share of G+C, fixed positions, forbidden motifs; implies bases_only.
+                    See model/constraints.py for the probabilities
     crop_to         see the top of this file
     Raises ValueError for settings or prompts that cannot be used, before it generates anything.
 
@@ -228,43 +244,46 @@ def generate_sequences(
     >>> [len(one.new_ids) for one in made]
     [4, 4]
     """
-    if (max_new_tokens is None) == (max_tokens is None):
-        raise ValueError("wanted one of max_new_tokens and max_tokens")
+    if (max_new_tokens, max_tokens, length_bp).count(None) != 2:
+        raise ValueError("wanted one of max_new_tokens, max_tokens and length_bp")
     if num_samples < 1 or batch_size < 1:
         raise ValueError(f"num_samples = {num_samples}, batch_size = {batch_size}: wanted 1 or more")
-    check_is_list(prompts, "prompts")
-    encoded = [list(tokenizer.encode(prompt, to_tensor=False)) for prompt in prompts]
-    for prompt, ids in zip(prompts, encoded, strict=True):
-        if not ids:
-            raise ValueError(f"prompt {prompt!r} has no token: generation needs at least one, such as <R>")
-    _warn_of_short_ends(tokenizer, prompts, encoded)
-    stops = (tokenizer.unk_id, tokenizer.pad_id) if stop_ids is None else tuple(stop_ids)
+    encoded = prompt_ids(tokenizer, prompts)
+    constrained = length_bp is not None or bool(constraints)
+    if constrained and stop_ids:
+        raise ValueError(
+            "stop_ids with length_bp or constraints: only bases are drawn, so nothing would stop"
+        )
+    stops = (
+        () if constrained else (tokenizer.unk_id, tokenizer.pad_id) if stop_ids is None else tuple(stop_ids)
+    )
     allowed = base_tokens(tokenizer) if bases_only else None
     rules = SamplingRules(temperature, do_sample, top_k, top_p, stops, allowed, crop_to)
     inference = Inference(model, pack=True)
-    jobs = [(p, sample) for p in range(len(prompts)) for sample in range(num_samples)]
-    if max_tokens is None:
+    jobs = [(p, sample) for p in range(len(encoded)) for sample in range(num_samples)]
+    bases = [tokenizer.decode_bases(ids) for ids in encoded] if constrained else []
+    if length_bp is not None:
+        new = [_tokens_to(length_bp, len(text), tokenizer.k, row) for row, text in enumerate(bases)]
+    elif max_tokens is None:
         new = [max_new_tokens or 0] * len(encoded)
     else:
         new = [max(max_tokens - len(ids), 0) for ids in encoded]
-    return _in_batches(inference, encoded, new, jobs, seed, batch_size, rules)
+    walks = None
+    if constrained:
+        lengths = {
+            text: length_bp if length_bp is not None else len(text) + tokenizer.k * count
+            for text, count in zip(bases, new, strict=True)
+        }
+        walks = Walks(constraints or Constraints(), tokenizer, lengths)
+    return _in_batches(inference, encoded, new, jobs, seed, batch_size, rules, walks, bases)
 
 
-def _warn_of_short_ends(
-    tokenizer: KmerTokenizer, prompts: Sequence[str], encoded: Sequence[Sequence[int]]
-) -> None:
-    """One warning for prompts whose last bases are fewer than k: the model has seen such tokens at the end of a
-    sequence, never before others."""
-    k = tokenizer.k
-    last = [tokenizer.idx_to_token[int(ids[-1])] if len(ids) else "" for ids in encoded]
-    short = [i for i, token in enumerate(last) if 0 < len(token) < k and set(token) <= set("ACGTN")]
-    short = [i for i in short if int(encoded[i][-1]) >= len(tokenizer.reserved_tokens)]
-    if short:
-        logger.warning(
-            "%d prompt(s) end inside a %d-mer; the first is prompt %d, ...%s, whose last %d base(s) become a short "
-            "token. Models have seen those only at the end of a sequence: cut the prompt to a multiple of %d bases",
-            len(short), k, short[0] + 1, prompts[short[0]][-20:], len(last[short[0]]), k,
-        )  # fmt: skip
+def _tokens_to(length_bp: int, prompt_bp: int, k: int, row: int) -> int:
+    if length_bp < prompt_bp:
+        raise ValueError(
+            f"prompts[{row}] has {prompt_bp} bases: wanted length_bp of at least as many, not {length_bp}"
+        )
+    return -(-(length_bp - prompt_bp) // k)
 
 
 def _in_batches(
@@ -275,14 +294,22 @@ def _in_batches(
     seed: int,
     batch_size: int,
     rules: SamplingRules,
+    walks: Walks | None = None,
+    bases: Sequence[str] = (),
 ) -> Iterator[Generated]:
     for start in range(0, len(jobs), batch_size):
         batch = jobs[start : start + batch_size]
         prompts = [encoded[p] for p, _ in batch]
-        draws = SeededDraws([(seed, sample, encoded[p]) for p, sample in batch])
+        draws: Draws = SeededDraws([(seed, sample, encoded[p]) for p, sample in batch])
+        begun = [] if walks is None else [walks.walk(bases[p]) for p, _ in batch]
+        cut = [0 if walks is None else -(walk.length_bp - walk.place) % walks.k for walk in begun] or [
+            0
+        ] * len(batch)
+        if walks is not None:
+            draws = ConstrainedDraws(draws if rules.do_sample else most_likely, walks, begun)
         made = continue_sequences(inference, prompts, [new[p] for p, _ in batch], rules, draws)
-        for (p, sample), tokens in zip(batch, made, strict=True):
-            yield Generated(p, sample, encoded[p], tokens)
+        for (p, sample), tokens, beyond in zip(batch, made, cut, strict=True):
+            yield Generated(p, sample, encoded[p], tokens, beyond)
 
 
 def base_tokens(tokenizer: KmerTokenizer) -> torch.Tensor:

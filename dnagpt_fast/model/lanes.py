@@ -28,7 +28,8 @@ WORTH_A_GRAPH = 16
 
 class Draws(Protocol):
     """How tokens are drawn, as a function of probabilities (B, V) and the indices of the B sequences. With `how`, one
-    of ops.sampling's, and `numbers`, steps need not return to the host for it."""
+    of ops.sampling's, and `numbers`, steps need not return to the host for it. With `allowed`, a function from the
+    indices to bool (B, V), only those tokens have a probability."""
 
     def __call__(self, probabilities: torch.Tensor, sequences: list[int]) -> torch.Tensor: ...
 
@@ -198,7 +199,10 @@ class Lanes:
         if self._on_device:
             state.choose(hidden)
         else:
-            p = probabilities(state.logits(hidden), state.choice)
+            choice = state.choice
+            if hasattr(self._draw, "allowed"):
+                choice = choice._replace(allowed=self._draw.allowed(self.sequences).to(hidden.device))
+            p = probabilities(state.logits(hidden), choice)
             state.enter(self._draw(p, self.sequences))
 
     def _take(self, rows: list[list[int]], decoded: int) -> None:

@@ -12,30 +12,11 @@ import torch
 
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.inference import Inference
+from dnagpt_fast.model.kmer_table import BASE_ORDER, KmerTable
 from dnagpt_fast.model.score import ROWS_OF_LOGITS
+from dnagpt_fast.model.sequences import Source, text_of
 from dnagpt_fast.model.token_windows import TextKmers, clean_bases, prefix_ids, token_windows
 from dnagpt_fast.model.tokenizer import KmerTokenizer
-
-BASE_ORDER = "ACGT"
-
-
-class KmerTable:
-    """The 4^k k-mers of A, C, G and T: their ids, and the base at each place."""
-
-    def __init__(self, tokenizer: KmerTokenizer) -> None:
-        self.k = tokenizer.k
-        kmers = [""]
-        for _ in range(self.k):
-            kmers = [kmer + base for kmer in kmers for base in BASE_ORDER]
-        self.ids = torch.tensor([tokenizer.piece_to_id(kmer) for kmer in kmers])
-
-    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits (R, V) -> P(k-mer) among these k-mers, (R, 4, 4, ..., 4) with one axis of A C G T per place."""
-        return logits[:, self.ids.to(logits.device)].float().softmax(-1).view(len(logits), *[4] * self.k)
-
-    def first_base(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits (R, V) of the next token -> (R, 4): P(the next k-mer begins with this base)."""
-        return self.probabilities(logits).view(len(logits), 4, -1).sum(-1)
 
 
 class NextBase:
@@ -79,7 +60,12 @@ def context_prefix(tokenizer: KmerTokenizer, prefix: str) -> list[int]:
 
 @torch.no_grad()
 def base_probabilities(
-    model: DNAGPT, tokenizer: KmerTokenizer, sequence: str, *, prefix: str = "<R>", overlap: int | None = None
+    model: DNAGPT,
+    tokenizer: KmerTokenizer,
+    sequence: Source,
+    *,
+    prefix: str = "<R>",
+    overlap: int | None = None,
 ) -> torch.Tensor:
     """float32 (length_bp, 4), columns A C G T: P(base at i | prefix and the bases before i, back to a k-mer boundary).
 
@@ -88,7 +74,7 @@ def base_probabilities(
     context.
     Raises ValueError for settings or a sequence that cannot be used.
     """
-    bases = clean_bases(sequence)
+    bases = clean_bases(text_of(sequence))
     first = context_prefix(tokenizer, prefix)
     return _probabilities(model, tokenizer, bases, first, overlap, range(min(tokenizer.k, len(bases))))
 
@@ -122,7 +108,7 @@ def _probabilities(
 def substitution_scores(
     model: DNAGPT,
     tokenizer: KmerTokenizer,
-    sequence: str,
+    sequence: Source,
     substitutions: Iterable[tuple[int, str]],
     *,
     prefix: str = "<R>",
@@ -134,7 +120,7 @@ def substitution_scores(
     Raises ValueError for a position outside the sequence, an alternative that is not a base, or an N at the position.
     """
     wanted: Sequence[tuple[int, str]] = list(substitutions)
-    bases = clean_bases(sequence)
+    bases = clean_bases(text_of(sequence))
     for position, alternative in wanted:
         if not 0 <= position < len(bases):
             raise ValueError(f"position {position}: the sequence has 0..{len(bases) - 1}")

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from dnagpt_fast.batch import IGNORE_INDEX
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.inference import PLAIN, Inference, TokenIds, row_batches
-from dnagpt_fast.model.token_windows import Source, TokenWindow, check_is_list, prefix_ids, window_chunks
+from dnagpt_fast.model.sequences import Source, check_is_list
+from dnagpt_fast.model.token_windows import TokenWindow, prefix_ids, window_chunks
 from dnagpt_fast.model.tokenizer import KmerTokenizer, indices_of
 from dnagpt_fast.ops.combined_loss.op import combined_loss
 from dnagpt_fast.ops.traits import loss_is_batch_independent
@@ -103,14 +104,16 @@ def score(
     max_tokens: int = 4096,
     progress: Callable[[int], object] = lambda bases: None,
 ) -> Iterator[Score]:
-    """The score of each sequence, in order. A sequence is text or a range of a genome (`Genome.range`).
+    """The score of each sequence, in order. A sequence is text, a range of a genome (`genome["chr1:10-20"]`), bytes, an
+    array of letters, or an object of Biopython, pyfaidx or pysam; `sequences` may be a column of a table.
 
     prefix        tokens before every window; the species token that the model was trained with, or ""
     overlap       k-mers of context that windows repeat; default half of max_len
     both_strands  return the mean of the log-likelihoods of the sequence and of its reverse complement
     max_tokens    tokens in a batch; limits the memory
     progress      called with the number of bases done since its last call; each strand counts
-    Raises ValueError for settings or sequences that cannot be used, TypeError for one str.
+    Raises ValueError for settings or sequences that cannot be used, TypeError for one sequence where a list is wanted;
+    the message names the row.
 
     >>> from dnagpt_fast import load_model
     >>> model, tokenizer = load_model("dna_gpt6m_m")

@@ -10,18 +10,16 @@ dynamic vocabulary; the fixed one has no token for it and drops it. Every window
 import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
+from dnagpt_fast.model.sequences import Source, naming_row, sequence_of, sequences_of
 from dnagpt_fast.model.tokenizer import KmerTokenizer, indices_of
 from dnagpt_fast.packed import PackedRange
 from dnagpt_fast.vocab import reverse_complement, to_bases
 
 _NO_BASE = re.compile("[^ACGTN]")
-
-Source = str | PackedRange
-"""A sequence: text, or a range of a packed genome."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +49,6 @@ def clean_bases(text: str) -> str:
     if ambiguous + foreign:
         logger.warning("%d letter(s) of a sequence are not A C G T U N and became N", ambiguous + foreign)
     return bases
-
-
-def check_is_list(sequences: object, what: str = "sequences") -> None:
-    """Raises TypeError for one text where a list of them is wanted: its letters would be read as sequences."""
-    if isinstance(sequences, str):
-        raise TypeError(f"{what} is one str: wanted a list of them, such as [{sequences[:20]!r}]")
 
 
 def prefix_ids(tokenizer: KmerTokenizer, prefix: str) -> list[int]:
@@ -125,11 +117,12 @@ class PackedKmers:
         return self.tokenizer.encode_packed(some).cpu().numpy()
 
 
-def strands(tokenizer: KmerTokenizer, source: Source, both: bool = False) -> Iterator[Kmers]:
-    """The k-mers of a sequence and, with `both`, those of its reverse complement.
+def strands(tokenizer: KmerTokenizer, source: Any, both: bool = False) -> Iterator[Kmers]:
+    """The k-mers of a sequence (model/sequences.py) and, with `both`, those of its reverse complement.
 
-    Raises ValueError for a sequence that cannot be used.
+    Raises ValueError for a sequence that cannot be used, TypeError for what is none.
     """
+    source = sequence_of(source)
     if isinstance(source, PackedRange):
         if not len(source):
             raise ValueError("a sequence is empty")
@@ -198,12 +191,14 @@ def window_chunks(
     tokens: int,
 ) -> Iterator[list[TokenWindow]]:
     """The windows of all sequences in order, in lists of about `tokens` tokens; long sequences are split between lists.
-    With `both_strands` each sequence is followed by its reverse complement."""
+    With `both_strands` each sequence is followed by its reverse complement. Errors name the row of a sequence."""
     room = checked_room(prefix, max_len, overlap)
     chunk: list[Span] = []
     held = 0
-    for source in sequences:
-        for kmers in strands(tokenizer, source, both_strands):
+    for row, source in sequences_of(sequences):
+        with naming_row(row):
+            of_row = list(strands(tokenizer, source, both_strands))
+        for kmers in of_row:
             for span in spans(kmers, room, overlap):
                 chunk.append(span)
                 held += len(prefix) + span.stop - span.first

@@ -11,10 +11,12 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
 
+from dnagpt_fast.model.sequences import Source, check_is_list, sequence_of, sequences_of, text_of
 from dnagpt_fast.ops.kmer_tokenize import kmer_tokenize
 from dnagpt_fast.ops.text_encode import TextEncoder
 from dnagpt_fast.packed import PackedGenome, PackedRange
@@ -41,9 +43,15 @@ class KmerTokenizer:
 
     Raises ValueError for duplicate reserved tokens, a missing P, or a k out of range.
 
+    Called with one sequence it is `encode`, with a list of them `encode_batch`.
+
     >>> tokenizer = KmerTokenizer(k=3)
-    >>> tokenizer.encode("<R>ACGTTT").tolist()
+    >>> tokenizer
+    KmerTokenizer(k=3, dynamic_kmer=True): 189 tokens, 34 of them reserved
+    >>> tokenizer("<R>ACGTTT").tolist()
     [21, 106, 188]
+    >>> tokenizer(["<R>ACGTTT", "ACG"]).tolist()
+    [[21, 106, 188], [106, 20, 20]]
     >>> tokenizer.decode([21, 106, 188])
     '<R>ACGTTT'
     """
@@ -89,6 +97,29 @@ class KmerTokenizer:
     def __len__(self) -> int:
         return len(self.vocabulary) + self._shift
 
+    def __repr__(self) -> str:
+        names = [token.strip("<>") for token in self.reserved_tokens]
+        given = "" if names == list(RESERVED) else f"reserved_tokens={names!r}, "
+        return (
+            f"KmerTokenizer(k={self.k}, {given}dynamic_kmer={self.dynamic_kmer}): {len(self):,} tokens, "
+            f"{len(names)} of them reserved"
+        )
+
+    def __call__(
+        self, sequences: Any, max_len: int = -1, device: torch.device | str | None = None
+    ) -> torch.Tensor:
+        """Token ids of one sequence, int64 (T,), or of a list of them, int64 (B, T) padded with `<P>`.
+
+        sequences  see `encode`; a list, array, column or iterator of such. Raises as `encode` and `encode_batch` do.
+        """
+        try:
+            check_is_list(sequences)
+        except TypeError:
+            ids = self.encode(sequences, max_len, device=device)
+            assert isinstance(ids, torch.Tensor)
+            return ids
+        return self.encode_batch(sequences, max_len, device)
+
     def __reduce__(self) -> tuple[type, tuple[int, list[str], bool]]:
         """Copied and pickled as its arguments: the compiled encoder cannot be pickled."""
         return type(self), (self.k, list(self._reserved_ids), self.dynamic_kmer)
@@ -114,10 +145,10 @@ class KmerTokenizer:
             raise IndexError(f"token id {token_id}: the vocabulary has ids 0..{len(self) - 1}")
         return self.idx_to_token[token_id]
 
-    def tokenize(self, text: str) -> list[str]:
+    def tokenize(self, text: Source) -> list[str]:
         """The pieces of the text: reserved tokens in brackets, and chunks of up to k letters, known or not."""
         pieces: list[str] = []
-        for part in _BRACKETS.split(text):
+        for part in _BRACKETS.split(text_of(text)):
             if part in self._reserved_ids:
                 pieces.append(f"<{part}>")
             else:
@@ -126,7 +157,7 @@ class KmerTokenizer:
 
     def encode(
         self,
-        text: str,
+        text: Source,
         max_len: int = -1,
         pad: bool = False,
         device: torch.device | str | None = None,
@@ -134,6 +165,7 @@ class KmerTokenizer:
     ) -> torch.Tensor | list[int]:
         """Token ids of the text: int64 (T,), or a list without `to_tensor`.
 
+        text     a str in which reserved tokens may occur, or a sequence in another form: model/sequences.py
         max_len  > 0: keep the first max_len tokens; with `pad`, fill up to max_len with `<P>`
         """
         ids = self._ids(text)
@@ -205,13 +237,13 @@ class KmerTokenizer:
         return found
 
     def encode_batch(
-        self, texts: Sequence[str], max_len: int = -1, device: torch.device | str | None = None
+        self, texts: Iterable[Source], max_len: int = -1, device: torch.device | str | None = None
     ) -> torch.Tensor:
         """Token ids of the texts: int64 (B, T), rows padded with `<P>` to the longest one.
 
         max_len  > 0: T is max_len, and of longer texts the first max_len tokens are kept
         """
-        rows = [self._ids(text) for text in texts]
+        rows = [self._ids(text) for _, text in sequences_of(texts, "texts")]
         T = max_len if max_len > 0 else max((len(row) for row in rows), default=0)
         ids = torch.full((len(rows), T), self.pad_id)
         for padded, row in zip(ids, rows, strict=True):
@@ -232,7 +264,10 @@ class KmerTokenizer:
         """
         return self.decode([i for i in map(int, token_ids) if not 0 <= i < len(self.reserved_tokens)])
 
-    def _ids(self, text: str) -> torch.Tensor:
+    def _ids(self, given: Source) -> torch.Tensor:
+        text = sequence_of(given)
+        if isinstance(text, PackedRange):
+            return self.encode_packed(text).cpu()
         ids, unknown = self._encoder(text)
         if unknown and not self._unknown_reported:
             self._unknown_reported = True

@@ -9,7 +9,7 @@ from typing import Any
 from dnagpt_fast.ops import dispatch
 
 try:
-    from dnagpt_fast import _native
+    import dnagpt_fast._native as _native
 except ImportError as error:
     source = Path(__file__).resolve().parents[2]
     if (source / "setup.py").is_file():

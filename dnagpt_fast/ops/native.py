@@ -232,9 +232,17 @@ def _check_arrays(genome: PackedGenome) -> None:
 def int64_row(name: str, values: Any) -> torch.Tensor:
     """`values` (B,) as a contiguous int64 tensor on its own device. Raises ValueError for other shapes or dtypes."""
     if type(values) is not torch.Tensor:
-        if not isinstance(values, (torch.Tensor, np.ndarray, list, tuple, range)):
+        # columns of pandas and polars are arrays by __array__
+        if not (isinstance(values, (torch.Tensor, list, tuple, range)) or hasattr(values, "__array__")):
             raise ValueError(f"{name} is {type(values).__name__}: wanted a (B,) array or tensor of integers")
-        values = torch.as_tensor(np.asarray(values, dtype=np.int64 if len(values) == 0 else None))
+        array = np.asarray(values)
+        if array.dtype.kind not in "iub" and array.size:
+            names = "; the number of a contig is genome.names.index(name)" if array.dtype.kind in "UO" else ""
+            raise ValueError(f"{name} is {array.dtype} of shape {array.shape}: wanted integers (B,){names}")
+        if not array.size:
+            array = array.astype(np.int64)
+        # a column of pandas may be read-only, which torch warns of
+        values = torch.as_tensor(array if array.flags.writeable else array.copy())
     if values.dtype not in INTEGER_DTYPES or values.dim() != 1:
         raise ValueError(
             f"{name} is {values.dtype} of shape {tuple(values.shape)}: wanted integers of shape (B,)"

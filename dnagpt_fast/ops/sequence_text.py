@@ -7,6 +7,8 @@ import numpy as np
 from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.compiled import native_module
 from dnagpt_fast.ops.host_genome import HostGenome
+from dnagpt_fast.packed import PackedRange
+from dnagpt_fast.vocab import reverse_complement
 
 LETTER_OF_CODE = np.frombuffer(b"TCAG", np.uint8)
 
@@ -47,3 +49,10 @@ def sequence_text(genome: Any, contig: int, start_bp: int, end_bp: int) -> np.nd
     address = letters.__array_interface__["data"][0]  # three times as fast as letters.ctypes.data
     native_module.sequence_text(host.view, contig, start_bp, end_bp, address)
     return letters
+
+
+def letters_of_range(bases: PackedRange) -> str:
+    """The text of a range of a genome on the CPU, on the strand of the range: upper case over ACGTN."""
+    letters = sequence_text(bases.genome, bases.contig, bases.start_bp, bases.end_bp)
+    text = letters.tobytes().decode("ascii")
+    return reverse_complement(text) if bases.reverse else text

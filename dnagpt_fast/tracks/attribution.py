@@ -17,7 +17,8 @@ import torch
 
 from dnagpt_fast.finetune.answer import Answer, EmbeddingGradients
 from dnagpt_fast.genome import Genome
-from dnagpt_fast.genome.selection import Place
+from dnagpt_fast.genome.genome_range import GenomeRange
+from dnagpt_fast.genome.selection import Place, place_of
 from dnagpt_fast.model.marginals import BASE_ORDER
 from dnagpt_fast.output_files import TextFile
 from dnagpt_fast.tracks.place_maps import (
@@ -56,7 +57,12 @@ class Attribution:
 
 
 def attribute(
-    answer: Answer, genome: Genome, place: Place, *, method: str = "integrated", steps: int = STEPS
+    answer: Answer,
+    genome: Genome,
+    place: Place | GenomeRange | str,
+    *,
+    method: str = "integrated",
+    steps: int = STEPS,
 ) -> Attribution:
     """Of a place that the model reads as one sequence, in its direction.
 
@@ -67,6 +73,7 @@ def attribute(
         raise ValueError(f"method = {method!r}: wanted {' or '.join(METHODS)}")
     if steps < 1:
         raise ValueError(f"steps = {steps}: wanted 1 or more")
+    place = place_of(genome, place)
     bases = strand_bases(genome, place)
     if method == "gradient":
         found = answer.gradients(bases, [1.0], name=place.name)

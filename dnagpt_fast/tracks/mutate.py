@@ -16,7 +16,8 @@ import numpy as np
 
 from dnagpt_fast.finetune.answer import Answer
 from dnagpt_fast.genome import Genome
-from dnagpt_fast.genome.selection import Place
+from dnagpt_fast.genome.genome_range import GenomeRange
+from dnagpt_fast.genome.selection import Place, place_of
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.marginals import BASE_ORDER
 from dnagpt_fast.model.tokenizer import KmerTokenizer
@@ -52,13 +53,13 @@ def mutate(
     model: DNAGPT,
     tokenizer: KmerTokenizer,
     genome: Genome,
-    place: Place,
+    place: Place | GenomeRange | str,
     *,
     score: str = "llr",
     progress: Callable[[int], object] = lambda bases: None,
     **settings: object,
 ) -> MutationMap:
-    """The scores of all substitutions of a place.
+    """The scores of all substitutions of a place: one of genome.selection, a range `genome["chr1:10-20"]` or its text.
 
     score     "llr", or "conditional": given only the bases before it
     progress  is called with the number of bases done since the last call
@@ -67,6 +68,7 @@ def mutate(
     """
     if score not in SCORES:
         raise ValueError(f"score = {score!r}: wanted {' or '.join(SCORES)}")
+    place = place_of(genome, place)
     length = place.end_bp - place.start_bp
     if not 1 <= length <= MOST_BP:
         raise ValueError(f"{place.name}: {length} bp: wanted 1..{MOST_BP}")
@@ -94,7 +96,11 @@ def mutate(
 
 
 def mutate_answer(
-    answer: Answer, genome: Genome, place: Place, *, progress: Callable[[int], object] = lambda bases: None
+    answer: Answer,
+    genome: Genome,
+    place: Place | GenomeRange | str,
+    *,
+    progress: Callable[[int], object] = lambda bases: None,
 ) -> MutationMap:
     """Every substitution of a place that a fine-tuned model reads as one sequence, in the direction of the place.
 
@@ -104,6 +110,7 @@ def mutate_answer(
     progress  is called with how many more bases are done
     Raises LabelError (a ValueError) for a place that is longer than the model reads.
     """
+    place = place_of(genome, place)
     bases = strand_bases(genome, place)
     values = np.full((len(bases), 4), np.nan)
     reference = answer.values([bases], name=place.name)[0]

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from dnagpt_fast.cli.app import main
 from dnagpt_fast.finetune import run as module
 from dnagpt_fast.finetune.data.examples import LabelError
-from dnagpt_fast.finetune.predict import load_finetuned, predict
+from dnagpt_fast.finetune.predict import load_finetuned, predict, predict_sequences
 from dnagpt_fast.finetune.run import finetune
 from dnagpt_fast.finetune.settings import ConfigError
 from dnagpt_fast.training import checkpoint
@@ -73,6 +73,29 @@ def test_predict_gives_the_predictions_of_the_report(motif_run, tmp_path):
         assert ours[where] == pytest.approx([float(p_no), float(p_yes)], abs=1e-5)
     assert (tmp_path / "p.tsv").read_text().splitlines()[0] == "where\tpredicted\tp_no\tp_yes"
     assert language.classes == ("no", "yes")
+
+
+def test_sequences_in_memory_are_predicted_as_those_of_a_file(motif_run, tmp_path):
+    table, folder = motif_run
+    texts = [line.split(",")[0] for line in table.read_text().splitlines()[1:9]]
+    in_file, _ = predict(folder, config_for(table).data, tmp_path / "p.tsv", device="cpu")
+    forms = ([texts[0].lower(), texts[1].encode(), np.array(list(texts[2])), *texts[3:]], iter(texts))
+    for given in forms:
+        found = predict_sequences(folder, given, device="cpu")
+        np.testing.assert_allclose(found.values, in_file.values[:8], atol=1e-6)
+        assert found.classes == ("no", "yes")
+        assert found.where[1] == "sequences[1]"
+    assert predict_sequences(folder, []).values.shape == (0, 2)
+    for given, message in (
+        (["ACGT", "AC-T"], r"sequences\[1\]: base 2 is '-'"),
+        (["ACGT", ""], r"sequences\[1\]: the sequence is empty"),
+        (["ACGT", None], r"sequences\[1\]: NoneType"),
+        (["ACGT" * 200], r"sequences\[0\]: 800 bases"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            predict_sequences(folder, given)
+    with pytest.raises(ConfigError, match=r"numbers is \(1, 2\): wanted \(1, 0\)"):
+        predict_sequences(folder, ["ACGT"], numbers=[[1, 2]])
 
 
 def test_predictions_with_int8_products_do_not_depend_on_the_batch(motif_run, tmp_path, monkeypatch):

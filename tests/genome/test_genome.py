@@ -11,6 +11,8 @@ import torch
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome import genome as genome_module
 from dnagpt_fast.genome.pack import pack_fasta
+from dnagpt_fast.ops.kmer_tokenize import kmer_tokenize
+from dnagpt_fast.vocab import reverse_complement
 
 TEXT = ">one first contig\nACGTNNacgtnn\nTTg\n>two\nGGGGC\n"
 SEQUENCES = {"one": "ACGTNNacgtnnTTg", "two": "GGGGC"}
@@ -123,3 +125,93 @@ def test_the_content_hash_is_of_the_bases_wherever_they_lie(tmp_path, monkeypatc
         for change in (("one", "eno"), (bases[:9], bases[:9].translate(str.maketrans("ACGTN", "CGTAA")))):
             other.write_text(path.read_text().replace(*change))
             assert Genome.open(other).content_hash() != hashes[0], change
+
+
+def test_a_genome_is_a_mapping_of_its_contigs(path):
+    with Genome.open(path) as genome:
+        assert len(genome) == 2
+        assert list(genome) == ["one", "two"] == list(genome.keys())
+        assert [str(bases) for bases in genome.values()] == [text.upper() for text in SEQUENCES.values()]
+        assert "one" in genome
+        assert "chrtwo" in genome
+        assert "three" not in genome
+        assert 1 not in genome
+        assert genome.get("three") is None
+        assert {genome: 1}[genome] == 1
+        assert genome == genome
+        assert bool(genome)
+
+
+def test_ranges_by_text_and_by_slices(path):
+    text = SEQUENCES["one"].upper()
+    with Genome.open(path) as genome:
+        whole = genome["one"]
+        assert len(whole) == 15
+        for start, end in ((0, 15), (2, 9), (14, 15)):
+            part = genome[f"one:{start}-{end}"]
+            assert str(part) == text[start:end] == str(whole[start:end])
+            assert part.region == f"one:{start}-{end}"
+            turned = genome[f"one:{start}-{end}(-)"]
+            assert str(turned) == reverse_complement(text[start:end]) == str(part.reverse_complement())
+            assert turned.region == f"one:{start}-{end}(-)"
+            assert str(turned[1:3]) == str(turned)[1:3]
+            assert genome[turned.region].strand == "-"
+        assert "".join(whole) == text
+        assert whole[-1] == text[-1]
+        assert str(whole[-4:]) == text[-4:]
+        assert str(whole[9:3]) == ""
+        assert repr(genome["two"]) == "GenomeRange('two:0-5', 5 bp, GGGGC)"
+        assert str(genome["one(-)"]) == reverse_complement(text)
+        with pytest.raises(IndexError, match="base 15: one:0-15 has 15"):
+            whole[15]
+        with pytest.raises(ValueError, match="step of -1"):
+            whole[::-1]
+
+
+def test_a_region_that_the_genome_does_not_have(path):
+    with Genome.open(path) as genome:
+        for region, message in (
+            ("three", "no contig 'three'"),
+            ("one:3-99", "wanted 0 <= start < end <= 15"),
+            ("one:9-3", "wanted contig:start_bp-end_bp with start < end"),
+        ):
+            with pytest.raises(KeyError) as caught:
+                genome[region]
+            assert isinstance(caught.value, ValueError)
+            assert message in str(caught.value)
+            assert f"genome[{region!r}]" in str(caught.value)
+        with pytest.raises(TypeError, match=r"genome\[0\]: wanted a str"):
+            genome[0]
+        with pytest.raises(TypeError, match=r"\[1.5, 3\) of 'one': wanted integers"):
+            genome.sequence("one", 1.5, 3)
+        assert genome.sequence("one", np.int32(1), np.uint8(3)) == "CG"
+
+
+def test_a_name_that_ends_like_a_strand_is_the_contig(tmp_path):
+    path = tmp_path / "x.fa"
+    path.write_text(">a(-)\nACGG\n>a\nTTT\n")
+    with Genome.open(path) as genome:
+        assert str(genome["a(-)"]) == "ACGG"
+        assert str(genome["a(-)(-)"]) == "CCGT"
+        assert [len(bases) for bases in genome.values()] == [4, 3]
+
+
+def test_an_open_file_of_another_library_is_named(tmp_path):
+    pysam = pytest.importorskip("pysam")
+    path = tmp_path / "x.fa"
+    path.write_text(TEXT)
+    with (
+        pysam.FastaFile(str(path)) as opened,
+        pytest.raises(TypeError, match=r"not FastaFile: wanted '.*x.fa'"),
+    ):
+        Genome.open(opened)
+
+
+def test_windows_from_columns_and_arrays(path):
+    pandas = pytest.importorskip("pandas")
+    with Genome.open(path) as genome:
+        table = pandas.DataFrame({"contig": [0, 1], "start": np.array([3, 0], np.int32)})
+        found = kmer_tokenize(genome, table["contig"], table["start"], 2, k=2)
+        assert found.tolist() == kmer_tokenize(genome, [0, 1], [3, 0], 2, k=2).tolist()
+        with pytest.raises(ValueError, match=r"contig is <U3 .*: wanted integers .*genome.names.index"):
+            kmer_tokenize(genome, np.array(["one"]), [0], 2, k=2)

@@ -214,8 +214,8 @@ def test_max_tokens_counts_the_prompt(tiny):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "one of max_new_tokens and max_tokens"),
-        ({"max_new_tokens": 3, "max_tokens": 9}, "one of max_new_tokens and max_tokens"),
+        ({}, "one of max_new_tokens, max_tokens and length_bp"),
+        ({"max_new_tokens": 3, "max_tokens": 9}, "one of max_new_tokens, max_tokens and length_bp"),
         ({"max_new_tokens": 3, "num_samples": 0}, "num_samples = 0"),
         ({"max_new_tokens": 3, "temperature": 0.0}, "temperature = 0"),
         ({"max_new_tokens": 3, "top_k": -1}, "top_k = -1"),
@@ -265,7 +265,7 @@ def test_prompts_that_end_inside_a_kmer_are_reported(tiny, caplog):
     list(generate_sequences(tiny.model(), tokenizer, prompts, max_new_tokens=1))
     (said,) = caplog.messages
     assert said.startswith(
-        "2 prompt(s) end inside a 3-mer; the first is prompt 2, ...<R>ACGTT, whose last 2 base(s)"
+        "2 prompt(s) end inside a 3-mer; the first is prompts[1], whose last 2 base(s), TT, become"
     )
     caplog.clear()
     list(generate_sequences(tiny.model(), tokenizer, prompts[::2], max_new_tokens=1))

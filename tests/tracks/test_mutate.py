@@ -52,6 +52,15 @@ def test_the_figure_is_drawn(genome, tmp_path, ending):
     assert len(content) > 5000
 
 
+def test_a_place_as_a_range_or_as_its_text(genome):
+    model, tokenizer, settings = load_tiny("tiny_bias").model(), KmerTokenizer(3), {"phases": 1, "strands": 1}
+    wanted = mutate(model, tokenizer, genome, Place("x", "chr1", 200, 203, "-"), **settings)
+    for given in ("chr1:200-203(-)", genome["chr1:200-203"].reverse_complement()):
+        found = mutate(model, tokenizer, genome, given, **settings)
+        assert np.array_equal(found.scores, wanted.scores)
+        assert found.place == wanted.place._replace(name="chr1:200-203(-)")
+
+
 def test_what_cannot_be_drawn_is_named(genome, tmp_path):
     model, tokenizer = load_tiny("tiny_bias").model(), KmerTokenizer(3)
     with pytest.raises(ValueError, match="score = 'cond'"):
