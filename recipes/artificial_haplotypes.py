@@ -13,7 +13,7 @@ import json
 from fetch import debian
 from stage import HERE, Clock, finish, folders, pretrained, table, tuned
 
-from dnagpt_fast.evaluation.baselines import sample_markov, sample_site_frequencies
+from dnagpt_fast.evaluation.haplotype_models import sample_markov, sample_site_frequencies
 from dnagpt_fast.evaluation.haplotype_statistics import compare_haplotypes
 from dnagpt_fast.evaluation.plots import plot_haplotypes
 from dnagpt_fast.finetune.data.haplotypes import read_haplotypes

@@ -90,7 +90,9 @@ def make_task(
     window_bp: Annotated[int, option("--window-bp", " around the motif, half on each side")] = 600,
     keep_motif: Annotated[bool, flag("--keep-motif", "keep the motif in the sequence")] = False,
     negatives: Annotated[float, typer.Option(help="hard negatives for each positive")] = 1.0,
-    within_genes: Annotated[bool, flag("--within-genes", "negatives only from inside transcripts")] = False,
+    within_genes: Annotated[
+        bool, flag("--within-genes", "negatives only from inside transcripts, on their strand")
+    ] = False,
     block_bp: Annotated[int, typer.Option(help="block size of the split by chromosome block")] = 1_000_000,
     shares: Annotated[tuple[float, float, float], typer.Option(help="of training, validation and test")] = (
         0.7,

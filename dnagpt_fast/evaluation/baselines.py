@@ -10,6 +10,7 @@ from dnagpt_fast.extras import need
 
 _DIGIT = np.full(256, 255, np.uint8)
 _DIGIT[np.frombuffer(b"ACGT", np.uint8)] = range(4)
+PSEUDO = 1.0
 
 
 def kmer_counts(sequences: Sequence[str], k: int) -> np.ndarray:
@@ -139,26 +140,41 @@ def gradient_boosting(
     return next(islice(trees.staged_predict(test), int(np.argmin(errors)), None))
 
 
-def sample_site_frequencies(training: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """uint8 (count, S): each variant drawn independently, with its frequency in the training haplotypes (H, S)."""
-    rng = np.random.Generator(np.random.Philox(seed))
-    return (rng.random((count, training.shape[1])) < training.mean(0)).astype(np.uint8)
+class WeightMatrix:
+    """log P(text | positive) - log P(text | negative), with a distribution of bases at each place.
 
-
-def sample_markov(training: np.ndarray, count: int, order: int = 10, seed: int = 0) -> np.ndarray:
-    """uint8 (count, S): each variant drawn given the `order` variants before it, by the frequencies in
-    `training` (H, S).
-
-    Where no training haplotype has the same `order` variants there, fewer of them are used.
+    order     0: places are independent (position weight matrix, Staden 1984); 1: given the base before (weight array,
+              Zhang and Marr 1993)
+    before, after  bases of the middle that are used, on each side of it
+    Counts are raised by PSEUDO. A place with N, or after N, adds nothing.
     """
-    rng = np.random.Generator(np.random.Philox(seed))
-    sites = training.shape[1]
-    made = np.zeros((count, sites), np.uint8)
-    for s in range(sites):
-        for row in made:
-            for back in range(min(order, s), -1, -1):
-                match = training[(training[:, s - back : s] == row[s - back : s]).all(1), s]
-                if len(match):
-                    row[s] = rng.random() < match.mean()
-                    break
-    return made
+
+    def __init__(
+        self, texts: Sequence[str], positive: np.ndarray, order: int, before: int, after: int
+    ) -> None:
+        self._order, self._before, self._after = order, before, after
+        states = self._states(texts)
+        one_hot = (states[:, :, None] == np.arange(4 ** (order + 1))).astype(np.float64)
+        tables = []
+        for mine in (positive, ~positive):
+            counts = one_hot[mine].sum(0) + PSEUDO
+            counts = counts.reshape(counts.shape[0], -1, 4)
+            tables.append(np.log(counts / counts.sum(2, keepdims=True)).reshape(counts.shape[0], -1))
+        self._ratio = np.concatenate([tables[0] - tables[1], np.zeros((len(tables[0]), 1))], axis=1)
+
+    def _states(self, texts: Sequence[str]) -> np.ndarray:
+        """int64 (n, L): the base at each place, or the pair of the one before and itself; the last number with N. The
+        first place has no base before it: its states are those of A before it."""
+        middle = len(texts[0]) // 2
+        cut = [text[middle - self._before : middle + self._after] for text in texts]
+        digits = np.stack([_DIGIT[np.frombuffer(text.encode("ascii"), np.uint8)] for text in cut])
+        digits = np.minimum(digits, 4).astype(np.int64)
+        if not self._order:
+            return digits
+        earlier = np.concatenate([np.zeros((len(digits), 1), np.int64), digits[:, :-1]], axis=1)
+        return np.where((digits < 4) & (earlier < 4), 4 * earlier + digits, 16)
+
+    def score(self, texts: Sequence[str]) -> np.ndarray:
+        """float64 (n,)"""
+        states = self._states(texts)
+        return self._ratio[np.arange(states.shape[1]), states].sum(1)

@@ -1,7 +1,7 @@
 """How well generated haplotypes resemble real ones: allele frequencies, linkage disequilibrium, PCA, and
 copying.
 
-These four measures are used to judge artificial genomes (Yelmen et al. 2021, PLoS Genetics 17:e1009303).
+These measures are used to judge artificial genomes (Yelmen et al. 2021, PLoS Genetics 17:e1009303).
 All functions take alleles as uint8 (haplotypes, S).
 """
 
@@ -51,12 +51,37 @@ def distance_bins(position_bp: np.ndarray, bins: int = LD_BINS) -> np.ndarray:
     return edges
 
 
-def nearest_distance(alleles: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """int64 (n,): the number of variants at which each haplotype differs from the nearest one of `others`."""
+def differing(alleles: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """int64 (n, m): the number of variants at which two haplotypes differ."""
     # |a - b| summed = a(1 - b) + (1 - a)b, two matrix products of small integers, exact in float64
     a, b = alleles.astype(np.float64), others.astype(np.float64)
-    differing = a @ (1 - b).T + (1 - a) @ b.T
-    return differing.min(1).round().astype(np.int64)
+    return (a @ (1 - b).T + (1 - a) @ b.T).round().astype(np.int64)
+
+
+def nearest_distance(alleles: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """int64 (n,): the number of variants at which each haplotype differs from the nearest one of `others`."""
+    return differing(alleles, others).min(1)
+
+
+def farther_than_own(alleles: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """bool (n,): whether the nearest haplotype of `others` is farther than the nearest other one of `alleles`."""
+    own = differing(alleles, alleles)
+    np.fill_diagonal(own, alleles.shape[1] + 1)
+    return nearest_distance(alleles, others) > own.min(1)
+
+
+def adversarial_accuracy(made: np.ndarray, real: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """The nearest-neighbour adversarial accuracy (AATS) of Yale et al. 2020 in its two parts, over real and over
+    generated haplotypes; AATS is their mean.
+
+    Each is the share of haplotypes whose nearest neighbour is of its own set: 0.5 for two samples of one population,
+    towards 1 for generated ones unlike the real, towards 0 for copies. Of the larger set, as many as the smaller has
+    are drawn with the seed.
+    """
+    rng = np.random.Generator(np.random.Philox(seed))
+    size = min(len(made), len(real))
+    made, real = (rows[np.sort(rng.permutation(len(rows))[:size])] for rows in (made, real))
+    return float(farther_than_own(real, made).mean()), float(farther_than_own(made, real).mean())
 
 
 @dataclass(frozen=True)
@@ -66,7 +91,9 @@ class HaplotypeReport:
     scores  allele_frequency_correlation, allele_frequency_rmse, ld_correlation (of r2 over all pairs), ld_decay_error
             (mean absolute difference of the curves), pca_wasserstein (mean over the components in which the
             real haplotypes vary, in units of their standard deviations), nearest_training_distance (median,
-            variants), copies (share at distance 0), distinct (share of different haplotypes)
+            variants), copies (share at distance 0), distinct (share of different haplotypes), aats (with aats_real
+            and aats_made, its parts; ideal 0.5), privacy_loss (aats minus that against the training haplotypes;
+            above 0: nearer to them than to unseen ones)
     """
 
     scores: dict[str, float]
@@ -113,6 +140,8 @@ def compare_haplotypes(
         for i in varying
     ]
     distance, real_distance = nearest_distance(made, training), nearest_distance(real, training)
+    of_real, of_made = adversarial_accuracy(made, real)
+    aats, of_training = (of_real + of_made) / 2, sum(adversarial_accuracy(made, training)) / 2
     scores = {
         "allele_frequency_correlation": _correlation(frequency, real_frequency),
         "allele_frequency_rmse": float(np.sqrt(((frequency - real_frequency) ** 2).mean())),
@@ -124,6 +153,10 @@ def compare_haplotypes(
         "copies": float((distance == 0).mean()),
         "copies_of_real": float((real_distance == 0).mean()),
         "distinct": len(np.unique(made, axis=0)) / len(made),
+        "aats": aats,
+        "aats_real": of_real,
+        "aats_made": of_made,
+        "privacy_loss": aats - of_training,
     }
     return HaplotypeReport(
         scores,

@@ -66,6 +66,55 @@ class ClassificationRows:
         }
 
 
+class DetectionRows:
+    """Scores of a detector of rare places, of which all positives and a uniform sample of the negatives are rows.
+
+    truth               bool (n,)
+    scores              float (n,), higher for positives
+    threshold           a row is called positive from this score on; chosen on other rows
+    places_per_negative number of places for which each negative stands: the natural ratio
+
+    sensitivity; balanced_accuracy, mcc and auprc as if both classes had equally many rows, so that their ratio in the
+    sample does not matter; auroc; auprc_natural, at the natural ratio, whose value by chance is base_rate.
+    """
+
+    def __init__(
+        self, truth: np.ndarray, scores: np.ndarray, threshold: float, places_per_negative: float
+    ) -> None:
+        self._truth, self._called, self._places = truth, scores >= threshold, places_per_negative
+        self._ranked = RankedScores(scores, truth)
+
+    def __call__(self, rows: np.ndarray) -> dict[str, float]:
+        """The scores of these rows, int (m,), with repeats; both classes must be among them."""
+        count = np.bincount(rows, minlength=len(self._truth)).astype(np.float64)
+        positive, negative = count[self._truth].sum(), count[~self._truth].sum()
+        hits = count[self._truth & self._called].sum() / positive
+        false = count[~self._truth & self._called].sum() / negative
+        spread = (hits + false) * (2 - hits - false)
+        auroc, equal = self._ranked.areas(np.where(self._truth, count, count * positive / negative))
+        natural = np.where(self._truth, count, count * self._places)
+        return {
+            "sensitivity": float(hits),
+            "balanced_accuracy": float((hits + 1 - false) / 2),
+            "mcc": float((hits - false) / np.sqrt(spread)) if spread else 0.0,
+            "auroc": auroc,
+            "auprc": equal,
+            "auprc_natural": self._ranked.areas(natural)[1],
+            "base_rate": float(positive / natural.sum()),
+        }
+
+
+def best_threshold(truth: np.ndarray, scores: np.ndarray) -> float:
+    """The score from which on rows are called positive with the highest `mcc` of DetectionRows. truth: bool (n,)"""
+    order = np.argsort(-scores, kind="stable")
+    hits = truth[order].cumsum() / truth.sum()
+    false = (~truth[order]).cumsum() / (~truth).sum()
+    spread = (hits + false) * (2 - hits - false)
+    last = np.append(np.diff(scores[order]) != 0, True)  # rows of one score are called together
+    mcc = np.where(last, (hits - false) / np.sqrt(np.maximum(spread, 1e-12)), -1)
+    return float(scores[order][np.argmax(mcc)])
+
+
 class _Ranks:
     """Mean ranks of values in which each row counts a number of times."""
 

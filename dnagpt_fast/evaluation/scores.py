@@ -1,6 +1,6 @@
 """Scores of classification and regression, with bootstrap intervals."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -113,6 +113,18 @@ def difference_of(
     """first - second of all rows, with the interval over the resamples `draws`, in each of which both have the same
     rows. first, second: row numbers -> a number."""
     return bootstrap(lambda drawn: {"": first(drawn) - second(drawn)}, rows, draws)[""]
+
+
+def mean_of(
+    scorers: Sequence[Callable[[np.ndarray], dict[str, float]]],
+) -> Callable[[np.ndarray], dict[str, float]]:
+    """Row numbers -> the mean of each score over several scorers, such as those of the seeds of one method."""
+
+    def mean(rows: np.ndarray) -> dict[str, float]:
+        each = [scorer(rows) for scorer in scorers]
+        return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+
+    return scorers[0] if len(scorers) == 1 else mean
 
 
 def resampled(

@@ -71,6 +71,8 @@ def prepare(config: FinetuneConfig, vocabulary: Vocabulary, max_len: int) -> Pre
         block_bp=config.split.block_bp,
         seed=config.split.seed,
         drop_overlaps=config.split.drop_overlaps,
+        drop_copies=config.split.drop_copies,
+        held_out=config.split.held_out,
     )
     sets = {name: examples.take(index) for name, index in rows.items() if len(index)}
     if "validation" not in sets:

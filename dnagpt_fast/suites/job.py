@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from dnagpt_fast.evaluation.scores import RESAMPLES, bootstrap, difference_of, resampled
+from dnagpt_fast.evaluation.scores import RESAMPLES, bootstrap, difference_of, mean_of, resampled
 from dnagpt_fast.extras import need
 from dnagpt_fast.finetune.data.examples import LabelError
 from dnagpt_fast.suites import checks
@@ -262,15 +262,7 @@ def _draws(task: Task, resamples: int) -> Iterator[np.ndarray]:
 
 
 def _mean_scorer(task: Task, prediction: Prediction) -> Scorer:
-    scorers = [task.scorer(values) for values in prediction.values]
-    if len(scorers) == 1:
-        return scorers[0]
-
-    def mean(rows: np.ndarray) -> dict[str, float]:
-        of_seeds = [scorer(rows) for scorer in scorers]
-        return {name: float(np.mean([one[name] for one in of_seeds])) for name in of_seeds[0]}
-
-    return mean
+    return mean_of([task.scorer(values) for values in prediction.values])
 
 
 def _differences(

@@ -82,17 +82,34 @@ def tune(task: Task, subject: OwnModel, tuning: Tuning, runs: Path, how: HowToRu
             evaluation_batch_size=128, device=how.device or "auto", keep=1,
         ),
     )  # fmt: skip
-    losses = {}
-    for lr in tuning.lrs:
-        losses[lr] = _loss(_tuned(config, lr, how.seed, folder))
-    best = min(losses, key=losses.__getitem__)
+    found = tuned_runs(config, tuning.lrs, tuning.seeds, folder, first_seed=how.seed)
     classes: Sequence[str] = task.facts["classes"]
-    values = [
-        _probabilities(_tuned(config, best, how.seed + i, folder), classes, task.rows)
-        for i in range(tuning.seeds)
-    ]
-    chosen = {"lr": best, **{f"dev_loss at {lr:g}": loss for lr, loss in losses.items()}}
-    return Prediction(values, chosen)
+    values = [read_probabilities(run / "predictions.tsv", classes, task.rows) for run in found.folders]
+    return Prediction(values, found.chosen())
+
+
+@dataclass(frozen=True)
+class TunedRuns:
+    """Finished runs with the chosen learning rate, one for each seed. losses: learning rate -> validation loss of the
+    first seed."""
+
+    folders: list[Path]
+    lr: float
+    losses: dict[float, float]
+
+    def chosen(self) -> dict[str, float]:
+        """The chosen rate, and the loss of every rate, for a report."""
+        return {"lr": self.lr, **{f"dev_loss at {lr:g}": loss for lr, loss in self.losses.items()}}
+
+
+def tuned_runs(
+    config: FinetuneConfig, lrs: Sequence[float], seeds: int, folder: Path, *, first_seed: int = 0
+) -> TunedRuns:
+    """One run for each rate; the rate with the lowest validation loss has further runs, `seeds` in all. Finished runs
+    in `folder` are taken as they are, others are continued."""
+    losses = {lr: _loss(_tuned(config, lr, first_seed, folder)) for lr in lrs}
+    best = min(losses, key=losses.__getitem__)
+    return TunedRuns([_tuned(config, best, first_seed + i, folder) for i in range(seeds)], best, losses)
 
 
 def _tuned(config: FinetuneConfig, lr: float, seed: int, folder: Path) -> Path:
@@ -100,7 +117,7 @@ def _tuned(config: FinetuneConfig, lr: float, seed: int, folder: Path) -> Path:
     run = folder / f"lr{lr:g}-seed{seed}"
     if not (run / "results.json").exists():
         settings = replace(
-            config, optimizer=replace(config.optimizer, lr=lr), run=replace(config.run, seed=seed)
+            config, optimizer=replace(config.optimizer, lr=lr), run=replace(config.run, seed=seed, runs=1)
         )
         (outcome,) = finetune(
             settings, run, resume=(run / "config.json").exists(), console=Console(quiet=True)
@@ -114,11 +131,11 @@ def _loss(run: Path) -> float:
     return float(read_json(run / "results.json")["validation_loss"])
 
 
-def _probabilities(run: Path, classes: Sequence[str], rows: int) -> np.ndarray:
-    """float64 (rows, C), in the order of the table."""
-    with open(run / "predictions.tsv", newline="", encoding="utf-8") as file:
+def read_probabilities(path: Path, classes: Sequence[str], rows: int) -> np.ndarray:
+    """float64 (rows, C) of a table of predictions, in the order of the rows. Raises ValueError for another number."""
+    with open(path, newline="", encoding="utf-8") as file:
         found = list(csv.DictReader(file, delimiter="\t"))
     found.sort(key=lambda row: int(row["where"].rsplit(":", 1)[1]))
     if len(found) != rows:
-        raise ValueError(f"{run / 'predictions.tsv'} has {len(found)} rows: wanted {rows}")
+        raise ValueError(f"{path} has {len(found)} rows: wanted {rows}")
     return np.array([[float(row[f"p_{name}"]) for name in classes] for row in found])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dnagpt_fast.evaluation.baselines import (
+    WeightMatrix,
     gradient_boosting,
     kmer_counts,
     kmer_names,
@@ -76,3 +77,23 @@ def test_trees_find_what_is_not_linear_and_stop_before_they_learn_noise():
     given["validation_values"] = noise[validation]
     # 400 trees would fit the noise of the training rows; the validation rows like almost none
     assert gradient_boosting(x[train], noise[train], x[test], **given).std() < 0.2
+
+
+def test_a_weight_matrix_is_the_log_ratio_of_counted_bases():
+    texts, positive = ["AACC", "AATT", "CCGN", "AGGA"], np.array([True, True, False, False])
+    found = WeightMatrix(texts, positive, order=0, before=1, after=1).score(["TACT", "TGGT", "TNCT"])
+    # of the middle two bases, with 1 added to each count: A 3/6 against 1/6 (G 1/6 against 2/6), C 2/6 against 1/6
+    first = {"A": np.log(3), "G": np.log(1 / 2), "N": 0.0}
+    second = {"C": np.log(2), "G": np.log(1 / 3)}
+    assert np.allclose(found, [first["A"] + second["C"], first["G"] + second["G"], first["N"] + second["C"]])
+
+
+def test_a_weight_array_sees_pairs_that_a_matrix_does_not():
+    # both classes have the same bases at each place, and differ in which pairs occur
+    texts = ["AC", "CA"] * 100 + ["AA", "CC"] * 100
+    positive = np.arange(400) < 200
+    matrix, pairs = (WeightMatrix(texts, positive, order, 1, 1).score(["AC", "AA"]) for order in (0, 1))
+    assert np.allclose(matrix, 0)
+    assert pairs[0] > 3
+    assert pairs[1] < -3
+    assert np.allclose(WeightMatrix(texts, positive, 1, 1, 1).score(["NA"]), 0)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from dnagpt_fast.evaluation.baselines import sample_markov, sample_site_frequencies
+from dnagpt_fast.evaluation.haplotype_models import sample_site_frequencies, sample_training
 from dnagpt_fast.evaluation.haplotype_statistics import (
-    allele_frequency,
+    adversarial_accuracy,
     compare_haplotypes,
     distance_bins,
     ld_decay,
@@ -94,26 +94,35 @@ def test_real_haplotypes_that_are_all_the_same():
         compare_haplotypes(real, real[:1].repeat(10, 0), real, POSITION)
 
 
+def test_adversarial_accuracy_is_that_of_its_definition():
+    real, made = population(30, seed=1), population(20, seed=2)
+    of_real, of_made = adversarial_accuracy(made, real[:20])
+
+    def share(mine, others):
+        nearer = []
+        for i, row in enumerate(mine):
+            own = min((row != other).sum() for j, other in enumerate(mine) if j != i)
+            nearer.append(min((row != other).sum() for other in others) > own)
+        return np.mean(nearer)
+
+    assert (of_real, of_made) == (share(real[:20], made), share(made, real[:20]))
+
+
+def test_adversarial_accuracy_of_new_ones_of_copies_and_of_unlike_ones():
+    training, real = population(100, seed=1), population(100, seed=2)
+    new = compare_haplotypes(population(100, seed=3), real, training, POSITION).scores
+    copied = compare_haplotypes(sample_training(training, 100, seed=4), real, training, POSITION).scores
+    unlike = compare_haplotypes(sample_site_frequencies(training, 100), real, training, POSITION).scores
+    assert abs(new["aats"] - 0.5) < 0.1  # sd of a share of 200: 0.035
+    assert abs(new["privacy_loss"]) < 0.1
+    assert copied["copies"] == 1
+    assert copied["privacy_loss"] > 0.2
+    assert unlike["aats_real"] > 0.9
+
+
 def test_shapes_are_checked():
     real = population(10)
     with pytest.raises(
         ValueError, match=r"generated haplotypes have shape \(10, 59\): wanted \(2 or more, 60 variants\)"
     ):
         compare_haplotypes(real[:, :59], real, real, POSITION)
-
-
-def test_site_frequencies_are_kept_and_linkage_is_not():
-    training = population(400, seed=1)
-    made = sample_site_frequencies(training, 2000, seed=4)
-    # 5 standard deviations of a frequency of 1/2 over 2,000 draws
-    assert np.abs(allele_frequency(made) - allele_frequency(training)).max() < 5 * 0.5 / np.sqrt(2000)
-    assert r_squared(made)[np.triu_indices(60, 1)].mean() < 0.01
-
-
-def test_markov_sampling_keeps_what_its_order_sees():
-    # two haplotypes only: the earlier variants determine the next one, so no new haplotype can be generated
-    training = np.array([[0, 1, 0, 1, 1], [1, 0, 0, 1, 0]] * 10, np.uint8)
-    made = sample_markov(training, 50, order=4, seed=1)
-    assert {tuple(row) for row in made.tolist()} == {tuple(row) for row in training.tolist()}
-    # both haplotypes share the third variant: after it, order 1 no longer knows which haplotype it follows
-    assert len({tuple(row) for row in sample_markov(training, 200, order=1, seed=1).tolist()}) == 4

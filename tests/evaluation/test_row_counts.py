@@ -5,7 +5,12 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from dnagpt_fast.evaluation.row_counts import ClassificationRows, RegressionRows
+from dnagpt_fast.evaluation.row_counts import (
+    ClassificationRows,
+    DetectionRows,
+    RegressionRows,
+    best_threshold,
+)
 from dnagpt_fast.evaluation.scores import resampled
 
 
@@ -69,3 +74,45 @@ def test_regression_is_that_of_scipy_and_scikit_learn(digits):
 def test_a_resample_of_one_value_correlates_with_nothing():
     found = RegressionRows(np.array([1.0, 1.0, 2.0]), np.array([3.0, 4.0, 5.0]))(np.array([0, 0, 1]))
     assert found["pearson"] == found["spearman"] == found["r2"] == 0
+
+
+def detected(seed=3, negatives=60):
+    rng = np.random.default_rng(seed)
+    truth = np.arange(40 + negatives) < 40
+    return truth, np.round(rng.normal(size=len(truth)) + truth, 1)  # rounded, so that scores are tied
+
+
+def test_detection_at_another_ratio_is_that_of_repeated_negatives():
+    truth, values = detected()
+    drawn = np.random.default_rng(1).integers(len(truth), size=len(truth))
+    found = DetectionRows(truth, values, 0.5, places_per_negative=7.0)(drawn)
+    places = np.concatenate([drawn[truth[drawn]], np.repeat(drawn[~truth[drawn]], 7)])
+    assert found["auprc_natural"] == pytest.approx(
+        metrics.average_precision_score(truth[places], values[places])
+    )
+    assert found["base_rate"] == pytest.approx(truth[places].mean())
+    positive, negative = truth[drawn].sum(), (~truth[drawn]).sum()
+    equal = np.where(truth[drawn], 1 / positive, 1 / negative)
+    called = values[drawn] >= 0.5
+    for name, wanted in (
+        ("auroc", metrics.roc_auc_score(truth[drawn], values[drawn])),
+        ("auprc", metrics.average_precision_score(truth[drawn], values[drawn], sample_weight=equal)),
+        ("balanced_accuracy", metrics.balanced_accuracy_score(truth[drawn], called)),
+        ("mcc", metrics.matthews_corrcoef(truth[drawn], called, sample_weight=equal)),
+        ("sensitivity", metrics.recall_score(truth[drawn], called)),
+    ):
+        assert found[name] == pytest.approx(wanted), name
+
+
+def test_a_score_without_information_has_the_base_rate():
+    truth = np.arange(50) < 10
+    found = DetectionRows(truth, np.zeros(50), 1.0, places_per_negative=100)(np.arange(50))
+    assert found["auprc_natural"] == pytest.approx(found["base_rate"]) == pytest.approx(10 / 4010)
+    assert (found["mcc"], found["auroc"], found["auprc"]) == (0.0, 0.5, pytest.approx(0.5))
+
+
+def test_the_best_threshold_is_that_of_all():
+    truth, values = detected()
+    every = np.arange(len(truth))
+    of = {cut: DetectionRows(truth, values, cut, 1.0)(every)["mcc"] for cut in np.unique(values).tolist()}
+    assert of[best_threshold(truth, values)] == pytest.approx(max(of.values()))

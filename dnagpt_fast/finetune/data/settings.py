@@ -33,10 +33,15 @@ class LabelledDataSettings:
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """kind: column, block or random. Haplotypes are always split at random by person."""
+    """kind: column, block or random. Haplotypes are always split at random by person.
+
+    drop_copies: near copies of a row of another set are left out. held_out: ranges, contig:start_bp-end_bp, which the
+    start model's training left out; with kind = block, validation and test windows are inside them."""
 
     kind: str = "column"
     shares: tuple[float, ...] = (0.7, 0.1, 0.2)
     block_bp: int = 1_000_000
     drop_overlaps: bool = True
+    drop_copies: bool = False
+    held_out: tuple[str, ...] = ()
     seed: int = 0

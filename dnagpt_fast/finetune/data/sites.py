@@ -15,7 +15,7 @@ import numpy as np
 
 from dnagpt_fast.finetune.data.annotation import Transcript
 from dnagpt_fast.finetune.data.examples import LabelError, Loci
-from dnagpt_fast.finetune.data.splits import SPLITS, blocks_to_sets, overlapping
+from dnagpt_fast.finetune.data.splits import SPLITS, blocks_to_sets, overlapping, without_copies
 from dnagpt_fast.finetune.data.tables import delimiter, write_rows
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.intervals import UnknownBases
@@ -37,9 +37,10 @@ class TaskSettings:
     window_bp        bases around the motif, half on each side
     keep_motif       False: the motif itself is removed, as for the published signal models
     negatives        hard negatives for each positive
-    within_genes     negatives only from annotated transcripts, which are harder
+    within_genes     negatives only from annotated transcripts and their strand, which are harder
     max_n_share      windows with more N are left out
-    shares, block_bp the split by blocks of the chromosome
+    shares, block_bp, held_out   the split by blocks of the chromosome, as in splits.blocks_to_sets
+    drop_copies      training and validation windows that are near copies of a later set's are left out
     """
 
     kind: str
@@ -51,6 +52,8 @@ class TaskSettings:
     shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
     block_bp: int = 1_000_000
     seed: int = 0
+    held_out: tuple[str, ...] = ()
+    drop_copies: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -221,14 +224,16 @@ def motif_places(genome: Genome, contig: int, motif: str) -> tuple[np.ndarray, n
 
 def hard_negatives(
     genome: Genome, transcripts: Sequence[Transcript], positives: Sites, settings: TaskSettings
-) -> Sites:
-    """Sites with the same motifs, on either strand, that no annotated transcript uses; drawn with the seed.
+) -> tuple[Sites, dict[str, int]]:
+    """Sites with the same motifs, on either strand, that no annotated transcript uses, drawn with the seed; and the
+    number of places of each motif from which they were drawn.
 
     They come from the contigs that have positives, and the motifs have the proportions of the positives.
     Raises LabelError if the genome has too few.
     """
     rng = np.random.Generator(np.random.Philox(settings.seed))
     drawn: list[Sites] = []
+    places: Counter[str] = Counter()
     contigs = np.unique(positives.contig).tolist()
     genes = _gene_spans(genome, transcripts) if settings.within_genes else {}
     for signal in settings.signals:
@@ -245,10 +250,12 @@ def hard_negatives(
                 for strand in (False, True):
                     mine = (used.contig == contig) & (used.reverse == strand)
                     free &= ~((reverse == strand) & np.isin(start_bp, used.start_bp[mine]))
-                if settings.within_genes:
-                    free &= _inside(start_bp, genes.get(contig, np.empty((0, 2), np.int64)))
+                    if settings.within_genes:
+                        spans = genes.get((contig, "-" if strand else "+"), np.empty((0, 2), np.int64))
+                        free &= (reverse != strand) | _inside(start_bp, spans)
                 parts.append((np.full(free.sum(), contig), start_bp[free], reverse[free]))
             contig_of, start_bp, reverse = (np.concatenate([p[i] for p in parts]) for i in range(3))
+            places[motif] += len(start_bp)
             # some more are drawn, because windows with too many N, or over the contig's end, are removed
             # later
             order = rng.permutation(len(start_bp))[: wanted + wanted // 4 + 50]
@@ -265,7 +272,7 @@ def hard_negatives(
                     f"{genome.path} has {len(some)} usable {motif} elsewhere: wanted {wanted}; set fewer negatives"
                 )
             drawn.append(some.take(np.arange(wanted)))
-    return _joined(drawn) if drawn else positives.take(np.empty(0, np.int64))
+    return _joined(drawn) if drawn else positives.take(np.empty(0, np.int64)), dict(places)
 
 
 def _motif_texts(genome: Genome, sites: Sites) -> np.ndarray:
@@ -282,13 +289,13 @@ def _motif_texts(genome: Genome, sites: Sites) -> np.ndarray:
     return np.array(texts, dtype=object)
 
 
-def _gene_spans(genome: Genome, transcripts: Sequence[Transcript]) -> dict[int, np.ndarray]:
-    """Contig -> sorted, disjoint spans of transcripts, int64 (n, 2)."""
-    spans: dict[str, list[tuple[int, int]]] = {}
+def _gene_spans(genome: Genome, transcripts: Sequence[Transcript]) -> dict[tuple[int, str], np.ndarray]:
+    """(contig, strand) -> sorted, disjoint spans of transcripts, int64 (n, 2)."""
+    spans: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for t in transcripts:
-        spans.setdefault(t.contig, []).append((int(t.exons[0, 0]), int(t.exons[-1, 1])))
+        spans.setdefault((t.contig, t.strand), []).append((int(t.exons[0, 0]), int(t.exons[-1, 1])))
     merged = {}
-    for name, found in spans.items():
+    for (name, strand), found in spans.items():
         if name not in genome.contigs:
             continue
         joined: list[list[int]] = []
@@ -297,7 +304,7 @@ def _gene_spans(genome: Genome, transcripts: Sequence[Transcript]) -> dict[int, 
                 joined[-1][1] = max(joined[-1][1], end)
             else:
                 joined.append([start, end])
-        merged[genome.contigs.find(name)] = np.array(joined, np.int64)
+        merged[genome.contigs.find(name), strand] = np.array(joined, np.int64)
     return merged
 
 
@@ -328,6 +335,14 @@ def _usable(genome: Genome, sites: Sites, settings: TaskSettings) -> np.ndarray:
     return good
 
 
+def _text(genome: Genome, loci: Loci, sites: Sites, row: int, settings: TaskSettings) -> str:
+    """The window of a site on its strand, with or without the motif."""
+    bases = genome.sequence(loci.contig[row], int(loci.start_bp[row]), int(loci.end_bp[row]))
+    bases = reverse_complement(bases) if sites.reverse[row] else bases
+    half = settings.window_bp // 2
+    return bases if settings.keep_motif else bases[:half] + bases[-half:]
+
+
 def make_task(
     genome: Genome, transcripts: Sequence[Transcript], settings: TaskSettings, output: str | Path
 ) -> dict[str, object]:
@@ -335,7 +350,8 @@ def make_task(
     split). Settings and counts are returned and, unless the table is a stream, written to `<name>.json`.
 
     start_bp, end_bp are those of the whole window, including the motif; sequence is on the strand of the
-    site. Training windows that overlap a held-out window are left out. After an error neither file is new.
+    site. Training windows that overlap a held-out window are left out. In the summary: `places`, of how
+    many places the negatives are a sample, and `drawn`, how many were drawn. After an error neither file is new.
     Raises LabelError if nothing is left, ValueError for another suffix of the table and if it is the genome.
     """
     output = Path(output)
@@ -349,25 +365,27 @@ def make_task(
         )
     usable = _usable(genome, positives, settings)
     counts["positives over a contig's end or with too many N"] = int((~usable).sum())
-    negatives = hard_negatives(genome, transcripts, positives, settings)
+    negatives, places = hard_negatives(genome, transcripts, positives, settings)
     sites = _joined([positives.take(usable), negatives])
     start_bp, end_bp = _window(sites, settings)
     strand = np.where(sites.reverse, "-", "+").tolist()
     loci = Loci([genome.names[c] for c in sites.contig.tolist()], start_bp, end_bp, strand)
-    which = blocks_to_sets(loci, settings.shares, settings.block_bp, settings.seed)
+    which = blocks_to_sets(loci, settings.shares, settings.block_bp, settings.seed, settings.held_out)
     train = np.nonzero(which == 0)[0]
     leaking = overlapping(loci, train, np.nonzero(which != 0)[0])
     counts["training windows left out for overlapping a held-out one"] = int(leaking.sum())
     keep = np.ones(len(sites), bool)
     keep[train[leaking]] = False
     names = {"tis": "translation_start", "pas": "polya_signal", "donor": "donor", "acceptor": "acceptor"}
+    texts = {i: _text(genome, loci, sites, i, settings) for i in np.nonzero(keep)[0].tolist()}
+    if settings.drop_copies:
+        sequence = [texts.get(i, "") for i in range(len(sites))]
+        sets = {name: np.nonzero(keep & (which == i))[0] for i, name in enumerate(SPLITS)}
+        left = np.concatenate(list(without_copies(sequence, sets).values()))
+        counts["windows left out as near copies of one in a later set"] = len(texts) - len(left)
+        texts = {i: texts[i] for i in np.sort(left).tolist()}
     rows = []
-    for i in np.nonzero(keep)[0].tolist():
-        bases = genome.sequence(loci.contig[i], int(start_bp[i]), int(end_bp[i]))
-        bases = reverse_complement(bases) if strand[i] == "-" else bases
-        if not settings.keep_motif:
-            half = settings.window_bp // 2
-            bases = bases[:half] + bases[-half:]
+    for i, bases in texts.items():
         label = names.get(sites.signal[i], "negative")
         rows.append([bases, label, loci.contig[i], start_bp[i], end_bp[i], strand[i], SPLITS[which[i]]])
     if len({row[1] for row in rows}) < 2 and settings.negatives:
@@ -380,6 +398,8 @@ def make_task(
             split: dict(sorted(Counter(row[1] for row in rows if row[6] == split).items()))
             for split in SPLITS
         },
+        "places": places,
+        "drawn": len(negatives),
         "left_out": counts,
     }
     header = ["sequence", "label", "contig", "start_bp", "end_bp", "strand", "split"]

@@ -89,24 +89,29 @@ def test_motif_places_are_those_of_a_text_search(made):
 def test_negatives_have_the_motif_and_are_not_annotated(made):
     genome, transcripts = made
     positives, _ = annotated_sites(transcripts, genome, "tis")
-    negatives = hard_negatives(
+    negatives, places = hard_negatives(
         genome, transcripts, positives, TaskSettings("tis", window_bp=60, negatives=20)
     )
     assert len(negatives) == 40
-    places = set(zip(negatives.start_bp.tolist(), negatives.reverse.tolist(), strict=True))
-    assert len(places) == 40
-    assert not places & {(1040, False), (4637, True)}
-    for start, reverse in places:
+    drawn = set(zip(negatives.start_bp.tolist(), negatives.reverse.tolist(), strict=True))
+    assert len(drawn) == 40
+    assert not drawn & {(1040, False), (4637, True)}
+    whole = genome.sequence("20")
+    assert places == {"ATG": whole.count("ATG") + whole.count("CAT") - 2}
+    for start, reverse in drawn:
         bases = genome.sequence("20", start, start + 3)
         assert (reverse_complement(bases) if reverse else bases) in MOTIFS["tis"]
 
 
-def test_negatives_within_genes(made):
+def test_negatives_within_genes_are_on_the_strand_of_the_gene(made):
     genome, transcripts = made
     positives, _ = annotated_sites(transcripts, genome, "tis")
     settings = TaskSettings("tis", window_bp=60, negatives=5, within_genes=True)
-    starts = hard_negatives(genome, transcripts, positives, settings).start_bp
-    assert (((starts >= 1000) & (starts < 1500)) | ((starts >= 4000) & (starts < 4700))).all()
+    found, places = hard_negatives(genome, transcripts, positives, settings)
+    starts = np.where(found.reverse, -found.start_bp, found.start_bp)
+    assert (((starts >= 1000) & (starts < 1500)) | ((starts > -4700) & (starts <= -4000))).all()
+    forward, reverse = genome.sequence("20", 1000, 1502), genome.sequence("20", 4000, 4702)
+    assert places == {"ATG": forward.count("ATG") + reverse.count("CAT") - 2}
 
 
 @pytest.mark.parametrize("keep_motif", [False, True])

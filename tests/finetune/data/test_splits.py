@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dnagpt_fast.finetune.data.examples import Examples, LabelError, Loci
 from dnagpt_fast.finetune.data.splits import overlapping, split_examples
+from dnagpt_fast.vocab import reverse_complement
 
 
 def at(starts, length_bp=100, contig=None, split=None, sequence=None, parent=None):
@@ -112,3 +113,35 @@ def test_overlaps_are_those_of_the_definition(windows):
     loci = Loci(["c"] * len(windows), starts, ends, ["+"] * len(windows))
     wanted = [any(starts[i] < ends[j] and starts[j] < ends[i] for j in others) for i in mine]
     assert overlapping(loci, mine, others).tolist() == wanted
+
+
+def test_only_ranges_that_the_start_model_did_not_see_are_held_out():
+    rows = at(range(0, 10_000, 30))
+    ranges = ["chrC:2000-4000", "c:6990-9000"]  # the second begins inside a block
+    sets = split_examples(rows, "block", block_bp=500, shares=(0.6, 0.2, 0.2), seed=3, held_out=ranges)
+    assert len(sets["validation"])
+    for row in np.concatenate([sets["validation"], sets["test"]]).tolist():
+        start, end = rows.loci.start_bp[row], rows.loci.end_bp[row]
+        assert (start >= 2000 and end <= 4000) or (start >= 6990 and end <= 9000)
+        assert (start + end) // 2 // 500 != 6990 // 500  # other windows of this block were seen
+    held_out = np.concatenate([sets["validation"], sets["test"]])
+    assert not overlapping(rows.loci, sets["train"], held_out).any()
+
+
+def test_near_copies_of_a_later_set_are_left_out(caplog):
+    rng = np.random.default_rng(4)
+    texts = ["".join(rng.choice(list("ACGT"), 60)) for _ in range(6)]
+    texts[1] = reverse_complement(texts[5][:40]) + texts[1][:20]  # of a test row
+    texts[2] = texts[4]  # a validation row
+    texts[3] = texts[5][10:] + texts[3][:10]  # a validation row, of a test row
+    split = ["train", "train", "train", "val", "val", "test"]
+    rows = at(range(0, 600, 100), split=split, sequence=texts)
+    kept = split_examples(rows, "column")
+    assert [len(part) for part in kept.values()] == [3, 2, 1]
+    sets = split_examples(rows, "column", drop_copies=True)
+    assert {name: part.tolist() for name, part in sets.items()} == {
+        "train": [0],
+        "validation": [4],
+        "test": [5],
+    }
+    assert "left out 2 of 3 train row(s) that are near copies" in caplog.text
