@@ -1,25 +1,35 @@
-"""Shared steps of the recipes: pre-train once, fine-tune from two starts on the same rows, write one
-table."""
+"""Shared steps of the recipes: fine-tune from two starts on the same rows, each with its own learning rate, and write
+tables of scores and paired differences."""
 
 import argparse
 import hashlib
 import json
 import resource
 import time
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 
-from dnagpt_fast.finetune.run import finetune
+from dnagpt_fast.evaluation.scores import Score, bootstrap, difference_of, resampled
+from dnagpt_fast.finetune.data.examples import Loci
+from dnagpt_fast.finetune.data.splits import within
 from dnagpt_fast.finetune.settings import load_finetune_config
 from dnagpt_fast.input_files import sha256_of
-from dnagpt_fast.pretrain.run import pretrain
-from dnagpt_fast.pretrain.settings import load_config
-from dnagpt_fast.training import checkpoint
+from dnagpt_fast.json_files import read_json
+from dnagpt_fast.output_files import write_json
+from dnagpt_fast.suites.tuned import TunedRuns, tuned_runs
+from dnagpt_fast.weights.packaged import packaged_models
 
 HERE = Path(__file__).parent
+PACKAGED = "dna_gpt6m_m"
+STARTS = {"DNAGPT, random start": "", f"DNAGPT, {PACKAGED}": PACKAGED}
+"""Row of a table -> start.path; random weights have the packaged model's shape and composed initial values."""
+RATES = (1e-4, 3e-4, 1e-3)
+"""Learning rates, of which each start has the one with the lowest validation loss."""
+Scorer = Callable[[np.ndarray], dict[str, float]]
 
 
 def folders(what: str) -> tuple[Path, Path]:
@@ -38,83 +48,148 @@ def cpu_seconds() -> float:
 
 
 class Clock:
-    """Wall time and CPU time of each part of a recipe, from the start of the process."""
+    """Wall time and CPU time of each part of a recipe, from the start of the process.
 
-    def __init__(self) -> None:
-        self.began = self.last = time.monotonic()
-        self.last_cpu = 0.0
-        self.parts: dict[str, tuple[float, float]] = {}
+    kept: a file that adds the parts up over the runs of a recipe that was stopped and continued. The part in which it
+    was stopped is missing.
+    """
+
+    def __init__(self, kept: Path | None = None) -> None:
+        self._kept = kept
+        self._last, self._last_cpu = time.monotonic(), 0.0
+        self.parts: dict[str, list[float]] = read_json(kept) if kept is not None and kept.exists() else {}
 
     def lap(self, name: str) -> None:
         now, cpu = time.monotonic(), cpu_seconds()
-        self.parts[name] = now - self.last, cpu - self.last_cpu
-        self.last, self.last_cpu = now, cpu
+        before = self.parts.get(name, [0.0, 0.0])
+        self.parts[name] = [before[0] + now - self._last, before[1] + cpu - self._last_cpu]
+        self._last, self._last_cpu = now, cpu
+        if self._kept is not None:
+            write_json(self._kept, self.parts)
 
     def report(self) -> str:
-        """A table of the parts. Work done before an interruption is missing: time a whole recipe with an
-        empty --out."""
+        """A table of the parts."""
         lines = [f"| {name} | {wall:.0f} | {cpu:.0f} |" for name, (wall, cpu) in self.parts.items()]
-        lines.append(f"| all | {self.last - self.began:.0f} | {self.last_cpu:.0f} |")
+        wall, cpu = (sum(part[i] for part in self.parts.values()) for i in (0, 1))
+        lines.append(f"| all | {wall:.0f} | {cpu:.0f} |")
         head = f"Time with {torch.get_num_threads()} thread(s); CPU seconds are user + system, of all cores together."
         return "\n".join([head, "", "| part | s | CPU s |", "|---|---|---|", *lines])
 
 
-def named_by_contents(folder: Path, *of: str) -> Path:
-    """FOLDER_<hash>: a run with other settings, data or held-out ranges gets another folder."""
+def held_out_of_packaged(species: str) -> tuple[str, ...]:
+    """The ranges of a genome that the packaged model's training left out, from packaged_model.toml. Raises SystemExit
+    where the packaged model was trained with others."""
+    genomes = tomllib.loads((HERE / "packaged_model.toml").read_text())["data"]["genomes"]
+    (ranges,) = (tuple(one["held_out"]) for one in genomes if one["species"] == species)
+    (recorded,) = (
+        tuple(one["held_out"])
+        for one in packaged_models()[PACKAGED].facts["genomes"]
+        if one["species"] == species
+    )
+    if ranges != recorded:
+        raise SystemExit(
+            f"packaged_model.toml holds out {ranges} of {species}, the packaged model {recorded}: the test rows "
+            "may have been in its training"
+        )
+    return ranges
+
+
+def refuse_seen(loci: Loci, species: str) -> None:
+    """Raises SystemExit for validation or test rows outside the ranges that the packaged model's training left out."""
+    unseen = within(loci, held_out_of_packaged(species))
+    if not unseen.all():
+        row = int(np.argmin(unseen))
+        raise SystemExit(
+            f"{(~unseen).sum()} held-out rows were in the packaged model's training; the first: "
+            f"{loci.contig[row]}:{loci.start_bp[row]}-{loci.end_bp[row]}"
+        )
+
+
+def named_by_contents(folder: Path, *of: object) -> Path:
+    """FOLDER_<hash>: a run with other settings, data or another start gets another folder."""
     digest = hashlib.sha256(json.dumps(of).encode()).hexdigest()
     return folder.with_name(f"{folder.name}_{digest[:10]}")
 
 
-def pretrained(name: str, genome: Path, held_out: Sequence[str], out: Path) -> Path:
-    """The run folder of a model pre-trained on a genome with the settings of NAME.toml; trained if it is
-    missing. No run that saw one of the held-out ranges is taken for it: they are part of the folder's name."""
-    ranges = ", ".join(f'"{text}"' for text in held_out)
-    species = "arabidopsis" if name.startswith("arabidopsis") else "human"
-    genomes = f'data.genomes=[{{path="{genome.resolve()}", species="{species}", held_out=[{ranges}]}}]'
-    settings = HERE / f"{name}.toml"
-    config = load_config(settings, [genomes])
-    contents = settings.read_text(), species, *sorted(held_out), sha256_of(genome)
-    run = named_by_contents(out / f"pretrained_{name}", *contents)
-    if checkpoint.newest(run) is None or not (run / "validation.json").exists():
-        pretrain(config, run, resume=(run / "config.json").exists())
-    return run
+def tuned(
+    settings: str, data: Path, run: Path, start: str, *more: str, rates: Sequence[float] = RATES
+) -> TunedRuns:
+    """Finished runs with the settings of SETTINGS.toml below the folder `run`: as many seeds as run.runs, with the
+    rate that has the lowest validation loss from this start.
 
-
-def tuned(settings: str, data: Path, run: Path, start: Path | None, *more: str) -> dict[str, Any]:
-    """Test scores of a fine-tuning run with the settings of SETTINGS.toml; of several runs the means, with
-    `sd`. Settings, rows and start are part of the folder's name."""
-    overrides = [f'data.path="{data.resolve()}"', *more]
-    if start is not None:
-        overrides.append(f'start.path="{start.resolve()}"')
+    start: a packaged model, or "" for random weights. Settings, rows and start are part of the folder's name.
+    """
     file = HERE / f"{settings}.toml"
+    overrides = [f'data.path="{data.resolve()}"', *more]
+    if start:
+        overrides.append(f"start.path={start}")
     config = load_finetune_config(file, overrides)
-    begins = "random" if start is None else start.name
-    run = named_by_contents(run, file.read_text(), *more, sha256_of(data), begins)
-    result = run / ("summary.json" if config.run.runs > 1 else "results.json")
-    if not result.exists():  # a recipe that was stopped continues its runs
-        outcomes = finetune(config, run, resume=run.exists())
-        if outcomes[-1].stopped_by is not None:
-            raise SystemExit(f"stopped by {outcomes[-1].stopped_by}: the same command continues the run")
-    found = json.loads(result.read_text())
-    return found if config.run.runs > 1 else found["test"]
+    begins = packaged_models()[start].facts["sha256"] if start else "random"
+    folder = named_by_contents(run, file.read_text(), more, sha256_of(data), begins)
+    folder.mkdir(parents=True, exist_ok=True)
+    return tuned_runs(config, rates, config.run.runs, folder)
 
 
-def value(scores: dict[str, Any], name: str) -> str:
-    """A score as text for a table: with its interval, or with the standard deviation over runs."""
-    found = scores[name]
-    if isinstance(found, dict):
-        return f"{found['mean']:.3f} ± {found['sd']:.3f}"
-    if isinstance(found, (list, tuple)):
-        return f"{found[0]:.3f} ({found[1]:.3f}–{found[2]:.3f})"
-    return f"{found:.3f}"
+def scores(
+    methods: Mapping[str, Scorer],
+    rows: int,
+    clusters: np.ndarray,
+    resamples: int,
+    strata: np.ndarray | None = None,
+) -> dict[str, dict[str, Score]]:
+    """Each score of each method with the interval of the bootstrap over clusters."""
+    return {
+        name: bootstrap(scorer, rows, resampled(rows, resamples, 0, clusters, strata))
+        for name, scorer in methods.items()
+    }
 
 
-def table(rows: dict[str, dict[str, Any]], names: Sequence[str]) -> str:
+def differences(
+    methods: Mapping[str, Scorer],
+    pairs: Iterable[tuple[str, str]],
+    names: Sequence[str],
+    rows: int,
+    clusters: np.ndarray,
+    resamples: int,
+    strata: np.ndarray | None = None,
+) -> dict[str, dict[str, Score]]:
+    """First minus second of each pair of methods in each score, in the same resamples of the clusters."""
+    found: dict[str, dict[str, Score]] = {}
+    for first, second in pairs:
+        found[f"{first} – {second}"] = {
+            name: difference_of(
+                lambda drawn, name=name, scorer=methods[first]: scorer(drawn)[name],
+                lambda drawn, name=name, scorer=methods[second]: scorer(drawn)[name],
+                rows,
+                resampled(rows, resamples, 0, clusters, strata),
+            )
+            for name in names
+        }
+    return found
+
+
+def table(rows: Mapping[str, Mapping[str, object]], names: Sequence[str]) -> str:
+    """A score that a method does not have is empty."""
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    lines += [
-        f"| {row} | " + " | ".join(value(scores, n) for n in names) + " |" for row, scores in rows.items()
-    ]
+    for row, found in rows.items():
+        cells = (found.get(name, "") for name in names)
+        lines.append(
+            f"| {row} | "
+            + " | ".join(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells)
+            + " |"
+        )
     return "\n".join(lines)
+
+
+def chosen_rates(runs: Mapping[str, TunedRuns]) -> str:
+    """One sentence for each start."""
+    parts = []
+    for name, found in runs.items():
+        losses = ", ".join(f"{loss:.4f} at {lr:g}" for lr, loss in found.losses.items())
+        parts.append(
+            f"{name}: learning rate {found.lr:g} of {losses} (validation loss), {len(found.folders)} seed(s)."
+        )
+    return " ".join(parts)
 
 
 def finish(out: Path, name: str, text: str, clock: Clock) -> None:

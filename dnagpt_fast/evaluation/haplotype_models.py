@@ -53,17 +53,15 @@ def site_frequency_loss(training: np.ndarray, haplotypes: np.ndarray) -> np.ndar
 def markov_loss(training: np.ndarray, haplotypes: np.ndarray, order: int = 10) -> np.ndarray:
     """float64 (n,): -log P of each haplotype by a chain of this order, nats.
 
-    The frequency of a variant after the same b variants is drawn towards that after b - 1 as by PSEUDO training
-    haplotypes, and that after none towards 1/2.
+    As in `sample_markov`, fewer variants are used where no training haplotype has the same `order` variants. The
+    frequency is drawn towards that of the site as by PSEUDO haplotypes.
     """
     alike = np.zeros((len(haplotypes), len(training)), np.int64)  # equal variants up to here
     loss = np.zeros(len(haplotypes))
-    ones = training.astype(np.float64)
     for s in range(training.shape[1]):
-        share = np.full(len(haplotypes), 0.5)
-        for back in range(min(order, s) + 1):
-            match = (alike >= back).astype(np.float64)
-            share = (match @ ones[:, s] + PSEUDO * share) / (match.sum(1) + PSEUDO)
+        of_site = (training[:, s].sum() + PSEUDO) / (len(training) + 2 * PSEUDO)
+        match = alike >= np.minimum(alike.max(1, keepdims=True), order)
+        share = (match @ training[:, s].astype(np.float64) + PSEUDO * of_site) / (match.sum(1) + PSEUDO)
         loss -= np.log(np.where(haplotypes[:, s] == 1, share, 1 - share))
         alike = (alike + 1) * (haplotypes[:, s, None] == training[:, s])
     return loss

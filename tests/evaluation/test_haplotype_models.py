@@ -61,6 +61,17 @@ def test_probabilities_of_all_haplotypes_add_up_to_one(loss):
     assert np.exp(-loss(every)).sum() == pytest.approx(1)
 
 
+def test_a_chain_uses_the_longest_context_that_occurs():
+    training = np.array([[0, 1, 0, 1]] * 3 + [[1, 1, 1, 0]] * 2, np.uint8)
+    # sites: 2/5 ones drawn to (2 + 1)/(5 + 2), and so on; after 0 1 0 three haplotypes, after 0 1 1 only the last
+    # variant's two
+    seen, new = markov_loss(training, np.array([[0, 1, 0, 1], [0, 1, 1, 1]], np.uint8), order=3)
+    first, second, third, fourth = (np.array([2, 5, 2, 3]) + 1) / 7
+    start = (1 - (2 + first) / 6) * (3 + second) / 4
+    assert np.exp(-seen) == pytest.approx(start * (1 - third / 4) * (3 + fourth) / 4)
+    assert np.exp(-new) == pytest.approx(start * third / 4 * fourth / 3)
+
+
 def test_a_mosaic_without_switches_or_mismatches_is_a_copy():
     exact = Mosaic(SIX, PLACES, 1e-12, 1e-12)
     assert np.exp(-exact.loss(SIX[:1])) == pytest.approx((SIX[0] == SIX).all(1).mean())
