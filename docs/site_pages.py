@@ -7,9 +7,10 @@ import re
 import types
 import typing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -78,11 +79,16 @@ def default_of(parameter: inspect.Parameter) -> str:
 
 
 def option_names(parameter: inspect.Parameter, info: Any) -> str:
-    names = list(getattr(info, "param_decls", None) or ())
     if type(info).__name__ == "ArgumentInfo":
         return getattr(info, "metavar", None) or parameter.name.upper()
+    # within Annotated the first name of an option is in the place of its default
+    first = getattr(info, "default", None)
+    names = [first] if isinstance(first, str) and first.startswith("-") else []
+    names += getattr(info, "param_decls", None) or ()
     if not any(name.startswith("--") for name in names):
         names.insert(0, f"--{parameter.name.replace('_', '-')}")
+    if parameter.default is True and not any("/" in name for name in names):
+        names[0] += f"/--no-{names[0].removeprefix('--')}"
     return ", ".join(names)
 
 
@@ -211,8 +217,15 @@ def prose(text: str) -> str:
     )  # fmt: skip
 
 
-def plain_docstring(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+def plain_docstring(app: "Sphinx", what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     lines[:] = rst_of(lines)
+
+
+def readable_signature(
+    app: "Sphinx", what: str, name: str, thing: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """A default such as <function ...> cannot be parsed as Python; then Sphinx shows the whole line as it is."""
+    return signature and re.sub(r"<[^<>]*(?:<[^<>]*>[^<>]*)*>", "...", signature), returned
 
 
 def api_page(package: str, name: str, thing: Any) -> str:
@@ -248,9 +261,11 @@ def with_links_of_the_site(text: str, page: Path) -> str:
     def replaced(found: re.Match[str]) -> str:
         picture, label, target, anchor = found.groups()
         path = Path(os.path.normpath(page.parent / target))
+        if not picture and label.strip("`").split("/")[-1] == path.name and path.suffix == ".md":
+            label = ""  # the title of the page
         if picture or path.is_relative_to(DOCS):
             if page.is_relative_to(DOCS):
-                return found[0]
+                return f"{picture}[{label}]({target}{anchor or ''})"
             target = os.path.relpath(path, GENERATED / "repository")
             return f"{picture}[{label}]({target}{anchor or ''})"
         if not path.is_relative_to(ROOT):
@@ -260,7 +275,7 @@ def with_links_of_the_site(text: str, page: Path) -> str:
             home = page.parent if page.is_relative_to(DOCS) else GENERATED / "repository"
             target = os.path.relpath(GENERATED / "repository" / f"{MIRRORED[name]}.md", home)
             return f"[{label}]({target}{anchor or ''})"
-        return f"`{name}`" if label.strip("`") in (name, path.name) else f"{label} (`{name}`)"
+        return f"`{name}`" if label.strip("`") in ("", name, path.name) else f"{label} (`{name}`)"
 
     return LINK.sub(replaced, text)
 
@@ -282,20 +297,21 @@ def without_missing_pages(text: str, page: Path) -> str:
     return re.sub(r"^(\S+), if it exists\n", kept, text, flags=re.MULTILINE)
 
 
-def links(app: Sphinx, docname: str, source: list[str]) -> None:
+def links(app: "Sphinx", docname: str, source: list[str]) -> None:
     page = DOCS / f"{docname}.md"
     if not docname.startswith("generated/"):
         source[0] = with_links_of_the_site(without_missing_pages(source[0], page), page)
 
 
-def write_pages(app: Sphinx) -> None:
+def write_pages(app: "Sphinx") -> None:
     write_commands()
     write_api()
     write_repository_files()
 
 
-def setup(app: Sphinx) -> dict[str, Any]:
+def setup(app: "Sphinx") -> dict[str, Any]:
     app.connect("builder-inited", write_pages)
     app.connect("source-read", links)
     app.connect("autodoc-process-docstring", plain_docstring)
+    app.connect("autodoc-process-signature", readable_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
