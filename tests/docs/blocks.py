@@ -26,7 +26,7 @@ COMMANDS, PYTHON = ("sh", "bash"), ("python",)
 # Arguments added to a command, so that a run takes seconds. Other tests check what longer runs learn.
 SHORT = {
     "pretrain": ("--set", "run.steps=4", "--set", "run.batch_size=2", "--set", "schedule.warmup_steps=1"),
-    "calibrate": ("--sites", "4", "--indels", "1"),
+    "calibrate": ("--sites", "4", "--indels", "2"),
     "finetune": ("--set", "run.epochs=1", "--set", "run.batch_size=8"),
 }
 SHELL = re.compile(r"[|><;&$]|^\w+=")

@@ -18,16 +18,21 @@ from tests.pretrain.runs import CONTIG, GENOME, write_config
 
 # Pages whose commands have a test of their own, because they need more than a folder of small files.
 OWN_TEST = {
-    "README.md": "tests/test_readme.py",
     "docs/finetuning.md": "tests/docs/test_finetuning.py",
     "docs/training.md": "tests/docs/test_training.py",
 }
 # (page, beginning of the block): why no test runs it.
 NOT_RUN = {
+    ("README.md", "python3 -m venv .venv && .venv/bin/pip install . && "): "as on docs/index.md",
+    ("README.md", "python3 -m venv .venv && .venv/bin/pip install -e '.[test]'"): ".ci/run runs it",
     (
         "docs/index.md",
         "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/dnagpt-fast pretrain --demo",
     ): ("installs the package; tests/pretrain/test_demo.py runs the demonstration in short"),
+    (
+        "docs/howto/resume.md",
+        "dnagpt-fast embed dna_gpt6m_m genome.2bit --bed peaks.bed -o vectors.npy --resume",
+    ): ("needs a job that was killed; tests/cli/test_resume.py kills them"),
     ("docs/howto/offline.md", "pip wheel '.[hf,finetune]' -w wheels"): "needs a package index",
     (
         "docs/howto/several_gpus.md",
@@ -119,8 +124,6 @@ def files(tmp_path_factory) -> Path:
         for i, s in enumerate(range(20_000, 68_000, 1000))
     ]
     (folder / "labels.csv").write_text("\n".join(["sequence,label,split", *rows]) + "\n")
-    settings = load_config(write_config(folder), ["run.steps=4", "schedule.warmup_steps=1"])
-    pretrain(settings, folder / "run", console=Console(quiet=True))
     for name, place in (
         ("mine.2bit", "genome.2bit"),
         ("GENOME", "genome.2bit"),
@@ -137,6 +140,9 @@ def prepare(page: str) -> None:
     if "dna_gpt0.1b_m.pth" in text:
         # random weights under the published names and in the published shape: 0.5 GB
         torch.save(DNAGPT.from_name("dna_gpt0.1b_m", vocab_size=19_564).state_dict(), "dna_gpt0.1b_m.pth")
+    if "--out run --resume" in text:
+        settings = load_config(write_config(Path()), ["run.steps=4", "schedule.warmup_steps=1"])
+        pretrain(settings, Path("run"), console=Console(quiet=True))
     if " MODEL " in text:
         blocks.run_line("dnagpt-fast convert dna_gpt6m_m MODEL --to folder", "MODEL")
     if " TUNED " in text:
