@@ -225,7 +225,7 @@ def readable_signature(
     app: "Sphinx", what: str, name: str, thing: Any, options: Any, signature: str | None, returned: str | None
 ) -> tuple[str | None, str | None]:
     """A default such as <function ...> cannot be parsed as Python; then Sphinx shows the whole line as it is."""
-    return signature and re.sub(r"<[^<>]*(?:<[^<>]*>[^<>]*)*>", "...", signature), returned
+    return signature and re.sub(r"(?<!['\"])<[^<>]*(?:<[^<>]*>[^<>]*)*>(?!['\"])", "...", signature), returned
 
 
 def api_page(package: str, name: str, thing: Any) -> str:
