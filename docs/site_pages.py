@@ -246,7 +246,7 @@ def write_api() -> None:
             thing = getattr(module, name)
             page = f"{package}.{name}"
             write(GENERATED / "api" / f"{page}.md", api_page(package, name, thing))
-            first = re.split(r"(?<=[.:;])\s|\n\s*\n", inspect.getdoc(thing) or "")[0]
+            first = re.split(r"(?<=[.])\s|\n\s*\n", inspect.getdoc(thing) or "")[0]
             lines.append(f"| [`{name}`]({page}.md) | {cell(first)} |")
         lines += ["", "```{toctree}", ":hidden:", "", *(f"{package}.{name}" for name in names), "```", ""]
     write(GENERATED / "api" / "index.md", "\n".join(lines))
