@@ -37,7 +37,8 @@ from dnagpt_fast.pretrain.job import PretrainingRun
 from dnagpt_fast.pretrain.run import HELD_OUT
 from dnagpt_fast.pretrain.validation import UNIFORM, ValidationReport, Validator, held_out_windows
 from dnagpt_fast.training import checkpoint
-from dnagpt_fast.training.log import draw_losses, read_metrics
+from dnagpt_fast.training.log import read_metrics
+from dnagpt_fast.training.loss_curve import draw_losses
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.vocab import SPECIES
 from dnagpt_fast.weights.forms import load_model, save_compact

@@ -66,6 +66,7 @@ def test_the_ground_is_small():
         "lazy_names",
         "output_files",
         "packed",
+        "plot_style",
         "vocab",
     }
 

@@ -414,8 +414,8 @@ def attention(
     from dnagpt_fast.cli.sequence_jobs import open_model
     from dnagpt_fast.genome import Genome
     from dnagpt_fast.genome.selection import places_of
+    from dnagpt_fast.plot_style import check_ending
     from dnagpt_fast.tracks import attention_map as maps
-    from dnagpt_fast.tracks.place_maps import check_ending
 
     if strand not in ("+", "-"):
         raise typer.BadParameter("wanted + or -", param_hint="--strand")

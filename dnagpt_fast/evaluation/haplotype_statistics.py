@@ -12,6 +12,7 @@ import numpy as np
 from dnagpt_fast.extras import need
 
 LD_BINS = 20
+JACKKNIFE_GROUPS = 20
 PCA_COMPONENTS = 6
 
 
@@ -40,6 +41,20 @@ def ld_decay(
     count = np.bincount(bins[inside], minlength=len(edges_bp) - 1)
     total = np.bincount(bins[inside], values[inside], minlength=len(edges_bp) - 1)
     return total / np.maximum(count, 1), count
+
+
+def ld_decay_error(alleles: np.ndarray, position_bp: np.ndarray, edges_bp: np.ndarray) -> np.ndarray:
+    """float64 (bins,): standard errors of `ld_decay` over the haplotypes, by the delete-a-group jackknife (Kott 2001).
+
+    A bootstrap would draw haplotypes twice, which raises r2. Haplotypes 2i and 2i + 1 are one person's and stay
+    together.
+    """
+    person = np.arange(len(alleles)) // 2
+    groups = min(JACKKNIFE_GROUPS, int(person[-1]) + 1)
+    if groups < 2:
+        return np.full(len(edges_bp) - 1, np.nan)
+    left_out = [ld_decay(alleles[person % groups != g], position_bp, edges_bp)[0] for g in range(groups)]
+    return np.sqrt((groups - 1) * np.var(left_out, axis=0))
 
 
 def distance_bins(position_bp: np.ndarray, bins: int = LD_BINS) -> np.ndarray:
@@ -94,6 +109,8 @@ class HaplotypeReport:
             variants), copies (share at distance 0), distinct (share of different haplotypes), aats (with aats_real
             and aats_made, its parts; ideal 0.5), privacy_loss (aats minus that against the training haplotypes;
             above 0: nearer to them than to unseen ones)
+    *ld_error   standard errors of the means of r2, from the jackknife over people
+    explained   share of the variance of the real haplotypes in each component
     """
 
     scores: dict[str, float]
@@ -102,6 +119,9 @@ class HaplotypeReport:
     ld_edges_bp: np.ndarray
     ld: np.ndarray
     real_ld: np.ndarray
+    ld_error: np.ndarray
+    real_ld_error: np.ndarray
+    explained: np.ndarray
     components: np.ndarray
     real_components: np.ndarray
     distance: np.ndarray
@@ -165,6 +185,9 @@ def compare_haplotypes(
         edges,
         ld,
         real_ld,
+        ld_decay_error(made, position_bp, edges),
+        ld_decay_error(real, position_bp, edges),
+        pca.explained_variance_ratio_,
         projected,
         real_projected,
         distance,

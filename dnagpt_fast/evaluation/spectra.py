@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dnagpt_fast.evaluation.baselines import kmer_counts
-from dnagpt_fast.output_files import whole
+from dnagpt_fast.plot_style import BLACK, BLUE, ONE_COLUMN, REFERENCE, new_figure
 
 SPECTRUM_K = 4
 
@@ -66,27 +66,44 @@ def likeness(made: Sequence[str], real: Sequence[str]) -> Likeness:
 
 
 def plot_spectra(
-    path: str | Path, made: Mapping[str, Sequence[str]], real: Mapping[str, Sequence[str]]
+    path: str | Path,
+    made: Mapping[str, Sequence[str]],
+    real: Mapping[str, Sequence[str]],
+    *,
+    beside: Sequence[str] = (),
 ) -> Path:
     """One column for each name: 4-mer shares, real against generated, and the GC shares of both."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(2.6 * len(made), 5.2), layout="constrained")
-    axes = figure.subplots(2, len(made), squeeze=False)
-    for column, (name, texts) in zip(axes.T, made.items(), strict=True):
-        p, q = spectrum(texts), spectrum(real[name])
-        found = likeness(texts, real[name])
-        ends = [min(p.min(), q.min()), max(p.max(), q.max())]
-        column[0].plot(ends, ends, color="gray", linewidth=0.8)
-        column[0].scatter(q, p, s=4)
-        column[0].set(xscale="log", yscale="log", title=f"{name}\nr = {found.correlation:.3f}")
-        column[0].set(xlabel="4-mer share, real", ylabel="generated")
-        bins = np.linspace(0.2, 0.75, 34).tolist()
-        for label, some in (("real", real[name]), ("generated", texts)):
-            column[1].hist(gc_shares(some), bins=bins, density=True, histtype="step", label=label)
-        column[1].set(xlabel="GC share", yticks=[])
-        column[1].legend(fontsize=7)
-    path = Path(path)
-    with whole(path) as temporary:
-        figure.savefig(temporary, dpi=90)
-    return path
+    columns = len(made)
+    with new_figure(path, max(ONE_COLUMN, 0.5 + 1.2 * columns), 3.9, beside=beside) as figure:
+        axes = figure.subplots(2, columns, squeeze=False, sharex="row", sharey="row")
+        spectra = {name: (spectrum(texts), spectrum(real[name])) for name, texts in made.items()}
+        shares = {name: (gc_shares(texts), gc_shares(real[name])) for name, texts in made.items()}
+        all_shares = np.concatenate([one for pair in spectra.values() for one in pair])
+        ends = [all_shares.min() / 1.3, all_shares.max() * 1.3]
+        all_gc = np.concatenate([one for pair in shares.values() for one in pair])
+        bins = np.linspace(all_gc.min() - 0.01, all_gc.max() + 0.01, 34).tolist()
+        for (upper, lower), name in zip(axes.T, made, strict=True):
+            p, q = spectra[name]
+            upper.plot(ends, ends, **REFERENCE)
+            upper.scatter(q, p, s=5, color=BLUE, alpha=0.6, linewidth=0)
+            upper.set(xscale="log", yscale="log", xlim=ends, ylim=ends, box_aspect=1)
+            found = likeness(made[name], real[name])
+            upper.set_title(f"{name}\nr = {found.correlation:.3f}, n = {len(made[name]):,}")
+            gc_made, gc_real = shares[name]
+            for label, some, colour, fill in (
+                ("real", gc_real, BLACK, "stepfilled"), ("generated", gc_made, BLUE, "step")
+            ):  # fmt: skip
+                lower.hist(
+                    some, bins, weights=np.full(len(some), 1 / len(some)), histtype=fill, color=colour,
+                    alpha=0.3 if fill == "stepfilled" else 1.0, label=label,
+                )  # fmt: skip
+            lower.set_title(f"mean {gc_real.mean():.3f} real,\n{gc_made.mean():.3f} generated", fontsize=6.5)
+            lower.set(box_aspect=0.8)
+        axes[0, 0].set_ylabel(f"{SPECTRUM_K}-mer share, generated")
+        axes[1, 0].set_ylabel("share of sequences")
+        figure.supxlabel("GC share of a sequence", fontsize=8)
+        for upper in axes[0]:
+            upper.set_xlabel(f"{SPECTRUM_K}-mer share, real")
+        handles, labels = axes[1, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
+    return Path(path)

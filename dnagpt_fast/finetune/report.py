@@ -19,6 +19,7 @@ from dnagpt_fast.finetune.task_data import TaskData
 from dnagpt_fast.finetune.task_loss import TaskLosses
 from dnagpt_fast.model.generation import generate
 from dnagpt_fast.model.tokenizer import KmerTokenizer
+from dnagpt_fast.plot_style import VECTOR
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.vocab import PAD_ID, UNKNOWN_ID, reserved_id
 
@@ -122,15 +123,19 @@ def write_predictions(path: Path, found: Predictions, language: Language) -> Non
 def score_predictions(
     found: Predictions, language: Language, folder: Path, *, seed: int = 0
 ) -> dict[str, Score]:
-    """The scores; also writes the figure `test.png` into the folder. Raises ValueError where a class is
+    """The scores; also draws them in `test.png` and `test.svg` in the folder. Raises ValueError where a class is
     empty."""
     assert found.truth is not None
+    path = folder / "test.png"
     if language.template.kind == "regression":
-        plots.plot_regression(folder / "test.png", found.truth, found.values)
-        return regression_scores(found.truth, found.values, seed=seed)
-    plots.plot_classification(folder / "test.png", found.truth, found.values, language.classes)
+        scores = regression_scores(found.truth, found.values, seed=seed)
+        name = "label" if language.target_transform == "none" else "log10(label + 0.1)"
+        plots.plot_regression(path, found.truth, found.values, name, scores, beside=(VECTOR,))
+        return scores
     positive = 1 if len(language.classes) == 2 else None
-    return classification_scores(found.truth, found.values, positive=positive, seed=seed)
+    scores = classification_scores(found.truth, found.values, positive=positive, seed=seed)
+    plots.plot_classification(path, found.truth, found.values, language.classes, scores, beside=(VECTOR,))
+    return scores
 
 
 def sample_texts(
@@ -166,12 +171,12 @@ def sample_texts(
 def report_haplotypes(
     texts: list[str], panel: HaplotypePanel, rows: dict[str, np.ndarray], folder: Path
 ) -> tuple[dict[str, float], HaplotypeReport]:
-    """Compares generated haplotypes with the held-out ones; writes `haplotypes.png` and, as `made.haps`, the
+    """Compares generated haplotypes with the held-out ones; writes `haplotypes.png` and `.svg` and, as `made.haps`, the
     generated haplotypes."""
     made, foreign = panel.alleles_of(texts)
     test, train = panel.alleles[rows["test"]], panel.alleles[rows["train"]]
     found = compare_haplotypes(made, test, train, panel.position_bp)
-    plots.plot_haplotypes(folder / "haplotypes.png", {"model": found})
+    plots.plot_haplotypes(folder / "haplotypes.png", {"model": found}, beside=(VECTOR,))
     write_haps(folder / "made.haps", panel, made)
     scores: dict[str, Any] = {"letters_of_no_allele": foreign / made.size, **found.scores}
     return scores, found

@@ -4,7 +4,9 @@ RUN/config.json        settings, model, template, classes, standardisation, hash
     metrics.jsonl      one object per step; the last step of an epoch has validation_loss
     checkpoints/       see training/checkpoint.py; --resume continues from the newest
     model.safetensors  the weights with the lowest validation loss, by their official names
-    results.json, predictions.tsv, test.png (haplotypes.png, made.haps), README.md   the report on the test rows
+    loss.png, .svg     the loss curve; the .png is also redrawn at checkpoints
+    results.json, predictions.tsv, test.png, test.svg (haplotypes.png, .svg, made.haps), README.md   the report on the
+                       test rows
 """
 
 from dataclasses import replace
@@ -16,6 +18,7 @@ from rich.console import Console
 
 from dnagpt_fast.finetune.data.tables import write_rows
 from dnagpt_fast.finetune.job import FinetuneRun
+from dnagpt_fast.finetune.loss_figure import draw_finetuning
 from dnagpt_fast.finetune.model_card import write_model_card
 from dnagpt_fast.finetune.predict import load_finetuned
 from dnagpt_fast.finetune.prepare import Prepared
@@ -36,6 +39,7 @@ from dnagpt_fast.training.engine import Course, Outcome, StepNote, find_start, r
 from dnagpt_fast.training.log import FILE as METRICS
 from dnagpt_fast.training.log import read_metrics
 from dnagpt_fast.training.loop import StepReport
+from dnagpt_fast.training.loss_curve import Redrawing
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.run_folder import part_of
 from dnagpt_fast.training.run_lock import sole_writer
@@ -147,14 +151,14 @@ def _one_run(
     counts = ", ".join(f"{name} {len(data):,}" for name, data in job.prepared.sets.items())
     console.print(f"rows: {counts}; {job.adaptation.trained:,} parameters are tuned", highlight=False)
     console.print(f"precision: {job.config.run.precision} (run.precision)", highlight=False)
-    outcome = train(job, run, first_step, _course(job, run), console)
+    outcome = train(job, run, first_step, _course(job, run, console), console)
     if outcome.stopped_by is None:
         report = processes.first(_report(job, run, console) if processes.is_main else None)
         outcome = replace(outcome, report=report)
     return outcome, job.prepared
 
 
-def _course(job: FinetuneRun, run: Path) -> Course:
+def _course(job: FinetuneRun, run: Path, console: Console) -> Course:
     """Keeps the weights with the lowest validation loss so far; stops after `patience` epochs without a lower
     one."""
 
@@ -178,7 +182,14 @@ def _course(job: FinetuneRun, run: Path) -> Course:
     def pause(done: int) -> bool:
         return done % job.steps_per_epoch == 0
 
-    return Course(after_step, finished, pause, job.config.run.keep, job.config.run.timeout_s)
+    return Course(
+        after_step,
+        finished,
+        pause,
+        job.config.run.keep,
+        job.config.run.timeout_s,
+        saved=Redrawing(lambda: draw_finetuning(job, run, vector=False), console),
+    )
 
 
 def _best(records: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -238,6 +249,7 @@ def _report(job: FinetuneRun, run: Path, console: Console) -> dict[str, Any]:
         "validation_loss": best["validation_loss"],
         "test": scores,
     }
+    draw_finetuning(job, run)
     write_json(run / "results.json", results)
     write_model_card(run, record, results)
     for name, value in scores.items():

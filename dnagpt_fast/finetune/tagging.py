@@ -16,6 +16,7 @@ from dnagpt_fast.finetune.language import Language
 from dnagpt_fast.finetune.task_data import TaskData
 from dnagpt_fast.finetune.task_loss import TaskLosses
 from dnagpt_fast.finetune.templates import TaskTemplate
+from dnagpt_fast.plot_style import VECTOR
 
 OUTSIDE = "O"
 
@@ -161,8 +162,8 @@ def report_tags(
     *,
     seed: int,
 ) -> dict[str, Score]:
-    """The scores of labelled rows; also writes `predictions.tsv` and the figure `test.png` into the
-    folder."""
+    """The scores of labelled rows; also writes `predictions.tsv` and the figures `test.png` and
+    `test.svg` into the folder."""
     truth = data.examples.tags
     assert truth is not None
     found = predict_tags(losses, data, batch_size, device)
@@ -174,7 +175,7 @@ def report_tags(
     guess = [p.argmax(1) for p in found]
     scores = tag_scores(truth, guess, tag_kinds(language), seed=seed)
     counts = confusion_counts(np.concatenate(truth), np.concatenate(guess), len(language.classes))
-    plots.plot_tags(folder / "test.png", counts, scores, language.classes)
+    plots.plot_tags(folder / "test.png", counts, scores, language.classes, beside=(VECTOR,))
     return scores
 
 

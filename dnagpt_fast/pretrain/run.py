@@ -4,7 +4,7 @@ RUN/config.json      settings, model, held-out ranges, implementations and versi
     metrics.jsonl    one object per step
     checkpoints/     see training/checkpoint.py
     validation.json  the last validation report
-    loss.png         the loss curve with the baselines
+    loss.png, .svg   the loss curve with the baselines; the .png is also redrawn at checkpoints
 """
 
 import json
@@ -27,8 +27,9 @@ from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.devices import pick_device
 from dnagpt_fast.training.engine import Course, Outcome, StepNote, find_start, restore, train
 from dnagpt_fast.training.figures import peak_memory_gib
-from dnagpt_fast.training.log import draw_losses, read_metrics
+from dnagpt_fast.training.log import read_metrics
 from dnagpt_fast.training.loop import StepReport
+from dnagpt_fast.training.loss_curve import Redrawing, draw_losses
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.run_folder import part_of, settings_of
 from dnagpt_fast.training.run_lock import sole_writer
@@ -125,6 +126,7 @@ def _course(job: PretrainingRun, run: Path, console: Console) -> Course:
         keep=config.checkpoint.keep,
         timeout_s=config.run.timeout_s,
         tensorboard=config.run.tensorboard,
+        saved=Redrawing(lambda: _draw(job, run, None, vector=False), console),
     )
 
 
@@ -180,7 +182,7 @@ def _validate(job: PretrainingRun, run: Path, steps: int, console: Console) -> V
     return report
 
 
-def _draw(job: PretrainingRun, run: Path, report: ValidationReport | None) -> None:
+def _draw(job: PretrainingRun, run: Path, report: ValidationReport | None, *, vector: bool = True) -> None:
     points = [(line["step"] + 1, line[HELD_OUT]) for line in read_metrics(run) if HELD_OUT in line]
     if report is not None:
         points.append((job.config.run.steps, report.nats_per_bp))
@@ -189,8 +191,15 @@ def _draw(job: PretrainingRun, run: Path, report: ValidationReport | None) -> No
         chains = job.validator.chains
         levels[f"order-{chains.usual_order} Markov chain, held out"] = job.validator.markov_nats_per_bp
         levels[f"best Markov chain (order {chains.best_order}), held out"] = job.validator.best_nats_per_bp
-    label = "training loss, nats per base pair"
-    draw_losses(run, "nats_per_bp", label, levels, {"held out": points} if points else None)
+    draw_losses(
+        run,
+        "nats_per_bp",
+        "next-token loss (nats per base pair)",
+        levels,
+        {"held out": points} if points else None,
+        title=f"pre-training: {run.resolve().name}",
+        vector=vector,
+    )
 
 
 def load_run(run: Path) -> tuple[DNAGPT, Vocabulary, dict[str, Any]]:

@@ -1,42 +1,55 @@
 """The page of figures of an evaluation: for each task the score of every method, with its interval as whiskers."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dnagpt_fast.output_files import whole
+from dnagpt_fast.plot_style import BLUE, GREY, ORANGE, PURPLE, REFERENCE, new_figure
 from dnagpt_fast.suites.published import published
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {"baseline": "#7f8c8d", "control": "#e0a030", "model": "#1f5fa8", "published": "#a03050"}
+ROLES = {
+    "baseline": (GREY, "s"),
+    "control": (ORANGE, "^"),
+    "model": (BLUE, "o"),
+    "published": (PURPLE, "D"),
+}
+"""Colour and marker of each role: readable in black and white too."""
+CHANCE = {"auroc": 0.5, "mcc": 0.0, "spearman": 0.0, "pair_accuracy": 0.5, "nats_per_bp": math.log(4)}
+"""Of a method that knows nothing, for measures whose chance does not depend on the data: a dashed line."""
 COLUMNS = 3
-ROW_INCHES = 0.27
+ROW_INCHES = 0.22
 
 
-def draw(path: Path, report: Mapping[str, Any]) -> None:
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
+def draw(path: Path, report: Mapping[str, Any], *, beside: Sequence[str] = ()) -> None:
     from matplotlib.lines import Line2D
 
     tasks = report["tasks"]
     columns = min(COLUMNS, len(tasks))
     lines = -(-len(tasks) // columns)
-    tallest = max(len(_rows(report["suite"], task)) for task in tasks)
-    size = (5.6 * columns, 0.6 + lines * (0.9 + ROW_INCHES * tallest))
-    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.12))
-    axes = figure.subplots(lines, columns, squeeze=False)
-    for place, task in zip(axes.flat, tasks, strict=False):
-        _draw_task(place, report["suite"], task)
-    for place in axes.flat[len(tasks) :]:
-        place.set_axis_off()
-    handles = [
-        Line2D([], [], color=colour, marker="o", linestyle="", label=role) for role, colour in COLOURS.items()
+    rows = [
+        [_rows(report["suite"], task) for task in tasks[i : i + columns]]
+        for i in range(0, len(tasks), columns)
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
-    with whole(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
+    tallest = [max(map(len, line)) for line in rows]
+    height = 0.5 + sum(0.75 + ROW_INCHES * most for most in tallest)
+    with new_figure(path, 0.9 + 3.9 * columns, height, beside=beside) as figure:
+        figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08)
+        axes = figure.subplots(lines, columns, squeeze=False, height_ratios=[most + 2 for most in tallest])
+        for place, task in zip(axes.flat, tasks, strict=False):
+            _draw_task(place, report["suite"], task)
+        for place in axes.flat[len(tasks) :]:
+            place.set_axis_off()
+        used = {role for line in rows for task in line for _, role, _ in task}
+        handles = [
+            Line2D([], [], color=colour, marker=marker, linestyle="", label=role)
+            for role, (colour, marker) in ROLES.items()
+            if role in used
+        ]
+        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
 
 
 def _rows(suite: str, task: Mapping[str, Any]) -> list[tuple[str, str, list[float]]]:
@@ -49,17 +62,19 @@ def _rows(suite: str, task: Mapping[str, Any]) -> list[tuple[str, str, list[floa
 def _draw_task(axes: "Axes", suite: str, task: Mapping[str, Any]) -> None:
     rows = _rows(suite, task)
     for y, (_, role, (value, low, high)) in enumerate(rows):
-        colour = COLOURS[role]
-        axes.hlines(y, low, high, color=colour, linewidth=2, alpha=0.55)
-        axes.plot([value], [y], "o" if role != "published" else "D", color=colour, markersize=5)
-        axes.annotate(f"{value:.3f}", (high, y), (5, 0), textcoords="offset points", va="center", fontsize=7)
-    axes.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=7.5)
-    axes.invert_yaxis()
-    axes.grid(axis="x", linewidth=0.4, alpha=0.6)
-    axes.margins(x=0.14)
-    axes.tick_params(axis="x", labelsize=7.5)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+        colour, marker = ROLES[role]
+        axes.hlines(y, low, high, color=colour, linewidth=2, alpha=0.5)
+        axes.plot([value], [y], marker, color=colour, markersize=4.5)
+        axes.annotate(
+            f"{value:.3f}", (high, y), (5, 0), textcoords="offset points", va="center", fontsize=6.5
+        )
+    axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    if task["measure"] in CHANCE:
+        axes.axvline(CHANCE[task["measure"]], **REFERENCE)
+    axes.grid(axis="x")
+    axes.margins(x=0.16)
+    axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     better = "" if task["rising"] else ", lower is better"
-    axes.set_title(f"{task['task']}  ({task['measure']}{better}; {task['rows']:,} rows)", fontsize=9)
+    axes.set_title(f"{task['task']}\n{task['measure']}{better}; n = {task['rows']:,}")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dnagpt_fast.output_files import whole_folder, write_json
+from dnagpt_fast.plot_style import VECTOR
 from dnagpt_fast.suites.figures import draw
 from dnagpt_fast.suites.page import html_page
 from dnagpt_fast.suites.published import published
@@ -30,7 +31,7 @@ def write_report(output: Path, report: dict[str, Any], predictions: Mapping[str,
     with whole_folder(output) as folder:
         write_json(folder / "report.json", report)
         np.savez_compressed(folder / "predictions.npz", allow_pickle=False, **predictions)
-        draw(folder / "report.png", report)
+        draw(folder / "report.png", report, beside=(VECTOR,))
         (folder / "report.md").write_text(
             "\n\n".join([f"# {report['suite']}: {report['about']}", *(one.markdown() for one in made)]) + "\n"
         )

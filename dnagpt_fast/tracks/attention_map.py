@@ -10,9 +10,10 @@ from dnagpt_fast.model.attention_maps import AttentionMaps, attention_weights
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.output_files import whole
-from dnagpt_fast.tracks.place_maps import FIGURES, round_positions, save_figure
+from dnagpt_fast.plot_style import FORMATS, MIDDLE, SEQUENTIAL, new_figure
+from dnagpt_fast.tracks.place_maps import round_positions
 
-ENDINGS = (*FIGURES, ".npz")
+ENDINGS = (*FORMATS, ".npz")
 POSITIONS = 5
 """Labels of an axis, about."""
 
@@ -73,19 +74,9 @@ def plot(path: str | Path, found: AttentionMaps, place: Place, head: int | None 
     Later tokens, which have no weight, are white. Raises ValueError for another ending and a head out of range.
     """
     from matplotlib.colors import PowerNorm
-    from matplotlib.figure import Figure
 
     weights = chosen_head(found, head)
     later = np.triu(np.ones_like(weights, bool), 1)
-
-    figure = Figure(figsize=(6.4, 5.4), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(
-        np.ma.masked_array(weights, later),
-        cmap="cividis",
-        norm=PowerNorm(0.5, 0, weights.max()),
-        interpolation="nearest",
-    )
     # token t is drawn from t - 0.5 to t + 0.5, so a base is drawn at its share of that
     bp = int(found.end_bp[found.n_prefix] - found.start_bp[found.n_prefix])
     ticks = {float(i): token for i, token in enumerate(found.tokens[: found.n_prefix])}
@@ -93,12 +84,20 @@ def plot(path: str | Path, found: AttentionMaps, place: Place, head: int | None 
         at = found.n_prefix - 0.5 + (i + 0.5) / bp
         if at > 0.08 * len(found.tokens) or not found.n_prefix:  # nearer ones would overlap the prefix
             ticks[at] = label
-    axes.set_xticks(list(ticks), list(ticks.values()), rotation=30, ha="right")
-    axes.set_yticks(list(ticks), list(ticks.values()))
-    axes.set_xlabel(f"key: {place.contig}, position (1-based), strand {place.strand}")
-    axes.set_ylabel("query")
-    axes.set_title(
-        f"layer {found.layers[-1]}, {'mean of all heads' if head is None else f'head {head}'}", fontsize=10
-    )
-    figure.colorbar(image, ax=axes, label="attention weight", shrink=0.9)
-    save_figure(path, figure)
+    with new_figure(path, MIDDLE, 4.0) as figure:
+        axes = figure.subplots()
+        image = axes.imshow(
+            np.ma.masked_array(weights, later),
+            cmap=SEQUENTIAL,
+            norm=PowerNorm(0.5, 0, weights.max()),
+            interpolation="nearest",
+        )
+        axes.set_xticks(list(ticks), list(ticks.values()), rotation=30, ha="right", rotation_mode="anchor")
+        axes.set_yticks(list(ticks), list(ticks.values()))
+        axes.set_xlabel(f"key: {place.contig}, position (1-based), strand {place.strand}")
+        axes.set_ylabel("query, position")
+        axes.set_title(
+            f"layer {found.layers[-1]}, {'mean of all heads' if head is None else f'head {head}'}; "
+            f"{bp} bp per token"
+        )
+        figure.colorbar(image, ax=axes, label="attention weight (square-root scale)", shrink=0.85, aspect=30)

@@ -25,7 +25,7 @@ from dnagpt_fast.tracks.place_maps import (
     check_figure,
     draw_logo,
     label_positions,
-    new_figure,
+    place_figure,
     position_of,
     strand_bases,
 )
@@ -125,8 +125,9 @@ def plot(path: str | Path, found: Attribution) -> None:
     check_figure(path)
     if not np.isfinite(found.values).any():
         raise ValueError(f"{found.place.name}: no base of it has an attribution, so there is nothing to draw")
-    with new_figure(path, len(found.bases), 2.2) as figure:
+    with place_figure(path, len(found.bases), 1.8) as figure:
         axes = figure.subplots()
         draw_logo(axes, found.bases, found.values)
         axes.set_ylabel(f"attribution to\n{found.quantity}")
+        axes.set_title(f"{found.method}, answer {found.answer:.3g}", loc="left")
         label_positions(axes, found.place)

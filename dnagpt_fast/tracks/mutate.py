@@ -22,11 +22,12 @@ from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.marginals import BASE_ORDER
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.output_files import TextFile
+from dnagpt_fast.plot_style import BLACK, DIVERGING, PALE
 from dnagpt_fast.tracks.place_maps import (
     check_figure,
     draw_logo,
     label_positions,
-    new_figure,
+    place_figure,
     position_of,
     strand_bases,
 )
@@ -146,20 +147,27 @@ def plot(path: str | Path, found: MutationMap) -> None:
     if not np.isfinite(found.scores).any():
         raise ValueError(f"{found.place.name}: none of its bases has a score, so there is nothing to draw")
     place = found.place
-    with new_figure(path, len(found.bases), 3.2) as figure:
+    with place_figure(path, len(found.bases), 2.6) as figure:
         logo, heat = figure.subplots(2, 1, sharex=True, height_ratios=(1.2, 1))
         draw_logo(logo, found.bases, -np.nan_to_num(np.nansum(found.scores, axis=1) / 3))
         logo.set_ylabel(f"mean loss of\n{found.quantity}")
+        logo.tick_params(axis="x", length=0)
         largest = float(np.nanmax(np.abs(found.scores), initial=1e-9))
         image = heat.imshow(
-            found.scores.T, cmap="PuOr", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest"
+            found.scores.T,
+            cmap=DIVERGING,
+            vmin=-largest,
+            vmax=largest,
+            aspect="auto",
+            interpolation="nearest",
         )
-        heat.set_facecolor("0.8")  # bases without a score
+        heat.set_facecolor(PALE)  # bases without a score
         here = [(i, BASE_ORDER.index(base)) for i, base in enumerate(found.bases) if base in BASE_ORDER]
         if here:
             x, y = zip(*here, strict=True)
-            heat.plot(x, y, ".", color="black", markersize=2)
+            heat.plot(x, y, ".", color=BLACK, markersize=2)
         heat.set_yticks(range(4), list(BASE_ORDER))
         heat.set_ylabel("mutated to")
         label_positions(heat, place)
-        figure.colorbar(image, ax=heat, label=found.quantity, shrink=0.9)
+        # beside both panels, so that its label has room
+        figure.colorbar(image, ax=[logo, heat], label=found.quantity, shrink=0.9, aspect=30, pad=0.01)

@@ -1,9 +1,8 @@
-"""What the maps of a place share: its bases and positions on their strand, the logo, and the file of the figure."""
+"""What the maps of a place share: its bases and positions on their strand, the logo, and the size of the figure."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,11 +10,11 @@ from dnagpt_fast.extras import need
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.selection import Place
 from dnagpt_fast.model.marginals import BASE_ORDER
-from dnagpt_fast.output_files import whole
+from dnagpt_fast.plot_style import LETTER_COLOURS, ONE_COLUMN, check_ending, new_figure
 from dnagpt_fast.vocab import reverse_complement
 
-FIGURES = (".png", ".pdf", ".svg")
-LOGO_COLOURS = {"A": "#009e73", "C": "#0072b2", "G": "#e69f00", "T": "#d55e00"}
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def strand_bases(genome: Genome, place: Place) -> str:
@@ -30,37 +29,14 @@ def position_of(place: Place, i: int) -> int:
 
 
 def check_figure(path: str | Path) -> None:
-    """Raises ValueError for a name with another ending than FIGURES, ImportError without logomaker."""
+    """Raises ValueError for a name with another ending than .png, .pdf and .svg, ImportError without logomaker."""
     check_ending(path)
     need("logomaker", "tracks")
 
 
-def check_ending(path: str | Path, endings: Sequence[str] = FIGURES) -> None:
-    """Raises ValueError for a name with another ending."""
-    if Path(path).suffix not in endings:
-        raise ValueError(f"{path}: wanted a name that ends in {', '.join(endings)}")
-
-
-@contextmanager
-def new_figure(path: str | Path, length_bp: int, height: float) -> Iterator[Any]:
-    """A figure for so many bases; it is written to .png, .pdf or .svg when the block ends."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(min(max(length_bp * 0.09, 5.0), 24.0), height), layout="constrained")
-    yield figure
-    save_figure(path, figure)
-
-
-def save_figure(path: str | Path, figure: Any) -> None:
-    """Writes a figure as .png, .pdf or .svg: the same figure, the same bytes. Raises ValueError for another ending."""
-    from matplotlib import rc_context
-
-    check_ending(path)
-    form = Path(path).suffix[1:]
-    # the time of writing is left out, and the names of shapes are no random ones
-    no_time = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
-    with rc_context({"svg.hashsalt": "dnagpt_fast"}), whole(path) as temporary:
-        figure.savefig(temporary, dpi=200, format=form, metadata=no_time)
+def place_figure(path: str | Path, length_bp: int, height: float) -> AbstractContextManager["Figure"]:
+    """A figure that is wide enough for so many bases; it is written to .png, .pdf or .svg when the block ends."""
+    return new_figure(path, min(max(length_bp * 0.075 + 1.2, ONE_COLUMN + 1), 24.0), height)
 
 
 def draw_logo(axes: Any, bases: str, heights: np.ndarray) -> None:
@@ -71,7 +47,7 @@ def draw_logo(axes: Any, bases: str, heights: np.ndarray) -> None:
         if base in BASE_ORDER:
             rows[i, BASE_ORDER.index(base)] = np.nan_to_num(heights[i])
     frame = pd.DataFrame(rows, columns=list(BASE_ORDER))
-    logomaker.Logo(frame, ax=axes, color_scheme=LOGO_COLOURS, flip_below=False)
+    logomaker.Logo(frame, ax=axes, color_scheme=LETTER_COLOURS, flip_below=False)
     axes.axhline(0, color="black", linewidth=0.5)
 
 
@@ -95,8 +71,8 @@ def round_positions(place: Place, labels: int) -> dict[int, str]:
 def label_positions(axes: Any, place: Place, *, stranded: bool = True) -> None:
     """The horizontal axis of a figure of a place, whose bases are drawn at 0, 1, ...: round positions in the contig.
     stranded: name the strand."""
-    # a label with commas takes about 0.85 inches
-    shown = round_positions(place, max(int(axes.figure.get_size_inches()[0] / 0.85) - 1, 2))
+    # a label with commas takes about 0.75 inches
+    shown = round_positions(place, max(int(axes.figure.get_size_inches()[0] / 0.75) - 1, 2))
     axes.set_xticks(list(shown), list(shown.values()))
     strand = f", strand {place.strand}" if stranded else ""
     axes.set_xlabel(f"{place.contig}, position (1-based){strand}")

@@ -14,7 +14,17 @@ import numpy as np
 from dnagpt_fast.extras import need
 from dnagpt_fast.genome.selection import Place
 from dnagpt_fast.model.marginals import BASE_ORDER
-from dnagpt_fast.tracks.place_maps import FIGURES, LOGO_COLOURS, label_positions, save_figure
+from dnagpt_fast.plot_style import (
+    BLUE,
+    LETTER_COLOURS,
+    PALE,
+    RED,
+    REFERENCE,
+    TWO_COLUMNS,
+    check_ending,
+    new_figure,
+)
+from dnagpt_fast.tracks.place_maps import label_positions
 
 MOST_BP = 20_000
 MOST_STACKED_BP = 300
@@ -22,15 +32,14 @@ MOST_STACKED_BP = 300
 MEAN_OVER = 50
 """A fiftieth of the range is averaged for the line in colour."""
 LINES = {
-    "log_likelihood": ("log-likelihood\n(nats per base)", np.log(1 / 4), "#0072b2"),
-    "entropy": ("entropy\n(bits per base)", 2.0, "#d55e00"),
+    "log_likelihood": ("log-likelihood\n(nats per base)", np.log(1 / 4), BLUE),
+    "entropy": ("entropy\n(bits per base)", 2.0, RED),
 }
 
 
 def check_track_figure(path: str | Path, places: Sequence[Place]) -> None:
-    """Raises ValueError for a name with another ending than FIGURES, and for other than one range of up to MOST_BP."""
-    if Path(path).suffix not in FIGURES:
-        raise ValueError(f"{path}: wanted a name that ends in {', '.join(FIGURES)}")
+    """Raises ValueError for an ending other than .png, .pdf and .svg, and for other than one range of up to MOST_BP."""
+    check_ending(path)
     if len(places) != 1:
         raise ValueError(f"{len(places)} ranges: a figure shows one")
     length = places[0].end_bp - places[0].start_bp
@@ -50,46 +59,49 @@ def running_mean(values: np.ndarray, width: int) -> np.ndarray:
 def plot_tracks(path: str | Path, folder: Path, place: Place) -> None:
     """Draws the tracks in a folder of `write_tracks` as .png, .pdf or .svg. Raises ValueError as
     `check_track_figure`, ImportError without pyBigWig."""
-    from matplotlib.figure import Figure
-
     check_track_figure(path, [place])
     length = place.end_bp - place.start_bp
     shown = [track for track in LINES if (folder / f"{track}.bw").exists()]
     bases = all((folder / f"{base}.bw").exists() for base in BASE_ORDER)
     bases &= length <= MOST_STACKED_BP or not shown
     rows = len(shown) + bases
-    figure = Figure(figsize=(7.0, 0.5 + 1.2 * rows), layout="constrained")
-    panels: list[Any] = list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
     x = np.arange(length)
-    for axes, track in zip(panels, shown, strict=False):
-        name, unknowing, colour = LINES[track]
-        values = _values(folder, track, place)
-        if length <= MOST_STACKED_BP:
-            axes.plot(x, values, color=colour, linewidth=0.9, drawstyle="steps-mid")
-        else:
-            axes.plot(x, values, color="0.75", linewidth=0.4)
-            axes.plot(x, running_mean(values, max(length // MEAN_OVER, 1)), color=colour, linewidth=1.2)
-        axes.axhline(unknowing, color="black", linewidth=0.6, linestyle="--")
-        axes.set_ylabel(name)
-    if bases:
-        axes = panels[-1]
-        stacked = np.nan_to_num([_values(folder, base, place) for base in BASE_ORDER])
-        axes.stackplot(
-            x,
-            stacked,
-            colors=[LOGO_COLOURS[base] for base in BASE_ORDER],
-            labels=list(BASE_ORDER),
-            linewidth=0,
-            step="mid",
-        )
-        axes.set_ylim(0, 1)
-        axes.set_ylabel("P(base)")
-        axes.legend(ncols=1, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[-1].set_xlim(-0.5, length - 0.5)
-    label_positions(panels[-1], place, stranded=False)
-    save_figure(path, figure)
+    width = max(length // MEAN_OVER, 1)
+    with new_figure(path, TWO_COLUMNS, 0.55 + 1.15 * rows) as figure:
+        panels: list[Any] = list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
+        for axes, track in zip(panels, shown, strict=False):
+            name, unknowing, colour = LINES[track]
+            values = _values(folder, track, place)
+            if length <= MOST_STACKED_BP:
+                axes.plot(x, values, color=colour, linewidth=0.9, drawstyle="steps-mid", label="each base")
+            else:
+                axes.plot(x, values, color=PALE, linewidth=0.4, label="each base")
+                mean = running_mean(values, width)
+                axes.plot(x, mean, color=colour, linewidth=1.2, label=f"mean of {width} bases")
+            axes.axhline(unknowing, **REFERENCE, label=f"knows nothing ({unknowing:.3g})")
+            axes.set_ylabel(name)
+            _legend_beside(axes)
+        if bases:
+            axes = panels[-1]
+            stacked = np.nan_to_num([_values(folder, base, place) for base in BASE_ORDER])
+            axes.stackplot(
+                x,
+                stacked,
+                colors=[LETTER_COLOURS[base] for base in BASE_ORDER],
+                labels=list(BASE_ORDER),
+                linewidth=0,
+                step="mid",
+            )
+            axes.set_ylim(0, 1)
+            axes.set_ylabel("P(base)")
+            _legend_beside(axes)
+        panels[-1].set_xlim(-0.5, length - 0.5)
+        label_positions(panels[-1], place, stranded=False)
+
+
+def _legend_beside(axes: Any) -> None:
+    """Right of the panel, where it hides nothing."""
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), borderaxespad=0.3)
 
 
 def _values(folder: Path, track: str, place: Place) -> np.ndarray:

@@ -66,6 +66,10 @@ def _always(done: int) -> bool:
     return True
 
 
+def _nothing() -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Course:
     """What a kind of run adds to the engine.
@@ -76,6 +80,7 @@ class Course:
     pause        steps done -> whether `after_step` reads the weights, asks for a checkpoint, or `finished` may end the
                  run after that step: the next step then waits for it (training/loop.py)
     keep         number of checkpoints that stay on disk
+    saved        called by process 0 when the checkpoint of a step has been started
     timeout_s    the longest wait for another process's part of a checkpoint
     tensorboard  whether event files are written as well
     """
@@ -86,6 +91,7 @@ class Course:
     keep: int = 3
     timeout_s: float = 600.0
     tensorboard: bool = False
+    saved: Callable[[], object] = _nothing
 
 
 @dataclass(frozen=True)
@@ -204,6 +210,8 @@ def _steps(
                 raise RuntimeError(f"a checkpoint after step {report.step}, at which the run does not pause")
             if last or note.checkpoint:
                 writer.save(done, job.model, job.loop.optimizer, record)
+                if job.processes.is_main:
+                    course.saved()
             if writer.broken:
                 stop.checkpoint_failed = True  # in all processes, after the next step
             if course.finished(done):

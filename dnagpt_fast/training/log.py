@@ -1,12 +1,11 @@
-"""metrics.jsonl, with one JSON object per step, and the loss curve drawn from it."""
+"""metrics.jsonl, with one JSON object per step: written, and read after interruptions."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dnagpt_fast.input_files import check_regular
-from dnagpt_fast.output_files import errors_name, whole, write_text
+from dnagpt_fast.output_files import errors_name, write_text
 
 FILE = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -103,57 +102,3 @@ def _read(run: Path) -> tuple[list[dict[str, Any]], int]:
             ) from error
         records.append(record)
     return records, len(content) - sum(len(line) + 1 for line in lines[: len(records)])
-
-
-def running_means(values: Sequence[float], share: float = 0.05) -> list[float]:
-    """Exponential means with weight `share` for a new value, corrected for the start (Kingma and Ba 2015,
-    section 3).
-
-    >>> running_means([4.0, 2.0], share=0.5)
-    [4.0, 2.6666666666666665]
-    """
-    means, total, weight = [], 0.0, 0.0
-    for value in values:
-        total += (value - total) * share
-        weight += (1 - weight) * share
-        means.append(total / weight)
-    return means
-
-
-def draw_losses(
-    run: Path,
-    name: str,
-    label: str,
-    lines: dict[str, float],
-    points: dict[str, list[tuple[int, float]]] | None = None,
-) -> Path | None:
-    """Draws RUN/loss.png: the entry `name` over the steps as a thin line, and its running mean.
-
-    lines    label -> height of a horizontal line
-    points   label -> (steps done, value) of a line with dots
-
-    Returns None if there are no records yet.
-    """
-    from matplotlib.figure import Figure
-
-    records = read_metrics(run)
-    if not records:
-        return None
-    steps = [record["step"] + 1 for record in records]
-    values = [record[name] for record in records]
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot(steps, values, color="tab:blue", alpha=0.25, linewidth=0.8)
-    axes.plot(steps, running_means(values), color="tab:blue", label=label)
-    for text, places in (points or {}).items():
-        axes.plot(*zip(*places, strict=True), color="black", marker="o", markersize=3, label=text)
-    for i, (text, level) in enumerate(lines.items()):
-        axes.axhline(level, color=f"C{i + 1}", linestyle="--", linewidth=1, label=f"{text} {level:.4f}")
-    axes.set_xlabel("step")
-    axes.set_ylabel(label)
-    axes.legend()
-    axes.grid(alpha=0.3)
-    path = run / "loss.png"
-    with whole(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    return path

@@ -9,6 +9,7 @@ from dnagpt_fast.evaluation.haplotype_statistics import (
     compare_haplotypes,
     distance_bins,
     ld_decay,
+    ld_decay_error,
     nearest_distance,
     r_squared,
 )
@@ -126,3 +127,17 @@ def test_shapes_are_checked():
         ValueError, match=r"generated haplotypes have shape \(10, 59\): wanted \(2 or more, 60 variants\)"
     ):
         compare_haplotypes(real[:, :59], real, real, POSITION)
+
+
+def test_the_error_of_ld_is_that_of_repeated_draws():
+    edges = distance_bins(POSITION, 4)
+    draws = [ld_decay(population(60, seed=seed), POSITION, edges)[0] for seed in range(40)]
+    errors = [ld_decay_error(population(60, seed=seed), POSITION, edges) for seed in range(6)]
+    ratio = np.mean(errors, axis=0) / np.std(draws, axis=0)
+    assert (ratio > 0.6).all(), ratio
+    assert (ratio < 1.7).all(), ratio
+
+
+def test_one_person_has_no_error_of_ld():
+    edges = distance_bins(POSITION, 4)
+    assert np.isnan(ld_decay_error(population(2), POSITION, edges)).all()

@@ -43,8 +43,8 @@ def test_it_learns_a_motif_and_writes_a_complete_report(motif_run):
     # 16 test rows, half of them with the motif: 14 right by chance has a probability below 0.3 %
     assert results["test"]["accuracy"][0] >= 14 / 16
     assert {p.name for p in folder.iterdir()} == {
-        "README.md", "checkpoints", "config.json", "metrics.jsonl", "model.safetensors", "predictions.tsv",
-        "results.json", "test.png",
+        "README.md", "checkpoints", "config.json", "loss.png", "loss.svg", "metrics.jsonl", "model.safetensors",
+        "predictions.tsv", "results.json", "test.png", "test.svg",
     }  # fmt: skip
     card = (folder / "README.md").read_text()
     record = json.loads((folder / "config.json").read_text())

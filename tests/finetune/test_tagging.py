@@ -84,8 +84,8 @@ def test_it_learns_sites_and_leaves_a_whole_report(tagged):
         "span_f1_site",
     } < set(scores)
     assert {p.name for p in folder.iterdir()} == {
-        "README.md", "checkpoints", "config.json", "metrics.jsonl", "model.safetensors", "predictions.tsv",
-        "results.json", "test.png",
+        "README.md", "checkpoints", "config.json", "loss.png", "loss.svg", "metrics.jsonl", "model.safetensors",
+        "predictions.tsv", "results.json", "test.png", "test.svg",
     }  # fmt: skip
     counts = json.loads((folder / "config.json").read_text())["counts"]
     assert set(counts["test"]["labels"]) == {"O", "B-site", "I-site"}

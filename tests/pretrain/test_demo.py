@@ -33,7 +33,7 @@ def test_three_steps_of_the_demo(tmp_path):
     assert "bp, GC 0." in header
     report = json.loads((tmp_path / "demo" / "validation.json").read_text())
     assert report["windows"] == 4
-    assert {"loss.png", "metrics.jsonl", "config.json", "checkpoints"} <= {
+    assert {"loss.png", "loss.svg", "metrics.jsonl", "config.json", "checkpoints"} <= {
         p.name for p in (tmp_path / "demo").iterdir()
     }
 

@@ -1,10 +1,10 @@
-"""metrics.jsonl after interruptions, and the curve."""
+"""metrics.jsonl after interruptions."""
 
 import os
 
 import pytest
 
-from dnagpt_fast.training.log import MetricsLog, draw_losses, read_metrics, running_means
+from dnagpt_fast.training.log import MetricsLog, read_metrics
 
 
 def write(run, first, steps):
@@ -20,29 +20,6 @@ def test_resuming_drops_the_steps_that_are_repeated(tmp_path):
         file.write('{"step": 7, "lo')
     write(tmp_path, 4, range(4, 6))
     assert [record["step"] for record in read_metrics(tmp_path)] == [0, 1, 2, 3, 4, 5]
-
-
-def test_the_curve_is_drawn(tmp_path):
-    write(tmp_path, 0, range(30))
-    path = draw_losses(tmp_path, "loss", "loss", {"uniform": 1.386}, {"held out": [(10, 1.3), (30, 1.2)]})
-    assert path == tmp_path / "loss.png"
-    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["loss.png", "metrics.jsonl"]
-
-
-def test_without_records_nothing_is_drawn(tmp_path):
-    assert draw_losses(tmp_path, "loss", "loss", {}) is None
-
-
-def test_a_record_without_the_name_is_an_error(tmp_path):
-    write(tmp_path, 0, [0])
-    with pytest.raises(KeyError):
-        draw_losses(tmp_path, "gain", "gain", {})
-
-
-def test_the_running_mean_is_corrected_for_its_start():
-    assert running_means([3.0] * 50) == pytest.approx([3.0] * 50)
-    assert running_means([10.0, 0.0]) == pytest.approx([10.0, 10.0 * 0.95 / 1.95])
 
 
 @pytest.mark.parametrize(
