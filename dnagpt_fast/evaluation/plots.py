@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def plot_classification(
         roc, pr, confusion = figure.subplots(1, 3)
         for c in shown:
             positives = truth == c
-            style = {"color": BLUE} if len(classes) == 2 else {}
+            style: dict[str, Any] = {"color": BLUE} if len(classes) == 2 else {}
             false, true, _ = metrics.roc_curve(positives, probabilities[:, c])
             area = _area("auroc", metrics.roc_auc_score(positives, probabilities[:, c]), scores, classes)
             roc.plot(false, true, label=f"{classes[c]} {area}", **style)
@@ -105,8 +105,10 @@ def _draw_confusion(axes: "Axes", counts: np.ndarray, classes: Sequence[str]) ->
             )
     axes.set(xlabel="predicted", ylabel="true", xticks=range(len(classes)), yticks=range(len(classes)))
     longest = max(map(len, classes))
-    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if longest * len(classes) > 16 else {}
-    small = {"fontsize": 5} if len(classes) > MOST_COUNTED else {}
+    turned: dict[str, Any] = (
+        {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if longest * len(classes) > 16 else {}
+    )
+    small: dict[str, Any] = {"fontsize": 5} if len(classes) > MOST_COUNTED else {}
     axes.set_xticklabels(classes, **turned, **small)
     axes.set_yticklabels(classes, **small)
     axes.spines[:].set_visible(False)
@@ -225,7 +227,7 @@ def plot_haplotypes(
     return Path(path)
 
 
-def _steps() -> list[dict[str, str]]:
+def _steps() -> list[dict[str, Any]]:
     import matplotlib
 
     return list(matplotlib.rcParams["axes.prop_cycle"])

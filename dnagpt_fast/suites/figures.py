@@ -37,7 +37,7 @@ def draw(path: Path, report: Mapping[str, Any], *, beside: Sequence[str] = ()) -
     tallest = [max(map(len, line)) for line in rows]
     height = 0.5 + sum(0.75 + ROW_INCHES * most for most in tallest)
     with new_figure(path, 0.9 + 3.9 * columns, height, beside=beside) as figure:
-        figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08)
+        figure.set_layout_engine("constrained", h_pad=0.08, w_pad=0.08)
         axes = figure.subplots(lines, columns, squeeze=False, height_ratios=[most + 2 for most in tallest])
         for place, task in zip(axes.flat, tasks, strict=False):
             _draw_task(place, report["suite"], task)

@@ -71,8 +71,8 @@ def round_positions(place: Place, labels: int) -> dict[int, str]:
 def label_positions(axes: Any, place: Place, *, stranded: bool = True) -> None:
     """The horizontal axis of a figure of a place, whose bases are drawn at 0, 1, ...: round positions in the contig.
     stranded: name the strand."""
-    # a label with commas takes about 0.75 inches
-    shown = round_positions(place, max(int(axes.figure.get_size_inches()[0] / 0.75) - 1, 2))
+    # a label with commas takes about 0.85 inches
+    shown = round_positions(place, max(int(axes.figure.get_size_inches()[0] / 0.85) - 1, 2))
     axes.set_xticks(list(shown), list(shown.values()))
     strand = f", strand {place.strand}" if stranded else ""
     axes.set_xlabel(f"{place.contig}, position (1-based){strand}")
