@@ -1,7 +1,10 @@
 """Settings of the documentation site: `sphinx-build -W --keep-going -b html docs docs/_build/html` (extra `[docs]`)."""
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -10,6 +13,15 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
 os.environ["COLUMNS"] = "100"
+# The kernel of a notebook asks commands for colours, and they would draw a progress bar for each step into the page.
+ipython = Path(tempfile.mkdtemp())
+atexit.register(shutil.rmtree, ipython, ignore_errors=True)
+startup = ipython / "profile_default" / "startup"
+startup.mkdir(parents=True)
+(startup / "plain.py").write_text(
+    "import os\nfor name in ('FORCE_COLOR', 'CLICOLOR_FORCE', 'CLICOLOR'):\n    os.environ.pop(name, None)\n"
+)
+os.environ["IPYTHONDIR"] = str(ipython)
 
 project = "dnagpt_fast"
 author = "the dnagpt_fast developers"
