@@ -36,7 +36,7 @@ extensions = [
     "site_pages",
 ]
 exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
-nitpicky = False
+smartquotes = False  # `--option` is not a dash
 
 myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence"]
 myst_heading_anchors = 4
