@@ -2,7 +2,7 @@
 
 Environment: DNAGPT_FAST_CUDA=auto|0|1 (auto: CUDA if nvcc is found; 1: fail without it),
 DNAGPT_FAST_CUDA_ARCHS="80 90 100 120", DNAGPT_FAST_MODELS=0 (leave the packaged models out),
-DNAGPT_FAST_SANITIZE=1 (ASan + UBSan), MAX_JOBS, CUDA_HOME, CXX.
+DNAGPT_FAST_SANITIZE=1 (ASan + UBSan), MAX_JOBS, CUDA_HOME, CXX, CPPFLAGS, CXXFLAGS, LDFLAGS and, on macOS, ARCHFLAGS.
 """
 
 import os
@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from itertools import chain
 from pathlib import Path
 
 import ninja
@@ -129,8 +130,14 @@ class NinjaBuild(build_ext):
         flags = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread"]
         flags += [f"-I{shlex.quote(str(path))}" for path in include]
         link = ["-shared", "-pthread"]
+        given = [shlex.split(os.environ.get(name, "")) for name in ("CPPFLAGS", "CXXFLAGS")]
+        flags += map(shlex.quote, chain(*given))
+        link += map(shlex.quote, shlex.split(os.environ.get("LDFLAGS", "")))
         if sys.platform == "darwin":
-            link = ["-bundle", "-undefined", "dynamic_lookup"]
+            link[:2] = ["-bundle", "-undefined", "dynamic_lookup"]
+            architectures = shlex.split(os.environ.get("ARCHFLAGS", ""))
+            flags += architectures
+            link += architectures
         if os.environ.get("DNAGPT_FAST_SANITIZE") == "1":
             sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g"]
             flags += [*sanitize, "-O1", "-fno-omit-frame-pointer"]

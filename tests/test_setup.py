@@ -1,5 +1,6 @@
 """Building from source: clear errors, and paths with characters that shells and ninja interpret."""
 
+import json
 import os
 import re
 import shutil
@@ -61,6 +62,36 @@ def test_a_dollar_in_the_path(clone):
     done = build(clone)
     assert done.returncode == 0, done.stderr
     assert list((clone / "l" / "dnagpt_fast").glob("_native*"))
+
+
+RECORDER = """#!{python}
+import json, sys
+if "-fsyntax-only" not in sys.argv:
+    with open({log!r}, "a") as log:
+        print(json.dumps(sys.argv[1:]), file=log)
+    open(sys.argv[sys.argv.index("-o") + 1], "w").close()
+"""
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_the_flags_of_a_platform(clone, tmp_path, platform):
+    """As cibuildwheel and conda give them, on a compiler that only notes them down."""
+    log, compiler = tmp_path / "log", tmp_path / "c++"
+    compiler.write_text(RECORDER.format(python=sys.executable, log=str(log)))
+    compiler.chmod(0o755)
+    flags = {"CPPFLAGS": "-DA='b c'", "CXXFLAGS": "-O1", "LDFLAGS": "-Wl,-x", "ARCHFLAGS": "-arch arm64"}
+    # setuptools is imported first: its own choices are for this machine
+    code = f"import sys, setuptools.command.build_ext; sys.platform = {platform!r}"
+    done = build(clone, code, CXX=str(compiler), **flags)
+    assert done.returncode == 0, done.stderr
+    compiled, linked = map(json.loads, log.read_text().splitlines())
+    assert compiled[compiled.index("-DA=b c") + 1] == "-O1"
+    assert "-Wl,-x" in linked
+    darwin = platform == "darwin"
+    assert ("-bundle" in linked, "-shared" in linked) == (darwin, not darwin)
+    for words in (compiled, linked):
+        assert (words[words.index("-arch") + 1] == "arm64") if darwin else "-arch" not in words
+        assert not [word for word in words if "openmp" in word or word in ("-static", "-lrt", "-ldl")]
 
 
 def test_the_source_folder_without_its_compiled_part_says_so(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "tree.md"
-FOLDERS = ("csrc", "dnagpt_fast", "benchmarks", "recipes")
+FOLDERS = ("csrc", "dnagpt_fast", "benchmarks", "packaging", "recipes")
 PYTHON = {".py"}
 NATIVE = {".cpp", ".h", ".cu", ".cuh"}
 INTRODUCTION = """\

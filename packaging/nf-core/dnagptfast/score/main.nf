@@ -1,0 +1,36 @@
+process DNAGPTFAST_SCORE {
+    tag "$meta.id"
+    label 'process_medium'
+
+    conda "${moduleDir}/environment.yml"
+    container "dnagpt-fast:0.1.0"
+
+    input:
+    tuple val(meta), path(genome)
+    val model
+
+    output:
+    tuple val(meta), path("*.tsv"), emit: scores
+    tuple val("${task.process}"), val('dnagpt-fast'), eval("dnagpt-fast --version"), topic: versions, emit: versions_dnagptfast
+
+    when:
+    task.ext.when == null || task.ext.when
+
+    script:
+    def args = task.ext.args ?: ''
+    def prefix = task.ext.prefix ?: "${meta.id}"
+    """
+    export OMP_NUM_THREADS=$task.cpus
+    dnagpt-fast score \\
+        $args \\
+        --out ${prefix}.tsv \\
+        $model \\
+        $genome
+    """
+
+    stub:
+    def prefix = task.ext.prefix ?: "${meta.id}"
+    """
+    touch ${prefix}.tsv
+    """
+}
