@@ -25,7 +25,7 @@ CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 def options_of(command: str) -> dict[str, bool]:
     """Every option of a command, and whether it must be given."""
     group = typer.main.get_command(app)
-    options = {"--help": False, "--version": False}
+    options = {"--help": False}
     for part in (group, group.commands[command]) if command else (group,):
         options |= {
             name: part.required for part in part.params for name in (*part.opts, *part.secondary_opts)

@@ -12,7 +12,7 @@ process DNAGPTFAST_EMBED {
     output:
     tuple val(meta), path("*.npy"), emit: vectors
     tuple val(meta), path("*.npy.names"), emit: names
-    tuple val("${task.process}"), val('dnagpt-fast'), eval("dnagpt-fast --version"), topic: versions, emit: versions_dnagptfast
+    tuple val("${task.process}"), val('dnagpt-fast'), eval("pip show dnagpt-fast | sed -n 's/^Version: //p'"), topic: versions, emit: versions_dnagptfast
 
     when:
     task.ext.when == null || task.ext.when

@@ -11,7 +11,7 @@ process DNAGPTFAST_SCORE {
 
     output:
     tuple val(meta), path("*.tsv"), emit: scores
-    tuple val("${task.process}"), val('dnagpt-fast'), eval("dnagpt-fast --version"), topic: versions, emit: versions_dnagptfast
+    tuple val("${task.process}"), val('dnagpt-fast'), eval("pip show dnagpt-fast | sed -n 's/^Version: //p'"), topic: versions, emit: versions_dnagptfast
 
     when:
     task.ext.when == null || task.ext.when

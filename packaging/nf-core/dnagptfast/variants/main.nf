@@ -12,7 +12,7 @@ process DNAGPTFAST_VARIANTS {
     output:
     tuple val(meta), path("*.vcf.gz"), emit: vcf
     tuple val(meta), path("*.vcf.gz.{tbi,csi}"), emit: index
-    tuple val("${task.process}"), val('dnagpt-fast'), eval("dnagpt-fast --version"), topic: versions, emit: versions_dnagptfast
+    tuple val("${task.process}"), val('dnagpt-fast'), eval("pip show dnagpt-fast | sed -n 's/^Version: //p'"), topic: versions, emit: versions_dnagptfast
 
     when:
     task.ext.when == null || task.ext.when
