@@ -93,7 +93,7 @@ BASES_OF = {
 }  # fmt: skip
 """The bases that an IUPAC code means in a pattern; in a sequence all codes except U are unknown bases."""
 _COMPLEMENT_OF_CODES = str.maketrans("ACGTURYSWKMBDHVN", "TGCAAYRSWMKVHDBN")
-_COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
+_COMPLEMENT = str.maketrans("ACGTNacgtn", "TGCANtgcan")
 
 
 def to_bases(text: str) -> tuple[str, int]:
@@ -108,7 +108,7 @@ def to_bases(text: str) -> tuple[str, int]:
 
 
 def reverse_complement(sequence: str) -> str:
-    """The reverse complement of upper-case text over ACGTN."""
+    """The reverse complement of text over ACGTN; lower case stays lower case."""
     return sequence.translate(_COMPLEMENT)[::-1]
 
 

@@ -73,6 +73,7 @@ def models() -> None:
 COMMANDS: dict[str, Callable[..., None]] = {
     "pack": genome_commands.pack,
     "info": genome_commands.info,
+    "extract": genome_commands.extract,
     "make-task": genome_commands.make_task,
     "pretrain": run_commands.pretrain,
     "finetune": run_commands.finetune,

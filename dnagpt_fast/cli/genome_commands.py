@@ -1,7 +1,8 @@
-"""The commands that read genomes: pack, info, make-task."""
+"""The commands that read genomes: pack, info, extract, make-task."""
 
 import itertools
 import json
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from dnagpt_fast.cli.options import Json, flag, option
+from dnagpt_fast.cli.options import Bed, Json, Regions, flag, option
 from dnagpt_fast.output_files import is_stream, refuse_inputs
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -23,6 +24,9 @@ def pack(
         ),
     ],
     output: Annotated[Path | None, option("--out", ".2bit; then every argument is a FASTA")] = None,
+    contig: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="only the contig of this name; repeat for more")
+    ] = None,
 ) -> None:
     """Pack FASTA files into one UCSC .2bit file."""
     from dnagpt_fast.genome.pack import pack_fasta
@@ -41,7 +45,7 @@ def pack(
             reported = time.monotonic()
             typer.echo(f"{contigs:,} contigs, {bases:,} bp so far", err=True)
 
-    written = pack_fasta(files, output, report)
+    written = pack_fasta(files, output, report, contig or ())
     typer.echo(
         err=is_stream(output),
         message=f"{output}: {written.contigs:,} contigs, {written.bases:,} bp in {written.file_bytes:,} bytes, "
@@ -73,6 +77,38 @@ def info(
         f"{'-' if row.gc is None else f'{row.gc:.4f}':>7}"
         for row in rows
     )
+
+
+def extract(
+    genome: Annotated[Path, typer.Argument(help=".2bit or FASTA (plain, gzip, BGZF)")],
+    output: Annotated[Path | None, option("--out", "FASTA; default standard output")] = None,
+    region: Regions = None,
+    bed: Bed = None,
+    upper: Annotated[bool, flag("--upper", "write soft-masked bases in upper case too")] = False,
+) -> None:
+    """Write ranges, the intervals of a BED file, or all contigs of a genome as FASTA, on their strand.
+
+    The soft mask is kept as lower case, so that a .2bit becomes the FASTA that it was packed from.
+    """
+    from dnagpt_fast.genome import Genome
+    from dnagpt_fast.genome.extract import Extracted, fasta_blocks
+    from dnagpt_fast.genome.selection import places_of
+    from dnagpt_fast.output_files import TextFile
+
+    refuse_inputs(output, genome, bed)
+    counted = [Extracted(0, 0)]
+    with Genome.open(genome) as opened:
+        blocks = fasta_blocks(opened, places_of(opened, region or (), bed), counted, soft_mask=not upper)
+        if output is None:
+            for block in blocks:
+                sys.stdout.write(block + "\n")
+            sys.stdout.flush()
+            return
+        with TextFile(output) as file:
+            for block in blocks:
+                file.write(block)
+    records, bases = counted[-1]
+    typer.echo(f"{output}: {records:,} records, {bases:,} bp", err=is_stream(output))
 
 
 def _echo_lines(lines: Iterable[str]) -> None:

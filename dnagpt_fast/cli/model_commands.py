@@ -178,6 +178,13 @@ def score(
             help="CONTIG:POSITION:BASE, 0-based; scores it instead of the sequences; repeat for more"
         ),
     ] = None,
+    shuffles: Annotated[
+        int,
+        typer.Option(
+            help="dinucleotide shuffles of each sequence scored beside it; adds their mean, sd and z"
+        ),
+    ] = 0,
+    seed: Annotated[int, option("--seed", "; of the shuffles")] = 0,
     both_strands: BothStrands = False,
     resume: Resume = False,
     prefix: Prefix = "<R>",
@@ -202,6 +209,10 @@ def score(
     where = Where(tuple(region or ()), bed, window_bp)
     if resume and (substitution or output is None or is_stream(output)):
         raise typer.BadParameter("wanted with -o FILE, and without --substitution", param_hint="--resume")
+    if shuffles and (substitution or shuffles < 2):
+        raise typer.BadParameter("wanted 2 or more, and not with --substitution", param_hint="--shuffles")
+    if seed and not shuffles:
+        raise typer.BadParameter("goes with --shuffles", param_hint="--seed")
     if substitution and (where != Where() or both_strands or overlap is not None):
         raise typer.BadParameter("goes with --prefix only", param_hint="--substitution")
     refuse_inputs(output, model, genome, bed)
@@ -213,7 +224,9 @@ def score(
     if products != "float32":
         typer.echo(use_compared_products(opened, tokenizer, genome, where, prefix, products), err=True)
     settings = {"both_strands": both_strands, "prefix": prefix, "overlap": overlap, "max_tokens": max_tokens}
-    write_scores(opened, tokenizer, genome, output, where, settings, resume=resume)
+    write_scores(
+        opened, tokenizer, genome, output, where, settings, controls=shuffles, seed=seed, resume=resume
+    )
 
 
 def convert(

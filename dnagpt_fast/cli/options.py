@@ -38,7 +38,7 @@ MEANINGS = {
     "--prefix": "tokens before every sequence; the species token of the training",
     "--products": "matrix products on the CPU: float32, or bfloat16 or int8 where the processor has instructions for "
     "them",
-    "--region": "CONTIG or CONTIG:START-END, 0-based and half-open; repeat for more",
+    "--region": "CONTIG or CONTIG:START-END, 0-based and half-open; (-) after it: reverse strand; repeat for more",
     "--resume": "continue the unfinished job of this output",
     "--rule": "dnagpt, full-ll (Evo 2, Carbon) or next-token (GENERator)",
     "--seed": "seed of what is drawn",

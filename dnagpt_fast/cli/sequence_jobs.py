@@ -10,9 +10,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 
+from dnagpt_fast.evaluation.controls import MOST_BP, ControlledScore, score_with_controls
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.selection import Place, Places, places_of
 from dnagpt_fast.model.constraints import Constraints
@@ -167,11 +169,11 @@ def fasta_of(tokenizer: KmerTokenizer, one: Generated, name: str) -> tuple[str, 
 
 @contextmanager
 def bases_done(
-    total_bp: int, both_strands: bool, finished: Iterable[Place] = ()
+    total_bp: int, both_strands: bool, finished: Iterable[Place] = (), controls: int = 0
 ) -> Iterator[Callable[[int], None]]:
     """What shall be called with how many more bases are done: a bar on a terminal, elsewhere a line now and then.
-    finished: places of an earlier run, which count as done."""
-    strands = 1 + both_strands
+    finished: places of an earlier run, which count as done. controls: shuffles of each place, which count too."""
+    strands = (1 + both_strands) * (1 + controls)
     before = strands * sum(place.end_bp - place.start_bp for place in finished)
     began, done = time.monotonic(), before
     with TrainingProgress(
@@ -194,44 +196,80 @@ def write_scores(
     where: Where,
     settings: dict[str, Any],
     *,
+    controls: int = 0,
+    seed: int = 0,
     resume: bool = False,
 ) -> None:
     """Writes a header, then name, length_bp, scored_bp, log_likelihood (nats) and log_likelihood_per_bp of each place,
-    separated by tabs; for given ranges also contig, start_bp, end_bp and strand.
+    separated by tabs; for given ranges also contig, start_bp, end_bp and strand; with controls also control_mean,
+    control_sd and z (evaluation/controls.py).
 
     output  a file, which gets its name when it is complete; or a stream or None (standard output), line by line
     resume  continue the unfinished job of this output
     Raises ValueError (JournalError for a job that cannot be continued) and OSError.
     """
     columns = ("contig", "start_bp", "end_bp", "strand") if where.is_given else ()
-    head = "\t".join(("name", *columns, "length_bp", "scored_bp", "log_likelihood", "log_likelihood_per_bp"))
+    of_controls = ("control_mean", "control_sd", "z") if controls else ()
+    head = "\t".join(
+        ("name", *columns, "length_bp", "scored_bp", "log_likelihood", "log_likelihood_per_bp", *of_controls)
+    )
 
-    def line(place: Place, one: Score) -> str:
+    def line(place: Place, found: Score | ControlledScore) -> str:
         name = "\t".join(map(str, (place.name, *(getattr(place, column) for column in columns))))
-        return f"{name}\t{one.length_bp}\t{one.scored_bp}\t{one.log_likelihood:.6f}\t{one.per_bp:.6f}"
+        one = found.score if isinstance(found, ControlledScore) else found
+        text = f"{name}\t{one.length_bp}\t{one.scored_bp}\t{one.log_likelihood:.6f}\t{one.per_bp:.6f}"
+        if isinstance(found, ControlledScore):
+            text += f"\t{found.mean:.6f}\t{found.sd:.6f}\t{found.z:.3f}"
+        return text
 
     with Genome.open(source) as genome:
         places = where.places(genome)
         check_lengths(tokenizer, genome, places)
+        for place in places if controls else ():
+            if place.end_bp - place.start_bp > MOST_BP:
+                raise ValueError(
+                    f"{source}: {place.name}: {place.end_bp - place.start_bp:,} bp: --shuffles shuffles up to "
+                    f"{MOST_BP:,}: cut it by --window-bp, --region or --bed"
+                )
 
-        def scores(finished: int = 0) -> Iterator[Score]:
+        def scores(finished: int = 0) -> Iterator[Score | ControlledScore]:
             done, rest = itertools.islice(places, finished), itertools.islice(places, finished, None)
-            with bases_done(places.total_bp, settings["both_strands"], done) as progress:
-                yield from score(model, tokenizer, ranges(genome, rest), progress=progress, **settings)
+            with bases_done(places.total_bp, settings["both_strands"], done, controls) as progress:
+                pieces = ranges(genome, rest)
+                if controls:
+                    yield from score_with_controls(
+                        model, tokenizer, pieces, controls=controls, seed=seed, progress=progress, **settings
+                    )
+                else:
+                    yield from score(model, tokenizer, pieces, progress=progress, **settings)
 
         if output is None or is_stream(output):
             found = (line(place, one) for place, one in zip(places, scores(), strict=True))
             write_lines(itertools.chain([head], found), output)
             return
-        job = identity(model, tokenizer, genome, places, settings)
+        of_shuffles = {"controls": controls, "seed": seed} if controls else {}
+        job = identity(model, tokenizer, genome, places, {**settings, **of_shuffles})
         folder = JobFolder(output, "scores")
-        with row_journal(folder, job, (len(SCORE_FIELDS),), "<f8", resume=resume) as journal:
+        width = len(SCORE_FIELDS) + (2 if controls else 0)
+        with row_journal(folder, job, (width,), "<f8", resume=resume) as journal:
             for one in scores(journal.count):
-                journal.append([getattr(one, field) for field in SCORE_FIELDS])
-            # float64 holds the counts exactly
-            rows = (Score(float(row[0]), *map(int, row[1:])) for row in journal.rows())
-            found = (line(place, one) for place, one in zip(places, rows, strict=True))
+                journal.append(_row(one))
+            found = (line(place, _of_row(row)) for place, row in zip(places, journal.rows(), strict=True))
             write_lines(itertools.chain([head], found), output)
+
+
+def _row(found: Score | ControlledScore) -> list[float]:
+    """float64 holds the counts exactly."""
+    if isinstance(found, ControlledScore):
+        return [*_row(found.score), found.mean, found.sd]
+    return [getattr(found, field) for field in SCORE_FIELDS]
+
+
+def _of_row(row: np.ndarray) -> Score | ControlledScore:
+    own = Score(float(row[0]), *map(int, row[1 : len(SCORE_FIELDS)]))
+    if len(row) == len(SCORE_FIELDS):
+        return own
+    return ControlledScore(own, *map(float, row[len(SCORE_FIELDS) :]))
 
 
 def use_compared_products(

@@ -6,6 +6,53 @@ from typing import Any
 
 from dnagpt_fast.output_files import write_text
 
+PICTURES = {
+    "test.png": "Predictions of the test rows",
+    "haplotypes.png": "Generated haplotypes beside real ones",
+    "loss.png": "Loss of training and validation",
+}
+PIPELINES = {
+    "classification": "text-classification",
+    "regression": "text-classification",
+    "tagging": "token-classification",
+    "generation": "text-generation",
+}
+
+
+def _head(run: Path, record: dict[str, Any], results: dict[str, Any]) -> list[str]:
+    """The YAML that the Hugging Face Hub reads (https://huggingface.co/docs/hub/model-cards). Values are JSON, which is
+    YAML too."""
+    settings, kind = record["settings"], record["language"]["kind"]
+    scores = {name: value[0] if isinstance(value, list) else value for name, value in results["test"].items()}
+    task = {"type": PIPELINES[kind], "name": kind}
+    data = Path(settings["data"]["path"]).name
+    found = {
+        "task": task,
+        "dataset": {"name": data, "type": data, "split": "test"},
+        "metrics": [{"type": name, "name": name, "value": value} for name, value in scores.items()],
+    }
+    head: dict[str, Any] = {
+        "library_name": "dnagpt-fast",
+        "pipeline_tag": PIPELINES[kind],
+        "tags": ["dna", "genomics", "biology", "dnagpt", kind],
+    }
+    if scores:
+        head["model-index"] = [{"name": run.resolve().name, "results": [found]}]
+    return ["---", *(f"{key}: {json.dumps(value)}" for key, value in head.items()), "---", ""]
+
+
+def without_folders(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings whose files have their names only: the folders of one computer say nothing to others."""
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: shown(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [shown(one) for one in value]
+        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+    return {key: shown(value) for key, value in settings.items()}
+
 
 def write_model_card(run: Path, record: dict[str, Any], results: dict[str, Any]) -> None:
     """record: config.json; results: results.json."""
@@ -13,6 +60,7 @@ def write_model_card(run: Path, record: dict[str, Any], results: dict[str, Any])
     shape = record["model"]
     start = settings["start"]["path"]
     lines = [
+        *_head(run, record, results),
         f"# A DNAGPT fine-tuned for {language['kind']}",
         "",
         f"{shape['num_layers']} layers, width {shape['embedding_dim']}, {shape['num_heads']} heads, at most "
@@ -64,6 +112,24 @@ def write_model_card(run: Path, record: dict[str, Any], results: dict[str, Any])
             lines.append(f"| {name} | {value[0]:.4f} | {value[1]:.4f} to {value[2]:.4f} |")
         else:
             lines.append(f"| {name} | {value:.4f} | |")
+    rivals = results.get("baselines", {})
+    if rivals:
+        names = list(results["test"])
+        lines += [
+            "",
+            "The same scores of simple models, trained on the same rows:",
+            "",
+            "| | " + " | ".join(names) + " |",
+            "|---" * (len(names) + 1) + "|",
+            *(
+                f"| {rival} | " + " | ".join(f"{scores[name][0]:.4f}" for name in names) + " |"
+                for rival, scores in rivals.items()
+            ),
+            "",
+            "A tuned model is worth its cost only where it beats them.",
+        ]
+    pictures = [name for name in ("test.png", "haplotypes.png", "loss.png") if (run / name).is_file()]
+    lines += [line for name in pictures for line in ("", f"![{PICTURES[name]}]({name})")]
     if any(isinstance(value, list) for value in results["test"].values()):
         lines += [
             "",
@@ -75,7 +141,7 @@ def write_model_card(run: Path, record: dict[str, Any], results: dict[str, Any])
         "## Settings",
         "",
         "```json",
-        json.dumps(settings, indent=2),
+        json.dumps(without_folders(settings), indent=2),
         "```",
         "",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in record["versions"].items()) + ".",

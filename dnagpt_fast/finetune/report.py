@@ -1,5 +1,6 @@
 """The report on the test rows of a run: predictions, scores with intervals, figures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from dnagpt_fast.evaluation import plots
 from dnagpt_fast.evaluation.haplotype_statistics import HaplotypeReport, compare_haplotypes
 from dnagpt_fast.evaluation.scores import Score, classification_scores, regression_scores
+from dnagpt_fast.finetune.data.examples import Loci
 from dnagpt_fast.finetune.data.haplotypes import HaplotypePanel, write_haps
 from dnagpt_fast.finetune.data.tables import write_rows
 from dnagpt_fast.finetune.language import Language
@@ -28,7 +30,10 @@ from dnagpt_fast.vocab import PAD_ID, UNKNOWN_ID, reserved_id
 class Predictions:
     """One prediction per sequence; windows of one sequence are averaged.
 
-    where   where each sequence is in its file
+    where   where each sequence is in its file, without the folder: `x.csv:12`
+    name    what its file calls it (Examples.name); None if the file has no names
+    label   the labels as in the file; None for rows without labels
+    loci    positions in the genome; None if the file does not have them
     values  float64: probabilities (n, C), or values of the (transformed) label (n,)
     truth   int64 classes or float64 values (n,); None for rows without labels
     classes  the names of the classes, in the order of the probabilities
@@ -38,6 +43,9 @@ class Predictions:
     values: np.ndarray
     truth: np.ndarray | None
     classes: tuple[str, ...] = ()
+    name: list[str] | None = None
+    label: list[str] | None = None
+    loci: Loci | None = None
 
 
 @torch.no_grad()
@@ -84,40 +92,53 @@ def predict_rows(
     raw = np.concatenate(values)[order]
     if language.template.kind == "regression":
         raw = language.natural_value(raw)
-    _, first, of_row = np.unique(data.examples.parent, return_index=True, return_inverse=True)
+    _, first, row_of = np.unique(data.examples.parent, return_index=True, return_inverse=True)
     total = np.zeros((len(first), *raw.shape[1:]))
-    np.add.at(total, of_row, raw)
-    count = np.bincount(of_row).reshape(-1, *([1] * (raw.ndim - 1)))
+    np.add.at(total, row_of, raw)
+    count = np.bincount(row_of).reshape(-1, *([1] * (raw.ndim - 1)))
     truth = None
     if labelled:
         targets = data.targets[first]
         truth = language.natural_value(targets) if language.template.kind == "regression" else targets
-    return Predictions([data.examples.where[i] for i in first.tolist()], total / count, truth)
+    of_row = data.examples.take(first)
+    folder = str(of_row.path.parent / "_")[:-1]
+    return Predictions(
+        [where.removeprefix(folder) for where in of_row.where],
+        total / count,
+        truth,
+        language.classes,
+        of_row.name,
+        of_row.label if labelled else None,
+        of_row.loci,
+    )
 
 
 def write_predictions(path: Path, found: Predictions, language: Language) -> None:
-    """Writes a table: where, the label if known, the predicted label, and the probability of each class."""
+    """Writes a table: name (if the file has names), where, the place in the genome (if known), the label as in the file
+    (if known), the prediction, and for classes the probability of each.
+
+    With a transform of the label, its transformed value is a column too, and the prediction is in the same scale.
+    """
+    columns: dict[str, Sequence[object]] = {}
+    if found.name is not None:
+        columns["name"] = found.name
+    columns["where"] = found.where
+    if found.loci is not None:
+        columns["contig"] = found.loci.contig
+        columns["start_bp"], columns["end_bp"] = found.loci.start_bp.tolist(), found.loci.end_bp.tolist()
+        columns["strand"] = found.loci.strand
+    if found.label is not None:
+        columns["label"] = found.label
     if language.template.kind == "regression":
-        transform = "" if language.target_transform == "none" else f"{language.target_transform}_"
-        header = [
-            "where",
-            *([f"{transform}label"] if found.truth is not None else []),
-            f"{transform}predicted",
-        ]
-        columns = [
-            found.where,
-            *([found.truth.tolist()] if found.truth is not None else []),
-            found.values.tolist(),
-        ]
-        write_rows(path, header, list(zip(*columns, strict=True)))
-        return
-    rows = []
-    for i, where in enumerate(found.where):
-        label = [] if found.truth is None else [language.classes[found.truth[i]]]
-        answer = language.classes[int(found.values[i].argmax())]
-        rows.append([where, *label, answer, *(f"{p:.6g}" for p in found.values[i])])
-    known = ["label"] if found.truth is not None else []
-    write_rows(path, ["where", *known, "predicted", *(f"p_{name}" for name in language.classes)], rows)
+        scale = "" if language.target_transform == "none" else f"{language.target_transform}_"
+        if scale and found.truth is not None:
+            columns[f"{scale}label"] = [f"{value:.9g}" for value in found.truth]
+        columns[f"{scale}predicted"] = found.values.tolist()
+    else:
+        columns["predicted"] = [language.classes[i] for i in found.values.argmax(1).tolist()]
+        for i, name in enumerate(language.classes):
+            columns[f"p_{name}"] = [f"{p:.6g}" for p in found.values[:, i]]
+    write_rows(path, list(columns), list(zip(*columns.values(), strict=True)))
 
 
 def score_predictions(

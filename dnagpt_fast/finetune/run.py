@@ -18,11 +18,13 @@ from rich.console import Console
 
 from dnagpt_fast.finetune.data.tables import write_rows
 from dnagpt_fast.finetune.job import FinetuneRun
+from dnagpt_fast.finetune.language import Language
 from dnagpt_fast.finetune.loss_figure import draw_finetuning
 from dnagpt_fast.finetune.model_card import write_model_card
 from dnagpt_fast.finetune.predict import load_finetuned
 from dnagpt_fast.finetune.prepare import Prepared
 from dnagpt_fast.finetune.report import (
+    Predictions,
     mean_loss,
     predict_rows,
     report_haplotypes,
@@ -30,6 +32,7 @@ from dnagpt_fast.finetune.report import (
     score_predictions,
     write_predictions,
 )
+from dnagpt_fast.finetune.rivals import only_class, rival_scores
 from dnagpt_fast.finetune.settings import ConfigError, FinetuneConfig
 from dnagpt_fast.finetune.tagging import report_tags
 from dnagpt_fast.finetune.task_loss import TaskLosses
@@ -241,6 +244,8 @@ def _report(job: FinetuneRun, run: Path, console: Console) -> dict[str, Any]:
         found = predict_rows(losses, test, language, size, job.device, labelled=True)
         write_predictions(run / "predictions.tsv", found, language)
         scores = {k: list(v) for k, v in score_predictions(found, language, run, seed=job.seed).items()}
+        _warn_of_one_class(found, language, console)
+    rivals = rival_scores(job.prepared.sets, language, seed=job.seed)
     results = {
         "steps": len(records),
         "epochs": sum("validation_loss" in r for r in records),
@@ -248,6 +253,7 @@ def _report(job: FinetuneRun, run: Path, console: Console) -> dict[str, Any]:
         "best_step": best["step"] + 1,
         "validation_loss": best["validation_loss"],
         "test": scores,
+        "baselines": {name: {k: list(v) for k, v in of.items()} for name, of in rivals.items()},
     }
     draw_finetuning(job, run)
     write_json(run / "results.json", results)
@@ -258,8 +264,23 @@ def _report(job: FinetuneRun, run: Path, console: Console) -> dict[str, Any]:
             if isinstance(value, list)
             else f"{value:.4f}"
         )
-        console.print(f"test {name:24} {text}", highlight=False)
+        beside = "".join(f"; {rival} {of[name][0]:.4f}" for rival, of in rivals.items())
+        console.print(f"test {name:24} {text}{beside}", highlight=False, soft_wrap=True)
     return results
+
+
+def _warn_of_one_class(found: Predictions, language: Language, console: Console) -> None:
+    if language.template.kind != "classification":
+        return
+    only = only_class(found.values, found.truth)
+    if only is not None:
+        console.print(
+            f"warning: all {len(found.values)} test rows are predicted as {language.classes[only]}: the model has not "
+            "learned to tell the classes apart; try more epochs, another optimizer.lr, or task.balanced = true",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _report_generation(job: FinetuneRun, losses: TaskLosses, run: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from dnagpt_fast import cli
 from dnagpt_fast.cli import genome_commands
 from dnagpt_fast.genome import Genome
+from dnagpt_fast.vocab import reverse_complement
 
 FASTA = ">one\nACGTNNacgtnnTTg\n>two\nGGGGC\n>gap\nNNNN\n"
 
@@ -132,3 +134,64 @@ def test_the_module_runs_as_a_program(fasta):
     )
     assert done.returncode == 0
     assert "total" in done.stdout
+
+
+def test_a_twobit_becomes_the_fasta_that_it_was_packed_from(capsys, fasta, tmp_path):
+    run(capsys, "pack", fasta, tmp_path / "x.2bit")
+    code, out, _ = run(capsys, "extract", tmp_path / "x.2bit", "-o", tmp_path / "y.fa")
+    assert (code, out) == (0, f"{tmp_path / 'y.fa'}: 3 records, 24 bp\n")
+    assert (tmp_path / "y.fa").read_text() == FASTA
+    run(capsys, "pack", tmp_path / "y.fa", tmp_path / "y.2bit")
+    assert (tmp_path / "y.2bit").read_bytes() == (tmp_path / "x.2bit").read_bytes()
+    assert run(capsys, "extract", fasta, "--upper")[1] == FASTA.replace("acgtnn", "ACGTNN").replace(
+        "TTg", "TTG"
+    )
+
+
+def test_extract_gives_places_on_their_strand(capsys, fasta, tmp_path):
+    bed = tmp_path / "x.bed"
+    bed.write_text("one\t2\t9\tmy gene\t0\t-\ntwo\t0\t3\n")
+    wanted = ">one:2-9(-)\ncgtNNAC\n>two\nGGGGC\n>my_gene one:2-9(-)\ncgtNNAC\n>two:0-3\nGGG\n"
+    code, out, err = run(capsys, "extract", fasta, "--region", "one:2-9(-)", "--region", "two", "--bed", bed)
+    assert (code, out, err) == (0, wanted, "")
+    code, _, err = run(capsys, "extract", fasta, "--region", "one:2-99", "-o", tmp_path / "y.fa")
+    assert code == 1
+    assert "'one:2-99': wanted 0 <= start < end <= 15" in err
+    assert not (tmp_path / "y.fa").exists()
+    assert run(capsys, "extract", fasta, "-o", fasta)[0] == 1
+    assert fasta.read_text() == FASTA
+
+
+@pytest.mark.parametrize("strand", ["+", "-"])
+def test_long_places_are_written_in_pieces_without_a_seam(monkeypatch, tmp_path, strand):
+    from dnagpt_fast.genome import extract
+    from dnagpt_fast.genome.selection import Place
+
+    rng = random.Random(3)
+    letters = "".join(rng.choice("ACGTNacgtn") for _ in range(700))
+    path = tmp_path / "x.fa"
+    path.write_text(f">one\n{letters}\n")
+    monkeypatch.setattr(extract, "PIECE_LINES", 2)
+    with Genome.open(path) as genome:
+        blocks = list(
+            extract.fasta_blocks(genome, [Place("p", "one", 7, 695, strand)], [extract.Extracted(0, 0)])
+        )
+    assert len(blocks) == 7
+    title, *lines = "\n".join(blocks).split("\n")
+    assert title == f">p one:7-695{'(-)' if strand == '-' else ''}"
+    assert {len(line) for line in lines[:-1]} == {60}
+    assert "".join(lines) == (reverse_complement(letters[7:695]) if strand == "-" else letters[7:695])
+
+
+def test_pack_takes_the_contigs_that_are_named(capsys, fasta, tmp_path):
+    other = tmp_path / "z.fa"
+    other.write_text(">three\nACG\n")
+    code, _, _ = run(
+        capsys, "pack", fasta, other, tmp_path / "x.2bit", "--contig", "three", "--contig", "one"
+    )
+    assert code == 0
+    assert Genome.open(tmp_path / "x.2bit").names == ["one", "three"]
+    code, _, err = run(capsys, "pack", fasta, tmp_path / "y.2bit", "--contig", "two", "--contig", "2")
+    assert code == 1
+    assert "no contig '2'; the first names are one, two, gap" in err
+    assert not (tmp_path / "y.2bit").exists()

@@ -9,12 +9,14 @@ import torch
 from safetensors.numpy import load_file
 
 from dnagpt_fast import KmerTokenizer, cli
+from dnagpt_fast.evaluation.controls import score_with_controls
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.embed import embed
 from dnagpt_fast.model.generation import generate_sequences
 from dnagpt_fast.model.marginals import base_probabilities
 from dnagpt_fast.model.score import score
 from dnagpt_fast.ops import traits
+from dnagpt_fast.training.row_journal import RowJournal
 from dnagpt_fast.vocab import reverse_complement
 from dnagpt_fast.weights.forms import load_model, save_model
 from tests.tiny import load_tiny
@@ -153,6 +155,43 @@ def test_score(capsys, model, fasta, tmp_path):
         )
     assert run(capsys, "score", model, fasta, "--overlap", 7, "-o", tmp_path / "s.tsv")[0] == 0
     assert (tmp_path / "s.tsv").read_text() == out
+
+
+def test_score_beside_shuffles_is_the_same_from_a_stopped_job(capsys, model, fasta, tmp_path, monkeypatch):
+    """Of the windows of one contig, with columns of the shuffles and the columns of a plain score unchanged."""
+    where = [fasta, "--region", "one", "--window-bp", 25]
+    controls = ["--shuffles", 3, "--seed", 5]
+    code, out, err = run(capsys, "score", model, *where, *controls)
+    assert (code, err) == (0, "")
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert rows[0][-3:] == ["control_mean", "control_sd", "z"]
+    plain = [line.split("\t") for line in run(capsys, "score", model, *where)[1].splitlines()]
+    assert [row[:-3] for row in rows] == plain
+    bases = SEQUENCES["one"]
+    texts = [bases[i : i + 25] for i in range(0, len(bases), 25)]
+    found = score_with_controls(load_tiny("tiny_bias").model(), KmerTokenizer(3), texts, controls=3, seed=5)
+    for row, one in zip(rows[1:], found, strict=True):
+        wanted = [one.mean, one.sd, one.z]
+        assert [float(value) for value in row[-3:]] == pytest.approx(wanted, abs=1e-3, nan_ok=True)
+    append = RowJournal.append
+
+    def stopping(self, row):
+        if self.count == 2:
+            raise KeyboardInterrupt
+        append(self, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RowJournal, "append", stopping)
+        run(capsys, "score", model, *where, *controls, "-o", tmp_path / "s.tsv")
+    code, _, err = run(capsys, "score", model, *where, "--shuffles", 3, "--resume", "-o", tmp_path / "s.tsv")
+    assert (code, "seed" in err) == (1, True), err
+    assert run(capsys, "score", model, *where, *controls, "--resume", "-o", tmp_path / "s.tsv")[0] == 0
+    assert (tmp_path / "s.tsv").read_text() == out
+    for options, message in (
+        (["--shuffles", 1], "wanted 2 or more"),
+        (["--seed", 3], "goes with --shuffles"),
+    ):
+        assert message in run(capsys, "score", model, fasta, *options)[2]
 
 
 @pytest.fixture

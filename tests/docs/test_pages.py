@@ -20,7 +20,9 @@ from tests.pretrain.runs import CONTIG, GENOME, write_config
 OWN_TEST = {
     "docs/finetuning.md": "tests/docs/test_finetuning.py",
     "docs/howto/constraints.md": "tests/docs/test_howto_pages.py",
+    "docs/howto/extract.md": "tests/docs/test_howto_pages.py",
     "docs/howto/python.md": "tests/docs/test_howto_pages.py",
+    "docs/howto/shuffled_controls.md": "tests/docs/test_howto_pages.py",
     "docs/training.md": "tests/docs/test_training.py",
 }
 # (page, beginning of the block): why no test runs it.

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from dnagpt_fast.cli.app import main
 from dnagpt_fast.finetune import run as module
 from dnagpt_fast.finetune.data.examples import LabelError
-from dnagpt_fast.finetune.predict import load_finetuned, predict, predict_sequences
+from dnagpt_fast.finetune.predict import load_finetuned, predict
 from dnagpt_fast.finetune.run import finetune
 from dnagpt_fast.finetune.settings import ConfigError
 from dnagpt_fast.training import checkpoint
@@ -56,10 +56,22 @@ def test_it_learns_a_motif_and_writes_a_complete_report(motif_run):
         "| mcc |",
     ):
         assert said in card
+    assert str(folder.parent) not in card, "the folders of this computer are nobody's business"
+    assert "![Predictions of the test rows](test.png)" in card
+    largest, linear = results["baselines"].values()
+    assert list(results["baselines"]) == ["always the largest class", "logistic regression on 4-mer counts"]
+    assert largest["accuracy"][0] == 0.5
+    assert largest["mcc"][0] == 0
+    assert list(linear) == list(largest) == list(results["test"])
+    assert f"| always the largest class | {largest['accuracy'][0]:.4f} |" in card
     validation = [r["validation_loss"] for r in read_metrics(folder) if "validation_loss" in r]
     assert len(validation) == 12
     assert results["validation_loss"] == min(validation)
-    assert (folder / "predictions.tsv").read_text().startswith("where\tlabel\tpredicted\tp_no\tp_yes\n")
+    assert (
+        (folder / "predictions.tsv")
+        .read_text()
+        .startswith("where\tlabel\tpredicted\tp_no\tp_yes\nmotif.csv:")
+    )
 
 
 def test_predict_gives_the_predictions_of_the_report(motif_run, tmp_path):
@@ -73,29 +85,6 @@ def test_predict_gives_the_predictions_of_the_report(motif_run, tmp_path):
         assert ours[where] == pytest.approx([float(p_no), float(p_yes)], abs=1e-5)
     assert (tmp_path / "p.tsv").read_text().splitlines()[0] == "where\tpredicted\tp_no\tp_yes"
     assert language.classes == ("no", "yes")
-
-
-def test_sequences_in_memory_are_predicted_as_those_of_a_file(motif_run, tmp_path):
-    table, folder = motif_run
-    texts = [line.split(",")[0] for line in table.read_text().splitlines()[1:9]]
-    in_file, _ = predict(folder, config_for(table).data, tmp_path / "p.tsv", device="cpu")
-    forms = ([texts[0].lower(), texts[1].encode(), np.array(list(texts[2])), *texts[3:]], iter(texts))
-    for given in forms:
-        found = predict_sequences(folder, given, device="cpu")
-        np.testing.assert_allclose(found.values, in_file.values[:8], atol=1e-6)
-        assert found.classes == ("no", "yes")
-        assert found.where[1] == "sequences[1]"
-    assert predict_sequences(folder, []).values.shape == (0, 2)
-    for given, message in (
-        (["ACGT", "AC-T"], r"sequences\[1\]: base 2 is '-'"),
-        (["ACGT", ""], r"sequences\[1\]: the sequence is empty"),
-        (["ACGT", None], r"sequences\[1\]: NoneType"),
-        (["ACGT" * 200], r"sequences\[0\]: 800 bases"),
-    ):
-        with pytest.raises((TypeError, ValueError), match=message):
-            predict_sequences(folder, given)
-    with pytest.raises(ConfigError, match=r"numbers is \(1, 2\): wanted \(1, 0\)"):
-        predict_sequences(folder, ["ACGT"], numbers=[[1, 2]])
 
 
 def test_predictions_with_int8_products_do_not_depend_on_the_batch(motif_run, tmp_path, monkeypatch):
@@ -270,6 +259,15 @@ def test_regression_with_numbers(tmp_path):
     labels = [float(line.split(",")[1]) for line in table.read_text().splitlines()[1:121]]
     assert language.standardisation.target_mean == pytest.approx(np.mean(labels))
     assert len(language.standardisation.number_mean) == 2
+    header, *rows = [
+        line.split("\t") for line in (tmp_path / "r" / "predictions.tsv").read_text().splitlines()
+    ]
+    assert header == ["where", "label", "predicted"]
+    given = table.read_text().splitlines()
+    for where, label, _ in rows:
+        assert label == given[int(where.removeprefix(f"{table.name}:")) - 1].split(",")[1], (
+            "the label as it came"
+        )
     found, _ = predict(tmp_path / "r", config_for(table, columns).data, tmp_path / "p.csv", device="cpu")
     assert abs(found.values.mean() - np.mean(labels)) < 3  # in the label's own units
     with pytest.raises(ConfigError, match=r"the model was tuned with 2 numbers, \('x', 'y'\)"):
@@ -480,36 +478,3 @@ def test_class_weights_reach_the_loss(tmp_path):
     totals = [balanced.train.weights[balanced.train.targets == c].sum() for c in (0, 1)]
     assert totals[0] == pytest.approx(totals[1])
     assert sum(totals) == pytest.approx(len(balanced.train))
-
-
-def test_the_command_line(tmp_path, capsys):
-    from tests.finetune.labelled import SMALL
-
-    table = write_motif_table(tmp_path, 40)
-    options = [text for setting in (*SMALL, "run.epochs=1") for text in ("--set", setting)]
-    with pytest.raises(SystemExit) as exit_:
-        main(
-            [
-                "finetune",
-                "--task",
-                "classification",
-                "--data",
-                str(table),
-                "--out",
-                str(tmp_path / "r"),
-                *options,
-            ]
-        )
-    assert not exit_.value.code
-    with pytest.raises(SystemExit) as exit_:
-        main(["predict", str(tmp_path / "r"), str(table), "-o", str(tmp_path / "p.tsv"), "--device", "cpu"])
-    assert not exit_.value.code
-    assert capsys.readouterr().out.endswith(f"{tmp_path / 'p.tsv'}: 40 answers\n")
-    with pytest.raises(SystemExit) as exit_:
-        main(["predict", str(tmp_path / "r"), str(tmp_path / "no.csv"), "-o", str(tmp_path / "p.tsv")])
-    assert exit_.value.code == 1
-    assert capsys.readouterr().err.startswith("dnagpt-fast: error: no file")
-    with pytest.raises(SystemExit) as exit_:
-        main(["predict", str(tmp_path), str(table), "-o", str(tmp_path / "p.tsv")])
-    assert exit_.value.code == 1
-    assert "holds no run: it has no config.json" in capsys.readouterr().err

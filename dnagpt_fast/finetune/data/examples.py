@@ -63,6 +63,7 @@ class Examples:
     numbers       float64 (n, m), side inputs in the order of number_names
     split         n names of a split column; None without one
     loci          positions in a genome; None if the file does not have them
+    name          n names as in the file: BED's name column, FASTA's id, a table's column `name` or `id`; None without
     parent        int64 (n,): rows that are windows of one sequence have the same number
     tags          tagging: n arrays int64 (k-mers,), classes numbered as in `evaluation.tag_scores.tag_names`;
                   otherwise None
@@ -77,6 +78,7 @@ class Examples:
     number_names: tuple[str, ...] = ()
     split: list[str] | None = None
     loci: Loci | None = None
+    name: list[str] | None = None
     parent: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     tags: list[np.ndarray] | None = None
     kinds: tuple[str, ...] = ()
@@ -99,6 +101,7 @@ class Examples:
             numbers=self.numbers[at],
             split=None if self.split is None else [self.split[i] for i in at],
             loci=None if self.loci is None else self.loci.take(at),
+            name=None if self.name is None else [self.name[i] for i in at],
             parent=self.parent[at],
             tags=None if self.tags is None else [self.tags[i] for i in at],
         )

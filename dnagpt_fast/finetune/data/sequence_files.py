@@ -16,7 +16,7 @@ from dnagpt_fast.finetune.data.examples import (
 )
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.interval_files import interval_lines
-from dnagpt_fast.input_files import text_lines
+from dnagpt_fast.input_files import readable, text_lines
 from dnagpt_fast.vocab import reverse_complement
 
 _FIELD = re.compile(r"(?:^|[\s;|])([A-Za-z_]\w*)=([^\s;|]+)")
@@ -43,7 +43,7 @@ def read_labelled_fasta(
 
     path = Path(path)
     pattern = _pattern(label_pattern)
-    where, texts, labels, splits, numbers = [], [], [], [], []
+    where, texts, labels, splits, numbers, names = [], [], [], [], [], []
     for i, (header, sequence) in enumerate(_records(path)):
         place = f"{path}: record {i} ({header.split(maxsplit=1)[0]})"
         fields = dict(_FIELD.findall(header))
@@ -58,6 +58,7 @@ def read_labelled_fasta(
             if name not in fields:
                 raise LabelError(f"{place}: header {header!r} has no field {name}=...")
         where.append(place)
+        names.append(header.split(maxsplit=1)[0])
         texts.append(sequence)
         splits.append(fields.get(split_column))
         numbers.append([parse_number(fields[name], place, name) for name in number_columns])
@@ -75,6 +76,7 @@ def read_labelled_fasta(
         numbers=np.array(numbers, np.float64).reshape(len(where), len(number_columns)),
         number_names=tuple(number_columns),
         split=[split or "" for split in splits] if all(splits) else None,
+        name=names,
     )
 
 
@@ -130,7 +132,7 @@ def read_bed(
     """
     path = Path(path)
     where, labels, splits, numbers, contigs, strands = [], [], [], [], [], []
-    bounds, texts = [], []
+    bounds, texts, called = [], [], []
     names: tuple[str, ...] = ()
     for line in interval_lines(path, bed=True):
         place = line.where
@@ -147,6 +149,7 @@ def read_bed(
         contig, strand = genome.names[number], line.strand()
         bases = genome.sequence(contig, start_bp, end_bp)
         where.append(place)
+        called.append(readable(line.column("name"), place, "name"))
         texts.append(reverse_complement(bases) if strand == "-" else bases)
         if labelled:
             labels.append(parse_label(line.column(label_column), place, label_column))
@@ -167,4 +170,5 @@ def read_bed(
         number_names=tuple(number_columns),
         split=splits if split_column in names else None,
         loci=Loci(contigs, at[:, 0].copy(), at[:, 1].copy(), strands),
+        name=called if "name" in names and not (labelled and label_column == "name") else None,
     )

@@ -21,6 +21,7 @@ from dnagpt_fast.input_files import bare, inner_suffix, parse_integer, readable,
 from dnagpt_fast.output_files import is_stream, whole
 
 LOCUS_COLUMNS = (("contig", "chrom"), ("start_bp", "start"), ("end_bp", "end"), ("strand",))
+NAME_COLUMNS = ("name", "id")
 LONGEST_FIELD = (1 << 31) - 1  # csv's default limit is 131,072 characters; many sequences are longer
 
 Row = tuple[str, dict[str, str]]
@@ -55,6 +56,8 @@ def read_table(
             raise LabelError(f"{path}:1: no column {column!r}; the columns are {', '.join(header)}")
     where = [place for place, _ in rows]
     numbers = [[parse_number(row[name], place, name) for name in number_columns] for place, row in rows]
+    used = {sequence_column, label_column, split_column, *number_columns}
+    named = next((name for name in NAME_COLUMNS if name in header and name not in used), None)
     return Examples(
         path=path,
         where=where,
@@ -66,6 +69,7 @@ def read_table(
         number_names=tuple(number_columns),
         split=[row[split_column] for _, row in rows] if split_column in header else None,
         loci=_loci(rows),
+        name=[readable(row[named], place, named) for place, row in rows] if named else None,
     )
 
 
