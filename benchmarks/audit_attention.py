@@ -11,24 +11,28 @@ from dnagpt_fast.ops.attention import extend_kernel as attention_extend_triton
 from dnagpt_fast.ops.attention import launch as attention_triton
 from dnagpt_fast.ops.attention import tiles as attention_tiles
 
-TOKENS = {"short": 512, "long": 4096}
+TOKENS = {"short": 512, "long": 4096, "64 tokens": 64, "128 tokens": 128}
 THOROUGH = ("sm_80", "sm_90")
 
 
 def cases(architecture: str) -> Iterator[tuple[str, Callable[[], object]]]:
     """Every head size in bf16, causal and decoding; on THOROUGH cards also packed sequences and fp32.
 
-    The long case only where the tiles depend on T.
+    The long case only where the tiles depend on T; those of 64 and 128 tokens where the backward is one launch.
     """
     family = triton_settings.FAMILIES[architecture]
     for size in attention_tiles.HEAD_SIZES:
         yield _case(architecture, size, torch.bfloat16, "short", "causal")
         if any(len(attention_tiles.TILES[family, which, size]) > 1 for which in ("forward", "dq", "dkdv")):
             yield _case(architecture, size, torch.bfloat16, "long", "causal")
+        for tile in attention_tiles.BLOCKS[family, size]:
+            yield _case(architecture, size, torch.bfloat16, f"{tile.BT} tokens", "causal")
         yield _decode_case(size, torch.bfloat16)
         yield _extend_case(size, torch.bfloat16, 512)
         if architecture in THOROUGH:
             yield _case(architecture, size, torch.bfloat16, "short", "sequences")
+            for tile in attention_tiles.BLOCKS[family, size]:
+                yield _case(architecture, size, torch.bfloat16, f"{tile.BT} tokens", "sequences")
             yield _case(architecture, size, torch.float32, "short", "causal")
             yield _decode_case(size, torch.float32)
             yield _extend_case(size, torch.bfloat16, 4096)

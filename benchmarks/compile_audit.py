@@ -59,6 +59,7 @@ PROVIDERS = {
     "combined_loss": "benchmarks.audit_combined_loss",
     "sampling": "benchmarks.audit_sampling",
     "residual_norm": "benchmarks.audit_residual_norm",
+    "mlp": "benchmarks.audit_mlp",
     "steps": "benchmarks.traced_steps",
 }
 STEP = "step "  # the case names of "steps" begin with it

@@ -29,7 +29,8 @@ from dnagpt_fast.pretrain.settings import LossSettings
 from dnagpt_fast.training.figures import GIB
 from dnagpt_fast.training.loop import Loop, StopRequest
 from dnagpt_fast.training.optimizer import build_optimizer
-from dnagpt_fast.training.step_graph import WARM_STEPS, CudaGraph
+from dnagpt_fast.cuda_graph import CudaGraph
+from dnagpt_fast.training.step_graph import WARM_STEPS
 from dnagpt_fast.vocab import Vocabulary, reserved_id
 
 PLAIN = {"attention": "reference", "combined_loss": "reference", "residual_norm": "reference"}

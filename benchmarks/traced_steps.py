@@ -181,7 +181,7 @@ class _RunsOurOps(TorchDispatchMode):
     ) -> Any:
         name = func._schema.name.removeprefix(f"{NAMESPACE}::")
         traced = func.namespace == NAMESPACE and name.startswith(
-            ("attention", "combined_loss_", "next_tokens", "residual_norm_")
+            ("attention", "combined_loss_", "next_tokens", "residual_norm_", "mlp_")
         )
         if traced and not name.endswith("_targets"):
             return implementation_of(name)(*args, **(kwargs or {}))
@@ -214,7 +214,9 @@ def as_on(architecture: str) -> Iterator[None]:
             mock.patch.object(triton_settings, "architecture", return_value=architecture),
             mock.patch.object(triton_settings, "interpreting", return_value=True),
             mock.patch.object(loss_launch, "tile_order", order_on_the_host),
-            dispatch.using(linear="torch", combined_loss="products", **dict.fromkeys(ours, "triton")),
+            dispatch.using(
+                linear="torch", combined_loss="products", mlp="rule", **dict.fromkeys(ours, "triton")
+            ),
             FakeTensorMode(allow_non_fake_inputs=True),
             _RunsOurOps(),
         ):

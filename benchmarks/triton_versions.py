@@ -26,7 +26,7 @@ from dnagpt_fast.output_files import whole
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = Path(__file__).with_suffix(".md")
 VERSIONS = ("3.6.0", "3.7.1", "3.8.0", "3.9.0")
-OPS = ("attention", "combined_loss", "residual_norm", "steps")
+OPS = ("attention", "combined_loss", "residual_norm", "mlp", "steps")
 PAGE_HEAD = """# The compiled kernels under several versions of Triton
 
 Written by `python -m benchmarks.triton_versions --update`. A cell: kernels compiled, the most registers of one, and

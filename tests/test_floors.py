@@ -60,6 +60,7 @@ def test_the_ground_is_small():
     ground = {path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")}
     assert ground == {
         "batch",
+        "cuda_graph",
         "extras",
         "input_files",
         "json_files",

@@ -13,8 +13,8 @@ from typing import Protocol
 
 import torch
 
+from dnagpt_fast.cuda_graph import CudaGraph
 from dnagpt_fast.model.inference import Inference, KeyValueCache
-from dnagpt_fast.model.step_graph import captured
 from dnagpt_fast.ops import dispatch
 from dnagpt_fast.ops.sampling.op import advance_lanes, next_tokens
 from dnagpt_fast.ops.sampling.reference import probabilities
@@ -24,6 +24,8 @@ LOOK = 16
 """Steps between two looks of the host at the tokens, on a GPU."""
 WORTH_A_GRAPH = 16
 """A batch with fewer tokens to come is not captured: a capture costs about as much as four steps."""
+WARM_UP = 2
+"""Steps before a capture."""
 
 
 class Draws(Protocol):
@@ -75,7 +77,27 @@ class Buffers:
         """From now on a step is one CUDA graph."""
         if self._replay is None:
             state = [self.cache.lengths, self.newest, self.left, self.made, self.turn]
-            self._replay = captured(self._step, state, self.inference.device)
+            self._replay = self._captured(state)
+
+    def _captured(self, state: Sequence[torch.Tensor]) -> Callable[[], None]:
+        """A function that does what a step does, by one launch. The steps before the capture leave `state`, what a step
+        changes and the next one reads, and the state of the device's random generator as they were."""
+        device = self.inference.device
+        saved, generator = [tensor.clone() for tensor in state], torch.cuda.get_rng_state(device)
+        graph = CudaGraph(device)
+        try:
+            for _ in range(WARM_UP):
+                graph.warm(self._step)
+                for tensor, was in zip(state, saved, strict=True):
+                    tensor.copy_(was)
+            torch.cuda.set_rng_state(generator, device)
+            graph.capture(self._step)
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"a step of generation could not be captured as a CUDA graph ({error}); run it launch by launch with "
+                "DNAGPT_FAST_IMPL=decoding=eager"
+            ) from error
+        return graph.replay
 
     def _step(self) -> None:
         self.choose(self.inference.decode(self.newest, self.cache))

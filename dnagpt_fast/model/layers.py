@@ -12,16 +12,17 @@ from dnagpt_fast.batch import on_device
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.ops.attention.op import attention_packed
 from dnagpt_fast.ops.linear import dense
+from dnagpt_fast.ops.mlp.op import mlp
 from dnagpt_fast.ops.residual_norm.op import residual_norm
 
 NumberBlock = int | Sequence[int] | Sequence[Sequence[int]] | torch.Tensor
 
 
 class Linear(nn.Linear):
-    """nn.Linear with ops.linear.dense; with `gelu` it applies GELU to the input and recomputes it in the backward."""
+    """nn.Linear with ops.linear.dense."""
 
-    def forward(self, x: torch.Tensor, *, gelu: bool = False) -> torch.Tensor:
-        return dense(x, self.weight, self.bias, gelu=gelu)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return dense(x, self.weight, self.bias)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -75,11 +76,11 @@ class MLP(nn.Module):
         self.c_proj = Linear(4 * config.embedding_dim, config.embedding_dim, bias=config.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        wide = self.c_fc(x)
-        if type(self.c_proj) is Linear:
-            return self.c_proj(wide, gelu=True)
-        # an adapter (LoRA) that replaces it needs its input
-        return self.c_proj(F.gelu(wide, approximate="tanh"))
+        up, down = self.c_fc, self.c_proj
+        if type(up) is Linear and type(down) is Linear:
+            return mlp(x, up.weight, down.weight, up_bias=up.bias, down_bias=down.bias)
+        # an adapter (LoRA) that replaces one of them needs its input
+        return down(F.gelu(up(x), approximate="tanh"))
 
 
 class Block(nn.Module):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dnagpt_fast.ops.fasta_pack import FastaPacker
     from dnagpt_fast.ops.gc_count import gc_count, gc_track
     from dnagpt_fast.ops.kmer_tokenize import kmer_tokenize
+    from dnagpt_fast.ops.mlp.op import mlp
     from dnagpt_fast.ops.native import synchronize
     from dnagpt_fast.ops.residual_norm.op import residual_norm
     from dnagpt_fast.ops.sample_batch import BatchSampler, SampledBatch
@@ -35,6 +36,7 @@ __all__ = [
     "gc_count",
     "gc_track",
     "kmer_tokenize",
+    "mlp",
     "report",
     "residual_norm",
     "sequence_text",
@@ -54,6 +56,7 @@ HOMES = {
     "gc_count": "dnagpt_fast.ops.gc_count",
     "gc_track": "dnagpt_fast.ops.gc_count",
     "kmer_tokenize": "dnagpt_fast.ops.kmer_tokenize",
+    "mlp": "dnagpt_fast.ops.mlp.op",
     "report": "dnagpt_fast.ops.compiled",
     "residual_norm": "dnagpt_fast.ops.residual_norm.op",
     "sequence_text": "dnagpt_fast.ops.sequence_text",

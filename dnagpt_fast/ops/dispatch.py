@@ -33,6 +33,8 @@ IMPLEMENTATIONS: dict[str, tuple[str, ...]] = {
     # "rule": one of both by the size of the vocabulary, products.py says which and why
     "combined_loss": ("chunked", "triton", "products", "reference", "rule"),
     "residual_norm": ("triton", "reference"),
+    # "dense": GELU between two products; "triton": inside two of the products; "rule": mlp/rule.py says which and why
+    "mlp": ("dense", "triton", "reference", "rule"),
     "linear": ("onednn", "torch"),
     "linear_bfloat16": ("torch", "reference"),
     "linear_int8": ("torch", "reference"),
@@ -54,6 +56,7 @@ DEFAULTS: dict[str, dict[str, str]] = {
     "combined_loss": {"cpu": "chunked", "cuda": "rule"},
     # torch's own addition and LayerNorm on the CPU: one pass more in the caches is not what a step there waits for
     "residual_norm": {"cpu": "reference", "cuda": "triton"},
+    "mlp": {"cpu": "dense", "cuda": "rule"},
     # "onednn" if torch was built with it, as for x86 and ARM servers, otherwise "torch": see _default
     "linear": {"cpu": "onednn", "cuda": "torch"},
     # without the processor's instructions they must be forced: traits.refuse_products

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from dnagpt_fast import ops
+from dnagpt_fast.cuda_graph import CudaGraph
 from dnagpt_fast.batch import IGNORE_INDEX, ROW_NEXT_TOKEN, PretrainBatch, Windows
 from dnagpt_fast.evaluation.chains import fit_chains
 from dnagpt_fast.genome.base_weights import BaseWeights
@@ -44,7 +45,6 @@ from dnagpt_fast.training.parallel import distribute
 from dnagpt_fast.training.processes import Processes
 from dnagpt_fast.training.run_folder import FORMAT, versions
 from dnagpt_fast.training.settings import ConfigError, ModelSettings, VocabularySettings
-from dnagpt_fast.training.step_graph import CudaGraph
 from dnagpt_fast.vocab import Vocabulary
 from dnagpt_fast.weights.start import resumed_model, start_model, state_hash
 

@@ -1,9 +1,7 @@
-"""A training step as a CUDA graph: one launch instead of some hundred."""
+"""A training step that is recorded once and repeated: what the loop asks of a graph, such as cuda_graph.CudaGraph."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
-
-import torch
+from typing import Protocol, TypeVar
 
 Made = TypeVar("Made")
 # Steps before the capture: the first compiles and loads kernels and makes the optimizer's state, which a capture
@@ -28,28 +26,3 @@ class StepGraph(Protocol):
     def replay(self) -> None:
         """Does what was recorded."""
         ...
-
-
-class CudaGraph:
-    """The graph of CUDA. All calls before the capture run on its own stream, as torch asks for: what they leave behind
-    in autograd then belongs to the stream of the capture."""
-
-    def __init__(self) -> None:
-        self._stream = torch.cuda.Stream()
-        self._graph: Any = None
-
-    def warm(self, work: Callable[[], Made]) -> Made:
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            made = work()
-        torch.cuda.current_stream().wait_stream(self._stream)
-        return made
-
-    def capture(self, work: Callable[[], Made]) -> Made:
-        self._graph = None  # its memory is free for the new one
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, stream=self._stream):
-            return work()
-
-    def replay(self) -> None:
-        self._graph.replay()

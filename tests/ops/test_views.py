@@ -121,6 +121,20 @@ def residual_norm_case(kind: str) -> tuple[dict[str, Tensor], Callable[..., tupl
     return tensors, run
 
 
+def mlp_case(kind: str) -> tuple[dict[str, Tensor], Callable[..., tuple[Tensor, ...]]]:
+    rows = rows_of(kind)
+    tensors = {"x": torch.randn(rows, 24), "up": torch.randn(40, 24), "down": torch.randn(12, 40)}
+    tensors |= {"up_bias": torch.randn(40), "down_bias": torch.randn(12)}
+    dy = torch.randn(rows, 12)
+
+    def run(**given: Tensor) -> tuple[Tensor, ...]:
+        leaves = {name: x.detach().requires_grad_() for name, x in given.items()}
+        y = ops.mlp(**leaves)
+        return (y, *torch.autograd.grad(y, list(leaves.values()), view_of(dy, kind)))
+
+    return tensors, run
+
+
 def windows_case(op: str) -> Callable[[str], tuple[dict[str, Tensor], Callable[..., tuple[Tensor, ...]]]]:
     genome = packed_genome(random_text(900, seed=1, n_every=70), random_text(500, seed=2))
 
@@ -146,6 +160,7 @@ CASES = {
     "attention_decode": attention_decode_case,
     "combined_loss": combined_loss_case,
     "residual_norm": residual_norm_case,
+    "mlp": mlp_case,
     "gc_count": windows_case("gc_count"),
     "kmer_tokenize": windows_case("kmer_tokenize"),
 }

@@ -14,8 +14,9 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from dnagpt_fast.ops.attention.backward_kernels import attention_dkdv_kernel, attention_dq_kernel
+from dnagpt_fast.ops.attention.block_kernel import attention_block_backward_kernel
 from dnagpt_fast.ops.attention.forward_kernel import attention_forward_kernel
-from dnagpt_fast.ops.attention.tiles import HEAD_SIZES, tile_for
+from dnagpt_fast.ops.attention.tiles import HEAD_SIZES, block_for, tile_for
 from dnagpt_fast.ops.registration import refuse_second_derivative, register_op
 from dnagpt_fast.ops.triton_settings import LAUNCH, accumulator, family, product_constants
 
@@ -197,11 +198,18 @@ def _backward_into(
     if not lse.numel():
         return
     lse = lse.contiguous()
-    delta = torch.empty_like(lse)
     dlse = None if dlse is None else dlse.contiguous()
     q, k, v, o, do = (as_rows(x) for x in (*inputs, o, do))
     scale, constants, mask_tensors = masks.scale, masks.constants(q), masks.tensors()
     with torch.cuda.device_of(q):
+        if (block := block_for(q, tokens)) is not None:
+            strides = (step for x in (q, k, v, o, do, dq, dk, dv) for step in x.stride()[:3])
+            attention_block_backward_kernel[(batch * heads,)](
+                q, k, v, o, do, dlse, lse, dq, dk, dv, *mask_tensors, scale, scale * LOG2_E, *strides, heads, tokens,
+                HAS_DLSE=dlse is not None, BT=block.BT, num_warps=block.warps, num_stages=block.stages, **constants,
+            )  # fmt: skip
+            return
+        delta = torch.empty_like(lse)
         tile = tile_for("dq", q, tokens)
         grid = (triton.cdiv(tokens, tile.BT) * batch * heads,)
         attention_dq_kernel[grid](

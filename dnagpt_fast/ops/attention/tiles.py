@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dnagpt_fast.ops.triton_settings import family, triton_version
+from dnagpt_fast.ops.triton_settings import FAMILIES, family, triton_version
 
 HEAD_SIZES = (32, 64, 128)
 LONGEST = 1 << 62
@@ -104,10 +104,19 @@ TILES_FP32_OF: dict[tuple[str, str, int], tuple[Tile, ...]] = {
     ("rtx blackwell", "dkdv", 32): (Tile(16, 32, 4, 1),),
 }
 
+# Backward of a whole head by one program (block_kernel.py): (family, head size) -> tiles of BT = BS tokens, the most
+# that fit. Scores and their gradients are in registers: at head size 128 a tile of 128 tokens spills 30 on Hopper and
+# 412 on Ampere.
+BLOCKS: dict[tuple[str, int], tuple[Tile, ...]] = {
+    (card, size): (Tile(64, 64, 4, 1, up_to=64), *((Tile(128, 128, 8, 1, up_to=128),) if size < 128 else ()))
+    for card in sorted(set(FAMILIES.values()))
+    for size in HEAD_SIZES
+}
+
 # Triton 3.6, which comes with torch 2.11. On Hopper its backward passes data of cp.async to wgmma without the proxy
 # fence that PTX requires (3.7 adds it); with one stage the data goes through registers, which are fenced. On Blackwell
 # its specialised forward stores and copies to the same bytes without an order, and dQ spills at head size 128.
-TILES_TRITON_3_6: dict[tuple[str, str, int], tuple[Tile, ...]] = {
+_TRITON_3_6: dict[tuple[str, str, int], tuple[Tile, ...]] = {
     ("hopper", "dq", 32): (Tile(128, 64, 8, 1),),
     ("hopper", "dq", 64): (Tile(64, 64, 4, 1),),
     ("hopper", "dq", 128): (Tile(128, 64, 8, 1),),
@@ -118,6 +127,8 @@ TILES_TRITON_3_6: dict[tuple[str, str, int], tuple[Tile, ...]] = {
     ("blackwell", "forward", 128): (Tile(64, 64, 8, 2),),
     ("blackwell", "dq", 128): (Tile(64, 64, 8, 2),),
 }
+# version of Triton -> rows instead of those of TILES. 3.8 spills 8 registers in dQ with packed sequences.
+TILES_OF_VERSION = {(3, 6): _TRITON_3_6, (3, 8): {("hopper", "dq", 128): (Tile(128, 32, 8, 2),)}}
 
 
 def tile_for(which: str, q: torch.Tensor, tokens: int) -> Tile:
@@ -127,10 +138,15 @@ def tile_for(which: str, q: torch.Tensor, tokens: int) -> Tile:
     if q.element_size() >= 4:
         rows = TILES_FP32_OF.get(key, TILES_FP32[which, size])
     else:
-        rows = TILES[key]
-        if triton_version() < (3, 7):
-            rows = TILES_TRITON_3_6.get(key, rows)
+        rows = TILES_OF_VERSION.get(triton_version(), {}).get(key, TILES[key])
     return next(tile for tile in rows if tokens <= tile.up_to)
+
+
+def block_for(q: torch.Tensor, tokens: int) -> Tile | None:
+    """The tile of a backward pass in one launch, for q's card, head size and dtype at T = tokens; None: two passes."""
+    if q.element_size() >= 4:
+        return None
+    return next((tile for tile in BLOCKS[family(q.device), q.shape[-1]] if tokens <= tile.up_to), None)
 
 
 def decode_keys(dtype: torch.dtype) -> int:

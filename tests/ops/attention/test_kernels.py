@@ -258,3 +258,34 @@ def test_empty_inputs_give_empty_outputs():
             o = ops.attention(q, k, v)
         assert o.shape == shape
         o.sum().backward()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("K", [32, 64, 128])
+def test_a_head_that_fits_one_tile_in_one_launch(kind, K):
+    """Both tiles, full and partly filled, beside fp64."""
+    batch = 1 if "sequences" in kind else 2
+    check(Case(batch, 2, 64 if K == 32 else 50, K, kind, torch.float16))
+    with bf16_in_the_interpreter.corrected():
+        check(Case(batch, 1, 128 if K == 64 else 101, K, kind, torch.bfloat16))
+
+
+@pytest.mark.parametrize("tokens", [1, 64, 65, 128, 129])
+def test_a_backward_pass_is_one_launch_up_to_128_tokens(monkeypatch, tokens):
+    launched = []
+    for name in ("attention_block_backward_kernel", "attention_dq_kernel", "attention_dkdv_kernel"):
+        kernel = getattr(attention_triton, name)
+
+        class Counted:
+            def __getitem__(self, grid, kernel=kernel, name=name):
+                launched.append((name.removeprefix("attention_").removesuffix("_kernel"), grid))
+                return kernel[grid]
+
+        monkeypatch.setattr(attention_triton, name, Counted())
+    q = torch.randn(2, 3, tokens, 32, dtype=torch.float16, requires_grad=True)
+    with dispatch.using(attention="triton"):
+        ops.attention(q, q, q).sum().backward()
+    if tokens <= 128:
+        assert launched == [("block_backward", (6,))]
+    else:
+        assert [name for name, _ in launched] == ["dq", "dkdv"]

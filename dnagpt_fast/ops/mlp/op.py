@@ -1,0 +1,90 @@
+"""mlp: two linear layers with GELU between them, differentiable once."""
+
+import torch
+
+from dnagpt_fast.ops import dispatch
+from dnagpt_fast.ops.linear import dense
+from dnagpt_fast.ops.mlp.reference import mlp_reference
+from dnagpt_fast.ops.mlp.rule import implementation_for
+from dnagpt_fast.ops.triton_settings import check_may_run
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def mlp(
+    x: torch.Tensor,
+    up: torch.Tensor,
+    down: torch.Tensor,
+    *,
+    up_bias: torch.Tensor | None = None,
+    down_bias: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """gelu(x up^T + up_bias) down^T + down_bias, with the tanh approximation of GELU: (..., D) -> (..., D_out).
+
+    up, up_bias      (F, D), (F,)
+    down, down_bias  (D_out, F), (D_out,)
+
+    All in one floating dtype; under autocast in any, and the result has autocast's. The implementations: "dense" (GELU
+    between two products, ops.linear.dense), "triton" (GELU inside the kernels of two of the products, on a GPU),
+    "reference". On CUDA rule.py chooses, by card and width. Raises ValueError for shapes, dtypes or devices that do not
+    fit.
+
+    >>> mlp(torch.ones(2, 3), torch.eye(3), torch.ones(1, 3)).tolist()
+    [[2.5235...], [2.5235...]]
+    """
+    _check(x, up, down, up_bias, down_bias)
+    device = x.device.type
+    chosen = dispatch.choose("mlp", device)
+    cast = torch.is_autocast_enabled(device) and x.dtype != torch.float64
+    dtype = torch.get_autocast_dtype(device) if cast else x.dtype
+    if chosen == "rule":
+        tensors = (x, up, down, up_bias, down_bias)
+        trained = torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in tensors)
+        chosen = implementation_for(x, dtype, trained=trained)
+    if chosen == "reference":
+        return mlp_reference(x, up, up_bias, down, down_bias)
+    if chosen == "dense":
+        return dense(dense(x, up, up_bias), down, down_bias, gelu=True)
+    # imported only here: Triton exists for Linux only
+    from dnagpt_fast.ops.mlp.launch import mlp_triton
+
+    check_may_run("mlp", x, "dense")
+    up_bias, down_bias = (None if one is None else one.to(dtype) for one in (up_bias, down_bias))
+    return mlp_triton(x.to(dtype), up.to(dtype), up_bias, down.to(dtype), down_bias)
+
+
+def _check(
+    x: torch.Tensor,
+    up: torch.Tensor,
+    down: torch.Tensor,
+    up_bias: torch.Tensor | None,
+    down_bias: torch.Tensor | None,
+) -> None:
+    if (
+        up.dim() != 2
+        or down.dim() != 2
+        or x.dim() < 1
+        or (x.shape[-1], up.shape[0]) != (up.shape[1], down.shape[1])
+    ):
+        raise ValueError(
+            f"mlp: x {tuple(x.shape)}, up {tuple(up.shape)}, down {tuple(down.shape)}: wanted (..., D), (F, D) and "
+            "(D_out, F)"
+        )
+    cast = torch.is_autocast_enabled(x.device.type)
+    named = (("x", x, None), ("up", up, None), ("down", down, None))
+    for name, tensor, shape in (
+        *named,
+        ("up_bias", up_bias, up.shape[:1]),
+        ("down_bias", down_bias, down.shape[:1]),
+    ):
+        if tensor is None:
+            continue
+        if shape is not None and tensor.shape != shape:
+            raise ValueError(f"mlp: {name} is {tuple(tensor.shape)}: wanted {tuple(shape)}")
+        if tensor.device != x.device:
+            raise ValueError(f"mlp: {name} is on {tensor.device}, x on {x.device}")
+        if tensor.dtype not in DTYPES or not (cast or tensor.dtype == x.dtype):
+            raise ValueError(
+                f"mlp: {name} is {tensor.dtype}, x is {x.dtype}: wanted one of {', '.join(map(str, DTYPES))}, the same "
+                "for all except under autocast"
+            )
