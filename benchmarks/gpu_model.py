@@ -17,6 +17,7 @@ from benchmarks.big_genome import random_genome
 from benchmarks.gpu_attention import Clock, card_clock
 from benchmarks.plain_gpt import PlainGPT
 from dnagpt_fast.batch import PretrainBatch
+from dnagpt_fast.cuda_graph import CudaGraph
 from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.model.config import ModelConfig, preset
 from dnagpt_fast.model.dnagpt import DNAGPT
@@ -29,11 +30,10 @@ from dnagpt_fast.pretrain.settings import LossSettings
 from dnagpt_fast.training.figures import GIB
 from dnagpt_fast.training.loop import Loop, StopRequest
 from dnagpt_fast.training.optimizer import build_optimizer
-from dnagpt_fast.cuda_graph import CudaGraph
 from dnagpt_fast.training.step_graph import WARM_STEPS
 from dnagpt_fast.vocab import Vocabulary, reserved_id
 
-PLAIN = {"attention": "reference", "combined_loss": "reference", "residual_norm": "reference"}
+PLAIN = {"attention": "reference", "combined_loss": "reference", "residual_norm": "reference", "mlp": "dense"}
 # (model, samples a step, names of WAYS): each compilation takes a quarter of a minute or more
 STEPS: tuple[tuple[str | ModelConfig, int, tuple[str, ...]], ...] = (
     (
@@ -49,6 +49,7 @@ STEPS: tuple[tuple[str | ModelConfig, int, tuple[str, ...]], ...] = (
 KERNELS = {
     "attention": r"attention_|flash|fmha|sdpa",
     "combined loss": r"combined_loss_",
+    "products with GELU": r"mlp_(up|dwide)",
     "sampler": r"sample_batch|kmer_tokenize|gc_count",
     "products": r"gemm|cutlass|nvjet|cublas|mm_kernel|addmm|aten::mm",
     "optimizer": r"adam|multi_tensor",

@@ -24,10 +24,16 @@ from tests.ops.packed_genomes import packed_genome, random_text
 
 
 def attention(device: str, dtype: torch.dtype) -> None:
-    """Each head size, plain and masked, forward and backward; decoding."""
+    """Each head size, plain and masked, forward and backward, in two passes and in one; decoding."""
     for size in (32, 128, 64):
-        for kind in ("causal", "sequences padded"):  # few kernels to compile, all kinds of loads
-            case = Case(1 if "sequences" in kind else 2, 2, 200, size, kind, dtype)
+        # few kernels to compile, all kinds of loads
+        for kind, tokens in (
+            ("causal", 200),
+            ("sequences padded", 200),
+            ("causal", 60),
+            ("sequences padded", 50),
+        ):
+            case = Case(1 if "sequences" in kind else 2, 2, tokens, size, kind, dtype)
             (qkv,), (do, dlse) = case.inputs()
             leaf = qkv.to(device).requires_grad_()
             options = {
@@ -98,6 +104,20 @@ def residual_norm(device: str, dtype: torch.dtype) -> None:
                 torch.autograd.grad(y.sum(), given)
 
 
+def mlp(device: str, dtype: torch.dtype) -> None:
+    """With and without biases, at a width that fills its tiles and one that does not."""
+    for width in (128, 90):
+        wide = 4 * width
+        leaves = [
+            torch.randn(*shape, device=device, dtype=dtype, requires_grad=True)
+            for shape in ((300, width), (wide, width), (width, wide), (wide,), (width,))
+        ]
+        with dispatch.using(mlp="triton" if device != "cpu" else "dense"):
+            for biases in ({}, {"up_bias": leaves[3], "down_bias": leaves[4]}):
+                y = ops.mlp(*leaves[:3], **biases)
+                torch.autograd.grad(y.sum(), leaves[: 3 + len(biases)])
+
+
 def genome(device: str) -> None:
     """Tokenizing, GC counts and sampled batches."""
     here = packed_genome(random_text(5000, seed=1, n_every=300))
@@ -122,6 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
     attention(device, dtype)
     combined_loss(device, dtype)
     residual_norm(device, dtype)
+    mlp(device, dtype)
     genome(device)
     if device != "cpu":
         torch.cuda.synchronize()

@@ -47,6 +47,7 @@ KINDS = {
     "attention": r"attention",
     "loss": r"combined_loss",
     "residual additions and norms": r"residual_norm|layer_norm|aten::add",
+    "products with GELU": r"mlp_",
     "GELU": r"gelu",
     "casts and copies": r"_to_copy|::copy_|clone",
     "optimizer, norm of gradients": r"adam|foreach|linalg_vector_norm",
@@ -62,6 +63,9 @@ of products and of the loss, whose time is in their operations. **Nothing here i
 - before: residual additions, norms and casts are operations of torch, and gradients are clipped in a pass of their own
 - fused: `residual_norm`, and the clipping in the optimizer's pass; the residual stream in fp32 (the default)
 - fused, bf16 stream: also `run.residual = "bf16"`
+- GELU inside: also GELU inside two products of each block (`DNAGPT_FAST_IMPL=mlp=triton`); on an H100 the rule of
+  `ops/mlp/rule.py` leaves it apart at this width, because the kernels' products are slower than the library's, and on an
+  A100 and an RTX 4090 it chooses this ([scaling.md](../docs/scaling.md) has the milliseconds)
 
 """
 
@@ -95,7 +99,9 @@ class ClippedApart(Loop):
         self.optimizer.step()
 
 
-def count(name: str, samples: int, *, fused: bool, stream: torch.dtype | None, layers: int = 0) -> Count:
+def count(
+    name: str, samples: int, *, fused: bool, stream: torch.dtype | None, inside: bool = False, layers: int = 0
+) -> Count:
     """The counts of one step. layers: of a smaller model, for tests; 0: those of the shape `name`."""
     config = preset(name)
     config = replace(config, num_layers=layers or config.num_layers)
@@ -122,7 +128,7 @@ def count(name: str, samples: int, *, fused: bool, stream: torch.dtype | None, l
             describe=lambda batch: [],
             bf16=True,
         )
-        choice = {} if fused else {"residual_norm": "reference"}
+        choice = {"mlp": "triton" if inside else "dense"} | ({} if fused else {"residual_norm": "reference"})
         with dispatch.using(**choice):
             loop._work(0, 0.1)  # makes the optimizer's state
             launches.clear()
@@ -138,6 +144,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "before": {"fused": False, "stream": None},
     "fused": {"fused": True, "stream": None},
     "fused, bf16 stream": {"fused": True, "stream": torch.bfloat16},
+    "GELU inside": {"fused": True, "stream": torch.bfloat16, "inside": True},
 }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dnagpt_fast.model.config import ModelConfig, parameter_count
+from dnagpt_fast.ops.mlp.rule import SHARE, WIDEST
 from dnagpt_fast.planning.accelerators import Accelerator, accelerator
 from dnagpt_fast.planning.flops import step_flops
 from dnagpt_fast.planning.step_memory import step_memory
@@ -23,6 +24,7 @@ ELEMENTWISE = {
     "fused norms, fp32 stream": 96,
     "fused norms, bf16 stream": 72,
 }
+LEAST_SHARE = 0.4  # of the library's rate, for kernels of ours without a figure
 OPTIMIZER_BYTES = (
     38  # a parameter: weight, gradient, two moments, read or written; the norm; the cast to bf16
 )
@@ -49,6 +51,12 @@ SHARES = {
     "rtx4090": Shares(0.88, 0.35, 0.55, 0.90),
 }
 SHORT, LONG = 512, 4096
+# The kernels that a card runs, for the rule of ops/mlp; others have GELU apart from the products.
+ARCHITECTURES = {
+    "sm_80": ("a100", "a100-40g"),
+    "sm_89": ("l40s", "rtx4090"),
+    "sm_90": ("h100", "h100-pcie", "h200"),
+}
 
 
 def shares_of(gpu: Accelerator) -> Shares:
@@ -66,6 +74,7 @@ def predicted_parts(
     loss_tokens: int | None = None,
     recomputing_loss: bool = False,
     graphed: bool = False,
+    gelu_inside: bool | None = None,
 ) -> list[dict[str, Any]]:
     """A row for each part of a step of `samples` windows of max_len tokens in bf16, and one for the whole step.
 
@@ -74,6 +83,8 @@ def predicted_parts(
     loss_tokens       columns of the loss: the tokens that occur and one; default the whole vocabulary
     recomputing_loss  the kernels that recompute logits (four products at a lower rate) instead of three products
     graphed           the host launches one graph
+    gelu_inside       GELU inside two of the products of a block (ops/mlp), at the rate of its kernels; None: as its rule
+                      chooses
 
     Each row: part, ms, tflop, gb. The last one, "step", also has tokens_per_s, share_of_peak and memory_gib; its time
     is the sum of the parts, or that of the launches if it is longer. Raises ValueError for an unknown card or key.
@@ -94,6 +105,10 @@ def predicted_parts(
         return {"part": name, "ms": ms, "tflop": operations / 1e12, "gb": gigabytes}
 
     unit = R * D / 1e9
+    share = gelu_inside_share(card, D, gelu_inside)
+    # bytes that GELU inside does not move, and the time of two products (16 of the 72 D^2 operations of a row and block)
+    moved = (ELEMENTWISE[elementwise] - 24 * (share is not None)) * layers * unit
+    slower = 0.0 if share is None else 16 * layers * R * D * D * (1 / share - 1)
     parameters = parameter_count(config)
     logits = 2 * R * D * V
     chunks = max(1, R * V * 2 / (118 * 2**20))
@@ -107,13 +122,14 @@ def predicted_parts(
         loss = {"part": "loss"} | {key: products[key] + softmax[key] for key in ("ms", "tflop", "gb")}
     rows = [
         part("products", flops.blocks, peak * shares.products, layers * 24 * D * D * 3 / 1e9),
-        part("elementwise", 0, peak, ELEMENTWISE[elementwise] * layers * unit),
+        part("elementwise", 0, peak, moved),
         part("attention", flops.attention, peak * _attention_share(shares, tokens), layers * 24 * unit),
         loss,
         part("optimizer", 0, peak, OPTIMIZER_BYTES * parameters / 1e9),
         # embeddings, head rows and their gradients
         part("rest", head, peak * shares.products, 80 * unit),
     ]
+    rows[0]["ms"] += slower / (peak * shares.products * 1e9)
     kernels = sum(row["ms"] for row in rows)
     host = LAUNCH_MS * (LAUNCHES_A_BLOCK * layers + LAUNCHES_BESIDES) * (not graphed)
     ms = max(kernels, host)
@@ -129,6 +145,15 @@ def predicted_parts(
         "memory_gib": step_memory(config, samples, tokens, device="cuda", precision="bf16").total / GIB,
     }
     return [{"op": "predicted_step", "gpu": card.name, "samples": samples} | row for row in [*rows, whole]]
+
+
+def gelu_inside_share(card: Accelerator, width: int, inside: bool | None) -> float | None:
+    """The share of the library's rate at which the kernels of ops/mlp run their products; None: GELU is apart."""
+    architecture = next((name for name, cards in ARCHITECTURES.items() if card.name in cards), "")
+    share = SHARE.get(architecture, LEAST_SHARE)
+    if inside is None:
+        inside = width <= WIDEST.get(architecture, 0)
+    return share if inside else None
 
 
 def predicted_token(config: ModelConfig, lanes: int, cached: int, gpu: str | Accelerator) -> dict[str, Any]:

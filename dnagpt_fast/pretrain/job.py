@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from dnagpt_fast import ops
-from dnagpt_fast.cuda_graph import CudaGraph
 from dnagpt_fast.batch import IGNORE_INDEX, ROW_NEXT_TOKEN, PretrainBatch, Windows
+from dnagpt_fast.cuda_graph import CudaGraph
 from dnagpt_fast.evaluation.chains import fit_chains
 from dnagpt_fast.genome.base_weights import BaseWeights
 from dnagpt_fast.genome.sampler import WindowSampler

@@ -7,11 +7,11 @@ import torch
 
 from benchmarks.gpu_model import Steps
 from dnagpt_fast import ops
+from dnagpt_fast.cuda_graph import CudaGraph
 from dnagpt_fast.genome.sampler import WindowSampler
 from dnagpt_fast.model.config import ModelConfig
 from dnagpt_fast.ops import dispatch
 from dnagpt_fast.training.loop import StopRequest
-from dnagpt_fast.cuda_graph import CudaGraph
 from tests.ops.packed_genomes import packed_genome, random_text
 
 pytestmark = pytest.mark.gpu

@@ -22,8 +22,9 @@ def kernels(device: str) -> dict[str, str]:
     """The implementations under test: on the CPU, in a rehearsal, its own."""
     if device == "cpu":
         reference = {"attention": "sdpa", "attention_decode": "grouped", "combined_loss": "chunked"}
-        return reference | {"residual_norm": "reference"}
-    return dict.fromkeys(("attention", "attention_decode", "combined_loss", "residual_norm"), "triton")
+        return reference | {"residual_norm": "reference", "mlp": "dense"}
+    ours = ("attention", "attention_decode", "combined_loss", "residual_norm", "mlp")
+    return dict.fromkeys(ours, "triton")
 
 
 def half_or_single(device: str) -> torch.dtype:
@@ -33,8 +34,8 @@ def half_or_single(device: str) -> torch.dtype:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [32, 64, 128])
-def test_attention_with_every_mask(device, size, kind):
-    case = Case(2 if "sequences" not in kind else 1, 2, 261, size, kind, half_or_single(device))
+def test_attention_with_every_mask(device, size, kind, tokens=261):
+    case = Case(2 if "sequences" not in kind else 1, 2, tokens, size, kind, half_or_single(device))
     (qkv,), cotangents = case.inputs()
     inputs, cotangents = [qkv.to(device)], [x.to(device) for x in cotangents]
     options = {name: x.to(device) if isinstance(x, torch.Tensor) else x for name, x in case.options().items()}
@@ -175,3 +176,35 @@ def test_residual_addition_and_norm(device, rows, width, stream, bias):
     for name, a, twice, n, t in zip(names, *((*o, *g) for o, g in (ours, again, naive, truth)), strict=False):
         assert torch.equal(a, twice), f"{name}: other bits the second time"
         assert_no_worse_than_naive(name, a, n, t)
+
+
+# widths of the packaged and the published models, and one that divides nothing
+@pytest.mark.parametrize(("rows", "width"), [(1000, 768), (300, 2048), (500, 128), (77, 90)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_mlp(device, rows, width, bias):
+    dtype, wide = half_or_single(device), 4 * width
+    inputs = [torch.randn(rows, width), torch.randn(wide, width) * width**-0.5]
+    inputs += [torch.randn(width, wide) * wide**-0.5, *[torch.randn(size) for size in (wide, width)] * bias]
+    inputs, dy = [x.to(device, dtype) for x in inputs], torch.randn(rows, width, device=device)
+
+    def of(implementation):
+        def function(x, up, down, up_bias=None, down_bias=None):
+            with dispatch.using(mlp=implementation):
+                return ops.mlp(x, up, down, up_bias=up_bias, down_bias=down_bias)
+
+        return function
+
+    ours, again = (outputs_and_gradients(of(kernels(device)["mlp"]), inputs, [dy]) for _ in range(2))
+    naive = outputs_and_gradients(of("reference"), inputs, [dy])
+    truth = outputs_and_gradients(of("reference"), [x.double() for x in inputs], [dy.double()])
+    names = ["y", "dx", "d up", "d down", "d up bias", "d down bias"]
+    for name, a, twice, n, t in zip(names, *((*o, *g) for o, g in (ours, again, naive, truth)), strict=False):
+        assert torch.equal(a, twice), f"{name}: other bits the second time"
+        assert_no_worse_than_naive(name, a, n, t)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("size", "tokens"), [(32, 64), (64, 128), (64, 50), (128, 64)])
+def test_attention_of_short_sequences(device, size, tokens, kind):
+    """The backward pass in one launch."""
+    test_attention_with_every_mask(device, size, kind, tokens)

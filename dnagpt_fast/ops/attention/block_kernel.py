@@ -1,7 +1,7 @@
 """Attention backward of sequences that fit one tile: dQ, dK and dV of a head by one program, in one launch.
 
 The equations are those of backward_kernels.py. With all queries and keys of a head in one tile the scores are made
-once: 5 products instead of 7, and no delta in memory. Each element has one owner, so the same input gives the same bits.
+once: 5 products instead of 7, and no delta in memory. Each element has one owner, so a run repeats bit for bit.
 """
 
 import triton

@@ -128,7 +128,10 @@ _TRITON_3_6: dict[tuple[str, str, int], tuple[Tile, ...]] = {
     ("blackwell", "dq", 128): (Tile(64, 64, 8, 2),),
 }
 # version of Triton -> rows instead of those of TILES. 3.8 spills 8 registers in dQ with packed sequences.
-TILES_OF_VERSION = {(3, 6): _TRITON_3_6, (3, 8): {("hopper", "dq", 128): (Tile(128, 32, 8, 2),)}}
+TILES_OF_VERSION: dict[tuple[int, int], dict[tuple[str, str, int], tuple[Tile, ...]]] = {
+    (3, 6): _TRITON_3_6,
+    (3, 8): {("hopper", "dq", 128): (Tile(128, 32, 8, 2),)},
+}
 
 
 def tile_for(which: str, q: torch.Tensor, tokens: int) -> Tile:

@@ -106,5 +106,5 @@ def mlp_triton(
     x: Tensor, up: Tensor, up_bias: Tensor | None, down: Tensor, down_bias: Tensor | None
 ) -> Tensor:
     """As mlp_reference, for tensors of one dtype. Differentiable once."""
-    y: Tensor = _Mlp.apply(x, up, up_bias, down, down_bias)  # type: ignore[no-untyped-call]
+    y: Tensor = _Mlp.apply(x, up, up_bias, down, down_bias)
     return y

@@ -30,6 +30,7 @@ WRITTEN = {
     "attention_forward_kernel": {"p_o", "p_lse"},
     "attention_dq_kernel": {"p_dq", "p_delta"},
     "attention_dkdv_kernel": {"p_dk", "p_dv"},
+    "attention_block_backward_kernel": {"p_dq", "p_dk", "p_dv"},
     "attention_decode_part_kernel": {"p_o", "p_lse2"},
     "attention_decode_combine_kernel": {"p_o"},
     "attention_extend_kernel": {"p_k", "p_v", "p_o", "p_part_o", "p_lse2"},
@@ -43,14 +44,24 @@ CASES = [
     Case(1, 1, 150, 32, "causal", torch.bfloat16),
     Case(1, 1, 141, 64, "causal", torch.bfloat16),
     Case(1, 1, 133, 128, "causal", torch.float16),
-    Case(1, 1, 77, 64, "full", torch.float16),
-    Case(2, 1, 77, 32, "padded", torch.bfloat16),
-    Case(2, 1, 69, 64, "padded full", torch.float16),
+    Case(1, 1, 141, 64, "full", torch.float16),
+    Case(2, 1, 141, 32, "padded", torch.bfloat16),
+    Case(2, 1, 133, 64, "padded full", torch.float16),
     Case(1, 2, 141, 32, "sequences", torch.bfloat16),
     Case(1, 1, 141, 64, "sequences full", torch.float16),
     Case(1, 1, 77, 128, "sequences padded", torch.bfloat16),
     Case(1, 1, 45, 32, "causal", torch.float32),
     Case(1, 1, 1, 64, "causal", torch.float16),
+]
+# a backward pass in one launch: both tiles, full and partly filled; those of up to 128 tokens above are such, too
+ONE_LAUNCH = [
+    Case(2, 2, 64, 32, "causal", torch.bfloat16),
+    Case(1, 1, 41, 64, "full", torch.float16),
+    Case(1, 1, 64, 128, "causal", torch.bfloat16),
+    Case(1, 1, 50, 128, "sequences padded", torch.float16),
+    Case(1, 2, 128, 64, "causal", torch.bfloat16),
+    Case(1, 1, 100, 32, "sequences", torch.float16),
+    Case(2, 1, 128, 32, "padded full", torch.bfloat16),
 ]
 # several iterations of the pipelined loop, so that a stage is used again
 LONG = [
@@ -82,7 +93,11 @@ def run_compiled(case: Case, seed: int, card: str, edit=None) -> tuple[list[torc
         ptx.compiled_on_the_cpu(WRITTEN, seed, card=card, edit=edit) as ran,
     ):
         outputs, gradients = outputs_and_gradients(function, *case.inputs())
-    assert [*ran] == ["attention_forward_kernel", "attention_dq_kernel", "attention_dkdv_kernel"]
+    block = case.dtype != torch.float32 and case.T <= (64 if case.K == 128 else 128)
+    backward = (
+        ["attention_block_backward_kernel"] if block else ["attention_dq_kernel", "attention_dkdv_kernel"]
+    )
+    assert [*ran] == ["attention_forward_kernel", *backward]
     return [*outputs, *gradients], ran
 
 
@@ -101,7 +116,7 @@ def run_plain(case: Case, dtype: torch.dtype) -> list[torch.Tensor]:
 
 @compiled
 @pytest.mark.parametrize("card", CARDS)
-@pytest.mark.parametrize("case", CASES + LONG, ids=str)
+@pytest.mark.parametrize("case", CASES + ONE_LAUNCH + LONG, ids=str)
 def test_forward_and_backward(case, card):
     (results, ran), *others = (run_compiled(case, seed, card) for seed in SEEDS)
     plain, truth = run_plain(case, case.dtype), run_plain(case, torch.float64)
@@ -155,7 +170,7 @@ def test_a_fault_in_the_machine_code_is_detected(card, fault):
 
 @compiled
 def test_a_packed_gradient_is_written_in_place_with_the_same_bits():
-    case = Case(2, 2, 77, 32, "causal", torch.bfloat16)
+    case = Case(2, 2, 141, 32, "causal", torch.bfloat16)
     (qkv,), (do, _) = case.inputs()
     qkv.requires_grad_()
     q, k, v = (x.transpose(1, 2) for x in qkv.unbind(2))

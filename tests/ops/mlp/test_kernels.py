@@ -11,7 +11,7 @@ from tests.closeness import assert_function_no_worse_than_naive
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 HALF, FULL = torch.bfloat16, torch.float32
-# rows, D, F, D_out: one of each; primes, in several tiles; whole tiles of fp32 (64 x 64, steps of 32); five rows of a block
+# rows, D, F, D_out: one of each; primes, in several tiles; whole tiles of fp32 (64 x 32, steps of 32); a block
 SHAPES = [(1, 1, 1, 1), (131, 13, 149, 7), (128, 64, 192, 64), (5, 160, 640, 160)]
 NAMES = ["y", "dx", "d up", "d down", "d up bias", "d down bias"]
 

@@ -1,0 +1,66 @@
+"""The kernels of the MLP compiled for three cards and run on the CPU: accesses, races, shuffled schedules."""
+
+from unittest import mock
+
+import pytest
+import torch
+
+from dnagpt_fast.ops import triton_settings
+from dnagpt_fast.ops.mlp import launch
+from dnagpt_fast.ops.mlp.reference import mlp_reference
+from tests import ptx
+from tests.closeness import assert_no_worse_than_naive, outputs_and_gradients
+
+pytestmark = [pytest.mark.ptx, pytest.mark.usefixtures("poisoned_memory")]
+WRITTEN = {"mlp_up_kernel": {"p_wide", "p_gelu"}, "mlp_dwide_kernel": {"p_dwide"}}
+NAMES = ("y", "dx", "d up", "d up bias", "d down", "d down bias")
+
+
+@pytest.mark.skipif(not ptx.interpreting(), reason="this process already compiles")
+def test_in_a_process_that_compiles():
+    ptx.rerun_without_the_interpreter(__file__)
+
+
+@pytest.mark.skipif(ptx.interpreting(), reason="run by the test that starts a process that compiles")
+@pytest.mark.parametrize("card", ["sm_80", "sm_90", "sm_100"])
+# rows and columns that fill no tile, and a width that fills no step; several steps, so that a stage is used again
+@pytest.mark.parametrize(
+    ("rows", "width", "dtype", "bias"),
+    [(150, 40, torch.bfloat16, True), (70, 320, torch.float16, False), (70, 48, torch.float32, True)],
+    ids=str,
+)
+def test_compiled_against_fp64_under_three_schedules(card, rows, width, dtype, bias):
+    generator = torch.Generator().manual_seed(0)
+    wide = 2 * width + 8
+
+    def numbers(*shape, scale=1.0):
+        return (scale * torch.randn(*shape, generator=generator)).to(dtype)
+
+    inputs = [numbers(rows, width), numbers(wide, width, scale=width**-0.5)]
+    inputs += [numbers(wide)] * bias + [numbers(width, wide, scale=wide**-0.5)] + [numbers(width)] * bias
+    cotangents = [numbers(rows, width)]
+
+    def results(function, tensors):
+        def run(*given):
+            return function(*given) if bias else function(*given[:2], None, given[2], None)
+
+        outputs, gradients = outputs_and_gradients(run, tensors, cotangents)
+        return [*outputs, *gradients]
+
+    truth = results(mlp_reference, [x.double() for x in inputs])
+    naive = results(mlp_reference, inputs)
+    names = NAMES if bias else [name for name in NAMES if "bias" not in name]
+    first = None
+    for seed in range(3):
+        with (
+            mock.patch.object(triton_settings, "architecture", return_value=card),
+            ptx.compiled_on_the_cpu(WRITTEN, seed, card=card) as ran,
+        ):
+            ours = results(launch.mlp_triton, inputs)
+        assert [*ran] == ["mlp_up_kernel", "mlp_dwide_kernel"]
+        if dtype != torch.float32:
+            assert all(ptx.runs(ran, kernel, ptx.PRODUCT[card]) for kernel in ran)
+        for name, o, n, t in zip(names, ours, naive, truth, strict=True):
+            assert_no_worse_than_naive(name, o, n, t)
+        assert first is None or all(map(torch.equal, ours, first)), "other bits under another schedule"
+        first = ours
