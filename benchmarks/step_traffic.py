@@ -64,8 +64,8 @@ of products and of the loss, whose time is in their operations. **Nothing here i
 - fused: `residual_norm`, and the clipping in the optimizer's pass; the residual stream in fp32 (the default)
 - fused, bf16 stream: also `run.residual = "bf16"`
 - GELU inside: also GELU inside two products of each block (`DNAGPT_FAST_IMPL=mlp=triton`); on an H100 the rule of
-  `ops/mlp/rule.py` leaves it apart at this width, because the kernels' products are slower than the library's, and on an
-  A100 and an RTX 4090 it chooses this ([scaling.md](../docs/scaling.md) has the milliseconds)
+  `ops/mlp/rule.py` leaves it apart at this width, because the kernels' products are slower than the library's; on an
+  A100 and an RTX 4090 it chooses this way ([scaling.md](../docs/scaling.md) has the milliseconds)
 
 """
 

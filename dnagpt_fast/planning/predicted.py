@@ -83,8 +83,7 @@ def predicted_parts(
     loss_tokens       columns of the loss: the tokens that occur and one; default the whole vocabulary
     recomputing_loss  the kernels that recompute logits (four products at a lower rate) instead of three products
     graphed           the host launches one graph
-    gelu_inside       GELU inside two of the products of a block (ops/mlp), at the rate of its kernels; None: as its rule
-                      chooses
+    gelu_inside       GELU inside two of a block's products (ops/mlp), at the rate of its kernels; None: by its rule
 
     Each row: part, ms, tflop, gb. The last one, "step", also has tokens_per_s, share_of_peak and memory_gib; its time
     is the sum of the parts, or that of the launches if it is longer. Raises ValueError for an unknown card or key.
@@ -106,7 +105,7 @@ def predicted_parts(
 
     unit = R * D / 1e9
     share = gelu_inside_share(card, D, gelu_inside)
-    # bytes that GELU inside does not move, and the time of two products (16 of the 72 D^2 operations of a row and block)
+    # bytes that GELU inside does not move, and the time of two products: 16 of the 72 D^2 operations of a row and block
     moved = (ELEMENTWISE[elementwise] - 24 * (share is not None)) * layers * unit
     slower = 0.0 if share is None else 16 * layers * R * D * D * (1 / share - 1)
     parameters = parameter_count(config)

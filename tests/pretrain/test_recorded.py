@@ -19,7 +19,7 @@ from dnagpt_fast.training.settings import ConfigError
 from tests.pretrain.runs import write_config
 from tests.training.recorded_graph import Watch
 
-ON_CUDA = {"attention": "triton", "combined_loss": "triton", "residual_norm": "triton"}
+ON_CUDA = {"attention": "triton", "combined_loss": "triton", "residual_norm": "triton", "mlp": "triton"}
 
 
 def meta_step() -> Loop:
@@ -81,6 +81,7 @@ def test_nothing_of_the_host_enters_the_kernels_of_a_step(monkeypatch, rate_on):
         "attention_packed_forward",
         "combined_loss_backward",
         "residual_norm_backward",
+        "mlp_dwide",
         "_fused_adamw_",
     ):
         assert op in names, op

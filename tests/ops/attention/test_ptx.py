@@ -93,10 +93,11 @@ def run_compiled(case: Case, seed: int, card: str, edit=None) -> tuple[list[torc
         ptx.compiled_on_the_cpu(WRITTEN, seed, card=card, edit=edit) as ran,
     ):
         outputs, gradients = outputs_and_gradients(function, *case.inputs())
-    block = case.dtype != torch.float32 and case.T <= (64 if case.K == 128 else 128)
-    backward = (
-        ["attention_block_backward_kernel"] if block else ["attention_dq_kernel", "attention_dkdv_kernel"]
-    )
+    most = attention_tiles.BLOCKS[triton_settings.FAMILIES[card], case.K][-1].up_to
+    if case.dtype != torch.float32 and most >= case.T:
+        backward = ["attention_block_backward_kernel"]
+    else:
+        backward = ["attention_dq_kernel", "attention_dkdv_kernel"]
     assert [*ran] == ["attention_forward_kernel", *backward]
     return [*outputs, *gradients], ran
 
