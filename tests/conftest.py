@@ -36,6 +36,22 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if contents else None
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item):
+    """Skips tests of kernels, and only those, where Triton's interpreter is known not to work (docs/gpu_code.md)."""
+    try:
+        return (yield)
+    except Exception as error:
+        from dnagpt_fast.ops.triton_settings import interpreter_fault
+
+        known = "only 0-dimensional arrays can be converted" in str(
+            error
+        ) or "the interpreter of Triton" in str(error)
+        if known and (fault := interpreter_fault()):
+            pytest.skip(fault)
+        raise
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed():
     torch.manual_seed(0)

@@ -69,13 +69,34 @@ def triton_version() -> tuple[int, int]:
     return int(major), int(minor)
 
 
+@constant_when_compiled
+def interpreter_fault() -> str:
+    """Why Triton's interpreter cannot run the kernels here; "" if it can, or does not run in this process.
+
+    Before 3.7 it makes loop bounds of arrays with one element, which numpy 2.4 and later refuse.
+    """
+    import numpy
+    import triton
+
+    numpy_version = tuple(int(part) for part in numpy.__version__.split(".")[:2])
+    if not triton.knobs.runtime.interpret or triton_version() >= (3, 7) or numpy_version < (2, 4):
+        return ""
+    return (
+        f"the interpreter of Triton {triton.__version__} does not work with numpy {numpy.__version__}: "
+        "wanted Triton 3.7 or later, or numpy before 2.4"
+    )
+
+
 def check_may_run(op: str, x: Tensor, instead: str) -> None:
-    """Raises RuntimeError for CPU tensors outside the interpreter. instead: an implementation of `op` for the CPU."""
+    """Raises RuntimeError for CPU tensors outside the interpreter, or if it has a fault. instead: an implementation of
+    `op` for the CPU."""
     if x.device.type == "cpu" and not interpreting():
         raise RuntimeError(
             f"{op}: Triton runs on CPU tensors only in its interpreter; set TRITON_INTERPRET=1 before Triton is "
             f'imported, or choose dispatch.using({op}="{instead}")'
         )
+    if x.device.type == "cpu" and (fault := interpreter_fault()):
+        raise RuntimeError(f'{op}: {fault}; or choose dispatch.using({op}="{instead}")')
 
 
 def accumulator(x: Tensor) -> torch.dtype:

@@ -1,5 +1,6 @@
 """The settings of all Triton ops: where they may run, and the precision of their fp32 products."""
 
+import numpy
 import pytest
 import torch
 import triton
@@ -46,3 +47,24 @@ def test_cpu_tensors_need_the_interpreter(monkeypatch):
     ):
         triton_settings.check_may_run("combined_loss", torch.zeros(1), "chunked")
     triton_settings.check_may_run("combined_loss", torch.zeros(1, device="meta"), "chunked")
+
+
+@pytest.mark.parametrize(
+    ("triton_is", "numpy_is", "works"),
+    [
+        ("3.6.0", "2.4.1", False),
+        ("3.6.0", "2.3.5", True),
+        ("3.7.1", "2.5.0", True),
+        ("3.6.0", "1.26.4", True),
+    ],
+)
+def test_an_interpreter_that_does_not_work_is_named(monkeypatch, triton_is, numpy_is, works):
+    monkeypatch.setattr(triton, "__version__", triton_is)
+    monkeypatch.setattr(numpy, "__version__", numpy_is)
+    if works:
+        assert triton_settings.interpreter_fault() == ""
+        return
+    with pytest.raises(
+        RuntimeError, match=r"mlp: the interpreter of Triton 3.6.0 .* numpy 2.4.1: wanted Triton 3.7"
+    ):
+        triton_settings.check_may_run("mlp", torch.ones(1), "dense")
