@@ -1,5 +1,6 @@
 """CUDA graphs: attention, loss, decoding, the sampler and a model are captured, and replayed with the same bits."""
 
+import threading
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -136,3 +137,29 @@ def test_forward_and_backward_of_a_model(cuda):
                 p.mul_(0.99)
 
     check(work, change)
+
+
+def test_another_thread_may_call_cuda_during_a_capture(cuda):
+    """As the writer of a checkpoint does: it allocates and copies to the host while a step is recorded."""
+    x, copied = torch.arange(1000.0, device=cuda), []
+
+    def elsewhere() -> None:
+        with torch.cuda.stream(torch.cuda.Stream()):
+            copied.append((torch.ones(1 << 20, device=cuda) * 3).cpu())
+
+    def work() -> torch.Tensor:
+        y = x * 2
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        return y + 1
+
+    graph = CudaGraph(torch.device(cuda))
+    graph.warm(work)
+    y = graph.capture(work)
+    x += 5
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(y, x * 2 + 1)
+    assert len(copied) == 2
+    assert all(bool((one == 3).all()) for one in copied)
