@@ -12,6 +12,8 @@ from benchmarks.audit_page import page
 from benchmarks.triton_launches import ARCHITECTURES
 from tests.ops.attention import test_ptx as test_attention_ptx
 from tests.ops.combined_loss import test_ptx as test_combined_loss_ptx
+from tests.ops.mlp import test_ptx as test_mlp_ptx
+from tests.ops.residual_norm import test_ptx as test_residual_norm_ptx
 from tests.ops.sampling import test_ptx as test_sampling_ptx
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +29,9 @@ WITHOUT_PRODUCT = {
     "sampling_next_tokens_kernel",
     "sampling_advance_lanes_kernel",
     "combined_loss_finish_kernel",
+    "residual_norm_forward_kernel",
+    "residual_norm_backward_kernel",
+    "residual_norm_sum_kernel",
 }
 
 
@@ -34,7 +39,7 @@ WITHOUT_PRODUCT = {
 def kernels() -> set[str]:
     """Names of the functions that are launched: @triton.jit, named `..._kernel`."""
     found = set()
-    for file in (ROOT / "dnagpt_fast" / "ops").glob("*/*_kernel*.py"):
+    for file in (ROOT / "dnagpt_fast" / "ops").glob("*/*kernel*.py"):
         for node in ast.parse(file.read_text()).body:
             if isinstance(node, ast.FunctionDef) and node.name.endswith("_kernel"):
                 decorators = [ast.unparse(line) for line in node.decorator_list]
@@ -49,7 +54,13 @@ def test_every_kernel_is_compiled_for_every_card():
 
 
 def test_every_kernel_runs_as_compiled_code_on_the_cpu():
-    proofs = (test_attention_ptx, test_combined_loss_ptx, test_sampling_ptx)
+    proofs = (
+        test_attention_ptx,
+        test_combined_loss_ptx,
+        test_mlp_ptx,
+        test_residual_norm_ptx,
+        test_sampling_ptx,
+    )
     assert kernels() == {kernel for proof in proofs for kernel in proof.WRITTEN}
 
 

@@ -106,12 +106,15 @@ TILES_FP32_OF: dict[tuple[str, str, int], tuple[Tile, ...]] = {
 
 # Backward of a whole head by one program (block_kernel.py): (family, head size) -> tiles of BT = BS tokens, the most
 # that fit. Scores and their gradients are in registers: at head size 128 a tile of 128 tokens spills 30 on Hopper and
-# 412 on Ampere.
+# 412 on Ampere. Other cards have only the smaller tile.
 BLOCKS: dict[tuple[str, int], tuple[Tile, ...]] = {
-    (card, size): (Tile(64, 64, 4, 1, up_to=64), *((Tile(128, 128, 8, 1, up_to=128),) if size < 128 else ()))
+    (card, size): (Tile(64, 64, 4, 1, up_to=64),)
     for card in sorted(set(FAMILIES.values()))
     for size in HEAD_SIZES
 }
+for _size in (32, 64):
+    for _card in ("ampere", "hopper"):
+        BLOCKS[_card, _size] += (Tile(128, 128, 8, 1, up_to=128),)
 
 # Triton 3.6, which comes with torch 2.11. On Hopper its backward passes data of cp.async to wgmma without the proxy
 # fence that PTX requires (3.7 adds it); with one stage the data goes through registers, which are fenced. On Blackwell
