@@ -22,6 +22,7 @@ MIRRORED = {
     "recipes/README.md": "recipes",
     "CHANGELOG.md": "changelog",
     "CONTRIBUTING.md": "contributing",
+    "packaging/README.md": "packaging",
 }
 PACKAGES = {
     "dnagpt_fast": "Models, tokenizer, genomes, and what one does with them.",
