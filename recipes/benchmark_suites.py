@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from fetch import debian, wheel
-from stage import HERE
+from stage import HERE, write_measured
 
 from dnagpt_fast.suites.figures import draw
 from dnagpt_fast.suites.report import tables
 from dnagpt_fast.variants.vcf import VcfFile
 
-BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
 NEEDS_GENOME = ("genomic-benchmarks", "variants", "zero-shot", "lm")
 SHOWN_WIDTH = 8
 SHOWN = "gue"
@@ -141,9 +140,7 @@ def main() -> None:
     if chosen.page is None:
         print(text)
         return
-    page = chosen.page.read_text()
-    before, after = page.split(BEGIN)[0], page.split(END)[1]
-    chosen.page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+    write_measured(chosen.page, text)
     shown = chosen.out / SHOWN / "report.json"
     if shown.is_file():
         draw(chosen.page.with_name(f"benchmarks_{SHOWN}.png"), json.loads(shown.read_text()))

@@ -192,6 +192,16 @@ def chosen_rates(runs: Mapping[str, TunedRuns]) -> str:
     return " ".join(parts)
 
 
+MEASURED = "<!-- measured -->", "<!-- end of measured -->"
+
+
+def write_measured(page: Path, text: str) -> None:
+    """Replaces the part of a page that was measured."""
+    begin, end = MEASURED
+    before, rest = page.read_text().split(begin)
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}")
+
+
 def finish(out: Path, name: str, text: str, clock: Clock) -> None:
     text = f"{text}\n\n{clock.report()}\n"
     (out / f"{name}.md").write_text(text)
