@@ -273,6 +273,17 @@ def cpu_table(runs: Mapping[str, list[Run]], sizes: Sequence[int]) -> str:
     return f"{count:,} runs, {total:,.0f} CPU s in all. CPU seconds of a run, mean:\n\n{text}"
 
 
+def cross_species(panels: list[Panel], task: str = "poly_a") -> str:
+    """The table of the paper's page: a task's scores in each species, with the most labels of each method."""
+    of = [panel for panel in panels if panel.task.name == task]
+    rows = []
+    for method in of[0].methods if of else ():
+        size = max((n for m, n in of[0].cells if m == method), key=_by_size)
+        scores = [panel.score(method, size) for panel in of]
+        rows.append([method, label(size), *(f"{one} {_seeds(of[0], method, size)}" for one in scores)])
+    return table(["method", "labels", *(panel.title.removeprefix(f"{task} of ") for panel in of)], rows)
+
+
 # Figure
 
 
@@ -328,3 +339,6 @@ def write_page(settings: dict[str, Any], out: Path, page: Path | None) -> None:
         print(text)
     else:
         write_measured(page, text)
+        paper = page.with_name("paper.md")
+        if paper.exists():
+            write_measured(paper, cross_species(panels))
