@@ -281,7 +281,8 @@ def cross_species(panels: list[Panel], task: str = "poly_a") -> str:
         size = max((n for m, n in of[0].cells if m == method), key=_by_size)
         scores = [panel.score(method, size) for panel in of]
         rows.append([method, label(size), *(f"{one} {_seeds(of[0], method, size)}" for one in scores)])
-    return table(["method", "labels", *(panel.title.removeprefix(f"{task} of ") for panel in of)], rows)
+    species = [panel.title.removeprefix(f"{task} of ").replace(task, "human") for panel in of]
+    return table(["method", "labels", *species], rows)
 
 
 # Figure
