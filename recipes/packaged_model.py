@@ -173,7 +173,14 @@ def main() -> None:
             for name, s in spectra.items()
         ),
     ]
-    draw_losses(run, "nats_per_bp", "training loss, nats per base pair", {"uniform": UNIFORM}, curve_of(run))
+    draw_losses(
+        run,
+        "nats_per_bp",
+        "next-token loss (nats per base pair)",
+        {"uniform": UNIFORM},
+        curve_of(run),
+        title=f"pre-training: {NAME}",
+    )
     shutil.copyfile(run / "loss.png", out / f"{NAME}_loss.png")
     (out / f"{NAME}_card.md").write_text(card(facts, rows, likely))
     finish(out, NAME, "\n".join([f"# {NAME}", "", *rows, "", *likely]), clock)

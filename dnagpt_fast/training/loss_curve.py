@@ -82,6 +82,8 @@ def draw_losses(
         )
         axes.plot(steps, means, color=BLUE, label=f"running mean {means[-1]:.4f}")
         for text, places in (points or {}).items():
+            if not places:
+                continue
             axes.plot(
                 *zip(*places, strict=True),
                 color=BLACK,
