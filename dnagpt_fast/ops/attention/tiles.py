@@ -112,7 +112,6 @@ BLOCKS: dict[tuple[str, int], tuple[Tile, ...]] = {
     for card in sorted(set(FAMILIES.values()))
     for size in HEAD_SIZES
 }
-BLOCKS["cdna3", 128] = ()  # not compiled yet
 for _size in (32, 64):
     for _card in ("ampere", "hopper"):
         BLOCKS[_card, _size] += (Tile(128, 128, 8, 1, up_to=128),)
