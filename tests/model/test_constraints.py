@@ -227,6 +227,7 @@ def test_limits_of_the_automaton():
         Walks(Constraints((0.4, 0.6), {}, ("ANNNNNNNNC",)), KmerTokenizer(6), {"": 60_000})
 
 
+@pytest.mark.slow
 def test_a_long_sequence(model):
     """1 kb with a share of G + C and six-cutters: no place is too far from the end to be decided."""
     tokenizer = KmerTokenizer(3)
