@@ -12,10 +12,11 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 GZIP_MAGIC = b"\x1f\x8b"
 BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
@@ -81,7 +82,7 @@ def open_content(path: str | Path) -> Iterator[BinaryIO]:
     stream raises one of GZIP_DAMAGE while reading.
     """
     path = Path(path)
-    with open(path, "rb") as raw:
+    with _opened(path) as raw:
         start = raw.peek(18)
         if not start.startswith(GZIP_MAGIC):
             _refuse_foreign(path, start)
@@ -98,6 +99,35 @@ def open_content(path: str | Path) -> Iterator[BinaryIO]:
                 raise InputFileError(f"{path}: packed by gzip twice: unpack it once")
             _refuse_foreign(path, inner)
             yield cast(BinaryIO, stream)
+
+
+watcher: ContextVar[Callable[[Path, object, int, int], None] | None] = ContextVar("watcher", default=None)
+"""Called with (path, file, bytes read, bytes of the file) while `open_content` reads files of WATCHED_BYTES or more."""
+WATCHED_BYTES = 16 << 20
+
+
+class _Watched(io.FileIO):
+    """A file that reports to `watcher` how far it is read."""
+
+    def __init__(self, path: Path, size: int, report: Callable[[Path, object, int, int], None]) -> None:
+        super().__init__(path, "rb")
+        self._path, self._size, self._report = path, size, report
+        self._shown = 0
+
+    def readinto(self, buffer: Any) -> int:
+        count = super().readinto(buffer)
+        place = self.tell()
+        if abs(place - self._shown) >= WATCHED_BYTES // 16 or (place == self._size != self._shown):
+            self._shown = place
+            self._report(self._path, self, place, self._size)
+        return count
+
+
+def _opened(path: Path) -> io.BufferedReader:
+    report = watcher.get()
+    if report is not None and path.is_file() and (size := path.stat().st_size) >= WATCHED_BYTES:
+        return io.BufferedReader(_Watched(path, size, report))
+    return open(path, "rb")
 
 
 def is_bcf(path: str | Path) -> bool:

@@ -68,6 +68,7 @@ def test_the_ground_is_small():
         "output_files",
         "packed",
         "plot_style",
+        "progress",
         "vocab",
     }
 

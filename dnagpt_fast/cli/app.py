@@ -1,11 +1,11 @@
-"""The command line `dnagpt-fast`. Each command is a short function: it reads options, calls one module, prints.
+"""The command line `dnagpt-fast`: its commands in groups. Each command is a short function: it reads options, calls one
+module and returns what is printed.
 
 Exit codes: 0 done, 1 the input or the work failed (one line on stderr), 2 the command line was wrong, 130 interrupted,
 143 ended by SIGTERM. DNAGPT_FAST_TRACEBACK=1 shows where an error came from.
 """
 
 import contextlib
-import functools
 import math
 import os
 import signal
@@ -15,121 +15,110 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
-from typing import Annotated, Any, TextIO, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from dnagpt_fast.cli import (
+    about_commands,
     evaluate_commands,
     genome_commands,
     model_commands,
+    place_commands,
     run_commands,
     variant_commands,
 )
+from dnagpt_fast.cli.command import command, epilog, help_and_examples
 from dnagpt_fast.cli.torch_import import torch_is_no_garbage
 from dnagpt_fast.output_files import DISK_FULL
+from dnagpt_fast.progress import quiet
 
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
     name="dnagpt-fast",
-    help="Train, fine-tune and use DNAGPT straight from packed 2-bit genomes.",
-    no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    # the groups need it; so no text of a command may have square brackets (tests/cli/test_commands.py)
+    rich_markup_mode="rich",
+    context_settings=HELP_OPTIONS,
 )
 
 
-@app.callback()
-def every_command() -> None:
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"dnagpt-fast {version('dnagpt-fast')}")
+        except PackageNotFoundError:
+            typer.echo("dnagpt-fast, not installed: it runs from a folder of the source")
+        raise typer.Exit
+
+
+@app.callback(
+    invoke_without_command=True,
+    epilog="First steps: `dnagpt-fast doctor`, then `dnagpt-fast pretrain --demo`.\n\n"
+    "`dnagpt-fast COMMAND -h` has an example for each command.",
+)
+def every_command(
+    context: typer.Context,
+    wanted: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-V", callback=_print_version, is_eager=True, help="print the version and end"
+        ),
+    ] = False,
+) -> None:
     """Train, fine-tune and use DNAGPT straight from packed 2-bit genomes."""
-
-
-def doctor() -> None:
-    """Show what is installed and built, which implementation of each op is used, and how to fix what is wrong."""
-    from dnagpt_fast.cli.doctor import examine
-
-    findings = examine()
-    width = max(len(finding.what) for finding in findings)
-    for finding in findings:
-        typer.echo(f"{'ok  ' if finding.ok else 'FAIL'} {finding.what:{width}}  {finding.message}")
-    if not all(finding.ok for finding in findings):
-        raise typer.Exit(1)
-
-
-def models() -> None:
-    """List the models that are part of the package; every command that takes a model accepts their names."""
-    from dnagpt_fast.weights.packaged import known_names, packaged_models
-
-    found = packaged_models()
-    if not found:
-        typer.echo(known_names(), err=True)
-        raise typer.Exit(1)
-    for name, model in found.items():
-        typer.echo(f"{name}  {model.about}  ({model.file.stat().st_size / 1e6:.1f} MB)")
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), nl=False)
 
 
 # In the order of --help.
-COMMANDS: dict[str, Callable[..., None]] = {
-    "pack": genome_commands.pack,
-    "info": genome_commands.info,
-    "extract": genome_commands.extract,
-    "make-task": genome_commands.make_task,
-    "pretrain": run_commands.pretrain,
-    "finetune": run_commands.finetune,
-    "predict": run_commands.predict,
-    "plan": run_commands.plan,
-    "generate": model_commands.generate,
-    "embed": model_commands.embed,
-    "score": model_commands.score,
-    "track": variant_commands.track,
-    "variants": variant_commands.variants,
-    "calibrate": variant_commands.calibrate,
-    "mutate": variant_commands.mutate,
-    "attribute": variant_commands.attribute,
-    "attention": variant_commands.attention,
-    "evaluate": evaluate_commands.evaluate,
-    "convert": model_commands.convert,
-    "models": models,
-    "doctor": doctor,
+GROUPS: dict[str, dict[str, Callable[..., Any]]] = {
+    "Genomes and data": {
+        "pack": genome_commands.pack,
+        "info": genome_commands.info,
+        "extract": genome_commands.extract,
+        "make-task": genome_commands.make_task,
+    },
+    "Train": {
+        "plan": run_commands.plan,
+        "config": about_commands.config,
+        "pretrain": run_commands.pretrain,
+        "finetune": run_commands.finetune,
+    },
+    "Use a model": {
+        "generate": model_commands.generate,
+        "embed": model_commands.embed,
+        "score": model_commands.score,
+        "predict": run_commands.predict,
+    },
+    "Single bases and variants": {
+        "variants": variant_commands.variants,
+        "calibrate": variant_commands.calibrate,
+        "track": place_commands.track,
+        "mutate": place_commands.mutate,
+        "attribute": place_commands.attribute,
+        "attention": place_commands.attention,
+    },
+    "Models and this installation": {
+        "evaluate": evaluate_commands.evaluate,
+        "convert": model_commands.convert,
+        "models": about_commands.models,
+        "doctor": about_commands.doctor,
+    },
 }
+COMMANDS = {name: function for group in GROUPS.values() for name, function in group.items()}
 
-
-def _with_early_ends(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, but with ValueError for a file that ends too early: typer treats EOFError as the end of the input
-    from a keyboard."""
-
-    @functools.wraps(command)
-    def run(*arguments: Any, **options: Any) -> None:
-        try:
-            command(*arguments, **options)
-        except EOFError as error:
-            raise ValueError(str(error) or "a file ends too early") from error
-
-    return run
-
-
-def path(text: str) -> Path:
-    """The value of a path parameter. An empty name, as of an unset variable in a script, would be the current folder.
-    Files are not looked at here: a command reports them like all its errors, in one line."""
-    if not str(text).strip():
-        raise typer.BadParameter("the name is empty: wanted a file or folder")
-    return Path(text)
-
-
-def _parsed_by_path(command: Callable[..., None]) -> Callable[..., None]:
-    for hint in get_type_hints(command, include_extras=True).values():
-        if get_origin(hint) is Annotated and {Path, list[Path]} & {
-            hint.__origin__,
-            *get_args(hint.__origin__),
-        }:
-            (parameter,) = hint.__metadata__
-            parameter.parser = path
-    return command
-
-
-for _name, _command in COMMANDS.items():
-    app.command(name=_name)(_with_early_ends(_parsed_by_path(_command)))
+for _group, _functions in GROUPS.items():
+    for _name, _function in _functions.items():
+        app.command(
+            name=_name,
+            help=help_and_examples(_function)[0],
+            epilog=epilog(_function),
+            rich_help_panel=_group,
+            context_settings=HELP_OPTIONS,
+        )(command(_function))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -269,4 +258,5 @@ def _warn(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    typer.echo(f"dnagpt-fast: warning: {message}", err=True)
+    if not quiet.get():
+        typer.echo(f"dnagpt-fast: warning: {message}", err=True)

@@ -1,17 +1,16 @@
 """The command that runs the field's benchmarks: evaluate."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dnagpt_fast.cli.command import Report, prints
 from dnagpt_fast.cli.options import (
     BatchTokens,
     BothStrands,
     Device,
     Dtype,
-    Json,
     Pooling,
     Prefix,
     Resume,
@@ -20,6 +19,7 @@ from dnagpt_fast.cli.options import (
 from dnagpt_fast.output_files import refuse_inputs
 
 
+@prints("suite", "about", "job", "models", "versions", "seconds", "tasks")
 def evaluate(
     suite: Annotated[
         str,
@@ -66,13 +66,17 @@ def evaluate(
     both_strands: BothStrands = False,
     resamples: Annotated[int, typer.Option(help="of the bootstrap")] = 1000,
     resume: Resume = False,
-    as_json: Json = False,
     prefix: Prefix = "<R>",
     max_tokens: BatchTokens = 16_384,
     device: Device = None,
     dtype: Dtype = None,
-) -> None:
-    """Run a benchmark suite on models: scores with intervals beside plain baselines and random weights."""
+) -> Report:
+    """Run a benchmark suite on models: scores with intervals beside plain baselines and random weights.
+
+    With --json the content of report.json. The data of each suite: docs/benchmarks.md
+
+    $ dnagpt-fast evaluate gue --data GUE --model dna_gpt6m_m -o report
+    """
     from dnagpt_fast.model.embed import POOLINGS
     from dnagpt_fast.suites.job import Choices
     from dnagpt_fast.suites.job import evaluate as run
@@ -99,7 +103,4 @@ def evaluate(
     how = HowToRun(device, dtype, prefix, pooling, both_strands, max_tokens, seed)
     choices = Choices(tuple(model), tuple(way or (FROZEN, LIKELIHOOD)), controls, how, tuning, resamples)
     report = run(suite, source, choices, output, resume=resume)
-    if as_json:
-        typer.echo(json.dumps(report))
-        return
-    typer.echo(f"{output}: {len(report['tasks'])} tasks, {report['seconds']:,.1f} s")
+    return Report(f"{output}: {len(report['tasks'])} tasks, {report['seconds']:,.1f} s", report)

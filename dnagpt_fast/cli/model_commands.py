@@ -5,27 +5,31 @@ from typing import Annotated
 
 import typer
 
+from dnagpt_fast.cli.command import Report, prints
 from dnagpt_fast.cli.options import (
     BatchTokens,
     Bed,
     BothStrands,
     Device,
     Dtype,
+    GenomeFile,
     Heads,
+    Json,
     Model,
     Pooling,
     Prefix,
     Products,
     Regions,
     Resume,
-    Source,
     WindowBp,
     flag,
     option,
 )
 from dnagpt_fast.output_files import is_stream, refuse_inputs
+from dnagpt_fast.progress import working
 
 
+@prints("name", "prompt_bp", "new_tokens", "left_out_tokens", "sequence", "output", "sequences")
 def generate(
     model: Model,
     output: Annotated[Path | None, option("--out", "FASTA; default standard output")] = None,
@@ -84,8 +88,15 @@ def generate(
     dtype: Dtype = None,
     products: Products = "float32",
     num_heads: Heads = None,
-) -> None:
-    """Sample sequences from a model into FASTA."""
+    as_json: Json = False,
+) -> Report | None:
+    """Sample sequences from a model into FASTA.
+
+    With --json and without -o an object for each sequence, in place of FASTA.
+
+    $ dnagpt-fast generate dna_gpt6m_m --max-tokens 60 --bases-only
+    $ dnagpt-fast generate dna_gpt6m_m --prompt '<R>ACGTGG' --samples 4 -o made.fa
+    """
     from dnagpt_fast.cli.sequence_jobs import Where, constraints_of, generate_fasta, open_model, prompts_of
 
     where = Where(tuple(region or ()), bed)
@@ -115,14 +126,18 @@ def generate(
         "batch_size": batch_size,
     }
     prompts, names = (prompt or ["<R>"], None) if genome is None else prompts_of(genome, where, prefix)
-    count = generate_fasta(opened, tokenizer, prompts, output, settings, names)
-    if output is not None:
-        typer.echo(f"{output}: {count} sequences", err=is_stream(output))
+    count = generate_fasta(
+        opened, tokenizer, prompts, output, settings, names, as_json=as_json and output is None
+    )
+    if output is None:
+        return None
+    return Report(f"{output}: {count} sequences", {"output": output, "sequences": count}, output=output)
 
 
+@prints("output", "vectors", "shape")
 def embed(
     model: Model,
-    genome: Source,
+    genome: GenomeFile,
     output: Annotated[
         Path,
         option("--out", ".npy or .safetensors, with names in OUT.names; .parquet or .h5ad (AnnData)"),
@@ -143,8 +158,12 @@ def embed(
     dtype: Dtype = None,
     products: Products = "float32",
     num_heads: Heads = None,
-) -> None:
-    """One vector for each sequence of a file; with several layers one for each layer."""
+) -> Report:
+    """One vector for each sequence of a file; with several layers one for each layer.
+
+    $ dnagpt-fast embed dna_gpt6m_m promoters.fa -o promoters.npy
+    $ dnagpt-fast embed dna_gpt6m_m genome.2bit --bed peaks.bed -o peaks.parquet
+    """
     from dnagpt_fast.cli.embed_job import embed_file
     from dnagpt_fast.cli.sequence_jobs import Where, open_model
 
@@ -162,12 +181,21 @@ def embed(
     rows, shape = embed_file(
         opened, tokenizer, genome, output, where, settings, resume=resume, name=str(model)
     )
-    typer.echo(f"{output}: {rows} vectors of {' x '.join(map(str, shape))}", err=is_stream(output))
+    return Report(
+        f"{output}: {rows} vectors of {' x '.join(map(str, shape))}",
+        {"output": output, "vectors": rows, "shape": shape},
+        output=output,
+    )
 
 
+@prints(
+    "name", "contig", "start_bp", "end_bp", "strand", "length_bp", "scored_bp", "log_likelihood",
+    "log_likelihood_per_bp", "position", "reference", "alternative", "log_ratio", "control_mean", "control_sd",
+    "z", "output", "rows",
+)  # fmt: skip
 def score(
     model: Model,
-    genome: Source,
+    genome: GenomeFile,
     output: Annotated[Path | None, option("--out", "table; default standard output")] = None,
     region: Regions = None,
     bed: Bed = None,
@@ -194,14 +222,22 @@ def score(
     dtype: Dtype = None,
     products: Products = "float32",
     num_heads: Heads = None,
-) -> None:
-    """Log-likelihood of each sequence of a file, or of single-base substitutions."""
+    as_json: Json = False,
+) -> Report | None:
+    """Log-likelihood of each sequence of a file, or of single-base substitutions.
+
+    With --json and without -o an object for each row of the table.
+
+    $ dnagpt-fast score dna_gpt6m_m promoters.fa
+    $ dnagpt-fast score dna_gpt6m_m genome.2bit --region one:0-600 -o scores.tsv
+    """
     from dnagpt_fast.cli.sequence_jobs import (
+        SUBSTITUTION_COLUMNS,
         Where,
         open_model,
-        substitution_lines,
+        substitution_rows,
         use_compared_products,
-        write_lines,
+        write_rows,
         write_scores,
     )
     from dnagpt_fast.ops.traits import refuse_products
@@ -219,16 +255,35 @@ def score(
     refuse_products(products, "--products")
     opened, tokenizer = open_model(model, device, dtype, num_heads, products if substitution else "float32")
     if substitution:
-        write_lines(substitution_lines(opened, tokenizer, genome, substitution, prefix), output)
-        return
-    if products != "float32":
-        typer.echo(use_compared_products(opened, tokenizer, genome, where, prefix, products), err=True)
-    settings = {"both_strands": both_strands, "prefix": prefix, "overlap": overlap, "max_tokens": max_tokens}
-    write_scores(
-        opened, tokenizer, genome, output, where, settings, controls=shuffles, seed=seed, resume=resume
-    )
+        rows = substitution_rows(opened, tokenizer, genome, substitution, prefix)
+        count = write_rows(SUBSTITUTION_COLUMNS, rows, output, as_json=as_json)
+    else:
+        if products != "float32":
+            typer.echo(use_compared_products(opened, tokenizer, genome, where, prefix, products), err=True)
+        settings = {
+            "both_strands": both_strands,
+            "prefix": prefix,
+            "overlap": overlap,
+            "max_tokens": max_tokens,
+        }
+        count = write_scores(
+            opened,
+            tokenizer,
+            genome,
+            output,
+            where,
+            settings,
+            controls=shuffles,
+            seed=seed,
+            resume=resume,
+            as_json=as_json,
+        )
+    if output is None:
+        return None
+    return Report(f"{output}: {count:,} rows", {"output": output, "rows": count}, output=output)
 
 
+@prints("output", "form")
 def convert(
     source: Model,
     target: Annotated[Path, typer.Argument(help="file or folder to write; must not exist")],
@@ -236,9 +291,14 @@ def convert(
         str, typer.Option(help="official (.pth), safetensors (one file), folder or hf (Hugging Face)")
     ],
     num_heads: Heads = None,
-) -> None:
-    """Convert a model from any of its forms on disk to another; the bits of every tensor are kept."""
+) -> Report:
+    """Convert a model from any of its forms on disk to another; the bits of every tensor are kept.
+
+    $ dnagpt-fast convert dna_gpt6m_m model.safetensors --to safetensors
+    $ dnagpt-fast convert dna_gpt6m_m hf_folder --to hf
+    """
     from dnagpt_fast.weights.forms import convert as convert_model
 
-    convert_model(source, target, to, num_heads=num_heads)
-    typer.echo(f"{target}: {to}", err=is_stream(target))
+    with working(f"converting {source}"):
+        convert_model(source, target, to, num_heads=num_heads)
+    return Report(f"{target}: {to}", {"output": target, "form": to}, output=target)

@@ -39,6 +39,7 @@ MEANINGS = {
     "--products": "matrix products on the CPU: float32, or bfloat16 or int8 where the processor has instructions for "
     "them",
     "--region": "CONTIG or CONTIG:START-END, 0-based and half-open; (-) after it: reverse strand; repeat for more",
+    "--quiet": "only results and errors: no progress, notes, warnings",
     "--resume": "continue the unfinished job of this output",
     "--rule": "dnagpt, full-ll (Evo 2, Carbon) or next-token (GENERator)",
     "--seed": "seed of what is drawn",
@@ -48,9 +49,10 @@ MEANINGS = {
     "--strands": "2, or 1 for the forward strand only",
     "--stride-bp": "windows begin every so many bases, so that neighbours share them; default half of --context-bp; "
     "0: each variant has exactly --context-bp",
+    "--verbose": "also what is read, chosen and used, and time and memory at the end",
     "--window-bp": "bases of a window",
 }
-SHORT = {"--out": "-o"}
+SHORT = {"--out": "-o", "--quiet": "-q", "--verbose": "-v"}
 
 
 def option(name: str, special: str = "", **more: Any) -> Any:
@@ -67,7 +69,7 @@ def option(name: str, special: str = "", **more: Any) -> Any:
 
 def flag(name: str, help: str = "") -> Any:
     """An option that is off unless it is given: it has no `--no-` form."""
-    return typer.Option(name, help=help or MEANINGS[name])
+    return typer.Option(name, *([SHORT[name]] if name in SHORT else []), help=help or MEANINGS[name])
 
 
 Model = Annotated[
@@ -76,7 +78,7 @@ Model = Annotated[
         help="packaged model (see `models`), published .pth, run folder, its checkpoint, or Hugging Face folder"
     ),
 ]
-Source = Annotated[Path, typer.Argument(help=".2bit or FASTA (plain, gzip, BGZF)")]
+GenomeFile = Annotated[Path, typer.Argument(help=MEANINGS["--genome"])]
 
 AfterBp = Annotated[int | None, option("--after-bp")]
 BatchTokens = Annotated[int, option("--batch-tokens")]

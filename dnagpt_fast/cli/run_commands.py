@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from dnagpt_fast.cli.command import Report, prints
 from dnagpt_fast.cli.options import Config, Device, Products, Resume, Start, flag, option
-from dnagpt_fast.output_files import is_stream
+from dnagpt_fast.progress import quiet, standard_error
 
 
+@prints("output", "steps", "report")
 def pretrain(
     out: Annotated[
         Path | None,
@@ -29,8 +31,13 @@ def pretrain(
     resume: Resume = False,
     start: Start = None,
     demo: Annotated[bool, flag("--demo", "a small model on the packaged megabase of human chr22")] = False,
-) -> None:
-    """Pre-train a DNAGPT from packed genomes: next token, GC content, sequence order."""
+) -> Report | None:
+    """Pre-train a DNAGPT from packed genomes: next token, GC content, sequence order.
+
+    $ dnagpt-fast pretrain --demo -o dnagpt_demo
+    $ dnagpt-fast pretrain --config pretrain.toml -o run
+    $ dnagpt-fast pretrain -o run --resume
+    """
     from dnagpt_fast.pretrain.demo import DEMO_CONFIG, free_folder, show_sample
     from dnagpt_fast.pretrain.run import pretrain as run
     from dnagpt_fast.pretrain.settings import load_config
@@ -51,23 +58,41 @@ def pretrain(
     outcome = run(load_config(source, overrides, genomes or [], moved=of_run), out, resume=resume)
     if outcome.stopped_by is not None:
         raise typer.Exit(128 + signal.Signals[outcome.stopped_by])
-    if _is_main():
-        if demo:
-            show_sample(out)
-        typer.echo(f"the run is in {out}")
+    if not _is_main():
+        return None
+    if demo and not quiet.get():
+        show_sample(out, standard_error())
+    report = None if outcome.report is None else outcome.report.to_dict()
+    return Report(f"the run is in {out}", {"output": out, "steps": outcome.steps, "report": report})
 
 
+@prints(
+    "model", "parameters", "precision", "device", "gpus", "sharded", "fits", "memory_bytes", "batch_size",
+    "micro_batch", "steps", "bases", "tokens_per_s", "hours", "checkpoint_bytes", "disk_bytes", "remedies",
+)  # fmt: skip
 def plan(
     model: Annotated[
-        str, option("--model", "a published shape, dna_gpt0.1b_h, dna_gpt0.1b_m or dna_gpt3b_m")
-    ],
-    corpus_bp: Annotated[float, typer.Option(help="base pairs of the genomes, e.g. 3.1e9")],
-    gpu: Annotated[str, typer.Option(help="h100, h200, a100, b200, l40s, a10, rtx4090, v100 ...")] = "h100",
+        str | None,
+        option(
+            "--model", "a published shape: dna_gpt0.1b_h, dna_gpt0.1b_m or dna_gpt3b_m; needs --corpus-bp"
+        ),
+    ] = None,
+    corpus_bp: Annotated[float | None, typer.Option(help="base pairs of the genomes, e.g. 3.1e9")] = None,
+    config: Config = None,
+    settings: Annotated[
+        list[str] | None, option("--set", ", e.g. model.num_layers=6; repeat for more")
+    ] = None,
+    gpu: Annotated[
+        str,
+        typer.Option(help="h100, h200, a100, b200, l40s, a10, rtx4090, v100 ...; this machine: this, or cpu"),
+    ] = "h100",
     gpus: Annotated[int, typer.Option(help="number of GPUs on all machines")] = 1,
     epochs: Annotated[float, option("--epochs")] = 1.0,
     batch_size: Annotated[int, option("--batch-size", ", over all GPUs; 0: as many as fit")] = 0,
     micro_batch: Annotated[int, typer.Option(help="sequences of one forward pass; 0: as many as fit")] = 0,
-    precision: Annotated[str, typer.Option(help="bf16 or fp32")] = "bf16",
+    precision: Annotated[
+        str | None, typer.Option(help="bf16 or fp32; default bf16 where the device has it")
+    ] = None,
     utilisation: Annotated[float, typer.Option(help="assumed share of the peak FLOP/s")] = 0.4,
     sharded: Annotated[
         bool | None, typer.Option("--sharded/--replicated", help="FSDP2; by default only if needed")
@@ -76,36 +101,56 @@ def plan(
         bool, flag("--checkpointing", "recompute activations in the backward pass")
     ] = False,
     keep: Annotated[int, typer.Option(help="checkpoints kept on disk")] = 3,
-) -> None:
-    """Estimate the cost of a pre-training run: memory per GPU, batch, steps, hours, disk. Exit code 1: does not fit."""
-    from dnagpt_fast.planning.plan import Request, make_plan
+) -> Report:
+    """Estimate the cost of a pre-training run: memory per GPU, batch, steps, time, disk. Exit code 1: does not fit.
 
-    made = make_plan(
-        Request(
-            model=model,
-            gpu=gpu,
-            gpus=gpus,
-            corpus_bp=corpus_bp,
-            epochs=epochs,
-            batch_size=batch_size,
-            micro_batch=micro_batch,
-            precision=precision,
-            utilisation=utilisation,
-            sharded=sharded,
-            checkpointing=checkpointing,
-            keep=keep,
-        )
+    Of a published shape and a corpus, or of the settings of --config, with its own steps and batch.
+
+    $ dnagpt-fast plan --model dna_gpt0.1b_m --corpus-bp 3.1e9 --gpus 8
+    $ dnagpt-fast plan --config pretrain.toml --gpu cpu
+    """
+    from dnagpt_fast.planning.plan import Request, make_plan
+    from dnagpt_fast.pretrain.estimate import with_settings
+    from dnagpt_fast.pretrain.settings import load_config
+
+    own = config is not None or bool(settings)
+    if own == (model is not None):
+        raise typer.BadParameter("wanted --model or --config, and not both", param_hint="--model")
+    if not own and corpus_bp is None:
+        raise typer.BadParameter("wanted with --model: base pairs of the genomes", param_hint="--corpus-bp")
+    chosen = {
+        "--corpus-bp": corpus_bp, "--batch-size": batch_size, "--micro-batch": micro_batch, "--precision": precision,
+        "--sharded": sharded, "--checkpointing": checkpointing, "--epochs": epochs != 1, "--keep": keep != 3,
+    }  # fmt: skip
+    if own and (given := [name for name, value in chosen.items() if value]):
+        raise typer.BadParameter("is in the settings of --config: change it by --set", param_hint=given[0])
+    request = Request(
+        model=model or "",
+        gpu=gpu,
+        gpus=gpus,
+        corpus_bp=corpus_bp or 1.0,
+        epochs=epochs,
+        batch_size=batch_size,
+        micro_batch=micro_batch,
+        precision=precision or "",
+        utilisation=utilisation,
+        sharded=sharded,
+        checkpointing=checkpointing,
+        keep=keep,
     )
+    made = make_plan(with_settings(request, load_config(config, settings or [])) if own else request)
     rows = made.rows()
     width = max(len(label) for label, _ in rows)
-    for label, value in rows:
-        typer.echo(f"{label:{width}}  {value}")
-    for line in made.remedies():
-        typer.echo(line, err=True)
-    if not made.fits:
-        raise typer.Exit(1)
+    return Report(
+        [f"{label:{width}}  {value}" for label, value in rows],
+        made.values(),
+        is_result=True,
+        notes=made.remedies(),
+        code=int(not made.fits),
+    )
 
 
+@prints("output", "runs")
 def finetune(
     out: Annotated[
         Path,
@@ -125,8 +170,12 @@ def finetune(
         list[str] | None, option("--set", ", e.g. optimizer.lr=3e-5; repeat for more")
     ] = None,
     resume: Resume = False,
-) -> None:
-    """Fine-tune a DNAGPT on labelled sequences, haplotypes or the features of a genome."""
+) -> Report | None:
+    """Fine-tune a DNAGPT on labelled sequences, haplotypes or the features of a genome.
+
+    $ dnagpt-fast finetune --start pretrained --data labels.csv -o new
+    $ dnagpt-fast finetune -o new --resume
+    """
     from dnagpt_fast.finetune.run import finetune as run
     from dnagpt_fast.finetune.settings import load_finetune_config
     from dnagpt_fast.training.settings import settings_of_run
@@ -140,8 +189,10 @@ def finetune(
     outcomes = run(load_finetune_config(source, [*(settings or []), *given]), out, resume=resume)
     if outcomes[-1].stopped_by is not None:
         raise typer.Exit(128 + signal.Signals[outcomes[-1].stopped_by])
-    if _is_main():
-        typer.echo(f"the run is in {out}")
+    if not _is_main():
+        return None
+    runs = [{"steps": outcome.steps, "report": outcome.report} for outcome in outcomes]
+    return Report(f"the run is in {out}", {"output": out, "runs": runs})
 
 
 def _is_main() -> bool:
@@ -151,6 +202,7 @@ def _is_main() -> bool:
     return Processes.from_environment().is_main
 
 
+@prints("output", "answers")
 def predict(
     run: Annotated[Path, typer.Argument(help="folder of a fine-tuning run")],
     data: Annotated[Path, typer.Argument(help="sequences: table, FASTA or BED")],
@@ -163,8 +215,11 @@ def predict(
     ] = None,
     device: Device = None,
     products: Products = "float32",
-) -> None:
-    """Predict the labels of new sequences with a fine-tuned model."""
+) -> Report:
+    """Predict the labels of new sequences with a fine-tuned model.
+
+    $ dnagpt-fast predict tuned labels.csv -o answers.tsv
+    """
     from dnagpt_fast.finetune.predict import predict as answer
     from dnagpt_fast.finetune.settings import load_finetune_config
     from dnagpt_fast.json_files import read_json
@@ -178,4 +233,5 @@ def predict(
         )
     config = load_finetune_config(source, [*(settings or []), f"data.path={data}"])
     found, _ = answer(run, config.data, output, device=device or "auto", products=products)
-    typer.echo(f"{output}: {len(found.where):,} answers", err=is_stream(output))
+    count = len(found.where)
+    return Report(f"{output}: {count:,} answers", {"output": output, "answers": count}, output=output)

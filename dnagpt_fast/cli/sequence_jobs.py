@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 
+from dnagpt_fast.cli.command import json_line
 from dnagpt_fast.evaluation.controls import MOST_BP, ControlledScore, score_with_controls
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.selection import Place, Places, places_of
@@ -28,14 +29,16 @@ from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.ops.traits import refuse_products
 from dnagpt_fast.output_files import FastaFile, TextFile, fasta_record, is_stream
 from dnagpt_fast.packed import PackedRange
+from dnagpt_fast.progress import Progress, counting, shortened, standard_error, working
 from dnagpt_fast.training.devices import pick_device, pick_dtype
 from dnagpt_fast.training.job_folder import JobFolder
-from dnagpt_fast.training.progress import TrainingProgress
 from dnagpt_fast.training.row_journal import row_journal
 from dnagpt_fast.vocab import reverse_complement
 from dnagpt_fast.weights.forms import load_model
 
+logger = logging.getLogger(__name__)
 HASHED_BP = 1 << 20
+SUBSTITUTION_COLUMNS = ("contig", "position", "reference", "alternative", "log_ratio")
 SCORE_FIELDS = tuple(field.name for field in fields(Score))
 COMPARED_BP = 20_000
 """Bases over which `score` compares other products with float32."""
@@ -68,9 +71,16 @@ def open_model(
     of the matrices, see model.products."""
     refuse_products(products, "--products")
     place, wanted = pick_device(device, what="--device"), pick_dtype(dtype, what="--dtype")
-    model, tokenizer = load_model(path, num_heads=num_heads, device=place, dtype=wanted)
+    with working(f"loading {path}"):
+        model, tokenizer = load_model(path, num_heads=num_heads, device=place, dtype=wanted)
     if wanted is None and place.type == "cpu" and model.transformer.wte.weight.dtype == torch.float16:
         model = model.float()
+    weight = model.transformer.wte.weight
+    logger.info(
+        "%s: %d blocks, %s parameters, %s on %s, products %s, vocabulary k = %d",
+        path, len(model.transformer.h), f"{sum(p.numel() for p in model.parameters()):,}", weight.dtype, weight.device,
+        products, tokenizer.k,
+    )  # fmt: skip
     return use_products(model, products, what="--products"), tokenizer
 
 
@@ -94,10 +104,14 @@ def identity(
 ) -> dict[str, Any]:
     """What a row of a job depends on, to the last bit, as --resume compares it: model, sequences, settings, device."""
     digest = hashlib.sha256()
-    for place in places:
-        digest.update("\t".join(map(str, place)).encode() + b"\n")
-        for start in range(place.start_bp, place.end_bp, HASHED_BP):
-            digest.update(genome.sequence(place.contig, start, min(start + HASHED_BP, place.end_bp)).encode())
+    total = sum(place.end_bp - place.start_bp for place in places)
+    with counting(total, "base", "bp/s hashed") as progress:
+        for place in places:
+            digest.update("\t".join(map(str, place)).encode() + b"\n")
+            for start in range(place.start_bp, place.end_bp, HASHED_BP):
+                end = min(start + HASHED_BP, place.end_bp)
+                digest.update(genome.sequence(place.contig, start, end).encode())
+                progress(end - start)
     return {
         "model": model.content_hash(),
         "vocabulary": f"k = {tokenizer.k}, {'dynamic' if tokenizer.dynamic_kmer else 'fixed'}",
@@ -141,9 +155,11 @@ def generate_fasta(
     output: Path | None,
     settings: dict[str, Any],
     names: list[str] | None = None,
+    *,
+    as_json: bool = False,
 ) -> int:
     """Writes each sequence as soon as it is made, to a FASTA file or to standard output; returns their number. names:
-    of the prompts; default prompt1, prompt2 ..."""
+    of the prompts; default prompt1, prompt2 ... as_json: an object for each sequence instead of FASTA."""
     count = 0
     with ExitStack() as stack:
         write: Callable[[str, str], object]
@@ -151,20 +167,39 @@ def generate_fasta(
             write = _to_stdout
         else:
             write = stack.enter_context(FastaFile(output)).write
-        for one in generate_sequences(model, tokenizer, prompts, **settings):
-            write(*fasta_of(tokenizer, one, names[one.prompt] if names else f"prompt{one.prompt + 1}"))
+        shown = stack.enter_context(Progress(standard_error(), 0, 1, "token", at_once=False))
+        began = time.monotonic()
+
+        def report(done: int, total: int) -> None:
+            shown.steps = total
+            shown.update(done, f"{shortened(done / max(time.monotonic() - began, 1e-9))} tokens/s")
+
+        for one in generate_sequences(model, tokenizer, prompts, progress=report, **settings):
+            made = about(tokenizer, one, names[one.prompt] if names else f"prompt{one.prompt + 1}")
+            if as_json:
+                _line_to_stdout(json_line(made))
+            else:
+                write(*fasta_of(made))
             count += 1
     return count
 
 
-def fasta_of(tokenizer: KmerTokenizer, one: Generated, name: str) -> tuple[str, str]:
-    """Title and bases of a sequence with its prompt. FASTA cannot contain tokens that are not bases: the title has
-    their number."""
+def about(tokenizer: KmerTokenizer, one: Generated, name: str) -> dict[str, Any]:
+    """A sequence with its prompt. It cannot contain tokens that are not bases: left_out_tokens is their number."""
     prompt = tokenizer.decode_bases(one.prompt_ids)
-    title = f"{name}_sample{one.sample + 1} prompt_bp={len(prompt)} new_tokens={len(one.new_ids)}"
-    others = sum(i < len(tokenizer.reserved_tokens) for i in one.new_ids)
-    title += f" left_out_tokens={others}" if others else ""
-    return title, one.bases(tokenizer)
+    return {
+        "name": f"{name}_sample{one.sample + 1}",
+        "prompt_bp": len(prompt),
+        "new_tokens": len(one.new_ids),
+        "left_out_tokens": sum(i < len(tokenizer.reserved_tokens) for i in one.new_ids),
+        "sequence": one.bases(tokenizer),
+    }
+
+
+def fasta_of(made: dict[str, Any]) -> tuple[str, str]:
+    """Title and bases."""
+    shown = [f"{key}={made[key]}" for key in ("prompt_bp", "new_tokens", "left_out_tokens")]
+    return " ".join([made["name"], *shown[: 3 if made["left_out_tokens"] else 2]]), made["sequence"]
 
 
 @contextmanager
@@ -175,16 +210,7 @@ def bases_done(
     finished: places of an earlier run, which count as done. controls: shuffles of each place, which count too."""
     strands = (1 + both_strands) * (1 + controls)
     before = strands * sum(place.end_bp - place.start_bp for place in finished)
-    began, done = time.monotonic(), before
-    with TrainingProgress(
-        Console(stderr=True), before, strands * total_bp, unit="base", at_once=False
-    ) as progress:
-
-        def report(more: int) -> None:
-            nonlocal done
-            done += more
-            progress.update(done, f"{(done - before) / max(time.monotonic() - began, 1e-9):,.0f} bp/s")
-
+    with counting(strands * total_bp, "base", "bp/s", before=before) as report:
         yield report
 
 
@@ -199,28 +225,34 @@ def write_scores(
     controls: int = 0,
     seed: int = 0,
     resume: bool = False,
-) -> None:
+    as_json: bool = False,
+) -> int:
     """Writes a header, then name, length_bp, scored_bp, log_likelihood (nats) and log_likelihood_per_bp of each place,
     separated by tabs; for given ranges also contig, start_bp, end_bp and strand; with controls also control_mean,
     control_sd and z (evaluation/controls.py).
 
     output  a file, which gets its name when it is complete; or a stream or None (standard output), line by line
     resume  continue the unfinished job of this output
-    Raises ValueError (JournalError for a job that cannot be continued) and OSError.
+    as_json without an output, objects instead of the table
+    Returns the number of rows. Raises ValueError (JournalError for a job that cannot be continued) and OSError.
     """
     columns = ("contig", "start_bp", "end_bp", "strand") if where.is_given else ()
     of_controls = ("control_mean", "control_sd", "z") if controls else ()
-    head = "\t".join(
-        ("name", *columns, "length_bp", "scored_bp", "log_likelihood", "log_likelihood_per_bp", *of_controls)
+    head = (
+        "name",
+        *columns,
+        "length_bp",
+        "scored_bp",
+        "log_likelihood",
+        "log_likelihood_per_bp",
+        *of_controls,
     )
 
-    def line(place: Place, found: Score | ControlledScore) -> str:
-        name = "\t".join(map(str, (place.name, *(getattr(place, column) for column in columns))))
+    def row(place: Place, found: Score | ControlledScore) -> tuple[Any, ...]:
+        of_place = (getattr(place, column) for column in ("name", *columns))
         one = found.score if isinstance(found, ControlledScore) else found
-        text = f"{name}\t{one.length_bp}\t{one.scored_bp}\t{one.log_likelihood:.6f}\t{one.per_bp:.6f}"
-        if isinstance(found, ControlledScore):
-            text += f"\t{found.mean:.6f}\t{found.sd:.6f}\t{found.z:.3f}"
-        return text
+        beside = (found.mean, found.sd, found.z) if isinstance(found, ControlledScore) else ()
+        return *of_place, one.length_bp, one.scored_bp, one.log_likelihood, one.per_bp, *beside
 
     with Genome.open(source) as genome:
         places = where.places(genome)
@@ -244,9 +276,8 @@ def write_scores(
                     yield from score(model, tokenizer, pieces, progress=progress, **settings)
 
         if output is None or is_stream(output):
-            found = (line(place, one) for place, one in zip(places, scores(), strict=True))
-            write_lines(itertools.chain([head], found), output)
-            return
+            found = (row(place, one) for place, one in zip(places, scores(), strict=True))
+            return write_rows(head, found, output, as_json=as_json)
         of_shuffles = {"controls": controls, "seed": seed} if controls else {}
         job = identity(model, tokenizer, genome, places, {**settings, **of_shuffles})
         folder = JobFolder(output, "scores")
@@ -254,8 +285,8 @@ def write_scores(
         with row_journal(folder, job, (width,), "<f8", resume=resume) as journal:
             for one in scores(journal.count):
                 journal.append(_row(one))
-            found = (line(place, _of_row(row)) for place, row in zip(places, journal.rows(), strict=True))
-            write_lines(itertools.chain([head], found), output)
+            kept = (row(place, _of_row(one)) for place, one in zip(places, journal.rows(), strict=True))
+            return write_rows(head, kept, output)
 
 
 def _row(found: Score | ControlledScore) -> list[float]:
@@ -299,32 +330,45 @@ def use_compared_products(
     )
 
 
-def substitution_lines(
+def substitution_rows(
     model: DNAGPT, tokenizer: KmerTokenizer, source: Path, substitutions: Iterable[str], prefix: str
-) -> Iterator[str]:
-    """For each CONTIG:POSITION:BASE, 0-based: log P(BASE) - log P(the genome's base), given as many k-mers before it as
-    the model's context holds."""
+) -> Iterator[tuple[Any, ...]]:
+    """A row of SUBSTITUTION_COLUMNS for each CONTIG:POSITION:BASE, 0-based: log P(BASE) - log P(the genome's base),
+    given as many k-mers before it as the model's context holds."""
     parsed = [_substitution(text) for text in substitutions]
     most = model.max_len - len(context_prefix(tokenizer, prefix))
-    yield "contig\tposition\treference\talternative\tlog_ratio"
     with Genome.open(source) as genome:
         for contig, position, base in parsed:
             context_bp = tokenizer.k * min(position // tokenizer.k, most)
             text = genome.sequence(contig, position - context_bp, position + 1)
             (ratio,) = substitution_scores(model, tokenizer, text, [(context_bp, base)], prefix=prefix)
-            yield f"{contig}\t{position}\t{text[-1]}\t{base}\t{ratio:.6f}"
+            yield contig, position, text[-1], base, ratio
 
 
-def write_lines(lines: Iterable[str], output: Path | None) -> None:
-    """Writes lines to a file, completely or not at all, or to standard output line by line."""
-    if output is None:
-        for line in lines:
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
-        return
-    with TextFile(output) as out:
-        for line in lines:
-            out.write(line)
+def write_rows(
+    columns: Sequence[str], rows: Iterable[tuple[Any, ...]], output: Path | None, *, as_json: bool = False
+) -> int:
+    """Writes a table to a file, completely or not at all, or to standard output line by line; returns the number of
+    rows. as_json: without an output, an object for each row."""
+    with ExitStack() as stack:
+        write = _line_to_stdout if output is None else stack.enter_context(TextFile(output)).write
+        objects = as_json and output is None
+        if not objects:
+            write("\t".join(columns))
+        count = 0
+        for row in rows:
+            count += 1
+            if objects:
+                write(json_line(dict(zip(columns, row, strict=True))))
+            else:
+                write("\t".join(_text(*pair) for pair in zip(columns, row, strict=True)))
+    return count
+
+
+def _text(column: str, value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3f}" if column == "z" else f"{value:.6f}"
 
 
 def _substitution(text: str) -> tuple[str, int, str]:
@@ -339,4 +383,9 @@ def _substitution(text: str) -> tuple[str, int, str]:
 
 def _to_stdout(title: str, bases: str) -> None:
     sys.stdout.write(fasta_record(title, bases))
+    sys.stdout.flush()
+
+
+def _line_to_stdout(line: str) -> None:
+    sys.stdout.write(line + "\n")
     sys.stdout.flush()

@@ -30,6 +30,7 @@ from dnagpt_fast.model.products import use_products
 from dnagpt_fast.model.sequences import Source, sequences_of, text_of
 from dnagpt_fast.ops.traits import refuse_products
 from dnagpt_fast.output_files import refuse_inputs
+from dnagpt_fast.progress import counting
 from dnagpt_fast.training.devices import pick_device
 from dnagpt_fast.training.run_folder import part_of
 from dnagpt_fast.training.settings import from_tree
@@ -151,7 +152,9 @@ def predict(
         examples = window_sequences(examples, language.template, language.template.longest_bp(model.max_len))
         where, losses = _losses(model, language, device, products)
         rows = encode(examples, language, labelled=False)
-        spans = predicted_spans(examples, predict_tags(losses, rows, batch_size, where), language)
+        with counting(len(rows), "row", "rows/s") as progress:
+            tagged = predict_tags(losses, rows, batch_size, where, progress)
+        spans = predicted_spans(examples, tagged, language)
         write_spans(output, spans)
         return spans, language
     found = _predictions(model, language, examples, data.on_long, device, batch_size, products)
@@ -171,7 +174,8 @@ def _predictions(
     examples = fit_length(examples, language.template.longest_bp(model.max_len), on_long)
     where, losses = _losses(model, language, device, products)
     rows = encode(examples, language, labelled=False)
-    return predict_rows(losses, rows, language, batch_size, where, labelled=False)
+    with counting(len(rows), "row", "rows/s") as progress:
+        return predict_rows(losses, rows, language, batch_size, where, labelled=False, progress=progress)
 
 
 def _losses(model: DNAGPT, language: Language, device: str, products: str) -> tuple[torch.device, TaskLosses]:

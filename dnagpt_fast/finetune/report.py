@@ -1,6 +1,6 @@
 """The report on the test rows of a run: predictions, scores with intervals, figures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -81,13 +81,16 @@ def predict_rows(
     device: torch.device,
     *,
     labelled: bool,
+    progress: Callable[[int], object] = lambda rows: None,
 ) -> Predictions:
+    """progress: called with the number of rows done since the last call."""
     rows, values = [], []
     # a padded row differs in the last bits, which rounded products would enlarge
     equal = losses.model.products != "float32"
     for batch in data.in_order_of_length(batch_size, equal=equal):
         values.append(losses.predict(batch.to(device)).double().cpu().numpy())
         rows.append(batch.row.numpy())
+        progress(len(rows[-1]))
     order = np.argsort(np.concatenate(rows))
     raw = np.concatenate(values)[order]
     if language.template.kind == "regression":

@@ -37,6 +37,7 @@ from dnagpt_fast.finetune.settings import ConfigError, FinetuneConfig
 from dnagpt_fast.finetune.tagging import report_tags
 from dnagpt_fast.finetune.task_loss import TaskLosses
 from dnagpt_fast.output_files import whole, write_json
+from dnagpt_fast.progress import standard_error
 from dnagpt_fast.training.devices import pick_device
 from dnagpt_fast.training.engine import Course, Outcome, StepNote, find_start, restore, train
 from dnagpt_fast.training.log import FILE as METRICS
@@ -74,7 +75,7 @@ def finetune(
     OSError.
     """
     processes = Processes.from_environment()
-    console = console or Console(stderr=True, quiet=not processes.is_main)
+    console = console or standard_error(main=processes.is_main)
     device = pick_device(config.run.device, processes.local_rank)
     with processes.joined(device, config.run.timeout_s), sole_writer(run, processes):
         if processes.first((run / "config.json").exists()) and not resume:

@@ -31,8 +31,10 @@ PATH_KEYS = (("data", "path"), ("data", "genome"), ("start", "path"))
 
 @dataclass(frozen=True)
 class FinetuneTaskSettings:
-    """kind: classification, regression, generation or tagging. species: a name of vocab.SPECIES or a reserved token.
+    """The task.
 
+    kind           classification, regression, generation or tagging
+    species        the first token: human, mouse, ... or a reserved token without brackets
     classes        the labels, in the order of their answers; empty: those of the training rows, sorted. Tagging: the
                    kinds of features, of which the first has precedence where they overlap; the tags are O, B-kind,
                    I-kind, ...
@@ -58,9 +60,13 @@ class FinetuneTaskSettings:
 
 @dataclass(frozen=True)
 class TuningSettings:
-    """method: full or lora. The LoRA settings are those of peft; the heads of the task are always trained in
-    full.
+    """What is trained. The LoRA settings are those of peft; the heads of the task are always trained in full.
 
+    method             full or lora
+    lora_rank          width of the two factors of a low-rank addition
+    lora_alpha         the addition is multiplied by lora_alpha / lora_rank
+    lora_dropout       share of the addition's inputs that are dropped in training
+    lora_targets       the layers that get an addition
     freeze_embeddings  token and position embeddings are not trained
     freeze_blocks      number of first blocks that are not trained
     """
@@ -84,11 +90,22 @@ class FinetuneOptimizerSettings(AdamWSettings):
 
 @dataclass(frozen=True)
 class FinetuneRunSettings:
-    """epochs: the most. patience: the run stops after this many epochs without a lower validation loss; 0:
-    never. runs: number of runs, with seeds seed, seed + 1, ... for the weights and the order of the rows; the
-    split is the same. batch_size: rows per step over all processes. precision: fp32; bf16 by autocast; auto: bf16 on
-    CUDA, fp32 on the CPU, and on resuming that of the run. timeout_s: the longest wait for another
-    process."""
+    """The run.
+
+    epochs                 the most
+    warmup_epochs          of a rising learning rate, then it falls by a cosine
+    min_lr_share           share of optimizer.lr at the end
+    patience               the run stops after this many epochs without a lower validation loss; 0: never
+    batch_size             rows of one step, over all processes
+    micro_batch_size       rows of one forward pass of one process; 0: all rows of this process in a step
+    evaluation_batch_size  rows at once where nothing is trained
+    precision              fp32; bf16 by autocast; auto: bf16 on CUDA, fp32 on the CPU, and on resuming that of the run
+    device                 auto, cpu or cuda
+    seed                   of the new weights and the order of the rows
+    runs                   number of runs, with seeds seed, seed + 1, ...; the split is the same
+    keep                   number of newest checkpoints that stay
+    timeout_s              seconds: the longest wait for another process
+    """
 
     epochs: int = 10
     warmup_epochs: float = 3.0
@@ -107,8 +124,14 @@ class FinetuneRunSettings:
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """Generation, after training: how many sequences are generated (0: as many as the test set has) and
-    how."""
+    """Sequences that are generated after the training of a generation task.
+
+    count        how many; 0: as many as the test set has
+    temperature  above 1 more random, below 1 less
+    top_k        draw from the k most likely tokens; 0: off
+    top_p        draw from the most likely tokens up to this share; 0: off
+    seed         of what is drawn
+    """
 
     count: int = 0
     temperature: float = 1.0

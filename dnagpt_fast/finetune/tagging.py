@@ -1,6 +1,6 @@
 """Predicted tags of k-mers: spans of the sequences, tables of them, and their scores."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -82,9 +82,14 @@ def window_sequences(examples: Examples, template: TaskTemplate, longest_bp: int
 
 @torch.no_grad()
 def predict_tags(
-    losses: TaskLosses, data: TaskData, batch_size: int, device: torch.device
+    losses: TaskLosses,
+    data: TaskData,
+    batch_size: int,
+    device: torch.device,
+    progress: Callable[[int], object] = lambda rows: None,
 ) -> list[np.ndarray]:
-    """Probabilities float64 (k-mers, classes) of each row."""
+    """Probabilities float64 (k-mers, classes) of each row. progress: called with the number of rows done since the last
+    call."""
     found: list[np.ndarray] = [np.empty(0)] * len(data)
     # a padded row differs in the last bits, which rounded products would enlarge
     equal = losses.model.products != "float32"
@@ -92,6 +97,7 @@ def predict_tags(
         values = losses.predict(batch.to(device)).double().cpu().numpy()
         for row, value in zip(batch.row.tolist(), values, strict=True):
             found[row] = value[1 : data.length[row]]
+        progress(len(batch.row))
     return found
 
 

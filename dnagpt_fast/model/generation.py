@@ -10,7 +10,7 @@ ones.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,8 +116,10 @@ def continue_sequences(
     max_new_tokens: Sequence[int],
     rules: SamplingRules,
     draw: Draws,
+    progress: Callable[[int], object] = lambda tokens: None,
 ) -> list[list[int]]:
-    """The new tokens of each prompt, all prompts in one batch.
+    """The new tokens of each prompt, all prompts in one batch. progress: called with the number of tokens that were
+    added, or are no longer needed, since the last call.
 
     Raises ValueError for an empty prompt, ids outside the vocabulary, or rules that allow no token.
     """
@@ -147,8 +149,11 @@ def continue_sequences(
         crop_to,
         draw,
     )
-    while lanes.run():
-        pass
+    going, left = True, lanes.left
+    while going:
+        going = lanes.run()
+        progress(left - lanes.left)
+        left = lanes.left
     for i, tokens in lanes.made.items():
         made[i] = tokens
     return made
@@ -221,6 +226,7 @@ def generate_sequences(
     length_bp: int | None = None,
     constraints: Constraints | None = None,
     crop_to: int | None = None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Iterator[Generated]:
     """num_samples continuations of each prompt, prompt by prompt, in batches of batch_size sequences of any lengths.
 
@@ -236,6 +242,7 @@ def generate_sequences(
     constraints     what every sequence satisfies: share of G+C, fixed positions, forbidden motifs; implies bases_only.
                     See model/constraints.py for the probabilities
     crop_to         see the top of this file
+    progress        called now and then with the number of new tokens so far, and of all
     Raises ValueError for settings or prompts that cannot be used, before it generates anything.
 
     >>> from dnagpt_fast import load_model
@@ -275,7 +282,14 @@ def generate_sequences(
             for text, count in zip(bases, new, strict=True)
         }
         walks = Walks(constraints or Constraints(), tokenizer, lengths)
-    return _in_batches(inference, encoded, new, jobs, seed, batch_size, rules, walks, bases)
+    total, done = num_samples * sum(new), 0
+
+    def report(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(done, total)
+
+    return _in_batches(inference, encoded, new, jobs, seed, batch_size, rules, walks, bases, report)
 
 
 def _tokens_to(length_bp: int, prompt_bp: int, k: int, row: int) -> int:
@@ -296,6 +310,7 @@ def _in_batches(
     rules: SamplingRules,
     walks: Walks | None = None,
     bases: Sequence[str] = (),
+    progress: Callable[[int], object] = lambda tokens: None,
 ) -> Iterator[Generated]:
     for start in range(0, len(jobs), batch_size):
         batch = jobs[start : start + batch_size]
@@ -307,7 +322,7 @@ def _in_batches(
         ] * len(batch)
         if walks is not None:
             draws = ConstrainedDraws(draws if rules.do_sample else most_likely, walks, begun)
-        made = continue_sequences(inference, prompts, [new[p] for p, _ in batch], rules, draws)
+        made = continue_sequences(inference, prompts, [new[p] for p, _ in batch], rules, draws, progress)
         for (p, sample), tokens, beyond in zip(batch, made, cut, strict=True):
             yield Generated(p, sample, encoded[p], tokens, beyond)
 

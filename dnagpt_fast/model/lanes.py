@@ -188,6 +188,11 @@ class Lanes:
             self._inference.kept[:] = [made]
         return made
 
+    @property
+    def left(self) -> int:
+        """Tokens that are still to be added, over all lanes."""
+        return sum(self._left)
+
     def run(self) -> bool:
         """Adds tokens to the lanes; whether any lane goes on."""
         going = [lane for lane, left in enumerate(self._left) if left]

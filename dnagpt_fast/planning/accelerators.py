@@ -5,10 +5,13 @@ the data sheet. `fp32` is the rate of true fp32, `tf32` that of fp32 products un
 torch.backends.cuda.matmul.allow_tf32.
 """
 
+import os
 import time
 from dataclasses import dataclass
 
 import torch
+
+from dnagpt_fast.training.figures import GIB
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,31 @@ ACCELERATORS = (
 
 
 def accelerator(name: str) -> Accelerator:
-    """An accelerator by the planner's name. Raises ValueError that lists the known names."""
+    """An accelerator by the planner's name; `cpu` is the processor of this machine, `this` its CUDA device, if it has
+    one, otherwise its processor. Raises ValueError that lists the known names."""
+    if name.lower() in ("cpu", "this"):
+        return this_machine(cuda=name.lower() == "this")
     for known in ACCELERATORS:
         if known.name == name.lower():
             return known
-    raise ValueError(f"unknown GPU {name!r}: known are {', '.join(known.name for known in ACCELERATORS)}")
+    names = ", ".join(known.name for known in ACCELERATORS)
+    raise ValueError(f"unknown GPU {name!r}: known are {names}, and cpu and this for this machine")
+
+
+def this_machine(*, cuda: bool = True) -> Accelerator:
+    """The CUDA device of this machine, or its processor with all its memory and with the peak rate of its matrix
+    products, which is measured in about a second. What the table does not have of a CUDA device is measured too."""
+    if cuda and torch.cuda.is_available():
+        name, device = torch.cuda.get_device_name(), torch.device("cuda")
+        known = accelerator_of(name)
+        if known is not None:
+            return known
+        kinds = ("fp32", "bf16") if torch.cuda.is_bf16_supported(including_emulation=False) else ("fp32",)
+        rates = {kind: measured_peak(device, kind) / 1e12 for kind in kinds}
+        return Accelerator(name, (name,), torch.cuda.mem_get_info()[1] / GIB, rates, 0, 0)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    rate = measured_peak(torch.device("cpu"), "fp32") / 1e12
+    return Accelerator("cpu", (), memory / GIB, {"fp32": rate}, 0, 0)
 
 
 def accelerator_of(device_name: str) -> Accelerator | None:

@@ -23,6 +23,7 @@ from dnagpt_fast.pretrain.placement import log_line
 from dnagpt_fast.pretrain.schedule import SETTLED, lengthened, oddities
 from dnagpt_fast.pretrain.settings import PretrainConfig
 from dnagpt_fast.pretrain.validation import UNIFORM, ValidationReport
+from dnagpt_fast.progress import standard_error
 from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.devices import pick_device
 from dnagpt_fast.training.engine import Course, Outcome, StepNote, find_start, restore, train
@@ -66,7 +67,7 @@ def pretrain(
     holds another run), CheckpointError, NonFiniteLoss, OSError.
     """
     processes = Processes.from_environment()
-    console = console or Console(stderr=True, quiet=not processes.is_main)
+    console = console or standard_error(main=processes.is_main)
     device = pick_device(config.run.device, processes.local_rank)
     with processes.joined(device, config.run.timeout_s), sole_writer(run, processes):
         start = find_start(run, processes, resume=resume)
@@ -175,10 +176,15 @@ def _validate(job: PretrainingRun, run: Path, steps: int, console: Console) -> V
     )
     if job.processes.is_main:
         write_json(run / "validation.json", {"step": steps, **report.to_dict()})
-    table = Table(title=f"validation after {steps} steps", show_header=False)
-    for label, value in report.rows():
-        table.add_row(label, value)
-    console.print(table)
+    title = f"validation after {steps} steps"
+    if console.is_terminal:
+        table = Table(title=title, show_header=False)
+        for label, value in report.rows():
+            table.add_row(label, value)
+        console.print(table)
+    else:  # one line in a log
+        figures = "  ".join(f"{label.strip()} {value}" for label, value in report.rows())
+        console.print(f"{title}: {figures}", highlight=False, soft_wrap=True)
     return report
 
 

@@ -93,12 +93,12 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class TemplateSettings:
-    """`<species>` k-mers gc_prompt order_prompt; the order answer is the last target. Prompts are reserved
-    tokens.
+    """`<species>` k-mers gc_prompt order_prompt; the order answer is the last target. Prompts are reserved tokens.
 
-    GC is predicted at the last token of gc_prompt, the order at the last token of order_prompt.
-    order_answers: the tokens for not reversed and reversed; empty: `N` and `A`, or `<+>` and `<->` if the
-    vocabulary has no one-letter k-mers.
+    gc_prompt      GC is predicted at its last token
+    order_prompt   the order is predicted at its last token
+    order_answers  the tokens for not reversed and reversed; empty: `N` and `A`, or `<+>` and `<->` if the vocabulary
+                   has no one-letter k-mers
     """
 
     gc_prompt: tuple[str, ...] = ("=", "M")
@@ -108,8 +108,10 @@ class TemplateSettings:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """order_weight, gc_weight: weights of the two other tasks; the next tokens have weight 1.
+    """The sum of the losses of the three tasks; the next tokens have weight 1.
 
+    order_weight         weight of the order task
+    gc_weight            weight of the GC task
     reversed_next_token  whether the next tokens of reversed windows are in the loss; their order answer and
                          GC always are
     vocabulary           full, or occurring: the same softmax with one row for all tokens that are never a target
@@ -117,7 +119,7 @@ class LossSettings:
     z_loss               weight of the squared log of the softmax's sum
     base_level           share of the base-level loss in the loss of the next tokens (ops/combined_loss/base_level.py):
                          (1 - share) of the cross-entropy plus share of the loss per base
-    base_level_from_step the first step with this share; earlier steps use only the cross-entropy
+    base_level_from_step  the first step with this share; earlier steps use only the cross-entropy
     soft_masked_weight   weight of a next token whose bases are all soft-masked; between this and 1 if some
                          are; 1: all next tokens count the same. To draw such windows less often:
                          data.genomes, soft_masked_weight
@@ -135,14 +137,16 @@ class LossSettings:
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """Linear warm-up over warmup_steps, then a cosine down to min_lr_share of the rate at the last step.
+    """The learning rate: a linear warm-up, then a decrease.
 
-    kind         cosine, or wsd (warm-up, stable, decay): the full rate until the last decay_steps of the run,
-                 then a decrease to min_lr_share by 1 - sqrt(progress). While a wsd run is stable, its length
-                 can be changed
-    decay_steps  of wsd
-    restarts     steps at which the schedule starts again, each up to the next one; a finished run that is
-                 made longer (`--resume --set run.steps=MORE`) gets its old end here
+    warmup_steps  of a rising rate
+    min_lr_share  share of optimizer.lr at the last step
+    kind          cosine, or wsd (warm-up, stable, decay): the full rate until the last decay_steps of the run,
+                  then a decrease to min_lr_share by 1 - sqrt(progress). While a wsd run is stable, its length
+                  can be changed
+    decay_steps   of wsd
+    restarts      steps at which the schedule starts again, each up to the next one; a finished run that is
+                  made longer (`--resume --set run.steps=MORE`) gets its old end here
     """
 
     warmup_steps: int = 10_000
@@ -154,12 +158,19 @@ class ScheduleSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """steps: optimizer steps. batch_size: samples of one step, over all processes. micro_batch_size: samples of one
-    forward pass of one process; 0: all samples of this process in a step. precision: fp32; bf16 by autocast; auto: bf16
-    on CUDA, fp32 on the CPU, and on resuming that of the run. residual: what the residual stream is kept in between the
-    layers: fp32, or bf16 with precision bf16, which takes less memory and time. device: auto, cpu or cuda. seed: of the
-    initial weights. timeout_s: the longest wait for another process. tensorboard: whether event files are written
-    beside metrics.jsonl."""
+    """The run.
+
+    steps             optimizer steps
+    batch_size        samples of one step, over all processes
+    micro_batch_size  samples of one forward pass of one process; 0: all samples of this process in a step
+    precision         fp32; bf16 by autocast; auto: bf16 on CUDA, fp32 on the CPU, and on resuming that of the run
+    residual          what the residual stream is kept in between the layers: fp32, or bf16 with precision bf16, which
+                      takes less memory and time
+    device            auto, cpu or cuda
+    timeout_s         seconds: the longest wait for another process
+    seed              of the initial weights
+    tensorboard       whether event files are written beside metrics.jsonl
+    """
 
     steps: int = 100_000
     batch_size: int = 40
@@ -197,7 +208,11 @@ class ParallelSettings:
 
 @dataclass(frozen=True)
 class CheckpointSettings:
-    """every_steps 0: only at the end. keep: number of newest checkpoints that stay."""
+    """Checkpoints.
+
+    every_steps  steps from one to the next; 0: only at the end
+    keep         number of newest checkpoints that stay
+    """
 
     every_steps: int = 1000
     keep: int = 3
@@ -205,8 +220,12 @@ class CheckpointSettings:
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """every_steps 0: only at the end. max_windows: the most held-out windows to evaluate, spread evenly over
-    all."""
+    """The held-out windows.
+
+    every_steps  steps from one validation to the next; 0: only at the end
+    max_windows  the most held-out windows to evaluate, spread evenly over all
+    batch_size   windows at once
+    """
 
     every_steps: int = 0
     max_windows: int = 1000

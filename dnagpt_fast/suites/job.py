@@ -15,6 +15,7 @@ from rich.console import Console
 from dnagpt_fast.evaluation.scores import RESAMPLES, bootstrap, difference_of, mean_of, resampled
 from dnagpt_fast.extras import need
 from dnagpt_fast.finetune.data.examples import LabelError
+from dnagpt_fast.progress import standard_error, working
 from dnagpt_fast.suites import checks
 from dnagpt_fast.suites.foreign import ForeignModel
 from dnagpt_fast.suites.journal import Done, Journal
@@ -68,7 +69,7 @@ def evaluate(
     Raises LabelError for data that cannot be used, ValueError for choices, FileExistsError for an output that is there,
     JournalError for a job that cannot be continued, ImportError for a missing library.
     """
-    console = console or Console(stderr=True)
+    console = console or standard_error()
     for way in choices.ways:
         if way not in WAYS:
             raise ValueError(f"--way {way}: wanted {', '.join(WAYS)}")
@@ -190,7 +191,8 @@ def _of_model(
 
 def _run(method: Method, journal: Journal, console: Console) -> None:
     began = time.monotonic()
-    found = method.call()
+    with working(f"{method.task.name}: {method.name}"):
+        found = method.call()
     for values in found.values:
         if not np.isfinite(values).all():
             raise ValueError(f"{method.task.name}, {method.name}: a prediction is not a finite number")

@@ -14,12 +14,12 @@ from rich.console import Console
 from torch import nn
 
 from dnagpt_fast.output_files import write_text
+from dnagpt_fast.progress import Progress
 from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
 from dnagpt_fast.training.log import MetricsLog, TensorBoardLog
 from dnagpt_fast.training.loop import Loop, StepReport, StopRequest
 from dnagpt_fast.training.processes import Processes
-from dnagpt_fast.training.progress import TrainingProgress
 from dnagpt_fast.training.run_folder import raise_if_refused, record_text, refused_changes
 from dnagpt_fast.training.settings import ConfigError
 
@@ -190,7 +190,7 @@ def _steps(
                 if isinstance(log, MetricsLog):
                     for said in log.losses:
                         console.print(f"warning: {said}", style="yellow", highlight=False, soft_wrap=True)
-        progress = files.enter_context(TrainingProgress(console, first_step, job.steps))
+        progress = files.enter_context(Progress(console, first_step, job.steps))
         for report in job.loop.run(first_step, job.steps, stop, course.pause):
             done = report.step + 1
             note = course.after_step(report)

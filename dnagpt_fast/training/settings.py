@@ -1,12 +1,13 @@
 """Settings from TOML files and overrides as checked dataclasses, and the settings that all runs share."""
 
 import dataclasses
+import difflib
 import json
 import re
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,16 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """name: a published shape; the other settings replace its values where they are given (0: as published).
+    """The shape of a model with random weights: a published one, changed by the other settings.
 
-    initial  for random weights: "composed" (a k-mer's input row is a sum of random vectors, one for each of its
-             sub-k-mers; model/initial_values.py) or "official" (the values that the official code draws for the seed)
+    name           dna_gpt0.1b_h, dna_gpt0.1b_m or dna_gpt3b_m
+    max_len        positions, in tokens; 0: as published
+    num_layers     blocks; 0: as published
+    num_heads      attention heads; 0: as published
+    embedding_dim  width; 0: as published
+    bias           biases in every Linear and LayerNorm; the published models have none
+    initial        "composed" (a k-mer's input row is a sum of random vectors, one for each of its sub-k-mers;
+                   model/initial_values.py) or "official" (the values that the official code draws for the seed)
     """
 
     name: str = "dna_gpt0.1b_m"
@@ -39,7 +46,11 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class VocabularySettings:
-    """The k-mers. The published models have k = 6; all except `dna_gpt0.1b_h` are dynamic."""
+    """The k-mers of a model with random weights.
+
+    k        bases of a k-mer; the published models have 6
+    dynamic  k-mers of all lengths 1 to k, not only k; true in all published models except dna_gpt0.1b_h
+    """
 
     k: int = 6
     dynamic: bool = True
@@ -47,9 +58,11 @@ class VocabularySettings:
 
 @dataclass(frozen=True)
 class StartSettings:
-    """path: a run folder, an official checkpoint file, a Hugging Face folder or a packaged model's name; empty: random
-    weights in the shape of [model] and [vocabulary], which are ignored when `path` is given. num_heads: needed for
-    official files of an unpublished shape, which do not store it.
+    """The model that a run starts from.
+
+    path       a run folder, an official checkpoint file, a Hugging Face folder or a packaged model's name; empty:
+               random weights in the shape of the sections model and vocabulary, which are ignored when `path` is given
+    num_heads  needed for official files of an unpublished shape, which do not store it
     """
 
     path: str = ""
@@ -58,7 +71,14 @@ class StartSettings:
 
 @dataclass(frozen=True)
 class AdamWSettings:
-    """weight_decay applies only to the weights of Linear layers. clip_norm 0: no clipping."""
+    """AdamW.
+
+    lr            the highest learning rate
+    beta1, beta2  decay of the two moments
+    eps           added to the root of the second moment
+    weight_decay  of the weights of Linear layers only
+    clip_norm     longest gradient, over all parameters; 0: no clipping
+    """
 
     lr: float = 1e-4
     beta1: float = 0.9
@@ -70,7 +90,10 @@ class AdamWSettings:
 
 @dataclass(frozen=True)
 class OptimizerSettings(AdamWSettings):
-    """kind: adamw, or muon: Muon for the matrices of the blocks, AdamW for all other parameters (training/muon.py)."""
+    """The optimizer.
+
+    kind  adamw, or muon: Muon for the matrices of the blocks, AdamW for all other parameters (training/muon.py)
+    """
 
     kind: str = "adamw"
 
@@ -123,9 +146,31 @@ def settings_tree(
                 raise ConfigError(f"--set {override}: {parent} is not a section")
         if not isinstance(node, dict):
             raise ConfigError(f"--set {override}: {'.'.join(parents)} is not a section")
-        node[last] = _value(_kind_of(cls, [*parents, last]), text.strip())
+        kind = _kind_of(cls, [*parents, last])
+        node[last] = _value(kind, text.strip())
+        # here, so that the error names the override and not the file
+        _check_override(cls, [*parents, last], node[last], f"--set {override}: ")
     absolute_paths(tree, Path.cwd())
     return tree
+
+
+def _check_override(cls: type, keys: Sequence[str], value: Any, place: str) -> None:
+    """Raises ConfigError for a key that the dataclass does not have, or a value of another type."""
+    kind: Any = cls
+    for i, key in enumerate(keys):
+        if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+            raise ConfigError(f"{place}{'.'.join(keys[:i])} is no section")
+        names = [item.name for item in fields(kind)]
+        if key not in names:
+            raise _unknown(f"{place}unknown key {'.'.join(keys[: i + 1])!r}", key, names)
+        kind = typing.get_type_hints(kind)[key]
+    _convert(kind, value, place, ".".join(keys))
+
+
+def _unknown(what: str, key: str, known: Iterable[str]) -> ConfigError:
+    guess = difflib.get_close_matches(key, list(known), 1)
+    meant = f"; did you mean {guess[0]}?" if guess else ""
+    return ConfigError(f"{what}: the known ones are {', '.join(known)}{meant}")
 
 
 def settings_of_run(run: Path) -> Path:
@@ -144,7 +189,7 @@ def from_tree(cls: type, tree: dict[str, Any], where: str = "", prefix: str = ""
     values = {}
     for key, value in tree.items():
         if key not in known:
-            raise ConfigError(f"{place}unknown key {prefix + key!r}: the known ones are {', '.join(known)}")
+            raise _unknown(f"{place}unknown key {prefix + key!r}", key, known)
         values[key] = _convert(hints[key], value, place, prefix + key)
     try:
         return cls(**values)

@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Any
 
 from dnagpt_fast.extras import need
 from dnagpt_fast.genome import Genome
@@ -22,9 +20,9 @@ from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.inference import Inference
 from dnagpt_fast.model.tokenizer import KmerTokenizer
 from dnagpt_fast.output_files import TextFile, is_stream, refuse_inputs, whole
+from dnagpt_fast.progress import Progress, standard_error
 from dnagpt_fast.training.job_folder import JobFolder
 from dnagpt_fast.training.processes import Processes
-from dnagpt_fast.training.progress import TrainingProgress
 from dnagpt_fast.training.run_folder import versions
 from dnagpt_fast.variants.calibration import Calibration, identity
 from dnagpt_fast.variants.journal import Journal
@@ -37,6 +35,9 @@ from dnagpt_fast.variants.places import (
     score_chunk,
 )
 from dnagpt_fast.variants.vcf import Record, VcfFile, ending_of, with_info, write_vcf
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 BLOCK_RECORDS = 128
 """Records that are scored, given to a process and stored together; it does not change the scores."""
@@ -115,14 +116,14 @@ def annotate(
     what: Annotation,
     *,
     processes: Processes | None = None,
-    console: Console | None = None,
+    console: "Console | None" = None,
 ) -> Summary:
     """Scores every alternative of a VCF file; process 0 writes the output, completely or not at all.
 
     The whole file is checked before the first score. Several processes share the blocks of records: call it in all of
     them while they are connected. Raises ValueError (VariantError, JournalError) and OSError.
     """
-    processes, console = processes or Processes(), console or Console(stderr=True)
+    processes, console = processes or Processes(), console or standard_error()
     if what.on_mismatch not in ("error", "flag"):
         raise ValueError(f"on_mismatch = {what.on_mismatch!r}: wanted error or flag")
     if is_stream(what.output):
@@ -199,7 +200,7 @@ def _score_blocks(
     contents: _Contents,
     journal: Journal,
     processes: Processes,
-    console: Console,
+    console: "Console",
     calibration: Calibration | None,
 ) -> None:
     inference = Inference(model)
@@ -207,8 +208,8 @@ def _score_blocks(
     mine = range(processes.rank, blocks, processes.world_size)
     before = sum(block in journal.done for block in mine)
     began, scored, finished = time.monotonic(), 0, before
-    quiet = Console(quiet=True) if not processes.is_main else console
-    with TrainingProgress(quiet, before, len(mine), unit="block") as progress:
+    quiet = console if processes.is_main else standard_error(main=False)
+    with Progress(quiet, before, len(mine), unit="block") as progress:
         for block, records in enumerate(_blocks(vcf)):
             if block % processes.world_size != processes.rank or block in journal.done:
                 continue

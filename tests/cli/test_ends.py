@@ -107,7 +107,7 @@ def test_an_empty_path_is_an_error(arguments, capfd):
 @pytest.mark.parametrize("command", ["pretrain", "finetune"])
 def test_one_process_of_torchrun_says_where_the_run_is(tmp_path, monkeypatch, capsys, command, rank):
     module = importlib.import_module(f"dnagpt_fast.{command}.run")
-    ended = SimpleNamespace(stopped_by=None)
+    ended = SimpleNamespace(stopped_by=None, steps=0, report=None)
     monkeypatch.setattr(module, command, lambda *_, **__: [ended] if command == "finetune" else ended)
     if rank is not None:
         for name, value in (("RANK", rank), ("WORLD_SIZE", "2"), ("LOCAL_RANK", rank)):

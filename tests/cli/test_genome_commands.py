@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-from dnagpt_fast import cli
-from dnagpt_fast.cli import genome_commands
+from dnagpt_fast import cli, input_files, progress
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.vocab import reverse_complement
 
@@ -44,11 +43,16 @@ def test_names_are_written_as_utf8_whatever_the_locale(monkeypatch, tmp_path):
     assert [line.split()[0] for line in text.splitlines()] == ["contig", "β", "β"]
 
 
-def test_pack_says_how_far_it_is(capsys, monkeypatch, fasta, tmp_path):
-    monkeypatch.setattr(genome_commands, "SECONDS_BETWEEN_LINES", 0.0)
-    code, _, err = run(capsys, "pack", fasta, tmp_path / "x.2bit")
+@pytest.mark.parametrize("command", ["pack", "info"])
+def test_how_far_a_large_file_is_read(capsys, monkeypatch, fasta, tmp_path, command):
+    monkeypatch.setattr(input_files, "WATCHED_BYTES", 16)
+    monkeypatch.setattr(progress, "SECONDS_TO_FIRST_LINE", 0.0)
+    arguments = [command, fasta, *([tmp_path / "x.2bit"] if command == "pack" else [])]
+    code, _, err = run(capsys, *arguments)
     assert code == 0
-    assert err.splitlines()[-1] == "3 contigs, 24 bp so far"
+    size = fasta.stat().st_size
+    assert err.splitlines()[-1] == f"byte {size}/{size}  reading x.fa  left 0:00"
+    assert run(capsys, *arguments, "-q")[2] == ""
 
 
 def test_pack_then_info(capsys, fasta, tmp_path):

@@ -37,6 +37,7 @@ NOT_RUN = {
         "docs/howto/resume.md",
         "dnagpt-fast embed dna_gpt6m_m genome.2bit --bed peaks.bed -o vectors.npy --resume",
     ): ("needs a job that was killed; tests/cli/test_resume.py kills them"),
+    ("docs/howto/command_line.md", "dnagpt-fast --install-completion"): "writes into the home of its user",
     ("docs/howto/offline.md", "pip wheel '.[hf,finetune]' -w wheels"): "needs a package index",
     (
         "docs/howto/several_gpus.md",

@@ -83,7 +83,7 @@ def content(path: Path) -> bytes | dict[str, bytes]:
 
 def test_every_command_that_writes_files_is_here():
     assert set(COMMANDS) - {job.arguments.split()[0] for job in JOBS.values()} == {
-        "doctor", "info", "models", "plan",
+        "config", "doctor", "info", "models", "plan",
         # its report has times, so two are never equal: tests/suites stops and continues it
         "evaluate",
     }  # fmt: skip

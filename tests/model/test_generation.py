@@ -270,3 +270,18 @@ def test_prompts_that_end_inside_a_kmer_are_reported(tiny, caplog):
     caplog.clear()
     list(generate_sequences(tiny.model(), tokenizer, prompts[::2], max_new_tokens=1))
     assert not caplog.messages
+
+
+def test_progress_counts_the_new_tokens_of_all_sequences(tiny):
+    seen: list[tuple[int, int]] = []
+    prompts, settings = ["<R>", "<R>ACGTGT"], {"max_tokens": 9, "num_samples": 3, "batch_size": 2}
+
+    def report(done: int, total: int) -> None:
+        seen.append((done, total))
+
+    made = list(
+        generate_sequences(tiny.model(), KmerTokenizer(3), prompts, **settings, stop_ids=(), progress=report)
+    )
+    total = sum(len(one.new_ids) for one in made)
+    assert seen[-1] == (total, total)
+    assert seen == sorted(seen)

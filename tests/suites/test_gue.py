@@ -153,7 +153,7 @@ def test_bad_rows_are_errors_before_any_work(tmp_path, data, model, monkeypatch,
     ("arguments", "message"),
     [
         (["genes"], "no suite 'genes': there are gue"),
-        (["gue", "--task", "none"], "no task none in it; it has motif|no task none"),
+        (["gue", "--only", "none"], "no task none in it; it has motif|no task none"),
         (["gue", "--way", "mean"], "--way mean: wanted frozen, tuned, likelihood"),
         (["gue", "--way", "likelihood"], "--way likelihood: this suite has frozen, tuned"),
         (["gue", "--way", "tuned", "--lr", "0"], "wanted numbers above 0"),

@@ -5,13 +5,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LabelledDataSettings:
-    """path: .csv .tsv .txt .parquet (a table), .fa .fasta .fna (labels in the header), .bed (with `genome`),
-    all except parquet also .gz; for generation also .vcf .vcf.gz .bcf .haps(.gz); for tagging .gff3 .gff .gtf
-    .bed of features (with `genome`).
+    """Labelled sequences.
 
-    on_long: error, crop_end, crop_start, crop_both or window. on_n: error, drop or keep rows above max_n_share.
-    region: for haplotypes and tagging. min_allele_count, max_sites: for haplotypes. window_bp: for tagging,
-    0: the longest window of the model.
+    path              .csv .tsv .txt .parquet (a table), .fa .fasta .fna (labels in the header), .bed (with
+                      `genome`), all except parquet also .gz; for generation also .vcf .vcf.gz .bcf .haps(.gz); for
+                      tagging .gff3 .gff .gtf .bed of features (with `genome`)
+    genome            .2bit or FASTA, for positions in the data
+    sequence_column   column of a table
+    label_column      column of a table, or key in the header of a FASTA record
+    label_pattern     regular expression whose first group is the label, for headers of FASTA records
+    number_columns    columns of side inputs of a regression
+    split_column      column with train, validation or test
+    on_lower_case     upper: soft-masked bases are read as bases; error
+    on_n              rows with more than max_n_share N: error, drop or keep
+    max_n_share       share of unknown bases in a row that is always allowed
+    on_long           sequences that do not fit the model: error, crop_end, crop_start, crop_both or window
+    region            contig or contig:start-end, for haplotypes and tagging
+    min_allele_count  haplotypes: variants with fewer copies of either allele are left out
+    max_sites         haplotypes: the most variants, taken from the start; 0: all
+    window_bp         tagging: bases of a window; 0: the longest window of the model
     """
 
     path: str = ""
@@ -33,10 +45,17 @@ class LabelledDataSettings:
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """kind: column, block or random. Haplotypes are always split at random by person.
+    """Training, validation and test rows. Haplotypes are always split at random by person.
 
-    drop_copies: near copies of a row of another set are left out. held_out: ranges, contig:start_bp-end_bp, which the
-    start model's training left out; with kind = block, validation and test windows are inside them."""
+    kind           column (of the table), block (of the chromosomes) or random
+    shares         of training, validation and test rows
+    block_bp       bases of a block
+    drop_overlaps  training windows that overlap a window of another set are left out
+    drop_copies    near copies of a row of another set are left out
+    held_out       ranges, contig:start_bp-end_bp, which the start model's training left out; with kind = block,
+                   validation and test windows are inside them
+    seed           of what is drawn
+    """
 
     kind: str = "column"
     shares: tuple[float, ...] = (0.7, 0.1, 0.2)
