@@ -47,6 +47,7 @@ JOBS = {
     "generate": job(
         "generate {}/pretrained -o {}/out/x.fa --samples 60 --max-tokens 20 --device cpu", "x.fa"
     ),
+    "extract": job("extract {}/s.fa -o {}/out/x.fa", "x.fa"),
     "pack": job("pack {}/s.fa {}/out/x.2bit", "x.2bit"),
     "predict": job("predict {}/tuned {}/labels.csv -o {}/out/x.tsv --device cpu", "x.tsv"),
     "convert": job("convert {}/pretrained {}/out/x.safetensors --to safetensors", "x.safetensors"),

@@ -127,8 +127,9 @@ def test_bad_input_is_named():
         tokenizer.id_to_piece(19_564)
     with pytest.raises(IndexError, match="-1"):
         tokenizer.decode(np.array([-1]))
-    with pytest.raises(TypeError, match="bytes"):
-        tokenizer.encode(b"ACGT")
+    assert torch.equal(tokenizer.encode(b"ACGTAC"), tokenizer.encode("ACGTAC"))
+    with pytest.raises(TypeError, match="wanted a str"):
+        tokenizer.encode(3)
     with pytest.raises(ValueError, match="twice: R"):
         KmerTokenizer(6, ["P", "R", "R"])
     with pytest.raises(ValueError, match="lack P"):

@@ -60,7 +60,7 @@ def test_native_equals_reference_and_adds_up(data):
         (([0], [11], [0]), IndexError, "from 11"),
         (([0], [0], [-1]), ValueError, "length -1 bp"),
         (([0, 0], [0, 0], [1]), ValueError, "length_bp 1"),
-        (([0], [0], [1.5]), ValueError, "length_bp is torch.float64"),
+        (([0], [0], [1.5]), ValueError, "length_bp is float64"),
     ],
 )
 def test_bad_arguments(implementation, arguments, error, words):

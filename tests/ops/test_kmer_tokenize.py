@@ -128,7 +128,7 @@ def test_nothing_after_the_windows_is_written(poisoned_memory):
         ({"orientation": 4}, ValueError, "window 0: orientation 4, wanted 0..3"),
         ({"orientation": [0, -1]}, ValueError, "window 1: orientation -1"),
         ({"orientation": "forward"}, ValueError, "orientation is str"),
-        ({"start_bp": [0.0, 1.0]}, ValueError, "start_bp is torch.float64"),
+        ({"start_bp": [0.0, 1.0]}, ValueError, "start_bp is float64"),
         (
             {"contig": torch.zeros(2, 1, dtype=torch.int64)},
             ValueError,
