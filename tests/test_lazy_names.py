@@ -31,7 +31,9 @@ for order in ("module first", "name first", "all modules first"):
 """
 
 
-@pytest.mark.parametrize("name", ["ops", "pretrain", "finetune"])
+@pytest.mark.parametrize(
+    "name", ["ops", *(pytest.param(name, marks=pytest.mark.slow) for name in ("pretrain", "finetune"))]
+)
 def test_no_order_of_imports_changes_a_public_name(name):
     package = importlib.import_module(f"dnagpt_fast.{name}")
     asked = json.dumps([package.__name__, package.HOMES])

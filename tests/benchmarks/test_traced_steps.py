@@ -65,6 +65,7 @@ for heads, rows in ((1, 64), (2, 128), (3, 192), (16, 1024)):
 """
 
 
+@pytest.mark.slow
 def test_counts_of_1_2_3_and_16_heads_and_sequences_run_the_same_machine_code():
     output = in_a_process_that_compiles("-c", COUNTS)
     found = [line for line in output.splitlines() if line.startswith("kernels:")]

@@ -27,6 +27,7 @@ print("found again")
 """
 
 
+@pytest.mark.slow
 def test_a_kernel_is_compiled_once(tmp_path):
     environment = {**os.environ, "TRITON_INTERPRET": "0", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", TWICE, str(tmp_path)]

@@ -59,7 +59,7 @@ def planned(config: ModelConfig, samples: int, tokens: int, ways: dict) -> StepM
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are read from /proc")
 @pytest.mark.parametrize(
     "shapes",
-    [QUICK, pytest.param(LONGER, marks=pytest.mark.slow), pytest.param(TOGETHER, marks=pytest.mark.slow)],
+    [pytest.param(shapes, marks=pytest.mark.slow) for shapes in (QUICK, LONGER, TOGETHER)],
     ids=["quick", "longer", "together"],
 )
 def test_measured_peaks_are_within_a_tenth(shapes):

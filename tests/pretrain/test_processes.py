@@ -70,6 +70,7 @@ def check_ways(folder: Path, world_size: int) -> None:
             assert value == pytest.approx(wanted[name], rel=1e-4), (run, name)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_and_one_reads_their_checkpoints(folder):
     check_ways(folder, 2)
     config = str(folder / "settings.toml")
