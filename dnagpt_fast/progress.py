@@ -23,6 +23,11 @@ WIDE = 110
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
+def has_bars(console: "Console") -> bool:
+    """Whether bars can be drawn: not in a file, nor on a terminal that cannot move its cursor (TERM=dumb)."""
+    return console.is_terminal and not console.is_dumb_terminal and not console.quiet
+
+
 class Progress:
     """Shows steps done, remaining time, elapsed time and a text of figures.
 
@@ -46,7 +51,7 @@ class Progress:
         self._shown = at_once
         self._last_line = -self._every if at_once else self._began
         self._bar: Any = None
-        self._has_bar = console.is_terminal and not console.quiet
+        self._has_bar = has_bars(console)
         if self._has_bar and at_once:
             self._begin_bar()
 
@@ -202,7 +207,7 @@ def reading() -> Iterator[None]:
 def working(what: str) -> Iterator[None]:
     """Shows on a terminal that work without steps goes on, and for how long."""
     console = standard_error()
-    if not console.is_terminal or console.quiet:
+    if not has_bars(console):
         yield
         return
     from rich.progress import Progress as Columns

@@ -20,6 +20,8 @@ startup = ipython / "profile_default" / "startup"
 startup.mkdir(parents=True)
 (startup / "plain.py").write_text(
     "import os\nfor name in ('FORCE_COLOR', 'CLICOLOR_FORCE', 'CLICOLOR'):\n    os.environ.pop(name, None)\n"
+    # a kernel runs commands in a terminal, whose progress bars would fill the page
+    "os.environ['TERM'] = 'dumb'\n"
 )
 os.environ["IPYTHONDIR"] = str(ipython)
 

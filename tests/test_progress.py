@@ -40,7 +40,14 @@ FIGURES = "loss 9.8129  1.9685 nats/bp  11,446 tokens/s  30,762 bp/s  1% of peak
 @pytest.mark.parametrize(("steps", "count"), [(20_000, "10000/20000"), (3_100_000_000, "1.55G/3.10G")])
 def test_bar_steps_and_time_left_are_on_every_terminal(width, steps, count):
     out = io.StringIO()
-    console = Console(file=out, width=width, force_terminal=True, color_system=None, legacy_windows=False)
+    console = Console(
+        file=out,
+        width=width,
+        force_terminal=True,
+        color_system=None,
+        legacy_windows=False,
+        _environ={"TERM": "xterm"},
+    )
     with Progress(console, 0, steps) as shown:
         shown.update(steps // 2, FIGURES)
     lines = [line for line in re.split(r"[\r\n]", out.getvalue()) if "loss" in line]
@@ -51,6 +58,14 @@ def test_bar_steps_and_time_left_are_on_every_terminal(width, steps, count):
     for part in ("━", "left", "after 0:00:00", "loss 9.8129"):
         assert part in line, line
     assert ("of peak" in line) == (width >= 200), line
+
+
+def test_a_terminal_without_a_cursor_gets_lines():
+    out = io.StringIO()
+    with Progress(Console(file=out, force_terminal=True, _environ={"TERM": "dumb"}), 0, 2) as shown:
+        shown.update(1, "x")
+        shown.update(2, "x")
+    assert [line.split()[1] for line in out.getvalue().splitlines()] == ["1/2", "2/2"]
 
 
 def test_figures_are_left_out_from_the_end():
