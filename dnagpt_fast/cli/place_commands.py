@@ -227,7 +227,7 @@ def attribute(
         {
             "output": output, "region": place.name, "answer_name": answer.name, "answer": float(found.answer),
             "baseline": None if found.baseline is None else float(found.baseline),
-            "gap": None if found.baseline is None else float(found.gap), "plot": figure,
+            "gap": None if found.gap is None else float(found.gap), "plot": figure,
         },
         output=output,
     )  # fmt: skip
