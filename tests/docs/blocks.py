@@ -83,7 +83,9 @@ def run_line(line: str, place: str) -> str:
     """Commands of ours in this process; others, and those with a pipe or a variable, by bash."""
     program, *arguments = shlex.split(line, comments=True)
     if program != "dnagpt-fast" or SHELL.search(re.sub(r"#.*|'[^']*'", "", line)):
-        assert program in ("dnagpt-fast", "cmp", "cat", "head", "gunzip"), f"{place}: {line}: list the block in NOT_RUN"
+        assert program in ("dnagpt-fast", "cmp", "cat", "head", "gunzip"), (
+            f"{place}: {line}: list the block in NOT_RUN"
+        )
         return run_shell(line, place)
     if "--resume" not in arguments and "--demo" not in arguments:
         arguments += SHORT.get(arguments[0], ())

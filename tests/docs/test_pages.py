@@ -52,6 +52,10 @@ NOT_RUN = {
         "dnagpt-fast pretrain --start dna_gpt0.1b_m.pth --genome W=axolotl.2bit --out run",
     ): ("steps of 0.1 billion parameters; tests/pretrain/test_start.py starts from small models"),
     (
+        "docs/learning_curves.md",
+        "python recipes/learning_curves.py --labelled FOLDER --out curve_runs",
+    ): "hours, on data of other projects; tests/recipes/test_learning_curves.py runs both commands on small rows",
+    (
         "docs/differences.md",
         "DNAGPT_TRANSFORMERS=<clone of transformers> python -m benchmarks.library_suite",
     ): ("needs a clone of transformers"),
