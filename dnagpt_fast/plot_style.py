@@ -18,7 +18,7 @@ VECTOR = ".svg"
 ONE_COLUMN, MIDDLE, TWO_COLUMNS = 3.5, 4.7, 7.2
 """Widths of figures in inches: 89, 120 and 183 mm, as most journals print them. Text is then 7 to 9 points."""
 
-# Okabe and Ito 2008, https://jfly.uni-koeln.de/color/: told apart by colour-blind readers as well.
+# Okabe and Ito 2008, https://jfly.uni-koeln.de/color/: colour-blind readers can distinguish them.
 BLUE, RED, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 BLACK, GREY, PALE = "#000000", "#707070", "#c0c0c0"
 CYCLE = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)

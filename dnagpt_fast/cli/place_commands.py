@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,6 +32,10 @@ from dnagpt_fast.cli.options import (
 )
 from dnagpt_fast.output_files import refuse_inputs, whole
 from dnagpt_fast.progress import counting
+
+if TYPE_CHECKING:
+    from dnagpt_fast.genome import Genome
+    from dnagpt_fast.genome.selection import Place
 
 
 @prints("output", "bases", "seconds", "plot")
@@ -65,7 +69,6 @@ def track(
     from dnagpt_fast.genome.selection import places_of
     from dnagpt_fast.model.base_tracks import BaseTracks
     from dnagpt_fast.model.inference import Inference
-    from dnagpt_fast.output_files import refuse_inputs
     from dnagpt_fast.tracks.bigwig import KINDS, merged, write_tracks
     from dnagpt_fast.tracks.track_plot import check_track_figure, plot_tracks
 
@@ -130,12 +133,10 @@ def mutate(
     from dnagpt_fast.finetune.answer import Answer
     from dnagpt_fast.finetune.predict import is_finetuned
     from dnagpt_fast.genome import Genome
-    from dnagpt_fast.genome.selection import places_of
     from dnagpt_fast.tracks import mutate as maps
     from dnagpt_fast.tracks.place_maps import check_figure
 
-    if strand not in ("+", "-"):
-        raise typer.BadParameter("wanted + or -", param_hint="--strand")
+    _check_strand(strand)
     if figure is not None:
         check_figure(figure)
     for path in (output, figure):
@@ -158,7 +159,7 @@ def mutate(
     else:
         opened, tokenizer = open_model(model, device, dtype, num_heads, products)
     with Genome.open(genome) as source:
-        place = next(iter(places_of(source, [region])))._replace(strand=strand)
+        place = _place_of(source, region, strand)
         length = place.end_bp - place.start_bp
         with counting(length, "base", "substitutions/s", per_step=3) as progress:
             if tuned:
@@ -201,19 +202,17 @@ def attribute(
     """
     from dnagpt_fast.finetune.answer import Answer
     from dnagpt_fast.genome import Genome
-    from dnagpt_fast.genome.selection import places_of
     from dnagpt_fast.tracks import attribution
     from dnagpt_fast.tracks.place_maps import check_figure
 
-    if strand not in ("+", "-"):
-        raise typer.BadParameter("wanted + or -", param_hint="--strand")
+    _check_strand(strand)
     if figure is not None:
         check_figure(figure)
     for path in (output, figure):
         refuse_inputs(path, genome)
     answer = Answer(run, label=label, numbers=number or (), device=device or "auto")
     with Genome.open(genome) as source:
-        place = next(iter(places_of(source, [region])))._replace(strand=strand)
+        place = _place_of(source, region, strand)
         found = attribution.attribute(answer, source, place, method=method, steps=steps)
     with _drawn(figure, partial(attribution.plot, found=found)):
         attribution.write_table(output, found)
@@ -258,12 +257,10 @@ def attention(
     """
     from dnagpt_fast.cli.sequence_jobs import open_model
     from dnagpt_fast.genome import Genome
-    from dnagpt_fast.genome.selection import places_of
     from dnagpt_fast.plot_style import check_ending
     from dnagpt_fast.tracks import attention_map as maps
 
-    if strand not in ("+", "-"):
-        raise typer.BadParameter("wanted + or -", param_hint="--strand")
+    _check_strand(strand)
     check_ending(output, maps.ENDINGS)
     as_numbers = output.suffix == ".npz"
     if as_numbers and head is not None:
@@ -271,7 +268,7 @@ def attention(
     refuse_inputs(output, model, genome)
     opened, tokenizer = open_model(model, device, dtype, num_heads, products)
     with Genome.open(genome) as source:
-        place = next(iter(places_of(source, [region])))._replace(strand=strand)
+        place = _place_of(source, region, strand)
         wanted = layer if layer is not None or as_numbers else -1
         found = maps.attention_of_place(opened, tokenizer, source, place, layer=wanted, prefix=prefix)
     if as_numbers:
@@ -284,6 +281,18 @@ def attention(
         {"output": output, "region": place.name, "tokens": tokens, "layers": layers, "heads": heads},
         output=output,
     )
+
+
+def _check_strand(strand: str) -> None:
+    if strand not in ("+", "-"):
+        raise typer.BadParameter("wanted + or -", param_hint="--strand")
+
+
+def _place_of(genome: "Genome", region: str, strand: str) -> "Place":
+    """The one region of a map, in the direction in which it is read and shown."""
+    from dnagpt_fast.genome.selection import places_of
+
+    return next(iter(places_of(genome, [region])))._replace(strand=strand)
 
 
 def _refuse_pretrained_options(**given: object) -> None:
