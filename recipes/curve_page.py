@@ -25,7 +25,9 @@ COLOURS = {
     OFFICIAL: (RED, "v"),
     FROZEN_PRETRAINED: (SKY, "s"),
 }
-"""Colour and marker of each method that is no plain baseline."""
+"""Colour and marker of each method that the figure shows and that is no plain baseline."""
+ORDER = (PRETRAINED, COMPOSED, OFFICIAL, FROZEN_PRETRAINED, FROZEN_COMPOSED)
+"""Every method that is no plain baseline, as the tables list them."""
 PAIRS = ((PRETRAINED, COMPOSED), (PRETRAINED, OFFICIAL), (FROZEN_PRETRAINED, FROZEN_COMPOSED))
 MEASURES = {"mcc": "MCC", "accuracy": "accuracy", "squared_pearson": "squared Pearson r"}
 COLUMNS = 3
@@ -46,7 +48,7 @@ class Panel:
 
     @property
     def methods(self) -> list[str]:
-        return list(dict.fromkeys(method for method, _ in self.cells))
+        return ordered(method for method, _ in self.cells)
 
     def score(self, method: str, size: int) -> Score | None:
         """Mean over the seeds, with the 95 % interval of the resamples of rows."""
@@ -58,6 +60,12 @@ class Panel:
         one, other = self.cells.get((first, size), {}), self.cells.get((second, size), {})
         pairs = [(one[s][0] - other[s][0], one[s][1] - other[s][1]) for s in one if s in other]
         return (_score(pairs), [value for value, _ in pairs]) if pairs else None
+
+
+def ordered(methods: Iterable[str]) -> list[str]:
+    """Each method once: those of ORDER, then the plain baselines by name. Runs come in any order."""
+    found = set(methods)
+    return [method for method in ORDER if method in found] + sorted(found.difference(ORDER))
 
 
 def _score(parts: Sequence[tuple[float, np.ndarray]]) -> Score:
@@ -227,7 +235,7 @@ def differences(panels: list[Panel], sizes: Sequence[int]) -> str:
 
 def best_baseline(panel: Panel, size: int) -> str | None:
     """The plain baseline with the highest score on these test rows: the strictest comparison."""
-    plain = [m for m in panel.methods if m not in COLOURS and not m.startswith("frozen")]
+    plain = [m for m in panel.methods if m not in ORDER]
     scores = {m: found.value for m in plain if (found := panel.score(m, size)) is not None}
     return max(scores, key=scores.__getitem__) if scores else None
 
@@ -264,7 +272,7 @@ def rows_table(panels: list[Panel]) -> str:
 def cpu_table(runs: Mapping[str, list[Run]], sizes: Sequence[int]) -> str:
     rows = []
     for name, some in runs.items():
-        for method in dict.fromkeys(run.method for run in some):
+        for method in ordered(run.method for run in some):
             of = {n: [r.cpu_s for r in some if r.method == method and r.size == n] for n in sizes}
             rows.append([name, method, *(f"{np.mean(v):.1f}" if v else "" for v in of.values())])
     total = sum(run.cpu_s for some in runs.values() for run in some)
@@ -305,7 +313,7 @@ def draw(path: Path, panels: list[Panel]) -> None:
 
 def _draw_panel(axes: "Axes", panel: Panel) -> None:
     largest = len(panel.task.sets["train"])
-    baselines = [m for m in panel.methods if m not in COLOURS and not m.startswith("frozen")]
+    baselines = [m for m in panel.methods if m not in ORDER]
     styles = dict(zip(baselines, ("--", ":", "-."), strict=False))
     for method in [*COLOURS, *baselines]:
         sizes = sorted((n or largest, n) for m, n in panel.cells if m == method)

@@ -230,6 +230,14 @@ def test_scores_of_all_resamples_at_once_are_those_of_the_library(recipe):
     assert np.allclose(found, [wanted(rows)["squared_pearson"] for rows in draws])
 
 
+def test_methods_are_listed_in_one_order_whatever_ran_first(recipe):
+    page = sys.modules["curve_page"]
+    found = page.ordered(
+        ["k-mer counts", "frozen composed", "official", "pre-trained", "base at each place", "official"]
+    )
+    assert found == ["pre-trained", "official", "frozen composed", "base at each place", "k-mer counts"]
+
+
 def test_the_rate_with_the_lowest_validation_loss_is_taken_once_all_were_tried(recipe):
     settings = {"lrs": [1e-2, 1e-3], "chosen_at": 300, "first_seed": 0}
     runs = [
