@@ -170,6 +170,18 @@ void check_gc_count(CpuOptions options) {
       }
     }
   }
+  // windows that are read four at a time and as quarters, the last one to the end of the mapping
+  const Genome genome(random_letters(random, 1100003, 300), true);
+  for (const int64_t window_bp : {20001, 1100003}) {
+    const int64_t n_windows = (1100003 + window_bp - 1) / window_bp;
+    std::vector<int64_t> gc(n_windows), known(n_windows);
+    gc_track(genome.view, 0, window_bp, window_bp, n_windows, gc.data(), known.data(), options);
+    for (int64_t w = 0; w < n_windows; ++w) {
+      int64_t expected = 0;
+      for (const char base : genome.text.substr(w * window_bp, window_bp)) expected += base == 'G' || base == 'C';
+      if (gc[w] != expected) fail("gc_track of long windows");
+    }
+  }
 }
 
 void check_fasta(CpuOptions options) {

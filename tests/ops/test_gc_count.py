@@ -81,6 +81,31 @@ def test_long_counts_do_not_overflow_a_field(implementation):
     assert gc.tolist() == known.tolist() == [12000, 11998]
 
 
+def test_long_windows_that_are_read_several_at_a_time(implementation):
+    # windows of 4 KiB and more are read four at a time, one of 256 KiB and more as four quarters; 16 bases are 4 bytes
+    text = random_text(1_200_007, seed=5)
+    text = text[:30_000] + "N" * 20_001 + text[50_001:]
+    genome = packed_genome("ACG", text)
+    start_bp = torch.tensor([0, 5, 17_003, 29_999, 600_001, 1, 1_100_002, 3, 900_000, 40_000, 2])
+    length_bp = torch.tensor(
+        [20_000, 16_385, 17_000, 80_001, 40_000, 0, 100_005, 1, 299_999, 5_000, 1_200_005]
+    )
+    for count in (3, 6, 11):
+        gc, known = gc_count(
+            genome, torch.ones(count, dtype=torch.int64), start_bp[:count], length_bp[:count]
+        )
+        windows = zip(start_bp[:count].tolist(), length_bp[:count].tolist(), strict=True)
+        assert list(zip(gc.tolist(), known.tolist(), strict=True)) == [
+            counted(text[s : s + n]) for s, n in windows
+        ]
+    for whole in (0, 1, 2, 3):
+        gc, known = gc_count(genome, [1], [whole], [len(text) - whole])
+        assert (gc.item(), known.item()) == counted(text[whole:])
+    gc, known = gc_track(genome, 1, window_bp=20_000)
+    windows = [text[s : s + 20_000] for s in range(0, len(text), 20_000)]
+    assert list(zip(gc.tolist(), known.tolist(), strict=True)) == [counted(window) for window in windows]
+
+
 @pytest.mark.parametrize("step_bp", [1, 3, 10, 19, 20, 25, 400])
 def test_track(implementation, step_bp):
     # windows of 20 bases: steps of less than half, of more, of the whole, and with gaps
