@@ -376,8 +376,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--op",
         action="append",
-        choices=[*PROVIDERS, *CUDA_OPS, "cuda"],
-        help="only this op; may be repeated; cuda: all of csrc/cuda",
+        choices=[*PROVIDERS, *CUDA_OPS, "triton", "cuda"],
+        help="only this op; may be repeated; triton: all with Triton kernels; cuda: all of csrc/cuda",
     )
     parser.add_argument(
         "--arch", action="append", choices=ARCHITECTURES, help="only this card; may be repeated"
@@ -391,7 +391,7 @@ def main(arguments: list[str] | None = None) -> int:
     versions = {"triton": triton.__version__, "nvcc": audit_cuda.version()}
     ops: list[str] = []
     for op in options.op or [*PROVIDERS, "cuda"]:
-        ops += CUDA_OPS if op == "cuda" else [op]
+        ops += {"triton": list(PROVIDERS), "cuda": list(CUDA_OPS)}.get(op, [op])
     if not versions["nvcc"] and set(ops) & set(CUDA_OPS):
         if options.op:
             parser.error("no nvcc in CUDA_HOME or PATH, which the kernels of csrc/cuda need")

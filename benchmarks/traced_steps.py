@@ -58,8 +58,9 @@ HEADINGS = (
 PAGE_HEAD = """# The Triton launches of whole steps
 
 Written by `python -m benchmarks.traced_steps --update`: each step runs on fake tensors of the real sizes, with the
-tiles of an H100. The last columns are the programs of one launch per SM of a card. A launch of less than one program
-per SM leaves some idle. The combine and finish kernels reduce a few numbers per row and are small by design.
+tiles of an H100. The last columns are the programs of one launch per SM of a card ({counts}).
+A launch of less than one program per SM leaves some idle. The combine and finish kernels reduce a few numbers per row
+and are small by design.
 """
 SHAPES = PRESETS | {
     name: ModelConfig(**packaged.facts["model"]) for name, packaged in packaged_models().items()
@@ -226,7 +227,8 @@ def as_on(architecture: str) -> Iterator[None]:
 
 def page() -> str:
     """The launches of each step of the published shapes, their grids and how they fill each card."""
-    lines = [PAGE_HEAD]
+    counts = ", ".join(f"{card}: {count} SMs" for card, count in MULTIPROCESSORS.items())
+    lines = [PAGE_HEAD.format(counts=counts)]
     for name, config in SHAPES.items():
         for step in steps(config):
             launches: list[Launch] = []

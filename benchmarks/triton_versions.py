@@ -2,7 +2,8 @@
 
     python -m benchmarks.triton_versions                                     every version below, on sm_90
     python -m benchmarks.triton_versions --version 3.6.0 --version 3.9.0 --arch sm_90 --arch sm_100
-    python -m benchmarks.triton_versions --update                            writes triton_versions.md
+    python -m benchmarks.triton_versions --update                            writes triton_versions.md; cells of other
+                                                                             versions and cards stay as they are
 
 A version is installed by pip into a temporary folder that comes before the installed Triton; torch stays as it is. The
 laws hold for every compiler (no spill, no stack, no atomic, fits the card, tensor cores, no serialised products); the
@@ -26,11 +27,10 @@ from dnagpt_fast.output_files import whole
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = Path(__file__).with_suffix(".md")
 VERSIONS = ("3.6.0", "3.7.1", "3.8.0", "3.9.0")
-OPS = ("attention", "combined_loss", "residual_norm", "mlp", "steps")
 PAGE_HEAD = """# The compiled kernels under several versions of Triton
 
-Written by `python -m benchmarks.triton_versions --update`. A cell: kernels compiled, the most registers of one, and
-the laws that are broken (none, if nothing is said). No GPU is needed.
+Written by `python -m benchmarks.triton_versions --update`. A cell: the date, what was compiled, the
+most registers of a kernel, and the laws that are broken (none, if nothing is said). No GPU is needed.
 
 """
 
@@ -63,9 +63,9 @@ def audit(folder: Path, architecture: str) -> tuple[dict[str, dict[str, int]], l
         "--table",
         str(table),
         "--update",
+        "--op",
+        "triton",
     ]
-    for op in OPS:
-        command += ["--op", op]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
         "TRITON_INTERPRET": "0",
@@ -81,11 +81,26 @@ def audit(folder: Path, architecture: str) -> tuple[dict[str, dict[str, int]], l
     return rows, [line.strip() for line in complaints[2].splitlines() if line.strip()]
 
 
-def page(cells: dict[tuple[str, str], str], versions: list[str], architectures: list[str]) -> str:
-    lines = [f"| Triton | {' | '.join(architectures)} |", "|---" * (len(architectures) + 1) + "|"]
+def page(cells: dict[tuple[str, str], str]) -> str:
+    """The page of (version, card) -> cell; a pair that was not compiled has an empty cell."""
+    versions = sorted({version for version, _ in cells}, key=lambda x: [int(part) for part in x.split(".")])
+    cards = [card for card in ARCHITECTURES if any(card == one for _, one in cells)]
+    lines = [f"| Triton | {' | '.join(cards)} |", "|---" * (len(cards) + 1) + "|"]
     for version in versions:
-        lines.append(f"| {version} | {' | '.join(cells[version, card] for card in architectures)} |")
+        lines.append(f"| {version} | {' | '.join(cells.get((version, card), '') for card in cards)} |")
     return PAGE_HEAD + "\n".join(lines) + "\n"
+
+
+def cells_of(text: str) -> dict[tuple[str, str], str]:
+    """(version, card) -> cell of a page."""
+    heads, _, *rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    cards = [head.strip() for head in heads[1:]]
+    return {
+        (version.strip(), card): cell.strip()
+        for version, *row in rows
+        for card, cell in zip(cards, row, strict=True)
+        if cell.strip()
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -112,17 +127,18 @@ def main(arguments: list[str] | None = None) -> int:
                 broken_ones = [
                     complaint.replace(" | ", ", ") for complaint in complaints
                 ]  # a bar ends a cell
-                cells[version, architecture] = "; ".join([f"{len(rows)}, {most}", *broken_ones])
+                made = f"{time.strftime('%Y-%m-%d')}: {len(rows)} kernels, {most} registers"
+                cells[version, architecture] = "; ".join([made, *broken_ones])
                 print(
                     f"Triton {version}, {architecture}, {time.monotonic() - began:.0f} s:",
                     *complaints,
                     sep="\n  ",
                 )
-    text = page(cells, versions, architectures)
-    print(text)
+    print(page(cells))
     if options.update:
+        kept = cells_of(PAGE.read_text()) if PAGE.is_file() else {}
         with whole(PAGE) as path:
-            path.write_text(text)
+            path.write_text(page(kept | cells))
     return 1 if broken else 0
 
 

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from dnagpt_fast.ops.registration import register_op
 from dnagpt_fast.ops.sampling.settings import HOWS, Choice
-from dnagpt_fast.ops.triton_settings import COUNTS, LAUNCH
+from dnagpt_fast.ops.triton_settings import COUNTS, LAUNCH, family
 
 BLOCK, WARPS = 2048, 8
+# Without a limit ptxas takes 80 registers for top-p alone on RTX Blackwell and spills; with this one 77, and no spill.
+LIMITS = {"rtx blackwell": {"maxnreg": 96}}
 # bits of a float32 in which numbers of this dtype differ
 BITS = {torch.float32: 32, torch.bfloat16: 16, torch.float16: 20}
 
@@ -226,7 +228,7 @@ def _next_tokens(
             None if numbers is None else numbers.contiguous(), tokens,
             math.log2(math.e) / temperature, min(top_k, vocab), top_p, logits.stride(0), vocab,
             BLOCK=BLOCK, ALLOWED=allowed is not None, TOP_K=top_k > 0, TOP_P=top_p > 0, HOW=how,
-            BITS=BITS[logits.dtype], num_warps=WARPS, num_stages=1, **LAUNCH,
+            BITS=BITS[logits.dtype], num_warps=WARPS, num_stages=1, **LIMITS.get(family(logits.device), {}), **LAUNCH,
         )  # fmt: skip
     return tokens
 
