@@ -22,6 +22,9 @@ startup.mkdir(parents=True)
     "import os\nfor name in ('FORCE_COLOR', 'CLICOLOR_FORCE', 'CLICOLOR'):\n    os.environ.pop(name, None)\n"
     # a kernel runs commands in a terminal, whose progress bars would fill the page
     "os.environ['TERM'] = 'dumb'\n"
+    "os.environ['HF_HUB_DISABLE_PROGRESS_BARS'] = '1'\n"
+    # tqdm warns in every notebook without widgets, with the path of its file on this machine
+    "import warnings\nwarnings.filterwarnings('ignore', message='IProgress not found')\n"
 )
 os.environ["IPYTHONDIR"] = str(ipython)
 

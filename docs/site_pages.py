@@ -97,14 +97,18 @@ def cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-def command_page(name: str, command: Any, help_text: str, epilog: str) -> str:
-    paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(help_text.replace("\b", "").replace("\f", "")))
+def command_page(name: str, function: Any) -> str:
+    """From the parsed function of a command: what it does, examples, parameters, and the keys of --json."""
+    from dnagpt_fast.cli.command import KEYS, help_and_examples
+
+    command = inspect.unwrap(function)
+    text, examples = help_and_examples(command)
     lines = [f"(command-{name})=", f"# {name}", ""]
-    for paragraph in [*paragraphs, inspect.cleandoc(epilog.replace("\b", ""))]:
-        lines += [paragraph_of_help(paragraph), ""]
+    lines += [f"{cell(paragraph)}\n" for paragraph in re.split(r"\n\s*\n", text)]
+    lines += ["```sh", *examples, "```", ""] if examples else []
     rows: dict[str, list[str]] = {}
     arguments = []
-    for parameter, kind, info in parameters(command):
+    for parameter, kind, info in parameters(function):
         if getattr(info, "hidden", False):
             continue
         text = cell(getattr(info, "help", "") or "")
@@ -116,25 +120,16 @@ def command_page(name: str, command: Any, help_text: str, epilog: str) -> str:
             rows.setdefault(getattr(info, "rich_help_panel", None) or "Options", []).append(row)
     usage = " ".join(
         option_names(parameter, info)
-        for parameter, _, info in parameters(command)
+        for parameter, _, info in parameters(function)
         if type(info).__name__ == "ArgumentInfo"
     )
     lines[3:3] = ["```text", f"dnagpt-fast {name} [OPTIONS] {usage}".rstrip(), "```", ""]
     for title, part in ([("Arguments", arguments)] if arguments else []) + list(rows.items()):
         lines += [f"## {title}", "", "| name | meaning | type | default |", "|---|---|---|---|", *part, ""]
+    if keys := getattr(command, "keys", ()):
+        rows_of_keys = [f"| `{key}` | {cell(KEYS[key])} |" for key in keys]
+        lines += ["## Keys of --json", "", "| key | meaning |", "|---|---|", *rows_of_keys, ""]
     return "\n".join(lines)
-
-
-def paragraph_of_help(paragraph: str) -> str:
-    """Text as Markdown; lines that are commands as a block."""
-    if not paragraph.strip():
-        return ""
-    shown = [line.strip() for line in paragraph.splitlines()]
-    if any(line.startswith(("dnagpt-fast ", "$ ")) for line in shown):
-        before = [line for line in shown if not line.startswith(("dnagpt-fast ", "$ ", "-"))]
-        after = [line for line in shown if line not in before]
-        return "\n".join([*before, "", "```sh", *after, "```"])
-    return " ".join(shown).replace("<", "&lt;")
 
 
 def write_commands() -> None:
@@ -152,12 +147,8 @@ def write_commands() -> None:
     for title, commands in groups.items():
         lines += [f"## {title}", "", "| command | |", "|---|---|"]
         for info in commands:
-            text = info.help or inspect.unwrap(info.callback).__doc__ or ""
-            write(
-                GENERATED / "commands" / f"{info.name}.md",
-                command_page(info.name, info.callback, text, info.epilog or ""),
-            )
-            first = cell(re.split(r"\n\s*\n", inspect.cleandoc(text))[0])
+            write(GENERATED / "commands" / f"{info.name}.md", command_page(info.name, info.callback))
+            first = cell(re.split(r"\n\s*\n", inspect.cleandoc(info.help))[0])
             lines.append(f"| [{info.name}](#command-{info.name}) | {first} |")
         lines += ["", "```{toctree}", ":hidden:", "", *(f"{info.name}" for info in commands), "```", ""]
     write(GENERATED / "commands" / "index.md", "\n".join(lines))

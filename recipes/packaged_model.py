@@ -1,6 +1,7 @@
 """Trains the packaged model from random weights, on genomes from public packages; made for a GPU.
 
     python recipes/packaged_model.py
+    python recipes/packaged_model.py --spectra      # only the figure of generated sequence, of the shipped weights
 
 It trains with packaged_model.toml, evaluates each species beside the Markov chains of its own genome, and
 generates after each species token. It writes the two files of dnagpt_fast/data/models and two figures into
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from fetch import debian, wheel
-from stage import HERE, Clock, finish, folders
+from stage import HERE, Clock, finish, folder_options
 
 from dnagpt_fast.evaluation.chains import fit_chains
 from dnagpt_fast.evaluation.spectra import likeness, plot_spectra
@@ -35,6 +36,7 @@ from dnagpt_fast.pretrain import load_config, pretrain
 from dnagpt_fast.pretrain.batches import BatchMaker
 from dnagpt_fast.pretrain.job import PretrainingRun
 from dnagpt_fast.pretrain.run import HELD_OUT
+from dnagpt_fast.pretrain.settings import PretrainConfig
 from dnagpt_fast.pretrain.validation import UNIFORM, ValidationReport, Validator, held_out_windows
 from dnagpt_fast.training import checkpoint
 from dnagpt_fast.training.log import read_metrics
@@ -92,13 +94,46 @@ def real_windows(job: PretrainingRun, places: Sequence[int]) -> list[str]:
     return [genomes[g].sequence(genomes[g].names[c], s, s + job.maker.length_bp).upper() for g, c, s in rows]
 
 
+def places_by_species(job: PretrainingRun) -> dict[str, list[int]]:
+    """The numbers of the genomes of each species."""
+    by_species: dict[str, list[int]] = defaultdict(list)
+    for i, genome in enumerate(job.mix.settings):
+        by_species[genome.species].append(i)
+    return by_species
+
+
+def made_and_real(
+    job: PretrainingRun, model: Any, tokenizer: KmerTokenizer
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Of each species GENERATED generated sequences, and about as many held-out windows."""
+    real = {name: real_windows(job, places) for name, places in places_by_species(job).items()}
+    return {name: generated(model, tokenizer, name, job.maker.n_kmers) for name in real}, real
+
+
+def draw_spectra(config: PretrainConfig, out: Path) -> None:
+    """The figure alone, from the weights in the package: no run is needed."""
+    shipped, tokenizer = load_model(NAME)
+    made, real = made_and_real(PretrainingRun(config, Processes(), None), shipped, tokenizer)
+    for name, texts in made.items():
+        found = likeness(texts, real[name])
+        print(f"{name}: r = {found.correlation:.3f}, divergence {found.divergence:.4f}")
+    plot_spectra(out / f"{NAME}_spectra.png", made, real)
+
+
 def main() -> None:
-    data, out = folders(__doc__ or "")
+    parser = folder_options(__doc__ or "")
+    parser.add_argument("--spectra", action="store_true", help="only draw the figure of generated sequence")
+    chosen = parser.parse_args()
+    data, out = chosen.data, chosen.out
+    out.mkdir(parents=True, exist_ok=True)
     clock = Clock()
     genomes = genomes_below(data)
     clock.lap("fetching")
     run = out / NAME
     config = load_config(SETTINGS, [f"data.genomes={as_toml(genomes)}"])
+    if chosen.spectra:
+        draw_spectra(config, out)
+        return
     if not (run / "validation.json").exists() or checkpoint.open_checkpoint(run).step < config.run.steps:
         outcome = pretrain(config, run, resume=(run / "config.json").exists())
         if outcome.stopped_by is not None:
@@ -115,9 +150,7 @@ def main() -> None:
     job = PretrainingRun(config, Processes(), found)
     job.model.load_state_dict(shipped.state_dict())
     job.model.eval()
-    by_species: dict[str, list[int]] = defaultdict(list)
-    for i, genome in enumerate(job.mix.settings):
-        by_species[genome.species].append(i)
+    by_species = places_by_species(job)
     reports: dict[str, ValidationReport] = {}
     for name, places in by_species.items():
         reports[name] = judge(job, places, [job.mix.held_out[i] for i in places])
@@ -126,8 +159,7 @@ def main() -> None:
     reports[f"human, {HUMAN_RANGE}"] = judge(job, [0], [Intervals(place[:, 0], place[:, 1], place[:, 2])])
     clock.lap("judging")
 
-    real = {name: real_windows(job, places) for name, places in by_species.items()}
-    made = {name: generated(shipped, tokenizer, name, job.maker.n_kmers) for name in by_species}
+    made, real = made_and_real(job, shipped, tokenizer)
     spectra = {name: likeness(made[name], real[name]) for name in by_species}
     nearest = {
         name: min(by_species, key=lambda other: likeness(made[name], real[other]).divergence) for name in made

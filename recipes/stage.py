@@ -32,12 +32,17 @@ RATES = (1e-4, 3e-4, 1e-3)
 Scorer = Callable[[np.ndarray], dict[str, float]]
 
 
-def folders(what: str) -> tuple[Path, Path]:
-    """The folders --data (downloaded packages) and --out (runs and results)."""
-    parser = argparse.ArgumentParser(description=what)
+def folder_options(what: str) -> argparse.ArgumentParser:
+    """A parser with the folders --data (downloaded packages) and --out (runs and results)."""
+    parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("recipe_data"), help="packages are fetched to here")
     parser.add_argument("--out", type=Path, default=Path("recipe_runs"), help="runs and results go here")
-    chosen = parser.parse_args()
+    return parser
+
+
+def folders(what: str) -> tuple[Path, Path]:
+    """The values of the options of `folder_options`; the second folder is made."""
+    chosen = folder_options(what).parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     return chosen.data, chosen.out
 

@@ -40,7 +40,7 @@ def test_every_page_has_a_place_in_the_site():
     for page in PAGES[1:]:
         for tree_ in re.findall(r"```{toctree}\n(.*?)```", page.read_text(), re.DOTALL):
             entries = [
-                line.removesuffix(", if it exists")
+                re.sub(r"^.* <(.*)>$", r"\1", line.removesuffix(", if it exists"))
                 for line in tree_.splitlines()
                 if line[:1] not in ("", ":")
             ]

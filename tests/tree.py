@@ -14,7 +14,7 @@ FOLDERS = ("csrc", "dnagpt_fast", "benchmarks", "packaging", "recipes")
 PYTHON = {".py"}
 NATIVE = {".cpp", ".h", ".cu", ".cuh"}
 INTRODUCTION = """\
-# The tree
+# Every file
 
 Every source file and its role, which is its own first sentence. Written by `python -m tests.tree`, checked by a test.
 The tests are in `tests/`, in the same tree.

@@ -3,9 +3,9 @@
 import json
 import sys
 import time
-from itertools import chain
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,10 @@ from dnagpt_fast.cli.command import Report, prints
 from dnagpt_fast.cli.options import Bed, GenomeFile, Regions, flag, option
 from dnagpt_fast.output_files import refuse_inputs
 from dnagpt_fast.progress import working
+
+if TYPE_CHECKING:
+    from dnagpt_fast.genome.inventory import Counts
+    from dnagpt_fast.genome.selection import Place
 
 
 @prints("output", "contigs", "bases", "file_bytes", "seconds")
@@ -54,29 +58,61 @@ def pack(
     )  # fmt: skip
 
 
-@prints("name", "length_bp", "n_bp", "n_blocks", "masked_bp", "gc_bp", "gc")
-def info(genome: GenomeFile) -> Report:
-    """List the contigs of a genome: length, N, soft mask, GC.
+@prints(
+    "name", "contig", "start_bp", "end_bp", "strand", "length_bp", "n_bp", "n_blocks", "masked_bp", "gc_bp", "gc"
+)  # fmt: skip
+def info(genome: GenomeFile, region: Regions = None, bed: Bed = None) -> Report:
+    """Count the bases of contigs, or of ranges: length, N, soft mask, GC.
 
-    With --json one object for each contig.
+    Without --region and --bed every contig is a row. The last row is the sum; what is in two ranges counts twice there.
 
     $ dnagpt-fast info genome.2bit
-    $ dnagpt-fast info genome.fa --json
+    $ dnagpt-fast info genome.2bit --region one:100-400 --region one
+    $ dnagpt-fast info genome.fa --bed peaks.bed --json
     """
     from dnagpt_fast.genome import Genome
-    from dnagpt_fast.genome.inventory import contig_rows, total_row
+    from dnagpt_fast.genome.inventory import contig_counts, place_counts
+    from dnagpt_fast.genome.selection import places_of
 
     with Genome.open(genome) as opened:
-        rows = list(contig_rows(opened))
-    shown = [*rows, total_row(rows)] if len(rows) > 1 else rows
-    width = max(len(name) for name in ("contig", *(row.name for row in shown)))
-    head = f"{'contig':{width}} {'length_bp':>15} {'N_bp':>13} {'N_blocks':>9} {'masked_bp':>15} {'GC':>7}"
-    table = (
-        f"{row.name:{width}} {row.length_bp:>15,} {row.n_bp:>13,} {row.n_blocks:>9,} {row.masked_bp:>15,} "
-        f"{'-' if row.gc is None else f'{row.gc:.4f}':>7}"
-        for row in shown
-    )
-    return Report(chain([head], table), (row.as_dict() for row in rows), is_result=True)
+        ranges = bool(region) or bed is not None
+        rows = list(
+            place_counts(opened, places_of(opened, region or (), bed)) if ranges else contig_counts(opened)
+        )
+    objects = ({**place._asdict(), **counts.as_dict()} for place, counts in rows)
+    return Report(_counts_table(rows, "range" if ranges else "contig"), objects, is_result=True)
+
+
+def _counts_table(rows: "list[tuple[Place, Counts]]", head: str) -> Iterator[str]:
+    """Lines: the heads, the rows, and their sum. The ranges are beside names that are something else."""
+    from dnagpt_fast.genome.inventory import total
+    from dnagpt_fast.genome.selection import range_name
+
+    titles: list[tuple[str, ...]] = [(place.name,) for place, _ in rows]
+    heads: tuple[str, ...] = (head,)
+    if head == "range":
+        where = [range_name(place.contig, place.start_bp, place.end_bp, place.strand) for place, _ in rows]
+        if where != [name for (name,) in titles]:
+            titles, heads = list(zip([place.name for place, _ in rows], where, strict=True)), ("name", head)
+    sums = total(counts for _, counts in rows)
+    columns = ("length_bp", "N_bp", "N_blocks", "masked_bp")
+    wide = [max(len(name), len(f"{getattr(sums, name.lower()):,}")) for name in columns]
+    first = [max(map(len, column)) for column in zip(heads, ("total",) * len(heads), *titles, strict=True)]
+
+    def line(title: tuple[str, ...], numbers: list[str], gc: str) -> str:
+        left = [f"{text:{width}}" for text, width in zip(title, first, strict=True)]
+        right = [f"{text:>{width}}" for text, width in zip(numbers, wide, strict=True)]
+        return "  ".join([*left, *right, f"{gc:>6}"])
+
+    def numbers(counts: "Counts") -> tuple[list[str], str]:
+        shown = [f"{getattr(counts, name.lower()):,}" for name in columns]
+        return shown, "-" if counts.gc is None else f"{counts.gc:.4f}"
+
+    yield line(heads, list(columns), "GC")
+    for title, (_, counts) in zip(titles, rows, strict=True):
+        yield line(title, *numbers(counts))
+    if len(rows) > 1:
+        yield line(("total", *("" for _ in heads[1:])), *numbers(sums))
 
 
 @prints("output", "sequences", "bases")

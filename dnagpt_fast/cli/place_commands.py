@@ -31,7 +31,7 @@ from dnagpt_fast.cli.options import (
     option,
 )
 from dnagpt_fast.output_files import refuse_inputs, whole
-from dnagpt_fast.progress import counting
+from dnagpt_fast.progress import counting, working
 
 if TYPE_CHECKING:
     from dnagpt_fast.genome import Genome
@@ -155,7 +155,8 @@ def mutate(
             context_bp=context_bp, after_bp=after_bp, phases=phases, dtype=dtype,
             products=None if products == "float32" else products,
         )  # fmt: skip
-        answer = Answer(model, label=label, numbers=number or (), device=device or "auto")
+        with working(f"loading {model}"):
+            answer = Answer(model, label=label, numbers=number or (), device=device or "auto")
     else:
         opened, tokenizer = open_model(model, device, dtype, num_heads, products)
     with Genome.open(genome) as source:
@@ -210,10 +211,14 @@ def attribute(
         check_figure(figure)
     for path in (output, figure):
         refuse_inputs(path, genome)
-    answer = Answer(run, label=label, numbers=number or (), device=device or "auto")
+    with working(f"loading {run}"):
+        answer = Answer(run, label=label, numbers=number or (), device=device or "auto")
     with Genome.open(genome) as source:
         place = _place_of(source, region, strand)
-        found = attribution.attribute(answer, source, place, method=method, steps=steps)
+        with counting(attribution.points(method, steps), "point", "points/s") as progress:
+            found = attribution.attribute(
+                answer, source, place, method=method, steps=steps, progress=progress
+            )
     with _drawn(figure, partial(attribution.plot, found=found)):
         attribution.write_table(output, found)
     line = f"{output}: {answer.name} is {found.answer:.4g} for {place.name}"
@@ -270,11 +275,12 @@ def attention(
     with Genome.open(genome) as source:
         place = _place_of(source, region, strand)
         wanted = layer if layer is not None or as_numbers else -1
-        found = maps.attention_of_place(opened, tokenizer, source, place, layer=wanted, prefix=prefix)
-    if as_numbers:
-        maps.write_arrays(output, found, place)
-    else:
-        maps.plot(output, found, place, head)
+        with working(f"attention of {place.name}"):
+            found = maps.attention_of_place(opened, tokenizer, source, place, layer=wanted, prefix=prefix)
+            if as_numbers:
+                maps.write_arrays(output, found, place)
+            else:
+                maps.plot(output, found, place, head)
     layers, heads, tokens, _ = found.weights.shape
     return Report(
         f"{output}: {place.name}, {tokens} tokens, {layers} layer(s), {heads} heads",

@@ -4,7 +4,7 @@ The number is what maps of mutations and attributions explain: for classificatio
 others, in nats; for regression the value of the label.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,10 +94,15 @@ class Answer:
         return found
 
     def gradients(
-        self, sequence: str, fractions: Sequence[float], *, name: str = "sequence"
+        self,
+        sequence: str,
+        fractions: Sequence[float],
+        *,
+        name: str = "sequence",
+        progress: Callable[[int], object] = lambda points: None,
     ) -> EmbeddingGradients:
         """Gradients at baseline + fraction * (embeddings - baseline); the tokens of the prompt stay as they are.
-        Raises LabelError as `values`."""
+        progress: called with the number of fractions done since its last call. Raises LabelError as `values`."""
         data = self._encoded([sequence], name)
         template, table = self.language.template, self._losses.model.transformer.wte.weight
         bases = template.usable(data.examples.sequence[0])
@@ -114,6 +119,7 @@ class Answer:
                 answer = self._of(batch)
                 found.append(torch.autograd.grad(answer.sum(), given)[0].float().cpu())
                 answers.append(float(answer.detach()))
+            progress(1)
         return EmbeddingGradients(
             pieces, embeddings.cpu(), baseline.cpu(), torch.stack(found), np.array(answers)
         )

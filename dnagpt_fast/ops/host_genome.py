@@ -53,10 +53,16 @@ class HostGenome:
         return native_module.GenomeView(packed, sizes[0], byte_offset, length_bp, sizes[1], *blocks, sizes[2])
 
     def gc_of_contigs(self) -> tuple[np.ndarray, np.ndarray]:
-        """G + C bases and known (not N) bases of every whole contig, int64 (C,) each: ops.gc_count without tensors."""
-        contig, start_bp = np.arange(len(self.length_bp)), np.zeros_like(self.length_bp)
-        gc, known = np.empty_like(self.length_bp), np.empty_like(self.length_bp)
-        rows = (array.ctypes.data for array in (contig, start_bp, self.length_bp))
+        """G + C bases and known (not N) bases of every whole contig, int64 (C,) each."""
+        return self.gc_of(np.arange(len(self.length_bp)), np.zeros_like(self.length_bp), self.length_bp)
+
+    def gc_of(
+        self, contig: np.ndarray, start_bp: np.ndarray, length_bp: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same of ranges; all arrays are contiguous int64 (B,). It is ops.gc_count without tensors, and without
+        checks: the ranges must be inside their contigs."""
+        gc, known = np.empty_like(length_bp), np.empty_like(length_bp)
+        rows = (array.ctypes.data for array in (contig, start_bp, length_bp))
         out = (gc.ctypes.data, known.ctypes.data)
         native_module.gc_count(self.view, *rows, 0, len(contig), *out, os.cpu_count() or 1)
         return gc, known

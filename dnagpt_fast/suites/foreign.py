@@ -66,10 +66,13 @@ class ForeignModel:
         self._check_causal()
 
     def _opened(self, transformers: Any) -> tuple[Any, Any]:
+        from dnagpt_fast.hub.bars import without_bars
+
         try:
             settings = {"local_files_only": True, "trust_remote_code": False}
-            tokenizer = transformers.AutoTokenizer.from_pretrained(self._folder, **settings)
-            model = transformers.AutoModelForCausalLM.from_pretrained(self._folder, **settings)
+            with without_bars():
+                tokenizer = transformers.AutoTokenizer.from_pretrained(self._folder, **settings)
+                model = transformers.AutoModelForCausalLM.from_pretrained(self._folder, **settings)
         except Exception as error:  # every library raises its own kinds
             said = " ".join(str(error).split())[:300]
             raise ValueError(

@@ -9,6 +9,7 @@ integrated  g averaged along the straight line from the baseline, the mean embed
             (Integrated Gradients, Sundararajan et al. 2017, https://arxiv.org/abs/1703.01365)
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,11 @@ class Attribution:
     gap: float | None = None
 
 
+def points(method: str, steps: int) -> int:
+    """At how many points a gradient is taken: those of the line and both its ends."""
+    return steps + 2 if method == "integrated" else 1
+
+
 def attribute(
     answer: Answer,
     genome: Genome,
@@ -63,10 +69,12 @@ def attribute(
     *,
     method: str = "integrated",
     steps: int = STEPS,
+    progress: Callable[[int], object] = lambda points: None,
 ) -> Attribution:
     """Of a place that the model reads as one sequence, in its direction.
 
-    steps  points of the line for `integrated`, at the middles of equal parts
+    steps     points of the line for `integrated`, at the middles of equal parts
+    progress  called with the number of points done since its last call, of `points(method, steps)`
     Raises ValueError for another method, fewer than 1 step, and as `Answer.gradients`.
     """
     if method not in METHODS:
@@ -76,11 +84,11 @@ def attribute(
     place = place_of(genome, place)
     bases = strand_bases(genome, place)
     if method == "gradient":
-        found = answer.gradients(bases, [1.0], name=place.name)
+        found = answer.gradients(bases, [1.0], name=place.name, progress=progress)
         values = _by_base(answer, found, found.gradients[0], len(bases))
         return Attribution(place, bases, values, method, answer.name, float(found.answers[0]))
     middles = [(i + 0.5) / steps for i in range(steps)]
-    found = answer.gradients(bases, [*middles, 0.0, 1.0], name=place.name)
+    found = answer.gradients(bases, [*middles, 0.0, 1.0], name=place.name, progress=progress)
     mean = found.gradients[:steps].double().mean(0)
     baseline, whole_answer = found.answers[-2:]
     total = float(((found.embeddings - found.baseline).double() * mean).sum())

@@ -169,9 +169,10 @@ def _write_folder(model: DNAGPT, tokenizer: KmerTokenizer, folder: Path) -> None
 
 def _write_hf(model: DNAGPT, tokenizer: KmerTokenizer, folder: Path) -> None:
     from dnagpt_fast.hub import DNAGPTForCausalLM, DNAGPTTokenizer
+    from dnagpt_fast.hub.bars import without_bars
 
     converted = DNAGPTForCausalLM.from_dnagpt(model)
-    with os_errors(folder / WEIGHTS):
+    with os_errors(folder / WEIGHTS), without_bars():
         converted.save_pretrained(folder)
         DNAGPTTokenizer(tokenizer.k, tokenizer.dynamic_kmer, model_max_length=model.max_len).save_pretrained(
             folder

@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,8 @@ import pytest
 
 from dnagpt_fast import cli, input_files, progress
 from dnagpt_fast.genome import Genome
+from dnagpt_fast.genome.inventory import Counts, contig_counts, place_counts
+from dnagpt_fast.genome.selection import Place
 from dnagpt_fast.vocab import reverse_complement
 
 FASTA = ">one\nACGTNNacgtnnTTg\n>two\nGGGGC\n>gap\nNNNN\n"
@@ -73,8 +76,68 @@ def test_pack_then_info(capsys, fasta, tmp_path):
     code, out, _ = run(capsys, "info", "--json", fasta)
     first = json.loads(out.splitlines()[0])
     assert first == {
-        "name": "one", "length_bp": 15, "n_bp": 4, "n_blocks": 2, "masked_bp": 7, "gc_bp": 5, "gc": 5 / 11,
+        "name": "one", "contig": "one", "start_bp": 0, "end_bp": 15, "strand": "+",
+        "length_bp": 15, "n_bp": 4, "n_blocks": 2, "masked_bp": 7, "gc_bp": 5, "gc": 5 / 11,
     }  # fmt: skip
+
+
+def test_info_of_ranges_and_of_a_bed_file(capsys, fasta, tmp_path):
+    """one is ACGTNNacgtnnTTg: two runs of N, and the lower case and its N are masked."""
+    run(capsys, "pack", fasta, tmp_path / "x.2bit")
+    (tmp_path / "x.bed").write_text("one\t4\t11\tpeak\t0\t-\ngap\t1\t3\n")
+    for genome in (fasta, tmp_path / "x.2bit"):
+        code, out, err = run(capsys, "info", genome, "--region", "one:2-5", "--region", "two(-)")
+        assert (code, err) == (0, "")
+        assert [line.split() for line in out.splitlines()] == [
+            ["name", "range", "length_bp", "N_bp", "N_blocks", "masked_bp", "GC"],
+            ["one:2-5", "one:2-5", "3", "1", "1", "0", "0.5000"],
+            ["two(-)", "two:0-5(-)", "5", "0", "0", "0", "1.0000"],
+            ["total", "8", "1", "1", "0", "0.8571"],
+        ]
+        code, out, err = run(capsys, "info", genome, "--bed", tmp_path / "x.bed", "--json")
+        assert (code, err) == (0, "")
+        assert [json.loads(line) for line in out.splitlines()] == [
+            {
+                "name": "peak", "contig": "one", "start_bp": 4, "end_bp": 11, "strand": "-", "length_bp": 7,
+                "n_bp": 3, "n_blocks": 2, "masked_bp": 5, "gc_bp": 2, "gc": 0.5,
+            },
+            {
+                "name": "gap:1-3", "contig": "gap", "start_bp": 1, "end_bp": 3, "strand": "+", "length_bp": 2,
+                "n_bp": 2, "n_blocks": 1, "masked_bp": 0, "gc_bp": 0, "gc": None,
+            },
+        ]  # fmt: skip
+    code, out, _ = run(capsys, "info", fasta, "--region", "one:2-5")
+    assert out.splitlines()[0].split()[0] == "range"
+    code, _, err = run(capsys, "info", fasta, "--region", "one:2-16")
+    assert (code, "one:2-16" in err, "15" in err) == (1, True, True)
+
+
+def test_counts_of_ranges_are_those_of_their_letters(tmp_path):
+    """Random contigs, with ranges that begin and end inside, between and at the ends of runs, and empty ones."""
+    draw = random.Random(0)
+    texts = {
+        f"c{number}": "".join(draw.choice(["N", "n", "ACG", "t", "acgt", "G", "TT"]) for _ in range(size))
+        for number, size in enumerate((1, 40, 300))
+    }
+    (tmp_path / "r.fa").write_text("".join(f">{name}\n{text}\n" for name, text in texts.items()))
+    with Genome.open(tmp_path / "r.fa") as genome:
+        places = []
+        for _ in range(300):
+            name = draw.choice(list(texts))
+            start, end = sorted(draw.choices(range(len(texts[name]) + 1), k=2))
+            places.append(Place(f"{name}:{start}-{end}", name, start, end))
+        for place, counts in place_counts(genome, places):
+            text = texts[place.contig][place.start_bp : place.end_bp]
+            known = text.upper().replace("N", "")
+            assert counts == Counts(
+                len(text),
+                len(text) - len(known),
+                len(re.findall("N+", text.upper())),
+                sum(letter.islower() for letter in text),
+                known.count("G") + known.count("C"),
+            )
+        whole = [Place(name, name, 0, len(text)) for name, text in texts.items()]
+        assert list(place_counts(genome, whole)) == list(contig_counts(genome))
 
 
 def test_pack_several_files_with_the_output_as_an_option(capsys, fasta, tmp_path):

@@ -25,7 +25,7 @@ from dnagpt_fast.finetune.predict import load_finetuned, predict
 from dnagpt_fast.finetune.settings import load_finetune_config
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.fasta import read_fasta
-from dnagpt_fast.genome.inventory import contig_rows
+from dnagpt_fast.genome.inventory import contig_counts
 from dnagpt_fast.genome.twobit import write_twobit
 from dnagpt_fast.model.alleles import AlleleScore
 from dnagpt_fast.pretrain.job import PretrainingRun
@@ -467,7 +467,7 @@ def _(folder: Path) -> tuple[Harm, Read]:
 
     def read() -> None:
         with Genome.open(path) as genome:
-            list(contig_rows(genome))
+            list(contig_counts(genome))
             for name, length in zip(genome.names, genome.lengths.tolist(), strict=True):
                 genome.sequence(name, 0, min(length, 1000), soft_mask=True)
 
