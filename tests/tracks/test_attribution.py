@@ -8,7 +8,7 @@ from dnagpt_fast.cli.app import main
 from dnagpt_fast.finetune.answer import Answer
 from dnagpt_fast.genome import Genome
 from dnagpt_fast.genome.selection import Place
-from dnagpt_fast.tracks.attribution import attribute
+from dnagpt_fast.tracks.attribution import attribute, points
 from dnagpt_fast.tracks.mutate import mutate_answer
 from dnagpt_fast.vocab import reverse_complement
 from tests.finetune.labelled import config_for, quick_finetune, write_motif_table
@@ -77,8 +77,10 @@ def test_mutated_sequences_are_asked_in_batches(tuned, fasta, monkeypatch):
 def test_the_gradient_is_a_bases_share_of_its_k_mer(tuned, fasta, strand):
     """A base's attribution is what its k-mer's embedding has beside the mean of the four, along the gradient."""
     answer, place = Answer(tuned, device="cpu"), Place("x", "one", 50, 70, strand)
+    done: list[int] = []
     with Genome.open(fasta) as genome:
-        found = attribute(answer, genome, place, method="gradient")
+        found = attribute(answer, genome, place, method="gradient", progress=done.append)
+    assert sum(done) == points("gradient", 64)
     gradients = answer.gradients(found.bases, [1.0])
     at = 0
     for piece, gradient in zip(gradients.pieces, gradients.gradients[0].numpy(), strict=True):
@@ -96,8 +98,11 @@ def test_the_gradient_is_a_bases_share_of_its_k_mer(tuned, fasta, strand):
 def test_integrated_gradients_are_complete(tuned, fasta):
     """The sum over the tokens approaches the difference from the baseline, the more steps the closer."""
     answer, place = Answer(tuned, device="cpu"), Place("x", "one", 80, 128)
+    done: list[int] = []
     with Genome.open(fasta) as genome:
-        few, many = (attribute(answer, genome, place, steps=steps) for steps in (2, 64))
+        few = attribute(answer, genome, place, steps=2, progress=done.append)
+        many = attribute(answer, genome, place, steps=64)
+    assert sum(done) == points("integrated", 2)
     difference = many.answer - many.baseline
     assert abs(many.gap) < 1e-3 + 0.01 * abs(difference)
     assert abs(many.gap) <= abs(few.gap) + 1e-4
