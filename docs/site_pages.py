@@ -133,10 +133,10 @@ def command_page(name: str, function: Any) -> str:
 
 
 def write_commands() -> None:
-    from dnagpt_fast.cli.app import app
+    from dnagpt_fast.cli.command_line import command_line
 
     groups: dict[str, list[Any]] = {}
-    for info in app.registered_commands:
+    for info in command_line().registered_commands:
         groups.setdefault(info.rich_help_panel or "Commands", []).append(info)
     lines = [
         "# Commands",

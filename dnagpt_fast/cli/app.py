@@ -1,5 +1,5 @@
-"""The command line `dnagpt-fast`: its commands in groups. Each command is a short function: it reads options, calls one
-module and returns what is printed.
+"""The command line `dnagpt-fast`: runs one command and ends. Each command is a short function: it reads options, calls
+one module and returns what is printed.
 
 Exit codes: 0 done, 1 the input or the work failed (one line on stderr), 2 the command line was wrong, 130 interrupted,
 143 ended by SIGTERM. DNAGPT_FAST_TRACEBACK=1 shows where an error came from.
@@ -15,114 +15,28 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
-from typing import Annotated, Any, TextIO
+from typing import Any, TextIO
 
 import typer
 
-from dnagpt_fast.cli import (
-    about_commands,
-    evaluate_commands,
-    genome_commands,
-    model_commands,
-    place_commands,
-    run_commands,
-    variant_commands,
-)
-from dnagpt_fast.cli.command import command, epilog, help_and_examples
-from dnagpt_fast.cli.torch_import import torch_is_no_garbage
+from dnagpt_fast.cli.command_line import command_line
+from dnagpt_fast.cli.quick_start import end_without_search, torch_is_no_garbage
 from dnagpt_fast.output_files import DISK_FULL
 from dnagpt_fast.progress import quiet
 
-HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
-app = typer.Typer(
-    name="dnagpt-fast",
-    pretty_exceptions_enable=False,
-    # the groups need it; so no text of a command may have square brackets (tests/cli/test_commands.py)
-    rich_markup_mode="rich",
-    context_settings=HELP_OPTIONS,
-)
 
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        try:
-            typer.echo(f"dnagpt-fast {version('dnagpt-fast')}")
-        except PackageNotFoundError:
-            typer.echo("dnagpt-fast, not installed: it runs from a folder of the source")
-        raise typer.Exit
-
-
-@app.callback(
-    invoke_without_command=True,
-    epilog="First steps: `dnagpt-fast doctor`, then `dnagpt-fast pretrain --demo`.\n\n"
-    "`dnagpt-fast COMMAND -h` has an example for each command.",
-)
-def every_command(
-    context: typer.Context,
-    wanted: Annotated[
-        bool,
-        typer.Option(
-            "--version", "-V", callback=_print_version, is_eager=True, help="print the version and end"
-        ),
-    ] = False,
-) -> None:
-    """Train, fine-tune and use DNAGPT straight from packed 2-bit genomes."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help(), nl=False)
-
-
-# In the order of --help.
-GROUPS: dict[str, dict[str, Callable[..., Any]]] = {
-    "Genomes and data": {
-        "pack": genome_commands.pack,
-        "info": genome_commands.info,
-        "extract": genome_commands.extract,
-        "make-task": genome_commands.make_task,
-    },
-    "Train": {
-        "plan": run_commands.plan,
-        "config": about_commands.config,
-        "pretrain": run_commands.pretrain,
-        "finetune": run_commands.finetune,
-    },
-    "Use a model": {
-        "generate": model_commands.generate,
-        "embed": model_commands.embed,
-        "score": model_commands.score,
-        "predict": run_commands.predict,
-    },
-    "Single bases and variants": {
-        "variants": variant_commands.variants,
-        "calibrate": variant_commands.calibrate,
-        "track": place_commands.track,
-        "mutate": place_commands.mutate,
-        "attribute": place_commands.attribute,
-        "attention": place_commands.attention,
-    },
-    "Models and this installation": {
-        "evaluate": evaluate_commands.evaluate,
-        "convert": model_commands.convert,
-        "models": about_commands.models,
-        "doctor": about_commands.doctor,
-    },
-}
-COMMANDS = {name: function for group in GROUPS.values() for name, function in group.items()}
-
-for _group, _functions in GROUPS.items():
-    for _name, _function in _functions.items():
-        app.command(
-            name=_name,
-            help=help_and_examples(_function)[0],
-            epilog=epilog(_function),
-            rich_help_panel=_group,
-            context_settings=HELP_OPTIONS,
-        )(command(_function))
+def app(args: list[str] | None = None) -> None:
+    """Runs the command line on these arguments, by default those of the process."""
+    given = sys.argv[1:] if args is None else args
+    # completion in a shell takes the words from its own variables
+    completing = "_DNAGPT_FAST_COMPLETE" in os.environ
+    command_line(*([] if completing else [given]))(args=given, prog_name="dnagpt-fast")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command and exits; an error is one line on stderr, not a traceback."""
+    end_without_search()
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -131,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     with warnings.catch_warnings(), torch_is_no_garbage(), _tidy_at_signals() as ended:
         warnings.showwarning = _warn
         try:
-            app(args=arguments, prog_name="dnagpt-fast")
+            app(args=arguments)
         except Exception as error:
             if ended.by is not None:
                 sys.exit(128 + ended.by)

@@ -1,5 +1,6 @@
 """What every command has: help with an example, a group, -h, -q, -v and --json with documented keys."""
 
+import importlib.metadata
 import inspect
 import json
 import os
@@ -11,14 +12,15 @@ import warnings
 import pytest
 import typer
 
-from dnagpt_fast.cli import app as command_line
 from dnagpt_fast.cli import main
 from dnagpt_fast.cli.command import KEYS, Report, command, help_and_examples, json_line, prints
+from dnagpt_fast.cli.command_line import COMMANDS as MODULES
+from dnagpt_fast.cli.command_line import GROUPS, command_line, function_of
 from dnagpt_fast.finetune.settings import FinetuneConfig, load_finetune_config
 from dnagpt_fast.pretrain.settings import PretrainConfig, load_config
 from dnagpt_fast.training.settings_toml import documented, settings_toml
 
-COMMANDS = command_line.COMMANDS
+COMMANDS = {name: function_of(name) for name in MODULES}
 GENOME = "dnagpt_fast/data/hg19_chr22_20-21Mb.2bit"
 
 
@@ -36,7 +38,7 @@ def parameters(name):
     }
 
 
-CLICKED = typer.main.get_command(command_line.app).commands
+CLICKED = typer.main.get_command(command_line()).commands
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -62,7 +64,7 @@ def test_every_documented_key_is_one_of_a_command():
 def test_help_shows_the_groups_and_each_command_once(capsys):
     code, out, err = run(capsys, "-h")
     assert (code, err) == (0, "")
-    assert [group for group in command_line.GROUPS if group in out] == list(command_line.GROUPS)
+    assert [group for group in GROUPS if group in out] == list(GROUPS)
     for name in COMMANDS:
         assert len(re.findall(rf"^│ {name} ", out, re.MULTILINE)) == 1, name
     assert run(capsys, "--help")[1] == out
@@ -74,7 +76,7 @@ def test_help_shows_the_groups_and_each_command_once(capsys):
 
 
 def test_version(capsys, monkeypatch):
-    monkeypatch.setattr(command_line, "version", lambda name: "1.2.3")
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.2.3")
     assert run(capsys, "--version") == (0, "dnagpt-fast 1.2.3\n", "")
 
 

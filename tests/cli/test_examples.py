@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from dnagpt_fast.cli import main
-from dnagpt_fast.cli.app import COMMANDS
 from dnagpt_fast.cli.command import help_and_examples
+from dnagpt_fast.cli.command_line import COMMANDS, function_of
 from dnagpt_fast.genome.pack import pack_fasta
 from tests.faults.jobs import make_inputs
 
-EXAMPLES = [example for function in COMMANDS.values() for example in help_and_examples(function)[1]]
+EXAMPLES = [example for name in COMMANDS for example in help_and_examples(function_of(name))[1]]
 # These need no model: they run by default, the others with `pytest -m slow`.
 FAST = ("pack", "info", "make-task", "config", "models")
 # What is added so that an example ends soon.

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import typer
 
-from dnagpt_fast.cli.app import app
+from dnagpt_fast.cli.command_line import command_line
 from dnagpt_fast.cli.options import MEANINGS
 
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands
+COMMANDS: dict[str, Any] = typer.main.get_command(command_line()).commands
 OPTIONS = [
     (name, option)
     for name, command in COMMANDS.items()

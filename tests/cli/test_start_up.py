@@ -9,8 +9,9 @@ import sys
 import textwrap
 
 import pytest
+import typer
 
-from dnagpt_fast.cli import app
+from dnagpt_fast.cli import command_line
 
 GENOME = "dnagpt_fast/data/hg19_chr22_20-21Mb.2bit"
 # Large packages of which a command may import only those that it names in COMMANDS.
@@ -56,7 +57,7 @@ def python(code: str, *arguments: str, **environment: str) -> str:
 
 def modules_of(command: str) -> list[str]:
     """The modules of the package that a command imports in its body, and those that its functions import later."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(app.COMMANDS[command])))
+    body = ast.parse(textwrap.dedent(inspect.getsource(command_line.function_of(command))))
     return [node.module for node in ast.walk(body) if isinstance(node, ast.ImportFrom) and node.module]
 
 
@@ -81,7 +82,7 @@ for torch_before in (False, True):
 
 
 def test_the_modules_that_each_command_imports():
-    assert list(COMMANDS) == list(app.COMMANDS)
+    assert list(COMMANDS) == list(command_line.COMMANDS)
     asked = {
         command: (["torch"] if "torch" in wanted else ["json"]) + modules_of(command)
         for command, wanted in COMMANDS.items()
@@ -100,6 +101,17 @@ except SystemExit as ended:
     assert not ended.code, ended.code
 assert not {"torch", "pysam", "pandas", "matplotlib"} & set(sys.modules), "imported"
 """
+# What else a command must not import, and that Python's end does not search for garbage: its handler runs after ours.
+LITTLE = (
+    """
+import atexit, gc
+atexit.register(lambda: print("frozen:", gc.get_freeze_count() > 10_000))
+"""
+    + RUN
+    + """
+print([name for name in sys.modules if name == "rich.console" or name.endswith("_commands")])
+"""
+)
 
 
 @pytest.mark.parametrize(
@@ -111,13 +123,39 @@ def test_a_command_that_reads_genomes_runs_without_torch(tmp_path, arguments):
     assert python(RUN, *(text.format(fasta=fasta, twobit=twobit) for text in arguments))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "imported"),
+    [
+        (("info", GENOME), ["dnagpt_fast.cli.genome_commands"]),
+        (("score", "--help"), ["dnagpt_fast.cli.model_commands", "rich.console"]),
+    ],
+)
+def test_a_command_reads_no_other_command(arguments, imported):
+    *_, found, frozen = python(LITTLE, *arguments).splitlines()
+    assert found == str(imported)
+    assert frozen == "frozen: True"
+
+
+def test_only_commands_among_the_arguments_are_read_in_full():
+    def parameters_of(*arguments):
+        group = typer.main.get_command(command_line.command_line(arguments))
+        return {name: len(command.params) for name, command in group.commands.items()}
+
+    complete = parameters_of(*command_line.COMMANDS)
+    assert min(complete.values()) > 2
+    assert parameters_of("info", GENOME) == {"info": complete["info"]}
+    listed = parameters_of("--help", "info")
+    assert list(listed) == list(command_line.COMMANDS)
+    assert {name: number for name, number in listed.items() if number} == {"info": complete["info"]}
+
+
 def test_a_model_is_built_and_read_without_a_compiler(tmp_path):
     """torch imports it, Triton and SymPy for random numbers on the meta device: see model/shapes_only.py."""
     fasta = tmp_path / "a.fa"
     fasta.write_text(">a\nACGTACGTACGT\n")
     without = RUN.replace('"torch", "pysam"', '"torch._dynamo", "triton", "sympy"')
     assert without != RUN
-    # and torch's objects are not searched for garbage (cli/torch_import.py)
+    # and torch's objects are not searched for garbage (cli/quick_start.py)
     without += (
         "import gc; assert gc.isenabled() and gc.get_freeze_count() > 100_000 and not gc.collect() > 10_000\n"
     )

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from dnagpt_fast.cli.app import app
+from dnagpt_fast.cli.command_line import command_line
 from tests.docs.blocks import ROOT
 
 spec = importlib.util.spec_from_file_location("site_pages", ROOT / "docs" / "site_pages.py")
@@ -25,6 +25,7 @@ def test_a_command_page_has_the_options_of_its_help(generated, monkeypatch, caps
     monkeypatch.setenv("COLUMNS", "250")
     site_pages.write_commands()
     index = (generated / "commands" / "index.md").read_text()
+    app = command_line()
     for info in app.registered_commands:
         with pytest.raises(SystemExit):
             app([info.name, "--help"])

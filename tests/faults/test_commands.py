@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dnagpt_fast.cli.app import COMMANDS
+from dnagpt_fast.cli.command_line import COMMANDS
 from dnagpt_fast.training.log import read_metrics
 from tests.faults.jobs import (
     INTERRUPTED_BEFORE_IT_BEGAN,

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 import typer.main
 
-from dnagpt_fast.cli.app import app
+from dnagpt_fast.cli.command_line import command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGING = ROOT / "packaging"
@@ -24,7 +24,7 @@ CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 @cache
 def options_of(command: str) -> dict[str, bool]:
     """Every option of a command, and whether it must be given."""
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(command_line())
     options = {"--help": False}
     for part in (group, group.commands[command]) if command else (group,):
         options |= {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from dnagpt_fast.cli.app import app
+from dnagpt_fast.cli.command_line import command_line
 from dnagpt_fast.model.config import parameter_count
 from dnagpt_fast.planning import accelerators
 from dnagpt_fast.planning.flops import step_flops
@@ -98,7 +98,7 @@ def own(tmp_path):
 
 
 def invoke(*arguments):
-    return CliRunner().invoke(app, ["plan", *map(str, arguments)])
+    return CliRunner().invoke(command_line(), ["plan", *map(str, arguments)])
 
 
 def test_the_plan_of_own_settings(own):
@@ -151,13 +151,13 @@ def test_times_have_a_unit_that_fits(hours, text):
 
 def test_the_command_prints_the_plan_and_what_does_not_fit():
     good = CliRunner().invoke(
-        app, ["plan", "--model", "dna_gpt0.1b_m", "--corpus-bp", "3.1e9", "--gpus", "8"]
+        command_line(), ["plan", "--model", "dna_gpt0.1b_m", "--corpus-bp", "3.1e9", "--gpus", "8"]
     )
     assert good.exit_code == 0, good.output
     for label in ("weights", "gradients", "optimizer", "activations", "loss head", "steps", "time", "disk"):
         assert label in good.output
     bad = CliRunner().invoke(
-        app, ["plan", "--model", "dna_gpt3b_m", "--corpus-bp", "2e11", "--gpu", "rtx4090"]
+        command_line(), ["plan", "--model", "dna_gpt3b_m", "--corpus-bp", "2e11", "--gpu", "rtx4090"]
     )
     assert bad.exit_code == 1
     assert "\ntime" not in bad.output
