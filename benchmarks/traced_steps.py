@@ -58,9 +58,13 @@ HEADINGS = (
 PAGE_HEAD = """# The Triton launches of whole steps
 
 Written by `python -m benchmarks.traced_steps --update`: each step runs on fake tensors of the real sizes, with the
-tiles of an H100. The last columns are the programs of one launch per SM of a card ({counts}).
-A launch of less than one program per SM leaves some idle. The combine and finish kernels reduce a few numbers per row
-and are small by design.
+tiles of an H100. Pre-training and evaluation take 32,768 tokens in windows of the model's length, fine-tuning 32
+sequences, scoring 8, decoding one token of 64. torch's own kernels (products, embeddings, the optimizer) are not
+counted; attention is by the Triton kernels also where the rule would choose SDPA.
+
+The last columns are the programs of one launch per SM of a card:
+{counts}. A launch of less than one
+program per SM leaves some idle. The count, combine, finish and sum kernels reduce few numbers and are small by design.
 """
 SHAPES = PRESETS | {
     name: ModelConfig(**packaged.facts["model"]) for name, packaged in packaged_models().items()
@@ -227,7 +231,7 @@ def as_on(architecture: str) -> Iterator[None]:
 
 def page() -> str:
     """The launches of each step of the published shapes, their grids and how they fill each card."""
-    counts = ", ".join(f"{card}: {count} SMs" for card, count in MULTIPROCESSORS.items())
+    counts = ", ".join(f"{card} has {count}" for card, count in MULTIPROCESSORS.items())
     lines = [PAGE_HEAD.format(counts=counts)]
     for name, config in SHAPES.items():
         for step in steps(config):

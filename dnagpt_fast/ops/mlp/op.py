@@ -34,14 +34,11 @@ def mlp(
     [2.5236, 2.5236]
     """
     _check(x, up, down, up_bias, down_bias)
-    device = x.device.type
-    chosen = dispatch.choose("mlp", device)
-    cast = torch.is_autocast_enabled(device) and x.dtype != torch.float64
-    dtype = torch.get_autocast_dtype(device) if cast else x.dtype
+    chosen = dispatch.choose("mlp", x.device.type)
     if chosen == "rule":
         tensors = (x, up, down, up_bias, down_bias)
         trained = torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in tensors)
-        chosen = implementation_for(x, dtype, trained=trained)
+        chosen = implementation_for(x, _dtype_of_products(x), trained=trained)
     if chosen == "reference":
         return mlp_reference(x, up, up_bias, down, down_bias)
     if chosen == "dense":
@@ -50,8 +47,16 @@ def mlp(
     from dnagpt_fast.ops.mlp.launch import mlp_triton
 
     check_may_run("mlp", x, "dense")
+    dtype = _dtype_of_products(x)
     up_bias, down_bias = (None if one is None else one.to(dtype) for one in (up_bias, down_bias))
     return mlp_triton(x.to(dtype), up.to(dtype), up_bias, down.to(dtype), down_bias)
+
+
+def _dtype_of_products(x: torch.Tensor) -> torch.dtype:
+    device = x.device.type
+    if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
+        return torch.get_autocast_dtype(device)
+    return x.dtype
 
 
 def _check(
@@ -61,31 +66,35 @@ def _check(
     up_bias: torch.Tensor | None,
     down_bias: torch.Tensor | None,
 ) -> None:
+    # sizes, not shapes, and each property of x once: all of it is paid by every block of a small model
     if (
         up.dim() != 2
         or down.dim() != 2
         or x.dim() < 1
-        or (x.shape[-1], up.shape[0]) != (up.shape[1], down.shape[1])
+        or x.size(-1) != up.size(1)
+        or up.size(0) != down.size(1)
     ):
         raise ValueError(
             f"mlp: x {tuple(x.shape)}, up {tuple(up.shape)}, down {tuple(down.shape)}: wanted (..., D), (F, D) and "
             "(D_out, F)"
         )
-    cast = torch.is_autocast_enabled(x.device.type)
-    named = (("x", x, None), ("up", up, None), ("down", down, None))
-    for name, tensor, shape in (
-        *named,
-        ("up_bias", up_bias, up.shape[:1]),
-        ("down_bias", down_bias, down.shape[:1]),
+    device, dtype = x.device, x.dtype
+    for name, tensor, width in (
+        ("x", x, None),
+        ("up", up, None),
+        ("down", down, None),
+        ("up_bias", up_bias, up.size(0)),
+        ("down_bias", down_bias, down.size(0)),
     ):
         if tensor is None:
             continue
-        if shape is not None and tensor.shape != shape:
-            raise ValueError(f"mlp: {name} is {tuple(tensor.shape)}: wanted {tuple(shape)}")
-        if tensor.device != x.device:
-            raise ValueError(f"mlp: {name} is on {tensor.device}, x on {x.device}")
-        if tensor.dtype not in DTYPES or not (cast or tensor.dtype == x.dtype):
+        if width is not None and (tensor.dim() != 1 or tensor.size(0) != width):
+            raise ValueError(f"mlp: {name} is {tuple(tensor.shape)}: wanted {(width,)}")
+        if tensor.device != device:
+            raise ValueError(f"mlp: {name} is on {tensor.device}, x on {device}")
+        own = tensor.dtype
+        if own not in DTYPES or (own != dtype and not torch.is_autocast_enabled(device.type)):
             raise ValueError(
-                f"mlp: {name} is {tensor.dtype}, x is {x.dtype}: wanted one of {', '.join(map(str, DTYPES))}, the same "
+                f"mlp: {name} is {own}, x is {dtype}: wanted one of {', '.join(map(str, DTYPES))}, the same "
                 "for all except under autocast"
             )
