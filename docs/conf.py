@@ -47,7 +47,7 @@ myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence"]
 myst_heading_anchors = 4
 
 nb_execution_mode = "cache"
-nb_execution_timeout = 240
+nb_execution_timeout = 900  # a minute of work, on a machine with other work
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_execution_in_temp = True

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
+from typer.models import ArgumentInfo
 
 from dnagpt_fast.cli.options import Json, flag
 from dnagpt_fast.output_files import is_stream
@@ -165,7 +166,13 @@ def epilog(function: Callable[..., Any]) -> str:
     _, examples = help_and_examples(function)
     keys = getattr(function, "keys", ())
     lines = [f"{EXAMPLE}{example}" for example in examples]
-    return "\n\n".join([*lines, *([f"Keys of --json: {', '.join(keys)}"] if keys else [])])
+    return "\n\n".join(
+        [
+            *([f"Example{'s' * (len(lines) > 1)}:"] if lines else []),
+            *lines,
+            *([f"Keys of --json: {', '.join(keys)}"] if keys else []),
+        ]
+    )
 
 
 def command(function: Callable[..., Any]) -> Callable[..., None]:
@@ -181,6 +188,7 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
         common = {"as_json": Json, **common}
     for name, hint in hints.items():
         _parse_paths(hint, path if name in WRITTEN else input_path)
+        _name_value(name, hint)
 
     @functools.wraps(function)
     def run(*, as_quiet: bool = False, as_verbose: bool = False, as_json: bool = False, **given: Any) -> None:
@@ -294,6 +302,26 @@ def path(text: str) -> Path:
 def input_path(text: str) -> Path:
     """As `path`; `-` is standard input. What is read twice refuses it (input_files.check_file)."""
     return STDIN if text == "-" else path(text)
+
+
+# What --help calls the value of an option of this type; Python's names of types mean little to most users.
+VALUES = {Path: "FILE", int: "N", float: "X", str: "TEXT"}
+
+
+def _name_value(name: str, hint: Any) -> None:
+    """Gives a parameter without a metavar one: an argument its name, an option the kind of its value."""
+    if get_origin(hint) is not Annotated:
+        return
+    (parameter,) = hint.__metadata__
+    if parameter.metavar is not None:
+        return
+    if isinstance(parameter, ArgumentInfo):
+        parameter.metavar = name.upper()
+        return
+    kind = next((one for one in get_args(hint.__origin__) if one is not type(None)), hint.__origin__)
+    kinds = get_args(kind) if get_origin(kind) in (list, tuple) else (kind,)
+    if all(one in VALUES for one in kinds):
+        parameter.metavar = " ".join(VALUES[one] for one in kinds)
 
 
 def _parse_paths(hint: Any, parser: Callable[[str], Path]) -> None:

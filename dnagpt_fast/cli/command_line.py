@@ -111,7 +111,12 @@ def _every_command(
     wanted: Annotated[
         bool,
         typer.Option(
-            "--version", "-V", callback=_print_version, is_eager=True, help="print the version and end"
+            "--version",
+            "-V",
+            metavar="",
+            callback=_print_version,
+            is_eager=True,
+            help="print the version and end",
         ),
     ] = False,
 ) -> None:

@@ -39,7 +39,7 @@ def generate(
     ] = None,
     region: Regions = None,
     bed: Bed = None,
-    prefix: Annotated[str, option("--prefix", "; of prompts from a genome")] = "<R>",
+    prefix: Annotated[str, option("--prefix", "; of prompts from a genome", rich_help_panel=None)] = "<R>",
     samples: Annotated[int, typer.Option(help="sequences for each prompt")] = 1,
     max_tokens: Annotated[
         int | None, typer.Option(help="length to reach in tokens, including the prompt; default 256")
@@ -47,37 +47,68 @@ def generate(
     length_bp: Annotated[
         int | None, typer.Option(help="exact length in bases, including the prompt; in place of --max-tokens")
     ] = None,
-    greedy: Annotated[bool, flag("--greedy", "always the most likely token")] = False,
+    greedy: Annotated[
+        bool, flag("--greedy", "always the most likely token", rich_help_panel="Sampling")
+    ] = False,
     temperature: Annotated[
-        float, typer.Option(help="above 1 more random, below 1 less; probabilities are raised to its inverse")
+        float,
+        typer.Option(
+            help="above 1 more random, below 1 less; probabilities are raised to its inverse",
+            rich_help_panel="Sampling",
+        ),
     ] = 1.0,
-    top_k: Annotated[int, typer.Option(help="draw from the k most likely tokens; 0: off")] = 0,
+    top_k: Annotated[
+        int, typer.Option(help="draw from the k most likely tokens; 0: off", rich_help_panel="Sampling")
+    ] = 0,
     top_p: Annotated[
-        float, typer.Option(help="draw from the most likely tokens up to this share; 0: off")
+        float,
+        typer.Option(
+            help="draw from the most likely tokens up to this share; 0: off", rich_help_panel="Sampling"
+        ),
     ] = 0.95,
-    seed: Annotated[int, option("--seed", "; same seed, prompt and sample number: same sequence")] = 0,
+    seed: Annotated[
+        int,
+        option("--seed", "; same seed, prompt and sample number: same sequence", rich_help_panel="Sampling"),
+    ] = 0,
     bases_only: Annotated[
-        bool, flag("--bases-only", "draw k-mers of A, C, G, T only, up to the full length")
+        bool,
+        flag(
+            "--bases-only",
+            "draw k-mers of A, C, G, T only, up to the full length",
+            rich_help_panel="Constraints",
+        ),
     ] = False,
     gc: Annotated[
         tuple[float, float] | None,
-        typer.Option(metavar="LEAST MOST", help="share of G and C of every sequence, e.g. 0.4 0.6"),
+        typer.Option(
+            metavar="LEAST MOST",
+            help="share of G and C of every sequence, e.g. 0.4 0.6",
+            rich_help_panel="Constraints",
+        ),
     ] = None,
     fix: Annotated[
         list[str] | None,
         typer.Option(
             metavar="POSITION:LETTERS",
             help="letters at a 0-based position, IUPAC codes allowed, e.g. 100:TATAWA; repeat for more",
+            rich_help_panel="Constraints",
         ),
     ] = None,
     forbid: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="MOTIF", help="motif that does not occur, e.g. GAATTC or GGNCC; repeat for more"
+            metavar="MOTIF",
+            help="motif that does not occur, e.g. GAATTC or GGNCC; repeat for more",
+            rich_help_panel="Constraints",
         ),
     ] = None,
     forbid_both_strands: Annotated[
-        bool, flag("--forbid-both-strands", "the reverse complement of a motif does not occur either")
+        bool,
+        flag(
+            "--forbid-both-strands",
+            "the reverse complement of a motif does not occur either",
+            rich_help_panel="Constraints",
+        ),
     ] = False,
     crop_to: Annotated[
         int | None,

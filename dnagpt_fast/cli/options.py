@@ -52,6 +52,15 @@ MEANINGS = {
     "--verbose": "also what is read, chosen and used, and time and memory at the end",
     "--window-bp": "bases of a window",
 }
+# Options that have the same box in the help of every command; the others are in `Options`.
+PANELS = {
+    "Windows and score": (
+        "--after-bp", "--context-bp", "--overlap", "--phases", "--prefix", "--rule", "--strands", "--stride-bp"
+    ),
+    "Model and machine": ("--batch-size", "--batch-tokens", "--device", "--dtype", "--num-heads", "--products"),
+    "What is printed": ("--json", "--quiet", "--verbose"),
+}  # fmt: skip
+PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
 SHORT = {"--out": "-o", "--quiet": "-q", "--verbose": "-v"}
 
 
@@ -64,12 +73,17 @@ def option(name: str, special: str = "", **more: Any) -> Any:
     text = MEANINGS[name]
     if special:
         text += special if special[0] in " ,;(" else f": {special}"
-    return typer.Option(name, *([SHORT[name]] if name in SHORT else []), help=text, **more)
+    return _option(name, help=text, **more)
 
 
-def flag(name: str, help: str = "") -> Any:
-    """An option that is off unless it is given: it has no `--no-` form."""
-    return typer.Option(name, *([SHORT[name]] if name in SHORT else []), help=help or MEANINGS[name])
+def flag(name: str, help: str = "", **more: Any) -> Any:
+    """An option that is off unless it is given: it has no `--no-` form, and no value in the help."""
+    return _option(name, help=help or MEANINGS[name], metavar="", **more)
+
+
+def _option(name: str, **more: Any) -> Any:
+    more.setdefault("rich_help_panel", PANEL_OF.get(name))
+    return typer.Option(name, *([SHORT[name]] if name in SHORT else []), **more)
 
 
 Model = Annotated[

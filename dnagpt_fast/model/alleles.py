@@ -14,7 +14,7 @@ A score does not depend on the other variants: see inference.py.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -139,9 +139,11 @@ def allele_scores(
     rule: AlleleRule,
     *,
     max_tokens: int = 4096,
+    progress: Callable[[float], object] = lambda share: None,
 ) -> list[AlleleScore]:
     """The score of each site. The windows of all sites are in memory at once, as ids; at most `max_tokens` rows go
-    through the model together. A site that cannot be scored has no numbers, and its flags give the reason."""
+    through the model together. A site that cannot be scored has no numbers, and its flags give the reason.
+    progress: called with the share of the work that is done."""
     windows: dict[tuple[int, ...], _Window] = {}
     plans: list[_Plan | AlleleScore] = []
     for site in sites:
@@ -155,7 +157,7 @@ def allele_scores(
                     window.branches[pair.context, pair.alternative] = 0.0
                 if phase == 0 and _is_single_base(site):
                     window.next_base[pair.context - 1] = []
-    _fill(inference, tokenizer, windows, max_tokens)
+    _fill(inference, tokenizer, windows, max_tokens, progress)
     return [
         plan if isinstance(plan, AlleleScore) else _score(site, plan, rule, windows)
         for site, plan in zip(sites, plans, strict=True)
@@ -230,10 +232,12 @@ def _fill(
     tokenizer: KmerTokenizer,
     windows: dict[tuple[int, ...], _Window],
     max_tokens: int,
+    progress: Callable[[float], object],
 ) -> None:
     """Computes the answers of all windows."""
     next_base = NextBase(inference, tokenizer)
     parts = [part for ids, window in windows.items() for part in _parts(ids, window, max_tokens)]
+    done = 0
     for batch in row_batches([part.rows for part in parts], max_tokens):
         several = [parts[i] for i in batch]
         # the last token of a continuation is predicted, but no token after it
@@ -261,6 +265,8 @@ def _fill(
             for n, ids in part.branches:
                 window.branches[n, ids] = math.fsum(islice(logs, len(ids)))
             window.next_base.update({place: next(bases) for place in part.next_base})
+        done += len(batch)
+        progress(done / len(parts))
 
 
 @dataclass(frozen=True)

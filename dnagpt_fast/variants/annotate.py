@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -206,10 +207,20 @@ def _score_blocks(
     inference = Inference(model)
     blocks = -(-contents.records // BLOCK_RECORDS)
     mine = range(processes.rank, blocks, processes.world_size)
-    before = sum(block in journal.done for block in mine)
+    sizes = {block: min(BLOCK_RECORDS, contents.records - block * BLOCK_RECORDS) for block in mine}
+    before = sum(size for block, size in sizes.items() if block in journal.done)
     began, scored, finished = time.monotonic(), 0, before
     quiet = console if processes.is_main else standard_error(main=False)
-    with Progress(quiet, before, len(mine), unit="block") as progress:
+    with Progress(quiet, before, sum(sizes.values()), unit="record") as progress:
+
+        def show(share: float, records: int = 0, variants: int = 0) -> None:
+            """The finished blocks, and a share of the records and variants of the one at work, whose end is shown when
+            its scores are kept."""
+            if share == 1:
+                return
+            rate = (scored + share * variants) * processes.world_size / max(time.monotonic() - began, 1e-9)
+            progress.update(finished + int(share * records), f"{rate:,.1f} variants/s")
+
         for block, records in enumerate(_blocks(vcf)):
             if block % processes.world_size != processes.rank or block in journal.done:
                 continue
@@ -224,13 +235,15 @@ def _score_blocks(
                 for flag in [_reference_flag(vcf, record, genome, what)] * len(record.alternatives)
             ]
             found = iter(
-                score_chunk(inference, tokenizer, genome, variants, flags, rule, what.max_tokens, calibration)
-            )
+                score_chunk(
+                    inference, tokenizer, genome, variants, flags, rule, what.max_tokens, calibration,
+                    partial(show, records=len(records), variants=len(variants)),
+                )
+            )  # fmt: skip
             scores = [list(islice(found, len(record.alternatives))) for record in records]
             journal.append(processes.rank, block, scores)
-            scored, finished = scored + len(variants), finished + 1
-            rate = scored * processes.world_size / max(time.monotonic() - began, 1e-9)
-            progress.update(finished, f"{rate:,.1f} variants/s")
+            scored, finished = scored + len(variants), finished + len(records)
+            show(0)
 
 
 def _blocks(vcf: VcfFile) -> Iterator[list[Record]]:

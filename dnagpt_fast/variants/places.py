@@ -1,6 +1,6 @@
 """Variants in a genome: checks contig and reference, reads the sequence around each variant, scores them in order."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
@@ -113,14 +113,15 @@ def score_chunk(
     rule: AlleleRule,
     max_tokens: int,
     calibration: Calibration | None = None,
+    progress: Callable[[float], object] = lambda share: None,
 ) -> list[AlleleScore]:
-    """Scores of checked variants, in order; `flags`: the results of `reference_flag`."""
+    """Scores of checked variants, in order; `flags`: the results of `reference_flag`; progress: see allele_scores."""
     places = [
         flag or site_of(genome, variant, rule, tokenizer.k)
         for variant, flag in zip(variants, flags, strict=True)
     ]
     sites = [place for place in places if isinstance(place, Site)]
-    found = iter(allele_scores(inference, tokenizer, sites, rule, max_tokens=max_tokens))
+    found = iter(allele_scores(inference, tokenizer, sites, rule, max_tokens=max_tokens, progress=progress))
     scores = []
     for place in places:
         if not isinstance(place, Site):

@@ -42,6 +42,17 @@ def test_a_meaning_has_one_name():
     assert set(MEANINGS) <= {option.opts[0] for _, option in OPTIONS}, "a meaning without an option"
 
 
+def test_values_have_names_of_the_field_and_not_of_python():
+    for command, option in OPTIONS:
+        if option.opts[0] not in ("--help", "--version"):
+            assert option.metavar is not None, f"{command} {option.opts}"
+            assert bool(option.metavar) != option.is_flag, f"{command} {option.opts}: {option.metavar!r}"
+    for name, command in COMMANDS.items():
+        for argument in command.params:
+            if argument.param_type_name == "argument":
+                assert argument.metavar == argument.metavar.upper(), f"{name} {argument.metavar}"
+
+
 # Earlier names and names of other programs for what has a name here.
 OTHER_NAMES = {
     "--output": "--out", "--output-dir": "--out", "--figure": "--plot", "--intervals": "--bed", "--regions": "--region",
