@@ -305,7 +305,7 @@ def input_path(text: str) -> Path:
 
 
 # What --help calls the value of an option of this type; Python's names of types mean little to most users.
-VALUES = {Path: "FILE", int: "N", float: "X", str: "TEXT"}
+VALUES = {Path: "FILE", int: "N", float: "X", str: "TEXT", bool: ""}
 
 
 def _name_value(name: str, hint: Any) -> None:

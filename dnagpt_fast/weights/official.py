@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dnagpt_fast.input_files import check_file
+from dnagpt_fast.input_files import GZIP_MAGIC, check_file
 from dnagpt_fast.model.config import PRESETS, ModelConfig
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.model.shapes_only import shapes_only
@@ -25,6 +25,9 @@ from dnagpt_fast.training.torch_files import (
     reason,
     refuse_expanded,
 )
+
+SEQUENCES = (b">", b"##", GZIP_MAGIC, b"\x43\x27\x41\x1a", b"\x1a\x41\x27\x43")
+"""How files of sequences begin, the last two .2bit: a user can give one where a model is wanted."""
 
 
 def load_official(
@@ -56,6 +59,12 @@ def read_state_dict(path: str | Path) -> StateDict:
     if not path.exists():
         raise FileNotFoundError(f"no checkpoint at {path}")
     check_file(path)
+    with open(path, "rb") as file:
+        if file.read(4).startswith(SEQUENCES):
+            raise CheckpointError(
+                f"{path} is no model: it begins as FASTA, VCF, .2bit or gzip does. Commands take the model first, then "
+                "the sequences"
+            )
     try:
         content = load_tensors(path)
     except Exception as error:  # noqa: BLE001 raised anew, at times without torch's text

@@ -77,6 +77,15 @@ def test_a_truncated_or_foreign_file_is_refused(tiny, tmp_path):
         load_official(tmp_path / "absent.pth")
 
 
+@pytest.mark.parametrize(
+    "start", [b">chr1\nACGT\n", b"##fileformat=VCFv4.2\n", b"\x1f\x8b\x08\x00", b"\x43\x27\x41\x1a"]
+)
+def test_sequences_in_the_place_of_a_model_are_named(tmp_path, start):
+    (tmp_path / "x.fa").write_bytes(start)
+    with pytest.raises(CheckpointError, match=r"x\.fa is no model: it begins as FASTA"):
+        load_official(tmp_path / "x.fa")
+
+
 class Malicious:
     def __reduce__(self):
         return (print, ("code ran",))
