@@ -88,10 +88,10 @@ def _pooled(
 ) -> Iterator[np.ndarray]:
     """float64 (L, D) for each sequence. Its windows are added in order, so that the sum is always the same."""
     so_far: np.ndarray | None = None
-    count = 0
+    count, rows = 0, inference.pass_rows(max_tokens)
     for chunk in chunks:
         parts = np.empty((len(chunk), len(layers), inference.model.embedding_dim))
-        for batch in row_batches([len(window.ids) for window in chunk], max_tokens):
+        for batch in row_batches([len(window.ids) for window in chunk], rows):
             some = [chunk[i] for i in batch]
             parts[batch] = _pooled_windows(inference, some, layers, pooling)
             progress(sum(window.new_bp for window in some))

@@ -26,13 +26,16 @@ from dnagpt_fast.ops.attention.extend import attention_extend
 from dnagpt_fast.ops.attention.op import attention, attention_decode
 from dnagpt_fast.ops.attention.reference import attention_weights, visible_keys
 from dnagpt_fast.ops.attention.rule import implementation_for
-from dnagpt_fast.ops.linear import ROWS_MULTIPLE, linear, pack_weight
+from dnagpt_fast.ops.linear import ROWS_MULTIPLE, gelu, linear, pack_weight
 from dnagpt_fast.ops.traits import attention_is_batch_independent
 
 TokenIds = Sequence[int] | np.ndarray
 """Token ids of a sequence: integers, or int64 (T,)."""
 PLAIN = (nn.Linear, Linear)
 FEW_LENGTHS, FEW_ROWS = 4, 256
+CPU_ROWS = 1024
+"""Rows of a pass on the CPU, whose intermediate results then stay in the caches and in memory that is used again; with
+more, the system clears new pages for every pass (benchmarks/LOG.md)."""
 PACK_LIMIT_BYTES = 4 << 30
 """Weights of up to this size in all are copied into the faster layout for generation."""
 
@@ -95,6 +98,10 @@ class Inference:
             layers = [cast(nn.Linear, m) for m in model.modules() if type(m) in PLAIN]
             if sum(layer.weight.nbytes for layer in layers) <= PACK_LIMIT_BYTES:
                 self._packed = {id(layer): pack_weight(layer.weight) for layer in layers}
+
+    def pass_rows(self, max_rows: int) -> int:
+        """The rows that a pass should have, where the memory allows max_rows."""
+        return min(max_rows, CPU_ROWS) if self.device.type == "cpu" else max_rows
 
     def hidden_states(self, sequences: Sequence[TokenIds], layer: int = -1) -> list[torch.Tensor]:
         """Hidden states (T_i, D) of each sequence of token ids, all in memory at once.
@@ -316,7 +323,7 @@ class Inference:
         x = x if kept is None else x[kept]
         if not self._in_place:
             x = x + self.linear(block.attn.c_proj, attended)
-            wide = F.gelu(self.linear(block.mlp.c_fc, block.ln_2(x)), approximate="tanh")
+            wide = gelu(self.linear(block.mlp.c_fc, block.ln_2(x)))
             return x + self.linear(block.mlp.c_proj, wide)
         x = self._add_product(x, block.attn.c_proj, attended)
         rows, first = block.ln_2(x), block.mlp.c_fc

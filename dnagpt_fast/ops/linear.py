@@ -11,6 +11,7 @@ On the CPU in float32 both use oneDNN, which torch contains but uses for bfloat1
   block's activations and costs less than 1 % of a step's time.
 """
 
+import math
 from functools import cache
 
 import torch
@@ -20,6 +21,8 @@ from dnagpt_fast.ops import dispatch
 
 ROWS_MULTIPLE = 16
 """If the number of rows is a multiple of this, the bits of a row do not depend on that number."""
+SLOPE, CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
+"""Of twice the argument of the tanh in GELU."""
 BLOCKS = (96, 48, 16)
 """Rows of one product where oneDNN's larger products depend on the number of rows. Its kernel for AVX2 takes six rows
 at a time; a rest of four has the same sums as six, a rest of two has not."""
@@ -92,6 +95,19 @@ def _by_blocks(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None)
         parts.append(_product(x[first : first + rows], weight, bias))
         first += rows
     return torch.cat(parts) if parts else _product(x, weight, bias)
+
+
+def gelu(x: torch.Tensor) -> torch.Tensor:
+    """The tanh approximation of GELU (Hendrycks and Gimpel, arXiv 1606.08415) of any shape; no gradient.
+
+    x/2 (1 + tanh u) = x / (1 + exp(-2u)), with u = sqrt(2/pi) (x + 0.044715 x^3). On the CPU this is the logistic
+    function in float32, because torch's tanh takes three times as long (benchmarks/LOG.md); elsewhere it is F.gelu.
+    """
+    with torch.no_grad():
+        if x.device.type != "cpu" or x.dtype != torch.float32:
+            return F.gelu(x, approximate="tanh")
+        twice_u = (x * x).mul_(CUBIC * SLOPE).add_(SLOPE).mul_(x)
+        return twice_u.sigmoid_().mul_(x)
 
 
 def dense(

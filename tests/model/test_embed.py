@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dnagpt_fast import KmerTokenizer
+from dnagpt_fast.model import inference
 from dnagpt_fast.model.embed import embed
 from dnagpt_fast.model.score import score
 from dnagpt_fast.model.token_windows import clean_bases, kmer_ids
@@ -70,6 +71,25 @@ def test_a_vector_does_not_depend_on_its_batch(tiny, tokenizer, pooling):
     ):
         for one, two in zip(together, other, strict=True):
             assert np.array_equal(one, two)
+
+
+def test_passes_on_the_cpu_are_small_and_use_this_gelu(tokenizer, monkeypatch):
+    rows, gelus = [], []
+    hidden_rows, gelu = inference.Inference.hidden_rows, inference.gelu
+
+    def counted(self, sequences, layers):
+        rows.append(sum(map(len, sequences)))
+        return hidden_rows(self, sequences, layers)
+
+    monkeypatch.setattr(inference.Inference, "hidden_rows", counted)
+    monkeypatch.setattr(inference, "gelu", lambda x: gelus.append(len(x)) or gelu(x))
+    model = load_tiny(NAMES[0]).model()
+    list(embed(model, tokenizer, random_bases(60, 300)))
+    assert sum(rows) > 2 * inference.CPU_ROWS > 1.8 * max(rows)
+    assert len(gelus) == model.num_layers * len(rows)
+    rows.clear()
+    list(embed(model, tokenizer, random_bases(60, 300), max_tokens=500))
+    assert max(rows) <= 500
 
 
 def test_with_both_strands_a_sequence_and_its_reverse_complement_have_one_vector(tiny, tokenizer):

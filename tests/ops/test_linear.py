@@ -6,8 +6,8 @@ import torch.nn.functional as F
 
 from dnagpt_fast.model.dnagpt import DNAGPT
 from dnagpt_fast.ops import dispatch
-from dnagpt_fast.ops.linear import ROWS_MULTIPLE, dense, linear, pack_weight
-from tests.closeness import assert_function_no_worse_than_naive
+from dnagpt_fast.ops.linear import ROWS_MULTIPLE, dense, gelu, linear, pack_weight
+from tests.closeness import assert_function_no_worse_than_naive, assert_no_worse_than_naive
 
 # (D_in, D_out): the four products of a 0.1B block, a head of the tiny model, and sizes that no block size divides.
 SHAPES = [(768, 2304), (3072, 768), (48, 189), (101, 37)]
@@ -157,3 +157,20 @@ def test_under_autocast_and_compile_it_is_torchs_own():
         assert dense(x, weight).dtype == torch.bfloat16
     compiled = torch.compile(lambda x, w: dense(x, w, gelu=True), fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(x, weight), plain(x, weight, gelu=True))
+
+
+def test_gelu_against_fp64_and_at_its_ends():
+    x = torch.linspace(-12, 12, 16 * 512).view(16, 512)
+    truth = F.gelu(x.double(), approximate="tanh")
+    assert_no_worse_than_naive("gelu", gelu(x), F.gelu(x, approximate="tanh"), truth)
+    ends = torch.tensor([-1e30, -100.0, 0.0, 100.0, 1e30])
+    assert gelu(ends).tolist() == [0, 0, 0, 100, torch.tensor(1e30).item()]
+    assert gelu(torch.tensor([float("nan")])).isnan().all()
+    assert torch.equal(gelu(x.double()), truth)
+
+
+def test_the_bits_of_gelu_do_not_depend_on_the_other_rows():
+    x = torch.randn(160, 192, generator=torch.Generator().manual_seed(3))
+    whole = gelu(x)
+    for first in range(0, 160, ROWS_MULTIPLE):
+        assert torch.equal(gelu(x[first : first + ROWS_MULTIPLE]), whole[first : first + ROWS_MULTIPLE])
