@@ -8,6 +8,7 @@ Exit codes: 0 done, 1 the input or the work failed (one line on stderr), 2 the c
 import contextlib
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -73,7 +74,7 @@ def _open_closed_streams() -> None:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = re.sub(r"^\[Errno \d+\] ", "", " ".join(str(error).split()))
     if isinstance(error, OSError) and error.filename is None and error.errno in DISK_FULL:
         # every file names itself
         return f"{text}: standard output"

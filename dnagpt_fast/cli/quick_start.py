@@ -38,8 +38,14 @@ class _Finder:
 
 def end_without_search() -> None:
     """Python's end does not search for garbage. Files are closed before: output_files.py does not rely on the end."""
-    atexit.unregister(gc.freeze)
-    atexit.register(gc.freeze)
+    atexit.unregister(_freeze)
+    atexit.register(_freeze)
+
+
+def _freeze() -> None:
+    # At the end Triton's library lists on standard error all of its objects that only the search would free.
+    if "triton._C.libtriton" not in sys.modules:
+        gc.freeze()
 
 
 @contextmanager

@@ -88,7 +88,9 @@ def plan(
     ] = "h100",
     gpus: Annotated[int, typer.Option(help="number of GPUs on all machines")] = 1,
     epochs: Annotated[float, option("--epochs")] = 1.0,
-    batch_size: Annotated[int, option("--batch-size", ", over all GPUs; 0: as many as fit")] = 0,
+    batch_size: Annotated[
+        int, option("--batch-size", ", over all GPUs; 0: as many as fit", rich_help_panel=None)
+    ] = 0,
     micro_batch: Annotated[int, typer.Option(help="sequences of one forward pass; 0: as many as fit")] = 0,
     precision: Annotated[
         str | None, typer.Option(help="bf16 or fp32; default bf16 where the device has it")

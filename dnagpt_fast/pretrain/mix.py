@@ -92,7 +92,10 @@ class GenomeMix:
         """
         listed = data.genomes + (read_table(data.genome_table) if data.genome_table else ())
         if not listed:
-            raise ConfigError("data.genomes names no genome: wanted at least one path, species and weight")
+            raise ConfigError(
+                "data.genomes names no genome: wanted --genome SPECIES=FILE, or data.genomes with path and species in "
+                "the settings"
+            )
         settled, genomes, species, held_out, places, placed_in_loss = [], [], [], [], [], []
         for settings in listed:
             if not settings.path:

@@ -177,7 +177,7 @@ def settings_of_run(run: Path) -> Path:
     """The config.json of a run folder. Raises ConfigError where there is none."""
     path = run / "config.json"
     if not path.is_file():
-        raise ConfigError(f"{run} holds no run: it has no config.json")
+        raise ConfigError(f"{run} holds no run: it has no config.json. Wanted the folder that --out named")
     return path
 
 

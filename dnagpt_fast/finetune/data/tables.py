@@ -53,7 +53,10 @@ def read_table(
     header = rows[0][1].keys()
     for column in (sequence_column, *((label_column,) if labelled else ()), *number_columns):
         if column not in header:
-            raise LabelError(f"{path}:1: no column {column!r}; the columns are {', '.join(header)}")
+            raise LabelError(
+                f"{path}:1: no column {column!r}; the columns are {', '.join(header)}"
+                + ("; wanted commas or tabs between them" if len(header) == 1 and ";" in "".join(header) else "")
+            )
     where = [place for place, _ in rows]
     numbers = [[parse_number(row[name], place, name) for name in number_columns] for place, row in rows]
     used = {sequence_column, label_column, split_column, *number_columns}

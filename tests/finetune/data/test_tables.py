@@ -47,6 +47,7 @@ def test_columns(table):
         ("", r"x.csv: the file is empty"),
         ("sequence,label\n", r"x.csv: no rows below the header"),
         ("seq,label\nACGT,1\n", r"x.csv:1: no column 'sequence'; the columns are seq, label"),
+        ("sequence;label\nACGT;1\n", r"the columns are sequence;label; wanted commas or tabs between them"),
         ("sequence,sequence\nA,C\n", r"x.csv:1: column 'sequence' appears twice"),
         ("sequence,label\nACGT,1\nACGT\n", r"x.csv:3: 1 field\(s\), the header has 2"),
         ("sequence,label\nACGT,1\nACGT,\n", r"x.csv:3: label is missing"),
