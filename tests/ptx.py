@@ -7,14 +7,19 @@ shuffles the schedule with a seed.
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 import triton
 
+from dnagpt_fast.ops import triton_settings
+from tests.closeness import assert_no_worse_than_naive
 from tests.ptxrun import ptxrun
+
+SEEDS = (0, 1, 2)  # of the order of warps: 0 runs them one after another, others at random
 
 
 def rerun_without_the_interpreter(test_file: str) -> None:
@@ -52,8 +57,8 @@ def compiled_on_the_cpu(
     card: str = "sm_80",
     edit: Callable[[str, str], str] | None = None,
 ) -> Iterator[dict[str, list[ptxrun.Stats]]]:
-    """In this context launches run compiled for `card`, on CPU tensors. Yields kernel name -> counts of each
-    launch.
+    """In this context launches run compiled for `card`, with its tiles, on CPU tensors. Yields kernel name -> counts of
+    each launch.
 
     written: kernel name -> parameters it may write; a write to any other tensor is an error
     edit: (kernel name, PTX) -> the PTX to run instead
@@ -76,8 +81,37 @@ def compiled_on_the_cpu(
         assert not unknown, f"{name}: {unknown}"
         ran.setdefault(name, []).append(stats)
 
-    with launches_go_to(target_of(card), take):
+    with (
+        mock.patch.object(triton_settings, "architecture", return_value=card),
+        launches_go_to(target_of(card), take),
+    ):
         yield ran
+
+
+def assert_right_under_every_schedule(
+    written: Mapping[str, set[str]],
+    function: Callable[[], Mapping[str, torch.Tensor | None]],
+    naive: Mapping[str, torch.Tensor],
+    truth: Mapping[str, torch.Tensor],
+    *,
+    card: str = "sm_80",
+    seeds: Sequence[int] = SEEDS,
+) -> list[dict[str, list[ptxrun.Stats]]]:
+    """Runs `function`, compiled for `card`, once a seed; what ran each time.
+
+    Every result obeys the 2x rule (tests/closeness.py) beside the same of plain torch, and has the bits of the first
+    run. Results are name -> tensor; those that `truth` does not name are not compared.
+    """
+    runs_of_all, first = [], None
+    for seed in seeds:
+        with compiled_on_the_cpu(written, seed, card=card) as ran:
+            ours = function()
+        for name, true in truth.items():
+            assert_no_worse_than_naive(name, ours[name], naive[name], true)
+            assert first is None or torch.equal(ours[name], first[name]), f"{name} depends on the schedule"
+        first = first or ours
+        runs_of_all.append(ran)
+    return runs_of_all
 
 
 # the instruction that multiplies tiles in half precision on each card

@@ -8,7 +8,6 @@ from dnagpt_fast.ops.combined_loss import launch, products
 from dnagpt_fast.ops.combined_loss.occurring import equalize_rest, occurring_tokens
 from dnagpt_fast.vocab import Vocabulary
 from tests import ptx
-from tests.closeness import assert_no_worse_than_naive
 from tests.ops.combined_loss.cases import Case, make_case, run
 
 pytestmark = [pytest.mark.ptx, pytest.mark.usefixtures("poisoned_memory")]
@@ -60,9 +59,7 @@ def test_in_a_process_that_compiles():
 
 @pytest.fixture(autouse=True)
 def as_on_a_card(monkeypatch):
-    """The launches for sm_80, with CPU tensors; a workspace of one row tile, so that sums are in memory between
-    chunks."""
-    monkeypatch.setattr(triton_settings, "architecture", lambda device: "sm_80")
+    """Launches with CPU tensors; a workspace of one row tile, so that sums are in memory between chunks."""
     monkeypatch.setattr(triton_settings, "check_may_run", lambda *_: None)
     monkeypatch.setattr(launch, "MEMORY_BYTES", 1)
 
@@ -74,20 +71,21 @@ def run_compiled(case: Case, seed: int) -> dict[str, torch.Tensor | None]:
     return answer
 
 
+def check(case: Case, definition: Case | None = None, *, by: str = "triton", **how) -> None:
+    """The results of an implementation, compiled; definition: the case whose plain result is wanted, if not this."""
+    definition = definition or case
+    truth, naive = run(definition.to(torch.float64), "reference"), run(definition, "reference")
+    for ran in ptx.assert_right_under_every_schedule(WRITTEN, lambda: run(case, by), naive, truth, **how):
+        assert set(ran) >= OF_PRODUCTS if by == "products" else set(ran) == set(WRITTEN) - OF_PRODUCTS
+
+
 @compiled
 @pytest.mark.parametrize(("dtype", "settings"), CASES, ids=str)
 def test_compiled_against_fp64_under_three_schedules(dtype, settings):
     """Three row tiles, the middle one ignored; two vocabulary tiles, the last partly empty; D no multiple of a step."""
     case = make_case(300, 200, 40, dtype=dtype, spread=6.0, **SETTINGS[settings])
     case.tensors["targets"][128:256] = -100
-    truth, naive = run(case.to(torch.float64), "reference"), run(case, "reference")
-    first = None
-    for seed in (0, 1, 2):
-        ours = run_compiled(case, seed)
-        for name in truth:
-            assert_no_worse_than_naive(name, ours[name], naive[name], truth[name])
-            assert first is None or torch.equal(ours[name], first[name]), f"{name} differs between schedules"
-        first = first or ours
+    check(case)
 
 
 @compiled
@@ -121,17 +119,11 @@ def test_compiled_tile_skip_leaves_out_only_what_is_far_below():
 
 @compiled
 @pytest.mark.parametrize("card", ["sm_90", "sm_100"])
-def test_compiled_tile_skip_with_the_narrow_tiles_of_newer_cards(monkeypatch, card):
+def test_compiled_tile_skip_with_the_narrow_tiles_of_newer_cards(card):
     """With a bias some passes have tiles of half the width there; memcheck on an H100 found them at the wrong flags."""
-    monkeypatch.setattr(triton_settings, "architecture", lambda device: card)
     case = make_case(200, 3 * 128 + 40, 40, dtype=torch.bfloat16, spread=6.0, skip_below=2**-24)
     case.tensors["bias"][128:256] = -60.0
-    truth, naive = run(case.to(torch.float64), "reference"), run(case, "reference")
-    with ptx.compiled_on_the_cpu(WRITTEN, card=card) as ran:
-        ours = run(case, "triton")
-    assert set(ran) == set(WRITTEN) - OF_PRODUCTS
-    for name in truth:
-        assert_no_worse_than_naive(name, ours[name], naive[name], truth[name])
+    check(case, card=card, seeds=(0,))
 
 
 @compiled
@@ -144,24 +136,13 @@ def test_compiled_over_the_tokens_that_occur(dtype, base_level):
     case = make_case(150, len(vocabulary), 40, dtype=dtype, spread=3.0, base_level=base_level, z_loss=1e-3)
     equalize_rest(case.tensors["weight"], case.tensors["bias"], tokens)
     case.tensors["targets"][:] = tokens.tokens[torch.randint(0, 258, (150,))]
-    whole = case.with_(k=4) if base_level else case
-    truth, naive = run(whole.to(torch.float64), "reference"), run(whole, "reference")
-    first = None
-    for seed in (0, 1):
-        ours = run_compiled(case.with_(occurring=tokens), seed)
-        for name in truth:
-            assert_no_worse_than_naive(name, ours[name], naive[name], truth[name])
-            assert first is None or torch.equal(ours[name], first[name]), f"{name} differs between schedules"
-        first = first or ours
+    check(case.with_(occurring=tokens), case.with_(k=4) if base_level else case, seeds=(0, 1))
 
 
 @compiled
 def test_compiled_base_level_over_the_full_vocabulary():
     case = make_case(150, len(Vocabulary(4)), 40, dtype=torch.bfloat16, spread=3.0, base_level=0.4, k=4)
-    truth, naive = run(case.to(torch.float64), "reference"), run(case, "reference")
-    ours = run_compiled(case, 0)
-    for name in truth:
-        assert_no_worse_than_naive(name, ours[name], naive[name], truth[name])
+    check(case, seeds=(0,))
 
 
 @compiled
@@ -169,13 +150,4 @@ def test_compiled_base_level_over_the_full_vocabulary():
 def test_the_gradient_in_the_forward_pass_against_fp64(dtype, settings, monkeypatch):
     """Two chunks; rows of three blocks of columns, the last partly empty."""
     monkeypatch.setattr(products, "rows_a_chunk", lambda rows, vocab, itemsize: 20)
-    case = make_case(33, 2100, 40, dtype=dtype, spread=6.0, **SETTINGS[settings])
-    truth, naive = run(case.to(torch.float64), "reference"), run(case, "reference")
-    answers = []
-    for seed in (0, 1):
-        with ptx.compiled_on_the_cpu(WRITTEN, seed) as ran:
-            answers.append(run(case, "products"))
-        assert set(ran) >= OF_PRODUCTS
-    for name in truth:
-        assert_no_worse_than_naive(name, answers[0][name], naive[name], truth[name])
-        assert torch.equal(answers[0][name], answers[1][name])
+    check(make_case(33, 2100, 40, dtype=dtype, spread=6.0, **SETTINGS[settings]), by="products", seeds=(0, 1))

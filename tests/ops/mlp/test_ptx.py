@@ -1,15 +1,12 @@
 """The kernels of the MLP compiled for three cards and run on the CPU: accesses, races, shuffled schedules."""
 
-from unittest import mock
-
 import pytest
 import torch
 
-from dnagpt_fast.ops import triton_settings
 from dnagpt_fast.ops.mlp import launch
 from dnagpt_fast.ops.mlp.reference import mlp_reference
 from tests import ptx
-from tests.closeness import assert_no_worse_than_naive, outputs_and_gradients
+from tests.closeness import outputs_and_gradients
 
 pytestmark = [pytest.mark.ptx, pytest.mark.usefixtures("poisoned_memory")]
 WRITTEN = {"mlp_up_kernel": {"p_wide", "p_gelu"}, "mlp_dwide_kernel": {"p_dwide"}}
@@ -40,27 +37,20 @@ def test_compiled_against_fp64_under_three_schedules(card, rows, width, dtype, b
     inputs += [numbers(wide)] * bias + [numbers(width, wide, scale=wide**-0.5)] + [numbers(width)] * bias
     cotangents = [numbers(rows, width)]
 
+    names = NAMES if bias else [name for name in NAMES if "bias" not in name]
+
     def results(function, tensors):
         def run(*given):
             return function(*given) if bias else function(*given[:2], None, given[2], None)
 
         outputs, gradients = outputs_and_gradients(run, tensors, cotangents)
-        return [*outputs, *gradients]
+        return dict(zip(names, [*outputs, *gradients], strict=True))
 
     truth = results(mlp_reference, [x.double() for x in inputs])
     naive = results(mlp_reference, inputs)
-    names = NAMES if bias else [name for name in NAMES if "bias" not in name]
-    first = None
-    for seed in range(3):
-        with (
-            mock.patch.object(triton_settings, "architecture", return_value=card),
-            ptx.compiled_on_the_cpu(WRITTEN, seed, card=card) as ran,
-        ):
-            ours = results(launch.mlp_triton, inputs)
+    for ran in ptx.assert_right_under_every_schedule(
+        WRITTEN, lambda: results(launch.mlp_triton, inputs), naive, truth, card=card
+    ):
         assert [*ran] == ["mlp_up_kernel", "mlp_dwide_kernel"]
         if dtype != torch.float32:
             assert all(ptx.runs(ran, kernel, ptx.PRODUCT[card]) for kernel in ran)
-        for name, o, n, t in zip(names, ours, naive, truth, strict=True):
-            assert_no_worse_than_naive(name, o, n, t)
-        assert first is None or all(map(torch.equal, ours, first)), "other bits under another schedule"
-        first = ours
