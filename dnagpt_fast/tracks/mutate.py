@@ -81,7 +81,14 @@ def mutate(
         for other in BASE_ORDER
         if other != bases[i]
     )
-    found = variant_scores(model, tokenizer, genome, variants, **settings)  # type: ignore[arg-type]
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        progress((done + more) // 3 - done // 3)
+        done += more
+
+    found = variant_scores(model, tokenizer, genome, variants, progress=count, **settings)  # type: ignore[arg-type]
     values = np.full((length, 4), np.nan)
     for i in at:
         values[i, BASE_ORDER.index(bases[i])] = 0.0
@@ -89,7 +96,6 @@ def mutate(
         for base, one in zip(others, islice(found, 3), strict=True):
             value = getattr(one, score)
             values[i, BASE_ORDER.index(base)] = np.nan if value is None else value
-        progress(1)
     if place.strand == "-":
         bases, values = reverse_complement(bases), values[::-1, ::-1]
     name = "log-ratio" if score == "llr" else score

@@ -211,7 +211,7 @@ def _score_blocks(
     before = sum(size for block, size in sizes.items() if block in journal.done)
     began, scored, finished = time.monotonic(), 0, before
     quiet = console if processes.is_main else standard_error(main=False)
-    with Progress(quiet, before, sum(sizes.values()), unit="record") as progress:
+    with Progress(quiet, before, sum(sizes.values()), unit="record", at_once=False) as progress:
 
         def show(share: float, records: int = 0, variants: int = 0) -> None:
             """The finished blocks, and a share of the records and variants of the one at work, whose end is shown when

@@ -152,6 +152,7 @@ def variant_scores(
     on_mismatch: str = "error",
     calibration: Calibration | None = None,
     max_tokens: int = 4096,
+    progress: Callable[[int], object] = lambda variants: None,
 ) -> Iterator[AlleleScore]:
     """The score of each variant (contig, start_bp (0-based), reference, alternative), in order.
 
@@ -160,6 +161,7 @@ def variant_scores(
     on_mismatch  "error", or "flag": a contig or reference that the genome does not have gives a score without numbers
     calibration  `Calibration.read(file)` of `dnagpt-fast calibrate`, for AlleleScore.calibrated and z
     max_tokens   tokens at once; limits the memory and does not change the scores
+    progress     called with the number of variants done since its last call
     Raises ValueError for settings that cannot be used, VariantError (a ValueError) for a variant that does not fit the
     genome.
 
@@ -193,8 +195,17 @@ def variant_scores(
                     else None
                 )
                 number += 1
+            done = 0
+
+            def show(share: float, of: int = len(some)) -> None:
+                nonlocal done
+                now = int(share * of)
+                progress(now - done)
+                done = now
+
             yield from score_chunk(
-                inference, tokenizer, genome, some, flags, settings, max_tokens, calibration
+                inference, tokenizer, genome, some, flags, settings, max_tokens, calibration, show
             )
+            show(1)
 
     return scores()

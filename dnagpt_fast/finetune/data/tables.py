@@ -55,7 +55,11 @@ def read_table(
         if column not in header:
             raise LabelError(
                 f"{path}:1: no column {column!r}; the columns are {', '.join(header)}"
-                + ("; wanted commas or tabs between them" if len(header) == 1 and ";" in "".join(header) else "")
+                + (
+                    "; wanted commas or tabs between them"
+                    if len(header) == 1 and ";" in "".join(header)
+                    else ""
+                )
             )
     where = [place for place, _ in rows]
     numbers = [[parse_number(row[name], place, name) for name in number_columns] for place, row in rows]
