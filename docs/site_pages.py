@@ -59,6 +59,8 @@ def type_name(kind: Any) -> str:
         return " or ".join(type_name(a) for a in arguments if a is not type(None))
     if origin is list:
         return f"{type_name(arguments[0])}, repeatable"
+    if origin is tuple:
+        return f"{len(arguments)} {type_name(arguments[0])}s"
     if origin is typing.Literal:
         return ", ".join(f"`{a}`" for a in arguments)
     if isinstance(kind, type) and issubclass(kind, str) and hasattr(kind, "__members__"):

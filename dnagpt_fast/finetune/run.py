@@ -37,7 +37,7 @@ from dnagpt_fast.finetune.settings import ConfigError, FinetuneConfig
 from dnagpt_fast.finetune.tagging import report_tags
 from dnagpt_fast.finetune.task_loss import TaskLosses
 from dnagpt_fast.output_files import whole, write_json
-from dnagpt_fast.progress import standard_error
+from dnagpt_fast.progress import standard_error, working
 from dnagpt_fast.training.devices import pick_device
 from dnagpt_fast.training.engine import Course, Outcome, StepNote, find_start, restore, train
 from dnagpt_fast.training.log import FILE as METRICS
@@ -231,22 +231,25 @@ def _report(job: FinetuneRun, run: Path, console: Console) -> dict[str, Any]:
     best = _best(records)
     if best is None:
         raise ConfigError(f"{run / METRICS} has no validation loss any more: start a new run")
-    model, _, record = load_finetuned(run)
-    losses = TaskLosses(model.to(job.device), config.task.kind, language.answers).to(job.device)
     test = job.prepared.sets.get("test")
     scores: dict[str, Any] = {}
-    size = config.run.evaluation_batch_size
-    if config.task.kind == "generation":
-        scores = _report_generation(job, losses, run)
-    elif config.task.kind == "tagging" and test is not None:
-        tagged = report_tags(losses, test, language, size, job.device, run, seed=job.seed)
-        scores = {k: list(v) for k, v in tagged.items()}
-    elif test is not None:
-        found = predict_rows(losses, test, language, size, job.device, labelled=True)
-        write_predictions(run / "predictions.tsv", found, language)
-        scores = {k: list(v) for k, v in score_predictions(found, language, run, seed=job.seed).items()}
+    found: Predictions | None = None
+    with working("testing, and plain baselines"):
+        model, _, record = load_finetuned(run)
+        losses = TaskLosses(model.to(job.device), config.task.kind, language.answers).to(job.device)
+        size = config.run.evaluation_batch_size
+        if config.task.kind == "generation":
+            scores = _report_generation(job, losses, run)
+        elif config.task.kind == "tagging" and test is not None:
+            tagged = report_tags(losses, test, language, size, job.device, run, seed=job.seed)
+            scores = {k: list(v) for k, v in tagged.items()}
+        elif test is not None:
+            found = predict_rows(losses, test, language, size, job.device, labelled=True)
+            write_predictions(run / "predictions.tsv", found, language)
+            scores = {k: list(v) for k, v in score_predictions(found, language, run, seed=job.seed).items()}
+        rivals = rival_scores(job.prepared.sets, language, seed=job.seed)
+    if found is not None:
         _warn_of_one_class(found, language, console)
-    rivals = rival_scores(job.prepared.sets, language, seed=job.seed)
     results = {
         "steps": len(records),
         "epochs": sum("validation_loss" in r for r in records),
