@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +45,19 @@ from dnagpt_fast.training.tensor_files import os_errors
 TEMPORARY = "tmp-"
 
 
+def states_of_one_process(
+    model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What torch's get_state_dict gives for a model that is neither divided nor compiled: its weights, and the
+    optimizer's state with the names of parameters in the place of their numbers. The optimizer has made a step."""
+    name_of = {id(parameter): name for name, parameter in model.named_parameters()}
+    names = [name_of[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+    found = optimizer.state_dict()
+    state = {names[number]: of for number, of in found["state"].items()}
+    groups = [{**group, "params": [names[i] for i in group["params"]]} for group in found["param_groups"]]
+    return model.state_dict(), {"state": state, "param_groups": groups}
+
+
 class CheckpointWriter:
     """Writes the checkpoints of one run, one at a time, and keeps the newest `keep`. All processes use it.
 
@@ -75,7 +89,9 @@ class CheckpointWriter:
         temporary = folder / f"{TEMPORARY}step-{step:08d}"
         if self.processes.is_main:
             temporary.mkdir(parents=True, exist_ok=True)  # another process may have made it already
-        weights, moments = get_state_dict(model, optimizer)
+        # torch's function imports torch's compiler, a second of a short run
+        alone = self._group is None and optimizer.state and "torch._dynamo" not in sys.modules
+        weights, moments = (states_of_one_process if alone else get_state_dict)(model, optimizer)
         written = dcp.async_save(
             {MODEL: weights, OPTIMIZER: moments},
             storage_writer=_FolderWriter(temporary),

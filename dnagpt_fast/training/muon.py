@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from dnagpt_fast.training.adamw import AdamW
+
 # Newton-Schulz: x <- a x + (b A + c A^2) x with A = x x^T; the coefficients of Jordan et al.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
@@ -20,7 +22,7 @@ ADAMW_RMS = 0.2
 MOMENTUM = "momentum"
 
 
-class MuonWithAdamW(torch.optim.AdamW):
+class MuonWithAdamW(AdamW):
     """AdamW, except that parameters in `pieces` take Muon's step.
 
     pieces    parameter (R, C) -> number of matrices stacked in its rows: 3 for q, k and v together, 1 for

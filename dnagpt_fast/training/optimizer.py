@@ -8,10 +8,11 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
+from dnagpt_fast.training.adamw import AdamW
 from dnagpt_fast.training.muon import MuonWithAdamW
 
 
-class ShardedAdamW(torch.optim.AdamW):
+class ShardedAdamW(AdamW):
     """torch's AdamW, which updates this process's parts of sharded parameters as plain tensors.
 
     So `grad_scale` and `found_inf` may be plain tensors too, and no part is taken through DTensor's dispatch.

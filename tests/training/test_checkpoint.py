@@ -1,6 +1,7 @@
 """Checkpoints: complete or absent, the newest kept, damage detected, written during the training."""
 
 import json
+import operator
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import nn
+from torch.distributed.checkpoint._nested_dict import flatten_state_dict
 
 from dnagpt_fast.training import checkpoint, checkpoint_writer
 from dnagpt_fast.training.checkpoint_writer import CheckpointWriter
@@ -58,6 +60,30 @@ def test_what_was_saved_comes_back_bit_for_bit(tmp_path):
     assert before["param_groups"] == after["param_groups"]
     for key, state in before["state"].items():
         assert all(torch.equal(state[name], after["state"][key][name]) for name in state)
+
+
+def test_the_states_of_one_process_are_torchs(tmp_path, monkeypatch):
+    """Made without torch's function, which imports its compiler; with a frozen layer, and with Muon too."""
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Embedding(7, 4), nn.Linear(4, 4), nn.Linear(4, 3).requires_grad_(False))
+    for muon in (None, {model[1].weight: 1}):
+        optimizer = build_optimizer(model, lr=0.1, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.1, muon=muon)
+        model(torch.arange(7)).square().sum().backward()
+        optimizer.step()
+        ours = checkpoint_writer.states_of_one_process(model, optimizer)
+        theirs = checkpoint_writer.get_state_dict(model, optimizer)
+        for one, other in zip(ours, theirs, strict=True):
+            one, other = flatten_state_dict(one)[0], flatten_state_dict(other)[0]
+            assert list(one) == list(other)
+            for key, value in one.items():
+                same = torch.equal if isinstance(value, torch.Tensor) else operator.eq
+                assert same(value, other[key]), key
+    used = []
+    monkeypatch.setattr(checkpoint_writer, "get_state_dict", lambda *given: used.append(1) or theirs)
+    monkeypatch.delitem(sys.modules, "torch._dynamo")
+    with CheckpointWriter(tmp_path, 3) as writer:
+        writer.save(1, model, optimizer, {})
+    assert not used
 
 
 def test_an_optimizer_that_never_stepped_takes_the_state(tmp_path):

@@ -1,5 +1,7 @@
 """Decay groups and the learning rate."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -30,6 +32,34 @@ def test_a_step_is_adamw_by_its_equation():
     optimizer.step()
     expected = weight * (1 - 0.01 * 0.1) - 0.01 * gradient.double() / (gradient.double().abs() + 1e-8)
     torch.testing.assert_close(layer.weight.detach().double(), expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("muon", [False, True])
+def test_an_optimizer_needs_no_compiler_and_steps_as_torchs(muon, monkeypatch):
+    def made(kind=None):
+        layer = nn.Linear(6, 5)
+        with torch.no_grad():
+            for i, parameter in enumerate(layer.parameters(), 1):
+                parameter.copy_(torch.linspace(-1, i, parameter.numel()).view_as(parameter))
+        settings = {"lr": 0.1, "betas": (0.9, 0.98), "eps": 1e-8, "weight_decay": 0.1}
+        if kind is None:
+            pieces = {layer.weight: 1} if muon else None
+            return layer, build_optimizer(layer, **settings, muon=pieces)
+        groups = [{"params": [layer.weight]}, {"params": [layer.bias], "weight_decay": 0.0}]
+        return layer, kind(groups, **settings, fused=True)
+
+    def three_steps(layer, optimizer):
+        for step in range(3):
+            optimizer.zero_grad()
+            layer(torch.linspace(-1, step, 12).view(2, 6)).square().sum().backward()
+            optimizer.step()
+        optimizer.load_state_dict(optimizer.state_dict())
+        return [parameter.detach() for parameter in layer.parameters()]
+
+    plain = three_steps(*made(torch.optim.AdamW))  # imports the compiler
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)
+    ours = three_steps(*made())
+    assert all(map(torch.equal, ours, plain)) is not muon
 
 
 def test_warmup_then_cosine():
