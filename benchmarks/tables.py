@@ -205,8 +205,13 @@ def job_lines(rows: Rows, isa: str) -> Iterator[Line]:
             for other in others:
                 text += (
                     f"; {other} {row['seconds'][other]:.1f} s, {row['peak_gib'][other]:.2f} GiB: "
-                    f"{row['ratio'][other]:.2f} times our time for the same work"
+                    f"{row['ratio'][other]:.2f} times our time"
                 )
+                # what ours does besides is named in the row's first column
+                text += "" if "training_s" in row else " for the same work"
+            if "training_s" in row:
+                steps = ", ".join(f"{side} {seconds:.1f}" for side, seconds in row["training_s"].items())
+                text += f"; training steps alone, s: {steps}"
             yield row["what"], text, "-"
 
 

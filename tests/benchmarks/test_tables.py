@@ -103,3 +103,6 @@ def test_lines_of_variants_start_up_and_whole_jobs():
         "2.0 s, 0.50 GiB; transformers 3.0 s, 1.25 GiB: 1.50 times our time for the same work",
         "-",
     )
+    rows["whole job: embed"]["training_s"] = {"ours": 1.0, "transformers": 1.5}
+    ((_, text, _),) = tables.job_lines(rows, "avx2")
+    assert text.endswith("1.50 times our time; training steps alone, s: ours 1.0, transformers 1.5")

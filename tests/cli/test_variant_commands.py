@@ -27,7 +27,7 @@ def test_variants(capsys, model, tmp_path):
     code, out, err = run(capsys, "variants", model, genome, source, "-o", output, "--phases", 3)
     assert code == 0, err
     assert out.startswith(f"{output}: 12 records, 15 alternatives, 1 EDGE, 1 LONG, 2 N, 1 STR, 2 SYMBOLIC, ")
-    assert "block 1/1" in err
+    assert not err  # short work shows no progress
     assert all("DG_" in row for row in body(output) if row.split("\t")[4] != ".")
     for option, value, rest in (
         ("--rule", "full-ll", "1 strand(s), 1 phase(s)"),
