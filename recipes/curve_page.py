@@ -1,6 +1,6 @@
 """The tables and the figure of docs/learning_curves.md, from the finished runs of learning_curves.py."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -198,7 +198,7 @@ def gains(panels: list[Panel], sizes: Sequence[int]) -> str:
     """Sentences: on which tasks the interval of a difference is above or below zero."""
     lines = []
     for first, second in PAIRS:
-        found: dict[str, list[str]] = {"above": [], "below": []}
+        found: dict[str, dict[str, list[str]]] = {"above": {}, "below": {}}
         asked = 0
         for panel in panels:
             for size in sizes:
@@ -207,11 +207,18 @@ def gains(panels: list[Panel], sizes: Sequence[int]) -> str:
                     asked += 1
                     side = "above" if pair[0].low > 0 else "below" if pair[0].high < 0 else ""
                     if side:
-                        found[side].append(f"{panel.title} ({label(size)})")
+                        found[side].setdefault(panel.title, []).append(label(size))
         if asked:
-            text = "; ".join(f"{side} zero: {', '.join(names) or 'none'}" for side, names in found.items())
+            text = "; ".join(
+                f"{side} zero: {', '.join(_with_sizes(tasks)) or 'none'}" for side, tasks in found.items()
+            )
             lines.append(f"- **{first} minus {second}**, {asked} intervals: {text}.")
     return "\n".join(lines)
+
+
+def _with_sizes(tasks: Mapping[str, list[str]]) -> Iterator[str]:
+    for name, sizes in tasks.items():
+        yield f"{name} ({'; '.join(sizes)})"
 
 
 def differences(panels: list[Panel], sizes: Sequence[int]) -> str:
