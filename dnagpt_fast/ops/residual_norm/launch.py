@@ -22,9 +22,10 @@ from dnagpt_fast.ops.triton_settings import LAUNCH, accumulator, family, triton_
 WIDEST = 8192
 # Elements of a thread: each of the [BT, BD] values that a kernel keeps takes as many registers.
 A_THREAD = {"forward": 32, "backward": 16}
-# On Blackwell, and before Triton 3.7 on every card, the compiler spills with 16.
+# On Blackwell, and before Triton 3.8 on every card, the compiler spills with 16. That of 3.7 also spills with 8 in 16
+# warps, so it gets half the rows.
 A_THREAD_BACKWARD = {"blackwell": 8}
-A_THREAD_BEFORE_3_7 = 8
+A_THREAD_BEFORE_3_8 = 8
 # Programs of the backward pass: two on each SM of the smallest card that matters, for one sum of the weight's
 # gradient each. The same on every card, so that the result does not depend on it.
 PROGRAMS = 256
@@ -43,13 +44,15 @@ def tile_for(which: str, s: Tensor) -> Tile:
     """Whole rows of s for a pass ("forward", "backward"): some 4,096 elements, half as many in float64; at most 32
     rows."""
     wide = accumulator(s).itemsize // 4
-    BD = max(32, triton.next_power_of_2(s.shape[-1]))
-    BT = max(1, min(32, 4096 // wide // BD))
-    a_thread = A_THREAD[which]
+    a_thread, elements = A_THREAD[which], 4096
     if which == "backward":
         a_thread = A_THREAD_BACKWARD.get(family(s.device), a_thread)
-        if triton_version() < (3, 7):
-            a_thread = A_THREAD_BEFORE_3_7
+        if triton_version() < (3, 8):
+            a_thread = A_THREAD_BEFORE_3_8
+        if (3, 7) <= triton_version() < (3, 8):
+            elements = 2048
+    BD = max(32, triton.next_power_of_2(s.shape[-1]))
+    BT = max(1, min(32, elements // wide // BD))
     warps = min(16, max(1, BT * BD * wide // (32 * a_thread)))
     return Tile(BT, BD, warps)
 
