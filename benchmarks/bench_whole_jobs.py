@@ -379,6 +379,7 @@ WHAT = {
 
 
 SHOWN = ("what", "seconds", "ratio", "training_s", "peak_gib")
+"""What is printed of a row, if it has it."""
 
 
 def peak_gib() -> float:
@@ -417,12 +418,7 @@ def measure(job: str, sizes: dict[str, int]) -> dict[str, Any]:
         CHECK[job](folder, sizes, {side: one["answer"] for side, one in found.items()})
     share = sizes["peer_bp"] / sizes["bp"] if job == "score" else 1.0
     seconds = {side: round(one["seconds"], 3) for side, one in found.items()}
-    training = (
-        {side: round(one["answer"]["training_s"], 3) for side, one in found.items()}
-        if job == "finetune"
-        else {}
-    )
-    return {
+    row = {
         "op": f"whole job: {job}",
         "what": WHAT[job].format(**sizes, model=MODEL),
         "seconds": seconds,
@@ -432,10 +428,12 @@ def measure(job: str, sizes: dict[str, int]) -> dict[str, Any]:
             for side, value in seconds.items()
             if side != "ours"
         },
-        **({"training_s": training} if training else {}),
         "sizes": sizes,
         **circumstances(),
     }
+    if job == "finetune":
+        row["training_s"] = {side: round(one["answer"]["training_s"], 3) for side, one in found.items()}
+    return row
 
 
 def main() -> None:

@@ -337,7 +337,7 @@ class Inference:
                 bias, rows, weight.t(), use_gelu=True
             )  # the tanh approximation on CUDA
         else:
-            wide = F.gelu(self.linear(first, rows), approximate="tanh")
+            wide = gelu(self.linear(first, rows))
         return self._add_product(x, block.mlp.c_proj, wide)
 
     def _add_product(self, x: torch.Tensor, layer: nn.Module, rows: torch.Tensor) -> torch.Tensor:

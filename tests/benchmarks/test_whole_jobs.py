@@ -40,7 +40,9 @@ def test_answers_that_disagree_are_refused(tmp_path):
     with pytest.raises(AssertionError, match="GC of the samples differs"):
         CHECK["generate"](tmp_path, TOY, {"ours": side, "transformers": {**side, "bases": [0.9] * 6}})
     with pytest.raises(AssertionError):
-        CHECK["finetune"](tmp_path, {"rows": 4000}, {"ours": 0.5, "transformers": 0.9})
+        CHECK["finetune"](
+            tmp_path, {"rows": 4000}, {"ours": {"accuracy": 0.5}, "transformers": {"accuracy": 0.9}}
+        )
 
 
 @pytest.mark.slow

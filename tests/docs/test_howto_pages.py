@@ -10,7 +10,7 @@ from tests.docs.blocks import blocks, run_block
 
 @pytest.mark.parametrize("page", ["python.md", "constraints.md", "extract.md", "shuffled_controls.md"])
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
-    pytest.importorskip("sklearn")
+    pytest.importorskip("sklearn", reason="needs the extra [finetune]")
     monkeypatch.chdir(tmp_path)
     Path("two.fa").write_text(">chr1\nACGTTGCATGCATGGCATTA\n>chr2\nGGGCCCATATTA\n")
     Path("intervals.bed").write_text("chr2\t3\t6\tgene\t0\t-\n")

@@ -19,7 +19,7 @@ ROWS = (
 def table(request, tmp_path):
     path = tmp_path / f"x.{request.param}"
     if request.param == "parquet":
-        pandas = pytest.importorskip("pandas")
+        pandas = pytest.importorskip("pandas", reason="needs the extra [finetune]")
         (tmp_path / "x.csv").write_text(ROWS)
         pandas.read_csv(tmp_path / "x.csv").to_parquet(path)
     elif request.param == "csv.gz":
